@@ -1,0 +1,1 @@
+"""Fine-tune a causal language model on a private table: local folders in, local folders out."""

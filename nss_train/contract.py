@@ -1,0 +1,76 @@
+"""What crosses the border between a stage and whoever runs it. Light: no torch, no pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from nss_train.config import SafeSynthesizerParameters
+
+
+class Stage(StrEnum):
+    """The four stages of a job, in order."""
+
+    PREPARE_DATA = "prepare_data"
+    LOAD_MODEL = "load_model"
+    TRAIN = "train"
+    SAVE_MODEL = "save_model"
+
+
+class Frozen(BaseModel):
+    """A JSON document that does not change and has no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelPolicy(Frozen):
+    """What the operator of a worker allows as a base model."""
+
+    models_dir: str
+    """Folder in which a bare name such as ``SmolLM2-135M-Instruct`` is looked up."""
+    allow_hub: bool = False
+    trust_remote_code: tuple[str, ...] = ()
+    """Model names (exactly as in the config) whose own code may run."""
+
+
+class Request(Frozen):
+    """What a stage is asked to do. The files it works on lie in ``folder/in``."""
+
+    job_id: str
+    table: str | None = None
+    """File name of the table inside ``folder/in`` (prepare_data only)."""
+    dataset_name: str = "data"
+    config: SafeSynthesizerParameters
+    """As submitted for prepare_data; later stages read the resolved one from ``in/prepare_data``."""
+    seed: int
+    """Of shuffles, validation split, LoRA initialisation and training (never of privacy noise)."""
+    policy: ModelPolicy
+    prepared: tuple[str, ...] = ()
+    """Digests of prepared models that exist already: load_model skips those."""
+
+
+class Event(Frozen):
+    """One thing that a stage reports while it runs."""
+
+    action: str
+    """Stable name for machines, such as ``train.step``."""
+    message: str = ""
+    """The same for people."""
+    fields: dict[str, Any] = {}
+    """Plain JSON: step, total_steps, loss, tokens_per_s, eta_s, …"""
+
+
+class StageResult(Frozen):
+    """What a stage says of its work; the files are in ``folder/out``."""
+
+    stage: Stage
+    figures: dict[str, Any] = {}
+    """Plain JSON: counts, seconds, reasons of automatic choices."""
+    model_digest: str | None = None
+    """load_model: the content address; ``out/model`` holds the files unless it was in ``Request.prepared``."""
+
+
+Report = Callable[[Event], None]

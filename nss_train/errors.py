@@ -1,0 +1,140 @@
+"""What this library raises on purpose, and whether a retry can help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Retry(StrEnum):
+    """What a worker should do about a failed stage."""
+
+    NEVER = "never"
+    SAME_WORKER = "same_worker"
+    OTHER_WORKER = "other_worker"
+    SMALLER_BATCH = "smaller_batch"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing that is wrong with a request: where, what was given, what to do about it."""
+
+    field: str
+    value: Any
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.field} = {self.value!r}: {self.remedy}"
+
+
+class NSSTrainError(Exception):
+    """Root of everything this library raises on purpose.
+
+    NSSTrainError
+    ├── UserError                    the request is wrong; never retried (exit code 2)
+    │   ├── DataError                the table (NSS's name, kept)
+    │   ├── ParameterError           the config (NSS's name, kept)
+    │   └── GenerationError          records or prompt do not fit the model (NSS's name, kept)
+    ├── ResourceError                the machine is too small (exit code 3)
+    │   └── OutOfMemory              retried with half the micro-batch
+    └── InfrastructureError          broker, store, a lost process; retried elsewhere (exit code 3)
+        ├── StoreUnavailable
+        ├── BrokerUnavailable
+        └── StageLost                a child process ended without a result
+    """
+
+    retry: ClassVar[Retry] = Retry.NEVER
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+        self.message = message
+        self.problems = tuple(problems)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *(f"  - {problem}" for problem in self.problems)])
+
+    def __reduce__(self) -> tuple[type[NSSTrainError], tuple[str, tuple[Problem, ...]]]:
+        return type(self), (self.message, self.problems)
+
+
+class UserError(NSSTrainError):
+    """The request is wrong; the same request will fail again."""
+
+    exit_code = 2
+
+
+class DataError(UserError, ValueError):
+    """The table cannot be trained on."""
+
+
+class ParameterError(UserError, ValueError):
+    """The config, or another argument, is wrong."""
+
+
+class GenerationError(UserError, RuntimeError):
+    """Records or prompt do not fit the model's context."""
+
+
+class ResourceError(NSSTrainError):
+    """The machine is too small for the job."""
+
+
+class OutOfMemory(ResourceError):
+    """A device ran out of memory; half the micro-batch may fit."""
+
+    retry = Retry.SMALLER_BATCH
+
+
+class InfrastructureError(NSSTrainError):
+    """A service or a process the job depends on went away."""
+
+    retry = Retry.OTHER_WORKER
+
+
+class StoreUnavailable(InfrastructureError):
+    """The object store does not answer."""
+
+
+class BrokerUnavailable(InfrastructureError):
+    """Redis does not answer."""
+
+
+class StageLost(InfrastructureError):
+    """A stage's process ended without leaving a result."""
+
+
+_CLASSES: Mapping[str, type[NSSTrainError]] = {
+    cls.__name__: cls
+    for cls in (
+        NSSTrainError,
+        UserError,
+        DataError,
+        ParameterError,
+        GenerationError,
+        ResourceError,
+        OutOfMemory,
+        InfrastructureError,
+        StoreUnavailable,
+        BrokerUnavailable,
+        StageLost,
+    )
+}
+
+
+def to_json(error: NSSTrainError) -> dict[str, Any]:
+    """The error as JSON; :func:`from_json` makes the same error of it on another machine."""
+    problems = [{"field": p.field, "value": _plain(p.value), "remedy": p.remedy} for p in error.problems]
+    return {"type": type(error).__name__, "message": error.message, "problems": problems}
+
+
+def from_json(document: Mapping[str, Any]) -> NSSTrainError:
+    """The error that :func:`to_json` wrote. An unknown type becomes the root class."""
+    cls = _CLASSES.get(document["type"], NSSTrainError)
+    return cls(document["message"], [Problem(**problem) for problem in document.get("problems", ())])
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)

@@ -1,0 +1,40 @@
+"""The four verbs: each reads ``folder/in``, writes ``folder/out``, reports on the way.
+
+The imports stand inside the functions because a stage's process must not load what it does not
+need: preparing data never imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nss_train.contract import Report, Request, StageResult
+
+
+def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
+    """Check the table, resolve the config, write the training examples."""
+    from nss_train.data import prepare
+
+    return prepare.run(folder, request, report=report)
+
+
+def load_model(folder: Path, request: Request, *, report: Report) -> StageResult:
+    """Prepare the base model and the adapter's initial weights, content-addressed."""
+    from nss_train.model.prepared import prepare_model
+
+    return prepare_model(folder, request, report=report)
+
+
+def train(folder: Path, request: Request, *, report: Report) -> StageResult:
+    """Fine-tune the adapter."""
+    from nss_train.training.group import launch
+    from nss_train.training.standard import train as train_adapter
+
+    return launch(train_adapter, folder, request, report=report)
+
+
+def save_model(folder: Path, request: Request, *, report: Report) -> StageResult:
+    """Assemble the artifact tree."""
+    from nss_train.artifacts.workdir import assemble
+
+    return assemble(folder, request, report=report)

@@ -1,0 +1,1 @@
+"""Distribution of nss-train's stages: Celery, Redis and the object store. Nothing here imports torch."""

@@ -1,0 +1,88 @@
+"""The Celery application: queues, serializers, delivery options."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from celery import Celery
+from redis import Redis
+
+from tasks.pipeline import TASK_NAMES, queue_of
+from tasks.settings import Settings
+from tasks.store.base import Store
+from tasks.store.open import open_store
+
+VISIBILITY_TIMEOUT_S = 900
+"""After this long without an acknowledgement a message is delivered again; the lease makes that harmless."""
+
+
+class App(Celery):
+    """Celery with this project's settings, and the connections its tasks use.
+
+    The connections are made on first use, which is after the worker has forked.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("nss_train", broker=settings.broker_url.get_secret_value())
+        self.settings = settings
+        self.conf.update(delivery_options(settings))
+
+    @cached_property
+    def store(self) -> Store:
+        return open_store(self.settings)
+
+    @cached_property
+    def redis(self) -> Redis:
+        return connect_redis(self.settings)
+
+
+def connect_redis(settings: Settings) -> Redis:
+    """A client that notices a dead peer within seconds."""
+    return Redis.from_url(
+        settings.broker_url.get_secret_value(),
+        socket_connect_timeout=5,
+        socket_timeout=30,
+        socket_keepalive=True,
+        health_check_interval=25,
+    )
+
+
+def make_app(settings: Settings) -> App:
+    """An application for a client or a worker; nothing is connected yet."""
+    app = App(settings)
+    app.conf.include = ["tasks.stages"]
+    return app
+
+
+def delivery_options(settings: Settings) -> dict[str, object]:
+    """Options whose reasons are in Celery's and kombu's documentation of the Redis transport."""
+    return {
+        # JSON only: a pickle on the broker would run code.
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "event_serializer": "json",
+        # The store holds the results.
+        "task_ignore_result": True,
+        "result_backend": "disabled://",
+        "task_routes": {name: {"queue": queue_of(stage, settings)} for stage, name in TASK_NAMES.items()}
+        | {"nss_train.submit": {"queue": settings.queue_cpu}},
+        "task_default_queue": settings.queue_cpu,
+        # A message is done when its stage is; the attempts are capped in the store.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "socket_keepalive": True,
+            "socket_connect_timeout": 5,
+            "health_check_interval": 25,
+        },
+        "broker_connection_retry_on_startup": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Flower shows what the events say.
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "task_track_started": True,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+    }

@@ -1,0 +1,93 @@
+"""What other services use: submit, status, watch, cancel, fetch, list. Imports no torch and no pandas."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nss_train.contract import Stage
+from nss_train.errors import ParameterError, Problem
+from tasks import submit
+from tasks.app import App, make_app
+from tasks.files import download
+from tasks.job import Cancel, JobState
+from tasks.records import JobRecords
+from tasks.settings import Settings
+from tasks.status import JobStatus, read_status
+from tasks.submit import ConfigSource, check_request
+from tasks.table import check_table_file
+
+POLL_S = 0.5
+
+
+class Client:
+    """A client of one deployment; cheap to make, connects on first use."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._app: App = make_app(settings or Settings())
+
+    def submit(
+        self,
+        *,
+        table: Path | str,
+        config: ConfigSource = None,
+        idempotency_key: str | None = None,
+        seed: int | None = None,
+    ) -> str:
+        """Enqueue a job and return its id; the same key again is the same job.
+
+        ``table`` is a local CSV, Parquet or JSON Lines file, or an ``s3://`` URI that the operator
+        allows. Raises :class:`~nss_train.errors.DataError` or
+        :class:`~nss_train.errors.ParameterError` with every problem of a bad request.
+        """
+        return submit.submit(self._app, table=table, config=config, idempotency_key=idempotency_key, seed=seed)
+
+    def status(self, job_id: str) -> JobStatus:
+        """Where the job stands; :class:`~nss_train.errors.ParameterError` for an unknown id."""
+        return read_status(self._records(job_id))
+
+    def watch(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[JobStatus]:
+        """The job's status whenever it changes, until it has ended; ``TimeoutError`` after ``timeout_s``."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        last = None
+        while last is None or not last.ended:
+            now = self.status(job_id)
+            if now != last:
+                yield now
+                last = now
+            elif deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {job_id} is still {now.state} after {timeout_s} s")
+            else:
+                time.sleep(POLL_S)
+
+    def cancel(self, job_id: str, *, reason: str, requested_by: str) -> JobState:
+        """Ask for cancellation; a job that has ended stays as it is. Returns the state now."""
+        records = self._records(job_id)
+        records.request()
+        if records.outcome() is None:
+            records.request_cancel(Cancel(reason=reason, requested_by=requested_by, requested_at=datetime.now(UTC)))
+        return self.status(job_id).state
+
+    def fetch(self, job_id: str, folder: Path) -> Path:
+        """Write the artifacts of a succeeded job into ``folder``, each file verified by its SHA-256."""
+        records = self._records(job_id)
+        state = self.status(job_id).state
+        marker = records.marker(Stage.SAVE_MODEL)
+        if state is not JobState.SUCCEEDED or marker is None:
+            remedy = f"the job is {state}; artifacts exist once it has succeeded"
+            raise ParameterError("Nothing to fetch.", [Problem(field="job_id", value=job_id, remedy=remedy)])
+        download(self._app.store, marker.files, folder, ("*",))
+        return folder
+
+    def list(self) -> Iterator[JobStatus]:
+        """Every job in the store."""
+        for job_id in self._app.store.children("jobs/"):
+            yield self.status(job_id)
+
+    def _records(self, job_id: str) -> JobRecords:
+        return JobRecords(self._app.store, job_id)
+
+
+__all__ = ["Client", "JobStatus", "check_request", "check_table_file"]

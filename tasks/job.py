@@ -1,0 +1,168 @@
+"""A job as the store knows it: documents, keys, state."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.contract import Frozen, Stage
+from nss_train.errors import ParameterError, Problem
+
+_JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
+
+
+def check_job_id(job_id: str) -> str:
+    """The id itself, or :class:`ParameterError`: it becomes part of store keys and folder names."""
+    if not _JOB_ID.fullmatch(job_id):
+        remedy = "use 7 to 64 lower-case letters, digits and inner hyphens, as `submit` printed it"
+        raise ParameterError("Not a job id.", [Problem(field="job_id", value=job_id[:100], remedy=remedy)])
+    return job_id
+
+
+def new_job_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+JobId = Annotated[str, AfterValidator(check_job_id)]
+
+
+class StageMessage(Frozen):
+    """The whole of what travels through the broker."""
+
+    job_id: JobId
+    stage: Stage
+
+
+class Table(Frozen):
+    """Where a job's table is: a store key below the job, or an allowed URI."""
+
+    name: str
+    sha256: str | None = None
+    bytes: int | None = None
+    uri: str | None = None
+
+    @property
+    def uri_path(self) -> str:
+        """``bucket/key`` of an ``s3://`` URI."""
+        return str(self.uri).removeprefix("s3://")
+
+
+class JobRequest(Frozen):
+    """``request.json``: what was submitted."""
+
+    job_id: JobId
+    table: Table
+    config: SafeSynthesizerParameters
+    seed: int
+    submitted_at: datetime
+    idempotency_key: str | None = None
+
+
+class StoredFile(Frozen):
+    """One output file of a committed stage; ``path`` is relative to the stage's ``out``."""
+
+    path: str
+    key: str
+    sha256: str
+    bytes: int
+
+
+class Marker(Frozen):
+    """``stages/<stage>.json``: a stage is done, and this is what it made."""
+
+    stage: Stage
+    attempt: int
+    input_digest: str
+    started_at: datetime
+    finished_at: datetime
+    files: tuple[StoredFile, ...]
+    figures: dict[str, Any] = Field(default_factory=dict)
+    model_digest: str | None = None
+
+
+class Claim(Frozen):
+    """``attempts/<stage>/<n>/claim.json``: who works on a stage; n is the fencing token."""
+
+    attempt: int
+    worker: str
+    claimed_at: datetime
+
+
+class Cancel(Frozen):
+    """``cancel.json``: its presence asks for cancellation."""
+
+    reason: str
+    requested_by: str
+    requested_at: datetime
+
+
+class Outcome(StrEnum):
+    """How a job ended, once."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class OutcomeRecord(Frozen):
+    """``outcome.json``: terminal, written once."""
+
+    outcome: Outcome
+    finished_at: datetime
+    stage: Stage | None = None
+    error: dict[str, Any] | None = None
+    """As :func:`nss_train.errors.to_json` writes it (failed only)."""
+    reason: str | None = None
+    """Why it was cancelled (cancelled only)."""
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Keys:
+    """Store keys of one job."""
+
+    def __init__(self, job_id: str) -> None:
+        self.root = f"jobs/{check_job_id(job_id)}"
+        self.request = f"{self.root}/request.json"
+        self.cancel = f"{self.root}/cancel.json"
+        self.outcome = f"{self.root}/outcome.json"
+
+    def table(self, sha256: str) -> str:
+        return f"{self.root}/input/{sha256}"
+
+    def marker(self, stage: Stage) -> str:
+        return f"{self.root}/stages/{stage}.json"
+
+    def attempts(self, stage: Stage) -> str:
+        return f"{self.root}/attempts/{stage}/"
+
+    def attempt(self, stage: Stage, number: int) -> str:
+        return f"{self.attempts(stage)}{number}"
+
+    def claim(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/claim.json"
+
+    def progress(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/progress.json"
+
+    def output(self, stage: Stage, number: int, path: str) -> str:
+        return f"{self.attempt(stage, number)}/out/{path}"
+
+
+def model_prefix(digest: str) -> str:
+    """Store folder of a prepared base model; its ``manifest.json`` is written last."""
+    return f"models/{digest}"

@@ -1,0 +1,61 @@
+"""The only reader of the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of a client or a worker; each is read from ``NSS_TRAIN_<NAME>``."""
+
+    model_config = SettingsConfigDict(env_prefix="NSS_TRAIN_", frozen=True, extra="ignore")
+
+    home: Path = Field(default_factory=lambda: Path("~/.cache/nss-train").expanduser())
+    """Folder for base models, prepared models, scratch and the default store."""
+
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis or Valkey, ``redis://`` or ``rediss://``."""
+    queue_cpu: str = "cpu"
+    queue_cuda: str = "cuda"
+
+    store_url: str = ""
+    """``file:///folder`` or ``s3://bucket``; empty means ``<home>/store``."""
+    s3_endpoint: str = ""
+    """Host and port of the S3 service, such as ``minio:9000``."""
+    s3_access_key: SecretStr = SecretStr("")
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_secure: bool = True
+
+    allowed_table_uris: tuple[str, ...] = ()
+    """Prefixes (``s3://bucket/folder/``) under which a job may name its table by URI."""
+    allow_hub: bool = False
+    """Whether a base model may be downloaded from the model hub."""
+    trust_remote_code: tuple[str, ...] = ()
+    """Base models whose own Python code may run."""
+
+    lease_ttl_s: float = 60.0
+    tick_s: float = 0.5
+    """How often a running stage is checked for cancellation; bounds the cancel delay."""
+    kill_grace_s: float = 2.0
+    """Between SIGTERM and SIGKILL of a child's process group."""
+    max_attempts: int = 3
+    """Claims of one stage before the job fails."""
+
+    @property
+    def models_dir(self) -> Path:
+        return self.home / "models"
+
+    @property
+    def prepared_dir(self) -> Path:
+        return self.home / "prepared"
+
+    @property
+    def scratch_dir(self) -> Path:
+        return self.home / "scratch"
+
+    @property
+    def effective_store_url(self) -> str:
+        return self.store_url or (self.home / "store").absolute().as_uri()

@@ -1,0 +1,72 @@
+"""The Celery tasks: parse, call, record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from celery import Task, shared_task
+from celery.exceptions import Ignore
+
+from tasks.app import App
+from tasks.job import StageMessage
+from tasks.run import JobEnded, TryLater, Worker, run_stage
+from tasks.submit import submit_table
+
+
+def _run(task: Task, message: Mapping[str, Any]) -> None:
+    app = cast(App, task.app)
+    worker = Worker(
+        name=str(task.request.hostname),
+        store=app.store,
+        redis=app.redis,
+        settings=app.settings,
+        send_event=task.send_event,
+    )
+    try:
+        run_stage(StageMessage.model_validate(message), worker=worker)
+    except JobEnded as ended:
+        # Ignoring the message also keeps Celery from sending the rest of the chain.
+        raise Ignore(str(ended)) from ended
+    except TryLater as later:
+        raise task.retry(countdown=later.delay_s, max_retries=None, exc=later) from later
+
+
+@shared_task(name="nss_train.prepare_data", bind=True)
+def prepare_data(self: Task, message: dict[str, Any]) -> None:
+    """Check the table, resolve the config, write the training examples."""
+    _run(self, message)
+
+
+@shared_task(name="nss_train.load_model", bind=True)
+def load_model(self: Task, message: dict[str, Any]) -> None:
+    """Prepare the base model, once per digest."""
+    _run(self, message)
+
+
+@shared_task(name="nss_train.train", bind=True)
+def train(self: Task, message: dict[str, Any]) -> None:
+    """Fine-tune the adapter of one job on this worker's devices."""
+    _run(self, message)
+
+
+@shared_task(name="nss_train.save_model", bind=True)
+def save_model(self: Task, message: dict[str, Any]) -> None:
+    """Assemble the artifact tree."""
+    _run(self, message)
+
+
+@shared_task(name="nss_train.submit", bind=True)
+def submit(
+    self: Task, *, table: str, config: dict[str, Any], idempotency_key: str | None = None, seed: int | None = None
+) -> None:
+    """Submit a job from any Celery client: its id is the key's, or else the id of this task."""
+    app = cast(App, self.app)
+    submit_table(
+        app,
+        table=table,
+        config=config,
+        idempotency_key=idempotency_key,
+        seed=seed,
+        task_id=str(self.request.id),
+    )

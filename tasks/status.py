@@ -1,0 +1,103 @@
+"""Where a job stands, read from the store alone."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from nss_train.contract import Frozen, Stage
+from tasks.job import JobState, Marker, OutcomeRecord
+from tasks.records import JobRecords
+
+
+class StageState(StrEnum):
+    """Where a stage of a job stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+
+
+class StageStatus(Frozen):
+    """One stage of a job."""
+
+    stage: Stage
+    state: StageState
+    attempt: int = 0
+    seconds: float | None = None
+    progress: dict[str, Any] | None = None
+    """The last progress event's fields: step, total_steps, loss, tokens_per_s, eta_s."""
+    figures: dict[str, Any] = {}
+
+
+class JobStatus(Frozen):
+    """What `status` shows."""
+
+    job_id: str
+    state: JobState
+    table: str
+    submitted_at: datetime
+    stages: tuple[StageStatus, ...]
+    outcome: OutcomeRecord | None = None
+    error: dict[str, Any] | None = None
+    reason: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.outcome is not None
+
+
+def read_status(records: JobRecords) -> JobStatus:
+    """The job's status; :class:`~nss_train.errors.ParameterError` when there is no such job."""
+    request = records.request()
+    outcome = records.outcome()
+    stages = tuple(_stages(records))
+    return JobStatus(
+        job_id=request.job_id,
+        state=_state(outcome, stages),
+        table=request.table.name,
+        submitted_at=request.submitted_at,
+        stages=stages,
+        outcome=outcome,
+        error=None if outcome is None else outcome.error,
+        reason=None if outcome is None else outcome.reason,
+    )
+
+
+def _state(outcome: OutcomeRecord | None, stages: tuple[StageStatus, ...]) -> JobState:
+    if outcome is not None:
+        return JobState(outcome.outcome.value)
+    started = any(stage.state is not StageState.PENDING for stage in stages)
+    return JobState.RUNNING if started else JobState.QUEUED
+
+
+def _stages(records: JobRecords) -> list[StageStatus]:
+    found: list[StageStatus] = []
+    for stage in Stage:
+        reached = not found or found[-1].state is StageState.DONE
+        marker = records.marker(stage) if reached else None
+        if marker is not None:
+            found.append(_done(marker))
+        else:
+            found.append(_unfinished(records, stage) if reached else StageStatus(stage=stage, state=StageState.PENDING))
+    return found
+
+
+def _done(marker: Marker) -> StageStatus:
+    seconds = (marker.finished_at - marker.started_at).total_seconds()
+    return StageStatus(
+        stage=marker.stage, state=StageState.DONE, attempt=marker.attempt, seconds=seconds, figures=marker.figures
+    )
+
+
+def _unfinished(records: JobRecords, stage: Stage) -> StageStatus:
+    attempt = max(records.attempts(stage), default=0)
+    if attempt == 0:
+        return StageStatus(stage=stage, state=StageState.PENDING)
+    try:
+        progress = json.loads(records.store.read(records.keys.progress(stage, attempt)))
+    except KeyError:
+        progress = None
+    return StageStatus(stage=stage, state=StageState.RUNNING, attempt=attempt, progress=progress)

@@ -1,0 +1,49 @@
+"""What a store must do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+
+class Store(Protocol):
+    """Objects by key; keys are ``/``-separated relative paths without ``.`` or ``..`` parts.
+
+    Reads of a missing key raise :class:`KeyError`; a bad key raises
+    :class:`~nss_train.errors.ParameterError`; a store that does not answer raises
+    :class:`~nss_train.errors.StoreUnavailable`.
+    """
+
+    def read(self, key: str) -> bytes:
+        """The whole object."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Create or replace an object atomically."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Create the object; ``False`` (and no change) when it is there already.
+
+        Of any number of racing callers exactly one gets ``True``.
+        """
+
+    def upload(self, key: str, path: Path) -> None:
+        """Create or replace an object from a file, streaming."""
+
+    def download(self, key: str, path: Path) -> None:
+        """Write an object to a file (aside, then renamed), streaming. Parents are made."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the object is there."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys that start with ``prefix``, recursively, sorted."""
+
+    def children(self, prefix: str) -> Iterator[str]:
+        """Names directly below the folder ``prefix`` (ends with ``/``), sorted, folders without the slash."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; a missing one is no error."""
+
+    def check(self) -> None:
+        """Raise :class:`~nss_train.errors.StoreUnavailable` unless the store answers."""

@@ -1,0 +1,164 @@
+"""A submission: check it, put it into the store, enqueue its stages."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Mapping
+from contextlib import contextmanager
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
+from nss_train.config.support import unsupported, unsupported_training
+from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
+from tasks import pipeline
+from tasks.app import App
+from tasks.job import JobRequest, Outcome, Table, check_job_id, new_job_id
+from tasks.records import JobRecords
+from tasks.table import check_table_file, store_table, table_at
+
+logger = logging.getLogger(__name__)
+
+ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
+
+
+def check_request(table: Path | str, config: ConfigSource) -> SafeSynthesizerParameters:
+    """Parse the config and glance at the table; raise one error with every problem of both."""
+    caught: list[UserError] = []
+    try:
+        if not is_uri(table):
+            check_table_file(Path(table))
+    except DataError as error:
+        caught.append(error)
+    try:
+        parsed = _parse(config)
+        problems = (*unsupported(parsed), *unsupported_training(parsed))
+        if problems:
+            raise ParameterError("The config asks for what this version cannot do.", problems)  # noqa: TRY301
+    except ParameterError as error:
+        caught.append(error)
+    if not caught:
+        return parsed
+    if len(caught) == 1:
+        raise caught[0]
+    raise ParameterError(" ".join(e.message for e in caught), [p for e in caught for p in e.problems])
+
+
+def submit(
+    app: App,
+    *,
+    table: Path | str,
+    config: ConfigSource,
+    idempotency_key: str | None = None,
+    seed: int | None = None,
+    job_id: str | None = None,
+) -> str:
+    """Submit a job; return its id. A second submission under one key is the same job.
+
+    Raises :class:`DataError` or :class:`ParameterError` for a bad request, and
+    :class:`StoreUnavailable` or :class:`BrokerUnavailable` before anything is written.
+    """
+    parsed = check_request(table, config)
+    job_id = check_job_id(job_id or (id_of_key(idempotency_key) if idempotency_key else new_job_id()))
+    with broker_errors(app):
+        app.redis.ping()
+    app.store.check()
+    records = JobRecords(app.store, job_id)
+    where = table_at(str(table), app.settings) if is_uri(table) else store_table(
+        Path(table), job_id=job_id, store=app.store
+    )
+    request = JobRequest(
+        job_id=job_id,
+        table=where,
+        config=parsed,
+        seed=secrets.randbits(31) if seed is None else seed,
+        submitted_at=datetime.now(UTC),
+        idempotency_key=idempotency_key,
+    )
+    if not records.submitted(request):
+        _raise_if_different(records.request(), request, seed_given=seed is not None)
+    with broker_errors(app):
+        pipeline.send(app, job_id)
+    logger.info("submitted job %s", job_id, extra={"action": "job.submitted", "job_id": job_id})
+    return job_id
+
+
+def submit_table(
+    app: App,
+    *,
+    table: str,
+    config: Mapping[str, Any],
+    idempotency_key: str | None,
+    seed: int | None,
+    task_id: str,
+) -> None:
+    """A submission that came as a message: nobody waits for an answer, so a refusal is an outcome."""
+    job_id = id_of_key(idempotency_key) if idempotency_key else task_id
+    try:
+        if not is_uri(table):
+            problem = Problem(field="table", value=table, remedy="a message must name the table by an allowed URI")
+            raise ParameterError("The table cannot be read.", [problem])  # noqa: TRY301
+        submit(
+            app, table=table, config=config, idempotency_key=idempotency_key, seed=seed, job_id=check_job_id(job_id)
+        )
+    except UserError as error:
+        _record_refusal(app, job_id, table=table, error=error)
+        raise
+
+
+def id_of_key(idempotency_key: str) -> str:
+    """The job id that belongs to an idempotency key, so that any client can compute it."""
+    return f"key-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
+
+
+def is_uri(table: Path | str) -> bool:
+    return isinstance(table, str) and "://" in table
+
+
+@contextmanager
+def broker_errors(app: App) -> Iterator[None]:
+    """Redis trouble as :class:`BrokerUnavailable`, without the password."""
+    try:
+        yield
+    except (RedisError, OperationalError, OSError) as error:
+        address = app.settings.broker_url.get_secret_value().rpartition("@")[2]
+        remedy = "start Redis or Valkey, or set NSS_TRAIN_BROKER_URL; `nss-train doctor` checks it"
+        problem = Problem(field="broker_url", value=address, remedy=remedy)
+        raise BrokerUnavailable(f"The broker does not answer: {type(error).__name__}.", [problem]) from error
+
+
+def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
+    if isinstance(config, SafeSynthesizerParameters):
+        return config
+    return load_config(config) if isinstance(config, Path) else parse_config(config or {})
+
+
+def _raise_if_different(stored: JobRequest, request: JobRequest, *, seed_given: bool) -> None:
+    # A config's drawn random_state differs between two parses of the same text.
+    drawn = {"data": {"random_state"}}
+    same = (
+        stored.table == request.table
+        and stored.config.model_dump(exclude=drawn) == request.config.model_dump(exclude=drawn)
+        and (not seed_given or stored.seed == request.seed)
+    )
+    if not same:
+        remedy = "this key belongs to a job with another table, config or seed; use a new key"
+        problem = Problem(field="idempotency_key", value=request.idempotency_key, remedy=remedy)
+        raise ParameterError("The idempotency key is taken.", [problem])
+
+
+def _record_refusal(app: App, job_id: str, *, table: str, error: NSSTrainError) -> None:
+    """Leave a refused message's reason where its sender looks: under the job's id."""
+    records = JobRecords(app.store, job_id)
+    empty = JobRequest(
+        job_id=job_id, table=Table(name=table), config=parse_config({}), seed=0, submitted_at=datetime.now(UTC)
+    )
+    if records.submitted(empty):
+        records.finish(Outcome.FAILED, error=error)
