@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nss_train.config import SafeSynthesizerParameters
 
@@ -59,7 +59,7 @@ class Event(Frozen):
     """Stable name for machines, such as ``train.step``."""
     message: str = ""
     """The same for people."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = Field(default_factory=dict)
     """Plain JSON: step, total_steps, loss, tokens_per_s, eta_s, …"""
 
 
@@ -67,7 +67,7 @@ class StageResult(Frozen):
     """What a stage says of its work; the files are in ``folder/out``."""
 
     stage: Stage
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = Field(default_factory=dict)
     """Plain JSON: counts, seconds, reasons of automatic choices."""
     model_digest: str | None = None
     """load_model: the content address; ``out/model`` holds the files unless it was in ``Request.prepared``."""

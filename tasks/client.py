@@ -42,7 +42,9 @@ class Client:
         allows. Raises :class:`~nss_train.errors.DataError` or
         :class:`~nss_train.errors.ParameterError` with every problem of a bad request.
         """
-        return submit.submit(self._app, table=table, config=config, idempotency_key=idempotency_key, seed=seed)
+        return submit.submit(
+            self._app, table=table, config=config, idempotency_key=idempotency_key, seed=seed
+        )
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands; :class:`~nss_train.errors.ParameterError` for an unknown id."""
@@ -67,7 +69,9 @@ class Client:
         records = self._records(job_id)
         records.request()
         if records.outcome() is None:
-            records.request_cancel(Cancel(reason=reason, requested_by=requested_by, requested_at=datetime.now(UTC)))
+            records.request_cancel(
+                Cancel(reason=reason, requested_by=requested_by, requested_at=datetime.now(UTC))
+            )
         return self.status(job_id).state
 
     def fetch(self, job_id: str, folder: Path) -> Path:

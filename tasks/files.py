@@ -18,7 +18,11 @@ NEEDED: dict[Stage, dict[Stage, tuple[str, ...]]] = {
     Stage.PREPARE_DATA: {},
     Stage.LOAD_MODEL: {Stage.PREPARE_DATA: ("config.json",)},
     Stage.TRAIN: {Stage.PREPARE_DATA: ("*.json", "*.arrow"), Stage.LOAD_MODEL: ("*",)},
-    Stage.SAVE_MODEL: {Stage.PREPARE_DATA: ("*.json", "*.csv"), Stage.LOAD_MODEL: ("*",), Stage.TRAIN: ("*",)},
+    Stage.SAVE_MODEL: {
+        Stage.PREPARE_DATA: ("*.json", "*.csv"),
+        Stage.LOAD_MODEL: ("*",),
+        Stage.TRAIN: ("*",),
+    },
 }
 """Which files of which earlier stages a stage reads."""
 

@@ -38,7 +38,9 @@ class ModelCache:
         """The machine's copy, downloaded and verified if it is not there yet."""
         target = self._root / digest
         if target.exists():
-            logger.info("cache hit: model %s", digest[:12], extra={"action": "model.cache_hit", "digest": digest})
+            logger.info(
+                "cache hit: model %s", digest[:12], extra={"action": "model.cache_hit", "digest": digest}
+            )
             return target
         self._root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as aside:

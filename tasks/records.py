@@ -102,7 +102,9 @@ class JobRecords:
         )
         first = self.store.put_if_absent(self.keys.outcome, _encode(record))
         fields = {"action": "job.finished", "job_id": self.job_id, "outcome": outcome}
-        logger.info("job %s: %s%s", self.job_id, outcome, "" if first else " (had ended before)", extra=fields)
+        logger.info(
+            "job %s: %s%s", self.job_id, outcome, "" if first else " (had ended before)", extra=fields
+        )
         return first
 
     def discard_attempt(self, stage: Stage, number: int) -> None:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
+from redis.exceptions import RedisError
 
-from nss_train.contract import Event, ModelPolicy, Request, Stage, StageResult
-from nss_train.errors import NSSTrainError, Retry, StoreUnavailable
+from nss_train.contract import Request, Stage, StageResult
+from nss_train.errors import InfrastructureError, NSSTrainError, Retry, StoreUnavailable
 from tasks import files
-from tasks.job import JobRequest, Marker, Outcome, StageMessage
+from tasks.inputs import Worker, prepare_folder
+from tasks.job import Marker, Outcome, StageMessage
 from tasks.lease import Lease
-from tasks.model_cache import ModelCache
 from tasks.progress import Progress
 from tasks.records import AttemptsExhausted, JobRecords
-from tasks.settings import Settings, child_environment
-from tasks.store.base import Store
+from tasks.settings import child_environment
 from tasks.supervisor import StageStopped, StopReason, run_child
-from tasks.table import fetch_table
 
 logger = logging.getLogger(__name__)
 
@@ -43,28 +39,19 @@ class TryLater(Exception):
         self.delay_s = delay_s
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
-    """What a delivery needs of the process it arrives in."""
-
-    name: str
-    store: Store
-    redis: Redis
-    settings: Settings
-    send_event: Callable[..., Any]
-
-    @property
-    def models(self) -> ModelCache:
-        return ModelCache(self.settings.prepared_dir, self.store)
-
-
 def run_stage(message: StageMessage, *, worker: Worker) -> None:
     """Do what a message asks for, once; return when its stage is committed.
 
     Raises :class:`JobEnded` when the chain must stop, :class:`TryLater` when the message should
     come again, and the stage's own error after recording it as the job's outcome.
     """
-    records = JobRecords(worker.store, message.job_id)
+    try:
+        _deliver(message, JobRecords(worker.store, message.job_id), worker)
+    except InfrastructureError as error:
+        raise TryLater(str(error), RETRY_DELAY_S) from error
+
+
+def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None:
     if records.is_finished(message.stage):
         return
     ended = records.outcome()
@@ -101,6 +88,9 @@ class Delivery:
             self._stopped(stopped.reason)
         except NSSTrainError as error:
             self._failed(error)
+        except Exception as error:  # the task boundary: a defect ends the job instead of losing it
+            logger.exception("stage %s of job %s", self._stage, self._records.job_id)
+            self._failed(NSSTrainError(f"Unexpected {type(error).__name__}: {error}"))
 
     def _claim(self) -> int:
         settings = self._worker.settings
@@ -118,27 +108,8 @@ class Delivery:
 
     def _run_child(self, number: int, folder: Path) -> bool:
         started_at = datetime.now(UTC)
-        request, digest = self._prepare_folder(folder)
-        progress = Progress(
-            redis=self._worker.redis,
-            store=self._worker.store,
-            job_id=self._records.job_id,
-            stage=self._stage,
-            attempt=number,
-            send_event=self._worker.send_event,
-        )
-        try:
-            result = run_child(
-                self._stage,
-                folder,
-                on_event=progress.report,
-                on_tick=self._tick,
-                tick_s=self._worker.settings.tick_s,
-                kill_grace_s=self._worker.settings.kill_grace_s,
-                environment=child_environment(),
-            )
-        finally:
-            progress.close()
+        request, digest = prepare_folder(folder, self._stage, records=self._records, worker=self._worker)
+        result = self._supervise(number, folder)
         figures = self._adopt_model(result, folder)
         stored = files.upload(self._worker.store, self._records.keys, self._stage, number, folder / "out")
         self._raise_if_cancelled()
@@ -154,61 +125,36 @@ class Delivery:
         )
         return self._commit(marker, request)
 
+    def _supervise(self, number: int, folder: Path) -> StageResult:
+        progress = Progress(
+            redis=self._worker.redis,
+            store=self._worker.store,
+            job_id=self._records.job_id,
+            stage=self._stage,
+            attempt=number,
+            send_event=self._worker.send_event,
+        )
+        try:
+            return run_child(
+                self._stage,
+                folder,
+                on_event=progress.report,
+                on_tick=self._tick,
+                tick_s=self._worker.settings.tick_s,
+                kill_grace_s=self._worker.settings.kill_grace_s,
+                environment=child_environment(),
+            )
+        finally:
+            progress.close()
+
     def _commit(self, marker: Marker, request: Request) -> bool:
         committed = self._records.commit(marker)
         action = "stage.committed" if committed else "stage.lost_race"
         fields = {"action": action, "job_id": request.job_id, "stage": self._stage, "attempt": marker.attempt}
-        logger.info("%s %s of job %s, attempt %d", action, self._stage, request.job_id, marker.attempt, extra=fields)
+        logger.info(
+            "%s %s of job %s, attempt %d", action, self._stage, request.job_id, marker.attempt, extra=fields
+        )
         return committed
-
-    def _prepare_folder(self, folder: Path) -> tuple[Request, str]:
-        """Fill ``in`` and ``request.json``; return the request and the digest of all inputs."""
-        job = self._records.request()
-        markers = {stage: self._marker_of(stage) for stage in files.NEEDED[self._stage]}
-        for stage, patterns in files.NEEDED[self._stage].items():
-            files.download(self._worker.store, markers[stage].files, folder / "in" / stage, patterns)
-        table = None
-        if self._stage is Stage.PREPARE_DATA:
-            table = fetch_table(job, folder / "in", store=self._worker.store, settings=self._worker.settings)
-        if self._stage is Stage.TRAIN:
-            digest = markers[Stage.LOAD_MODEL].model_digest
-            (folder / "in" / "model").symlink_to(self._worker.models.fetch(str(digest)).absolute())
-        self._fetch_source(job, folder / "in" / "source")
-        request = self._request(job, table)
-        (folder / "request.json").write_text(request.model_dump_json())
-        return request, files.input_digest(job, markers)
-
-    def _marker_of(self, stage: Stage) -> Marker:
-        marker = self._records.marker(stage)
-        if marker is None:
-            raise StoreUnavailable(f"Stage {self._stage} was delivered, but {stage} is not committed.")
-        return marker
-
-    def _fetch_source(self, job: JobRequest, folder: Path) -> None:
-        """A base model that the config names as ``store:<prefix>``, for the stages that read it."""
-        name = job.config.training.pretrained_model
-        if name.startswith("store:") and self._stage in (Stage.PREPARE_DATA, Stage.LOAD_MODEL):
-            prefix = name.removeprefix("store:").strip("/")
-            for key in self._worker.store.list(f"{prefix}/"):
-                self._worker.store.download(key, folder / key.removeprefix(f"{prefix}/"))
-
-    def _request(self, job: JobRequest, table: str | None) -> Request:
-        settings = self._worker.settings
-        policy = ModelPolicy(
-            models_dir=str(settings.models_dir.absolute()),
-            allow_hub=settings.allow_hub,
-            trust_remote_code=settings.trust_remote_code,
-        )
-        is_load = self._stage is Stage.LOAD_MODEL
-        return Request(
-            job_id=job.job_id,
-            table=table,
-            dataset_name=Path(job.table.name).stem,
-            config=job.config,
-            seed=job.seed,
-            policy=policy,
-            prepared=tuple(self._records.prepared_models()) if is_load else (),
-        )
 
     def _adopt_model(self, result: StageResult, folder: Path) -> dict[str, Any]:
         """Move a freshly prepared model to the cache, or count the hit."""
@@ -218,10 +164,16 @@ class Delivery:
         if made.exists():
             self._worker.models.adopt(result.model_digest, made)
             return result.figures | {"cache": "miss"}
-        self._worker.redis.hincrby("nss-train:counters", "model_cache_hits", 1)
+        self._count("model_cache_hits")
         fields = {"action": "model.cache_hit", "job_id": self._records.job_id, "digest": result.model_digest}
         logger.info("cache hit: model %s is prepared already", result.model_digest[:12], extra=fields)
         return result.figures | {"cache": "hit"}
+
+    def _count(self, name: str) -> None:
+        try:
+            self._worker.redis.hincrby("nss-train:counters", name, 1)
+        except RedisError:
+            logger.warning("Redis does not answer: %s is not counted", name, exc_info=True)
 
     def _tick(self) -> StopReason | None:
         settings = self._worker.settings

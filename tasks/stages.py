@@ -15,7 +15,7 @@ from tasks.submit import submit_table
 
 
 def _run(task: Task, message: Mapping[str, Any]) -> None:
-    app = cast(App, task.app)
+    app = cast("App", task.app)
     worker = Worker(
         name=str(task.request.hostname),
         store=app.store,
@@ -58,10 +58,15 @@ def save_model(self: Task, message: dict[str, Any]) -> None:
 
 @shared_task(name="nss_train.submit", bind=True)
 def submit(
-    self: Task, *, table: str, config: dict[str, Any], idempotency_key: str | None = None, seed: int | None = None
+    self: Task,
+    *,
+    table: str,
+    config: dict[str, Any],
+    idempotency_key: str | None = None,
+    seed: int | None = None,
 ) -> None:
     """Submit a job from any Celery client: its id is the key's, or else the id of this task."""
-    app = cast(App, self.app)
+    app = cast("App", self.app)
     submit_table(
         app,
         table=table,

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
+
 from nss_train.contract import Frozen, Stage
 from tasks.job import JobState, Marker, OutcomeRecord
 from tasks.records import JobRecords
@@ -29,7 +31,7 @@ class StageStatus(Frozen):
     seconds: float | None = None
     progress: dict[str, Any] | None = None
     """The last progress event's fields: step, total_steps, loss, tokens_per_s, eta_s."""
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = Field(default_factory=dict)
 
 
 class JobStatus(Frozen):
@@ -81,14 +83,20 @@ def _stages(records: JobRecords) -> list[StageStatus]:
         if marker is not None:
             found.append(_done(marker))
         else:
-            found.append(_unfinished(records, stage) if reached else StageStatus(stage=stage, state=StageState.PENDING))
+            found.append(
+                _unfinished(records, stage) if reached else StageStatus(stage=stage, state=StageState.PENDING)
+            )
     return found
 
 
 def _done(marker: Marker) -> StageStatus:
     seconds = (marker.finished_at - marker.started_at).total_seconds()
     return StageStatus(
-        stage=marker.stage, state=StageState.DONE, attempt=marker.attempt, seconds=seconds, figures=marker.figures
+        stage=marker.stage,
+        state=StageState.DONE,
+        attempt=marker.attempt,
+        seconds=seconds,
+        figures=marker.figures,
     )
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kombu.exceptions import OperationalError
+from nss_train.config.support import unsupported, unsupported_training
 from redis.exceptions import RedisError
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
-from nss_train.config.support import unsupported, unsupported_training
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
 from tasks import pipeline
 from tasks.app import App
@@ -71,8 +70,10 @@ def submit(
         app.redis.ping()
     app.store.check()
     records = JobRecords(app.store, job_id)
-    where = table_at(str(table), app.settings) if is_uri(table) else store_table(
-        Path(table), job_id=job_id, store=app.store
+    where = (
+        table_at(str(table), app.settings)
+        if is_uri(table)
+        else store_table(Path(table), job_id=job_id, store=app.store)
     )
     request = JobRequest(
         job_id=job_id,
@@ -103,10 +104,17 @@ def submit_table(
     job_id = id_of_key(idempotency_key) if idempotency_key else task_id
     try:
         if not is_uri(table):
-            problem = Problem(field="table", value=table, remedy="a message must name the table by an allowed URI")
-            raise ParameterError("The table cannot be read.", [problem])  # noqa: TRY301
+            problem = Problem(
+                field="table", value=table, remedy="a message must name the table by an allowed URI"
+            )
+            raise ParameterError("The table cannot be read.", [problem])
         submit(
-            app, table=table, config=config, idempotency_key=idempotency_key, seed=seed, job_id=check_job_id(job_id)
+            app,
+            table=table,
+            config=config,
+            idempotency_key=idempotency_key,
+            seed=seed,
+            job_id=check_job_id(job_id),
         )
     except UserError as error:
         _record_refusal(app, job_id, table=table, error=error)
@@ -158,7 +166,11 @@ def _record_refusal(app: App, job_id: str, *, table: str, error: NSSTrainError) 
     """Leave a refused message's reason where its sender looks: under the job's id."""
     records = JobRecords(app.store, job_id)
     empty = JobRequest(
-        job_id=job_id, table=Table(name=table), config=parse_config({}), seed=0, submitted_at=datetime.now(UTC)
+        job_id=job_id,
+        table=Table(name=table),
+        config=parse_config({}),
+        seed=0,
+        submitted_at=datetime.now(UTC),
     )
     if records.submitted(empty):
         records.finish(Outcome.FAILED, error=error)

@@ -35,9 +35,17 @@ def _glance(path: Path) -> tuple[str, object, str] | None:
     if not head.strip():
         return "table", str(path), "the file is empty; a table needs a header and at least two rows"
     if path.suffix.lower() == ".parquet":
-        return None if head[:4] == b"PAR1" else ("table", str(path), "not a Parquet file; check its name or export")
+        return (
+            None
+            if head[:4] == b"PAR1"
+            else ("table", str(path), "not a Parquet file; check its name or export")
+        )
     if b"\0" in head:
-        return "table", str(path), "binary content, not text; check the file's name or export it as UTF-8 text"
+        return (
+            "table",
+            str(path),
+            "binary content, not text; check the file's name or export it as UTF-8 text",
+        )
     return _repeated_columns(path) if path.suffix.lower() == ".csv" else None
 
 
@@ -45,7 +53,9 @@ def _repeated_columns(path: Path) -> tuple[str, object, str] | None:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         header = next(csv.reader(file), [])
     repeated = [name for name, count in Counter(header).items() if count > 1]
-    return ("columns", repeated, "these column names appear more than once; rename them") if repeated else None
+    return (
+        ("columns", repeated, "these column names appear more than once; rename them") if repeated else None
+    )
 
 
 def store_table(path: Path, *, job_id: str, store: Store) -> Table:
@@ -60,7 +70,9 @@ def table_at(uri: str, settings: Settings) -> Table:
     if not any(uri.startswith(prefix) for prefix in settings.allowed_table_uris) or ".." in uri.split("/"):
         allowed = ", ".join(settings.allowed_table_uris) or "none"
         remedy = f"not below an allowed prefix (allowed: {allowed}); submit a file, or ask the operator"
-        raise ParameterError("The table's URI is refused.", [Problem(field="table", value=uri, remedy=remedy)])
+        raise ParameterError(
+            "The table's URI is refused.", [Problem(field="table", value=uri, remedy=remedy)]
+        )
     return Table(name=PurePosixPath(uri).name, uri=uri)
 
 

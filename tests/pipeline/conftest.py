@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tasks.embedded import worker_environment
 
 from tasks.app import make_app
 from tasks.client import Client
-from tasks.embedded import worker_environment
 from tasks.settings import Settings
 
 PENGUINS = "species,island,bill_length_mm,body_mass_g\n"
@@ -24,7 +24,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A table of 60 rows that trains in seconds."""
     path = tmp_path_factory.mktemp("tables") / "birds.csv"
     species = ("Adelie", "Gentoo", "Chinstrap")
-    rows = [f"{species[i % 3]},{'Dream' if i % 2 else 'Biscoe'},{35 + i / 10},{3000 + 25 * i}" for i in range(60)]
+    rows = [
+        f"{species[i % 3]},{'Dream' if i % 2 else 'Biscoe'},{35 + i / 10},{3000 + 25 * i}" for i in range(60)
+    ]
     path.write_text(PENGUINS + "\n".join(rows) + "\n")
     return path
 
@@ -47,9 +49,12 @@ def config(tiny_model: Path) -> dict[str, Any]:
 def worker(settings: Settings, queue: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process on one queue, ended at the end."""
     command = [sys.executable, "-m", "tasks.worker", "--queues", queue, "--name", f"{queue}@test"]
-    with log.open("ab") as output, subprocess.Popen(
-        command, env=worker_environment(settings), stdout=output, stderr=output, start_new_session=True
-    ) as process:
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            command, env=worker_environment(settings), stdout=output, stderr=output, start_new_session=True
+        ) as process,
+    ):
         try:
             yield process
         finally:

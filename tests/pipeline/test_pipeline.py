@@ -14,12 +14,12 @@ from typing import Any
 
 import psutil
 import pytest
+from tasks.embedded import worker_environment
 
 from nss_train.contract import Stage
 from tasks import submit
 from tasks.app import App
 from tasks.client import Client
-from tasks.embedded import worker_environment
 from tasks.job import JobState, Keys
 from tasks.run import Worker, run_stage
 from tasks.settings import Settings
@@ -121,7 +121,11 @@ def test_second_delivery_of_a_committed_stage_costs_one_read(
     store = CountingStore(app.store)
     before = store.snapshot(f"jobs/{finished.job_id}/")
     worker = Worker(
-        name="test", store=store, redis=app.redis, settings=deployment, send_event=lambda *_args, **_fields: None
+        name="test",
+        store=store,
+        redis=app.redis,
+        settings=deployment,
+        send_event=lambda *_args, **_fields: None,
     )
     children = psutil.Process().children()
     run_stage(submit.pipeline.StageMessage(job_id=finished.job_id, stage=stage), worker=worker)
@@ -168,7 +172,9 @@ def test_cancel_before_the_start_never_starts(
     assert wait_for_end(client, job_id).state is JobState.CANCELLED
 
 
-def test_a_bad_table_ends_the_job_with_one_clear_error(client: Client, config: dict[str, Any], tmp_path: Path) -> None:
+def test_a_bad_table_ends_the_job_with_one_clear_error(
+    client: Client, config: dict[str, Any], tmp_path: Path
+) -> None:
     table = tmp_path / "ragged.csv"
     table.write_text("a,b\n1,2\n3,4,5\n6,7\n")
     status = wait_for_end(client, client.submit(table=table, config=config))
@@ -178,8 +184,14 @@ def test_a_bad_table_ends_the_job_with_one_clear_error(client: Client, config: d
     assert "3" in json.dumps(status.error["problems"])
 
 
-def test_a_refused_message_leaves_its_reason_under_the_job(app: App, client: Client, deployment: Settings) -> None:
-    message = {"table": "s3://elsewhere/x.csv", "config": {"training": {"bogus": 1}}, "idempotency_key": "refused"}
+def test_a_refused_message_leaves_its_reason_under_the_job(
+    app: App, client: Client, deployment: Settings
+) -> None:
+    message = {
+        "table": "s3://elsewhere/x.csv",
+        "config": {"training": {"bogus": 1}},
+        "idempotency_key": "refused",
+    }
     app.send_task("nss_train.submit", kwargs=message, queue=deployment.queue_cpu)
     job_id = submit.id_of_key("refused")
     deadline = time.monotonic() + 60
@@ -191,7 +203,9 @@ def test_a_refused_message_leaves_its_reason_under_the_job(app: App, client: Cli
     assert "training.bogus" in json.dumps(status.error)
 
 
-def test_flower_shows_the_stages(deployment: Settings, client: Client, table: Path, config: dict[str, Any]) -> None:
+def test_flower_shows_the_stages(
+    deployment: Settings, client: Client, table: Path, config: dict[str, Any]
+) -> None:
     environment = worker_environment(deployment) | {"FLOWER_BASIC_AUTH": "test:test"}
     port = free_port()
     command = [sys.executable, "-m", "celery", "--app", "tasks.flower:app", "flower", "--address=127.0.0.1"]
@@ -207,7 +221,7 @@ def test_flower_shows_the_stages(deployment: Settings, client: Client, table: Pa
 
 
 def flower_tasks(port: int) -> dict[str, Any]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/tasks")  # noqa: S310
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/tasks")
     request.add_header("Authorization", "Basic " + base64.b64encode(b"test:test").decode())
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         found: dict[str, Any] = json.load(answer)

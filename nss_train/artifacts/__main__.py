@@ -1,0 +1,106 @@
+"""``python -m nss_train.artifacts RUN_FOLDER --base MODEL_FOLDER``: sample rows from a trained adapter.
+
+A process of its own, so that a caller need not load torch. Exit codes are those of
+:mod:`nss_train.errors`: 2 when the request is wrong, 3 when the machine or a file is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from nss_train.artifacts.files import read_json
+from nss_train.artifacts.preview import Preview, Sampling, sample
+from nss_train.artifacts.table import row_table, write_csv
+from nss_train.artifacts.workdir import ADAPTER, CONFIG
+from nss_train.errors import NSSTrainError, ParameterError, Problem, to_json
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Sample, print, and return the exit code."""
+    options = _parser().parse_args(arguments)
+    _quiet_libraries()
+    try:
+        preview = _sample(options)
+        if options.csv:
+            write_csv(options.csv, preview.rows, preview.columns)
+    except NSSTrainError as error:
+        return _failed(error, as_json=options.json)
+    if options.json:
+        sys.stdout.write(json.dumps(asdict(preview)) + "\n")
+    else:
+        _show(preview)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m nss_train.artifacts", description="Sample rows.")
+    parser.add_argument("run_folder", type=Path, help="what save_model made: train/, dataset/")
+    parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
+    parser.add_argument("--rows", type=int, default=10, help="valid rows wanted (10)")
+    parser.add_argument("--seed", type=int, help="same seed, same rows; drawn when left out")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--csv", type=Path, help="also write the rows to this file")
+    return parser
+
+
+def _sample(options: argparse.Namespace) -> Preview:
+    config = read_json(options.run_folder / CONFIG)
+    _check_tabular(config)
+    return sample(
+        options.base,
+        options.run_folder / ADAPTER,
+        rows=options.rows,
+        seed=options.seed,
+        sampling=Sampling.of(config["generation"]),
+    )
+
+
+def _check_tabular(config: dict[str, Any]) -> None:
+    """Grouped and time-series adapters answer in another form, which this sampler does not read."""
+    remedy = "a preview can be sampled of ungrouped tables only"
+    problems = []
+    if (grouped := config["data"].get("group_training_examples_by")) is not None:
+        problems.append(Problem(field="data.group_training_examples_by", value=grouped, remedy=remedy))
+    if config["time_series"].get("is_timeseries"):
+        problems.append(Problem(field="time_series.is_timeseries", value=True, remedy=remedy))
+    if problems:
+        raise ParameterError("Cannot sample from this adapter.", problems)
+
+
+def _quiet_libraries() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _failed(error: NSSTrainError, *, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(json.dumps({"error": to_json(error)}) + "\n")
+    sys.stderr.write(f"{error}\n")
+    return error.exit_code
+
+
+def _show(preview: Preview) -> None:
+    console = Console()
+    console.print(row_table(preview.rows, preview.columns))
+    total = preview.valid + preview.invalid
+    share = f"{100 * preview.valid / total:.0f}%" if total else "none"
+    console.print(
+        f"{preview.valid} of {total} records valid ({share}), "
+        f"{preview.tokens} tokens in {preview.seconds:.1f} s ({preview.stopped})"
+    )
+    for reason, count in preview.reasons.items():
+        console.print(f"{count} × {reason}: {preview.examples[reason]}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""A look into an adapter's safetensors file without torch: tensors, types, finite numbers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nss_train.artifacts.files import sha256_of
+from nss_train.errors import ParameterError, Problem, StageLost
+
+_EXPONENTS = {
+    "F64": ("<u8", 0x7FF0_0000_0000_0000),
+    "F32": ("<u4", 0x7F80_0000),
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+}
+"""Integer type and exponent bits: all of them set means infinite or not a number (IEEE 754; bfloat16 is
+the upper half of a float32). numpy has no bfloat16, so the test is on the bits."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterFile:
+    """What an adapter's weight file holds."""
+
+    bytes: int
+    sha256: str
+    tensors: int
+    parameters: int
+    dtypes: tuple[str, ...]
+
+    def figures(self) -> dict[str, Any]:
+        """Plain JSON for :class:`StageResult`."""
+        return {
+            "adapter_bytes": self.bytes,
+            "adapter_sha256": self.sha256,
+            "adapter_tensors": self.tensors,
+            "adapter_parameters": self.parameters,
+            "adapter_dtypes": list(self.dtypes),
+        }
+
+
+def inspect_adapter(path: Path) -> AdapterFile:
+    """Read the file's header and check each tensor.
+
+    Raises:
+        StageLost: the file is missing, cut short or without tensors.
+        ParameterError: a weight is infinite or not a number, so training diverged; all are named.
+    """
+    header, data_start = _header(path)
+    if not header:
+        raise StageLost(f"{path.name} holds no tensor.")
+    broken = [name for name, tensor in header.items() if not _is_finite(path, data_start, tensor)]
+    if broken:
+        remedy = "lower it, or raise training.warmup_steps: these weights are not finite numbers"
+        problem = Problem(field="training.learning_rate", value=", ".join(sorted(broken)), remedy=remedy)
+        raise ParameterError(f"Training diverged: {len(broken)} adapter tensors hold NaN.", [problem])
+    return AdapterFile(
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        tensors=len(header),
+        parameters=sum(_size(tensor) for tensor in header.values()),
+        dtypes=tuple(sorted({tensor["dtype"] for tensor in header.values()})),
+    )
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """Tensor descriptions and where their data starts (format: 8 bytes of length, JSON, data)."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise StageLost(f"{path.name} is not a safetensors file.")
+            header = json.loads(file.read(length))
+    except (OSError, ValueError) as error:
+        raise StageLost(f"{path.name} is not a whole safetensors file: {error}") from error
+    header.pop("__metadata__", None)
+    needed = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    if path.stat().st_size != needed:
+        raise StageLost(f"{path.name} has {path.stat().st_size} bytes, its header says {needed}.")
+    return header, 8 + length
+
+
+def _is_finite(path: Path, data_start: int, tensor: dict[str, Any]) -> bool:
+    import numpy as np
+
+    if tensor["dtype"] not in _EXPONENTS:
+        return True
+    kind, exponent = _EXPONENTS[tensor["dtype"]]
+    offset = data_start + tensor["data_offsets"][0]
+    bits = np.fromfile(path, dtype=kind, count=_size(tensor), offset=offset)
+    return not bool(((bits & exponent) == exponent).any())
+
+
+def _size(tensor: dict[str, Any]) -> int:
+    size = 1
+    for length in tensor["shape"]:
+        size *= length
+    return size

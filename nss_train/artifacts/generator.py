@@ -1,0 +1,178 @@
+"""The loaded base model with its adapter: batches of completions of one prompt."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from nss_train.artifacts.preview import MAX_SEQUENCES, RECORDS_PER_SEQUENCE, Sampling, no_room
+from nss_train.artifacts.prompt import first_budget, max_new_tokens, max_seq_length, schema_prompt
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completions:
+    """One batch: texts without special tokens, and how many tokens were generated for them."""
+
+    texts: list[str]
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generator:
+    """A model in memory. Made by :meth:`load`; :meth:`run` may be called any number of times."""
+
+    model: Any
+    tokenizer: Any
+    prompt: torch.Tensor
+    """Token ids of the prompt, shape (1, prompt tokens)."""
+    limit: int
+    """New tokens that one completion may have at most."""
+    metadata: Mapping[str, Any]
+    options: Sampling
+    eos: tuple[int, ...]
+    newlines: torch.Tensor
+    """Per token id, how many line ends its text has; shape (vocabulary,)."""
+
+    @classmethod
+    def load(
+        cls,
+        base: Path,
+        adapter: Path,
+        *,
+        metadata: Mapping[str, Any],
+        columns: tuple[str, ...],
+        sampling: Sampling,
+        seed: int | None,
+    ) -> Generator:
+        """Load base and adapter, and seed the random numbers of the process."""
+        tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        prompt = tokenizer(schema_prompt(metadata, columns), return_tensors="pt")["input_ids"]
+        limit = max_new_tokens(metadata, prompt.shape[1], sampling.max_tokens_multiplier)
+        if limit == 0:
+            raise no_room(prompt.shape[1], max_seq_length(metadata))
+        model = _load_model(base, adapter, metadata)
+        torch.manual_seed(secrets.randbits(63) if seed is None else seed)
+        return cls(
+            model=model,
+            tokenizer=tokenizer,
+            prompt=prompt.to(model.device),
+            limit=limit,
+            metadata=metadata,
+            options=sampling,
+            eos=_eos_ids(model, metadata),
+            newlines=_newlines(tokenizer, model.config.vocab_size).to(model.device),
+        )
+
+    def run(self, rows: int, *, scale: int = 1) -> Completions:
+        """Complete the prompt until about ``rows`` records are finished in the batch.
+
+        ``scale`` multiplies the estimated length of a record.
+        """
+        batch = min(MAX_SEQUENCES, max(1, math.ceil(rows / RECORDS_PER_SEQUENCE)))
+        each = math.ceil(rows / batch)
+        budget = min(self.limit, scale * first_budget(self.metadata, self.prompt.shape[1], each, self.limit))
+        enough = _EnoughLines(self.newlines, prompt_tokens=self.prompt.shape[1], lines=rows)
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=self.prompt.expand(batch, -1),
+                attention_mask=torch.ones_like(self.prompt).expand(batch, -1),
+                generation_config=self._settings(budget),
+                stopping_criteria=StoppingCriteriaList([enough]),
+            )
+        return self._completions(output[:, self.prompt.shape[1] :])
+
+    def _settings(self, budget: int) -> GenerationConfig:
+        shared: dict[str, Any] = {
+            "max_new_tokens": budget,
+            "repetition_penalty": self.options.repetition_penalty,
+            "eos_token_id": list(self.eos),
+            "pad_token_id": self.eos[0],
+            "use_cache": True,
+        }
+        if self.options.temperature == 0:
+            return GenerationConfig(do_sample=False, **shared)
+        return GenerationConfig(
+            do_sample=True, temperature=self.options.temperature, top_p=self.options.top_p, top_k=0, **shared
+        )
+
+    def _completions(self, ids: torch.Tensor) -> Completions:
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        ended = torch.isin(ids, torch.tensor(self.eos, device=ids.device)).cumsum(dim=1)
+        unfinished = (ended == 0).sum().item()
+        return Completions(texts=texts, tokens=int(unfinished + (ended[:, -1] > 0).sum().item()))
+
+
+class _EnoughLines(StoppingCriteria):  # type: ignore[misc]  # transformers has no types
+    """Stops the whole batch when its sequences together have finished enough lines."""
+
+    def __init__(self, newlines: torch.Tensor, *, prompt_tokens: int, lines: int) -> None:
+        self._newlines = newlines
+        self._seen = prompt_tokens
+        self._missing = lines
+
+    def __call__(self, input_ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+        fresh = input_ids[:, self._seen :]
+        self._seen = input_ids.shape[1]
+        self._missing -= int(self._newlines[fresh].sum().item())
+        return torch.full((input_ids.shape[0],), self._missing <= 0, device=input_ids.device)
+
+
+def _load_model(base: Path, adapter: Path, metadata: Mapping[str, Any]) -> Any:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    reason = "the GPU trains in it" if device == "cuda" else "training on a CPU uses it"
+    logger.info("Sampling in %s because %s", dtype, reason, extra={"action": "preview.dtype"})
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    config.max_position_embeddings = max_seq_length(metadata)
+    _scale_rope(config, metadata)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, config=config, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+    return PeftModel.from_pretrained(model, adapter).to(device).eval()
+
+
+def _scale_rope(config: Any, metadata: Mapping[str, Any]) -> None:
+    """Stretch the rotary positions as the adapter was trained with; ``default`` cannot, so it is linear."""
+    scaling = metadata.get("rope_scaling") or {}
+    factor = scaling.get("factor") or 1.0
+    if factor > 1:
+        kind = scaling["rope_type"]
+        config.rope_parameters = {
+            **(scaling.get("rope_parameters") or {}),
+            "rope_type": "linear" if kind == "default" else kind,
+            "factor": float(factor),
+            "rope_theta": scaling["theta"],
+        }
+
+
+def _eos_ids(model: Any, metadata: Mapping[str, Any]) -> tuple[int, ...]:
+    """The end token of the training sequences first, then those that the model itself names."""
+    own = model.generation_config.eos_token_id
+    named = own if isinstance(own, list) else [own]
+    ids = [metadata["prompt_config"]["eos_token_id"], *named]
+    return tuple(dict.fromkeys(i for i in ids if i is not None))
+
+
+def _newlines(tokenizer: Any, vocabulary: int) -> torch.Tensor:
+    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], skip_special_tokens=True)
+    counts = torch.zeros(max(vocabulary, len(texts)), dtype=torch.int32)
+    counts[: len(texts)] = torch.tensor([text.count("\n") for text in texts], dtype=torch.int32)
+    return counts

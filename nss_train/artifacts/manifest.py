@@ -1,0 +1,60 @@
+"""The manifest of a folder: SHA-256 and size of every file. A folder exists for others when it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nss_train.artifacts.files import read_json, sha256_of, write_json
+from nss_train.errors import InfrastructureError, Problem
+
+NAME = "manifest.json"
+FORMAT = 1
+
+
+def write_manifest(folder: Path) -> dict[str, Any]:
+    """Write ``folder/manifest.json`` over all other files, and return it. Call it last.
+
+    ``{"format": 1, "files": {"<path with />": {"sha256": "<hex>", "bytes": <int>}, …}}``, sorted by path.
+    """
+    files = {name: _entry(folder / name) for name in _names(folder)}
+    manifest = {"format": FORMAT, "files": files}
+    write_json(folder / NAME, manifest)
+    return manifest
+
+
+def verify_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, when the folder holds exactly what it says.
+
+    Raises:
+        DataError: there is no manifest, or it is not JSON.
+        InfrastructureError: files are missing, changed or unexpected; every one is named.
+    """
+    manifest: dict[str, Any] = read_json(folder / NAME)
+    problems = _mismatches(folder, manifest["files"])
+    if problems:
+        raise InfrastructureError(f"{folder} is not what its manifest says.", problems)
+    return manifest
+
+
+def _names(folder: Path) -> list[str]:
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if name != NAME)
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def _mismatches(folder: Path, expected: dict[str, dict[str, Any]]) -> list[Problem]:
+    found = set(_names(folder))
+    problems = []
+    for name in sorted(found | expected.keys()):
+        if name not in found:
+            problems.append(Problem(field=name, value=None, remedy="is missing; fetch the folder again"))
+        elif name not in expected:
+            problems.append(Problem(field=name, value=None, remedy="is not in the manifest; remove it"))
+        elif (entry := _entry(folder / name)) != expected[name]:
+            remedy = f"differs from the manifest ({expected[name]}); fetch the folder again"
+            problems.append(Problem(field=name, value=entry, remedy=remedy))
+    return problems

@@ -1,0 +1,143 @@
+"""The model card: what a person should know of an adapter, the same for the same inputs.
+
+Nothing in it depends on the clock or the machine, and no cell of the table is quoted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SHOWN = ("data", "training", "privacy", "time_series", "generation")
+"""Sections of the config that shaped the adapter or shape its use."""
+
+_NO_PRIVACY = "trained without differential privacy; no formal privacy guarantee"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CardFacts:
+    """What the card says; all of it comes from the files of earlier stages."""
+
+    config: Mapping[str, Any]
+    choices: Sequence[Mapping[str, Any]]
+    schema: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    training_rows: int
+    test_rows: int
+    log_history: Sequence[Mapping[str, Any]]
+    training: Mapping[str, Any]
+    adapter: Mapping[str, Any]
+
+
+def model_card(facts: CardFacts) -> str:
+    """The card as Markdown with the front matter that PEFT and the model hub read."""
+    parts = [
+        _front_matter(facts),
+        "# LoRA adapter for one table",
+        _purpose(facts),
+        "## Privacy",
+        _privacy(facts),
+        "## Table",
+        _table(facts),
+        "## Training",
+        _training(facts),
+        "## Automatic choices",
+        _choices(facts),
+        "## Configuration",
+        _config(facts),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(facts: CardFacts) -> str:
+    lines = [
+        "---",
+        f"base_model: {json.dumps(facts.metadata['model_name_or_path'])}",
+        "library_name: peft",
+        "license: unknown",
+        "pipeline_tag: text-generation",
+        "tags:",
+        "- lora",
+        "- synthetic-data",
+        "- tabular",
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _purpose(facts: CardFacts) -> str:
+    return (
+        f"This adapter of `{facts.metadata['model_name_or_path']}` writes rows of the table below as JSON "
+        "lines. It is of no use for anything else. The rows that it writes are invented, but they can "
+        "repeat values, and whole rows, of the table. No licence is stated: that of the base model and "
+        "the rights in the table decide."
+    )
+
+
+def _privacy(facts: CardFacts) -> str:
+    privacy = facts.config.get("privacy") or {}
+    if not privacy.get("dp_enabled"):
+        return f"This adapter was {_NO_PRIVACY}."
+    return (
+        f"Differential privacy was asked for with epsilon = {privacy['epsilon']} and "
+        f"delta = {privacy['delta']}. This card makes no claim about what was spent."
+    )
+
+
+def _table(facts: CardFacts) -> str:
+    required = set(facts.schema.get("required", ()))
+    rows = [
+        f"{facts.training_rows:,} rows for training, {facts.test_rows:,} held out, "
+        f"{len(facts.schema['properties']):,} columns.",
+        "",
+        "| column | kind | may be missing |",
+        "|---|---|---|",
+    ]
+    for name, column in facts.schema["properties"].items():
+        rows.append(f"| {_cell(name)} | {_kind(column)} | {'no' if name in required else 'yes'} |")
+    return "\n".join(rows)
+
+
+def _kind(column: Mapping[str, Any]) -> str:
+    if "enum" in column:
+        return f"one of {len(column['enum'])} values"
+    kind = column["type"]
+    return kind if isinstance(kind, str) else " or ".join(kind)
+
+
+def _training(facts: CardFacts) -> str:
+    losses = [entry["loss"] for entry in facts.log_history if "loss" in entry]
+    final = facts.log_history[-1] if facts.log_history else {}
+    figures = {
+        "optimizer steps": facts.training.get("steps"),
+        "tokens": facts.training.get("tokens"),
+        "dtype": facts.training.get("dtype"),
+        "first loss": losses[0] if losses else None,
+        "last loss": losses[-1] if losses else None,
+        "mean loss": final.get("train_loss"),
+        "adapter parameters": facts.adapter.get("adapter_parameters"),
+        "adapter SHA-256": facts.adapter.get("adapter_sha256"),
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in figures.items() if value is not None)
+
+
+def _choices(facts: CardFacts) -> str:
+    if not facts.choices:
+        return "None: every value was given."
+    rows = ["| value | set to | because |", "|---|---|---|"]
+    for choice in facts.choices:
+        rows.append(f"| {_cell(choice['name'])} | {_cell(choice['value'])} | {_cell(choice['reason'])} |")
+    return "\n".join(rows)
+
+
+def _config(facts: CardFacts) -> str:
+    shown = {name: facts.config[name] for name in _SHOWN if name in facts.config}
+    return f"```json\n{json.dumps(shown, indent=2)}\n```"
+
+
+def _cell(value: Any) -> str:
+    """Text that stays inside its cell of a Markdown table."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").split())

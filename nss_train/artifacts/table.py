@@ -1,0 +1,58 @@
+"""Sampled rows for people: a table on a terminal, a CSV file that a spreadsheet may open."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from nss_train.artifacts.files import write_aside
+from nss_train.artifacts.records import Row
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet runs a text cell that starts so (OWASP, CSV injection)."""
+
+
+def write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """Write rows as CSV; text that a spreadsheet would run gets a leading single quote, numbers do not."""
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow([_safe(name) for name in columns])
+    writer.writerows([_csv_cell(row.get(name)) for name in columns] for row in rows)
+    write_aside(path, lines.getvalue().encode())
+
+
+def row_table(rows: Iterable[Row], columns: Sequence[str]) -> Table:
+    """The rows as a rich table. Cells are never read as markup, nor as terminal control codes."""
+    table = Table()
+    for name in columns:
+        table.add_column(Text(_printable(name)), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_printable(_text(row.get(name)))) for name in columns))
+    return table
+
+
+def _csv_cell(value: Any) -> str | int | float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return None if value is None else _safe(_text(value))
+
+
+def _safe(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,0 +1,87 @@
+"""What a stage's child process finds in its folder when it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from nss_train.contract import ModelPolicy, Request, Stage
+from nss_train.errors import StoreUnavailable
+from tasks import files
+from tasks.job import JobRequest, Marker
+from tasks.model_cache import ModelCache
+from tasks.records import JobRecords
+from tasks.settings import Settings
+from tasks.store.base import Store
+from tasks.table import fetch_table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """What a delivery needs of the process it arrives in."""
+
+    name: str
+    store: Store
+    redis: Redis
+    settings: Settings
+    send_event: Callable[..., Any]
+
+    @property
+    def models(self) -> ModelCache:
+        return ModelCache(self.settings.prepared_dir, self.store)
+
+
+def prepare_folder(folder: Path, stage: Stage, *, records: JobRecords, worker: Worker) -> tuple[Request, str]:
+    """Fill ``in`` and ``request.json``; return the request and the digest of all inputs."""
+    job = records.request()
+    markers = {earlier: _marker(records, earlier, needed_by=stage) for earlier in files.NEEDED[stage]}
+    for earlier, patterns in files.NEEDED[stage].items():
+        files.download(worker.store, markers[earlier].files, folder / "in" / earlier, patterns)
+    table = None
+    if stage is Stage.PREPARE_DATA:
+        table = fetch_table(job, folder / "in", store=worker.store, settings=worker.settings)
+    if stage is Stage.TRAIN:
+        digest = str(markers[Stage.LOAD_MODEL].model_digest)
+        (folder / "in" / "model").symlink_to(worker.models.fetch(digest).absolute())
+    if stage in (Stage.PREPARE_DATA, Stage.LOAD_MODEL):
+        _fetch_source(job.config.training.pretrained_model, folder / "in" / "source", store=worker.store)
+    prepared = tuple(records.prepared_models()) if stage is Stage.LOAD_MODEL else ()
+    request = _request(job, table=table, prepared=prepared, settings=worker.settings)
+    (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
+    return request, files.input_digest(job, markers)
+
+
+def _marker(records: JobRecords, stage: Stage, *, needed_by: Stage) -> Marker:
+    marker = records.marker(stage)
+    if marker is None:
+        raise StoreUnavailable(f"Stage {needed_by} was delivered, but {stage} is not committed.")
+    return marker
+
+
+def _fetch_source(name: str, folder: Path, *, store: Store) -> None:
+    """A base model that the config names as ``store:<prefix>``."""
+    if name.startswith("store:"):
+        prefix = name.removeprefix("store:").strip("/") + "/"
+        for key in store.list(prefix):
+            store.download(key, folder / key.removeprefix(prefix))
+
+
+def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], settings: Settings) -> Request:
+    policy = ModelPolicy(
+        models_dir=str(settings.models_dir.absolute()),
+        allow_hub=settings.allow_hub,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    return Request(
+        job_id=job.job_id,
+        table=table,
+        dataset_name=Path(job.table.name).stem,
+        config=job.config,
+        seed=job.seed,
+        policy=policy,
+        prepared=prepared,
+    )

