@@ -88,9 +88,9 @@ def _privacy(facts: CardFacts) -> str:
 
 def _table(facts: CardFacts) -> str:
     required = set(facts.schema.get("required", ()))
+    size = f"{facts.training_rows:,} rows for training, {facts.test_rows:,} held out"
     rows = [
-        f"{facts.training_rows:,} rows for training, {facts.test_rows:,} held out, "
-        f"{len(facts.schema['properties']):,} columns.",
+        f"{size}, {len(facts.schema['properties']):,} columns.",
         "",
         "| column | kind | may be missing |",
         "|---|---|---|",
@@ -128,7 +128,8 @@ def _choices(facts: CardFacts) -> str:
         return "None: every value was given."
     rows = ["| value | set to | because |", "|---|---|---|"]
     for choice in facts.choices:
-        rows.append(f"| {_cell(choice['name'])} | {_cell(choice['value'])} | {_cell(choice['reason'])} |")
+        cells = (_cell(choice[key]) for key in ("name", "value", "reason"))
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

@@ -1,0 +1,45 @@
+"""An NSS config: its parameter tree, its rules, and every problem at once. Light: pydantic and YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from nss_train.config.parameters import SafeSynthesizerParameters
+from nss_train.config.problems import unknown_keys, without_unknown_keys, wrong_values
+from nss_train.errors import ParameterError, Problem
+
+__all__ = ["SafeSynthesizerParameters", "load_config", "parse_config"]
+
+
+def load_config(path: Path) -> SafeSynthesizerParameters:
+    """Read an NSS YAML or JSON file; :class:`ParameterError` lists all that is wrong with it."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, f"cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise _unreadable(path, f"is not YAML: {error}") from error
+    if not isinstance(document, Mapping):
+        raise _unreadable(path, "must hold a mapping of sections, such as `training:`")
+    return parse_config(document)
+
+
+def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
+    """Check a config; :class:`ParameterError` lists every unknown key and every wrong value."""
+    problems = [] if given.get("unknown_fields") == "ignore" else list(unknown_keys(given, SafeSynthesizerParameters))
+    try:
+        config = SafeSynthesizerParameters.model_validate(without_unknown_keys(given, SafeSynthesizerParameters))
+    except ValidationError as error:
+        problems.extend(wrong_values(error))
+    if problems:
+        raise ParameterError("The config is not valid.", problems)
+    return config
+
+
+def _unreadable(path: Path, remedy: str) -> ParameterError:
+    return ParameterError("The config cannot be read.", [Problem(field="config", value=str(path), remedy=remedy)])

@@ -1,0 +1,38 @@
+"""The ``data`` section."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nss_train.config.section import Section
+
+
+class DataParameters(Section):
+    """Which rows and columns are trained on, and how they are put together."""
+
+    group_training_examples_by: str | None = None
+    order_training_examples_by: str | None = None
+    max_sequences_per_example: Literal["auto"] | int | None = "auto"
+    holdout: Annotated[float, Field(ge=0)] = 0.05
+    max_holdout: Annotated[int, Field(ge=0)] = 2000
+    random_state: int = 0
+    """Of the holdout split. Drawn once when absent, and from then on part of the config."""
+
+    @field_validator("random_state", mode="before")
+    @classmethod
+    def _draw(cls, given: Any) -> Any:
+        return secrets.randbelow(1_000_001) if given is None else given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _draw_when_absent(cls, given: Any) -> Any:
+        return {"random_state": None} | dict(given) if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _order_needs_group(self) -> DataParameters:
+        if self.order_training_examples_by is not None and self.group_training_examples_by is None:
+            raise ValueError("order_training_examples_by requires group_training_examples_by")
+        return self

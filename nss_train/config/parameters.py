@@ -1,0 +1,76 @@
+"""The whole config: NSS's parameter tree with its rules across sections."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from nss_train.config.data import DataParameters
+from nss_train.config.passthrough import EvaluationParameters, GenerateParameters, PreflightParameters, ReplacePII
+from nss_train.config.privacy import DifferentialPrivacyParameters
+from nss_train.config.section import Section
+from nss_train.config.time_series import TimeSeriesParameters
+from nss_train.config.training import TrainingHyperparams
+
+DEFAULT_MAX_SEQUENCES = 10
+
+
+class SafeSynthesizerParameters(Section):
+    """An NSS config. Build one with :func:`nss_train.config.parse_config`, which names every problem."""
+
+    data: DataParameters = DataParameters()
+    evaluation: EvaluationParameters = EvaluationParameters()
+    training: TrainingHyperparams = TrainingHyperparams()
+    generation: GenerateParameters = GenerateParameters()
+    privacy: DifferentialPrivacyParameters | None = DifferentialPrivacyParameters()
+    time_series: TimeSeriesParameters = TimeSeriesParameters()
+    replace_pii: ReplacePII = None
+    preflight: PreflightParameters = PreflightParameters()
+    emit_telemetry: bool = False
+    unknown_fields: Literal["reject", "ignore"] = "reject"
+
+    @property
+    def dp_enabled(self) -> bool:
+        return self.privacy is not None and self.privacy.dp_enabled
+
+    @model_validator(mode="before")
+    @classmethod
+    def _draw_random_state(cls, given: Any) -> Any:
+        # A default section object would give every config the same holdout split.
+        return {"data": {}} | given if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> SafeSynthesizerParameters:
+        if self.time_series.is_timeseries:
+            self._check_time_series()
+        elif self.evaluation.enabled and self.evaluation.time_series.enabled:
+            raise ValueError("evaluation.time_series.enabled needs time_series.is_timeseries")
+        return self._with_max_sequences(self._max_sequences())
+
+    def _check_time_series(self) -> None:
+        if self.dp_enabled:
+            raise ValueError("Differential privacy is not supported in time-series mode.")
+        order, timestamp = self.data.order_training_examples_by, self.time_series.timestamp_column
+        if order is not None and timestamp is not None and order != timestamp:
+            raise ValueError("data.order_training_examples_by and time_series.timestamp_column must be the same")
+
+    def _max_sequences(self) -> int | None:
+        given = self.data.max_sequences_per_example
+        if self.dp_enabled:
+            if given not in ("auto", None, 1):
+                raise ValueError(
+                    "When enabling DP, data.max_sequences_per_example must be 1, 'auto', or None. "
+                    f"Received: {given}"
+                )
+            return 1
+        if given == "auto":
+            return None if self.time_series.is_timeseries else DEFAULT_MAX_SEQUENCES
+        return given
+
+    def _with_max_sequences(self, value: int | None) -> SafeSynthesizerParameters:
+        if value != self.data.max_sequences_per_example:
+            data = self.data.model_copy(update={"max_sequences_per_example": value})
+            # Pydantic wants the validated instance itself back, so the frozen field is set once here.
+            object.__setattr__(self, "data", data)
+        return self

@@ -1,0 +1,98 @@
+"""Every problem of a config at once, each with its field, its value and a remedy."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from nss_train.errors import Problem
+
+DEPRECATED = {"training.warmup_ratio"}
+"""Keys that are read but are no fields any more."""
+
+_REMEDIES = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be one of {expected}",
+    "enum": "must be one of {expected}",
+}
+
+
+def unknown_keys(given: Mapping[str, Any], model: type[BaseModel], path: str = "") -> Iterator[Problem]:
+    """A problem for each key that no section knows, with the closest one that it knows."""
+    for name, value in given.items():
+        where = f"{path}{name}"
+        if where in DEPRECATED:
+            continue
+        field = model.model_fields.get(str(name))
+        if field is None:
+            close = difflib.get_close_matches(str(name), model.model_fields, n=1)
+            hint = f"did you mean {path}{close[0]!s}?" if close else f"known are {', '.join(model.model_fields)}"
+            yield Problem(field=where, value=value, remedy=f"unknown configuration field; {hint}")
+        elif isinstance(value, Mapping) and (section := _section(field.annotation)) is not None:
+            yield from unknown_keys(value, section, f"{where}.")
+
+
+def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """The same mapping with only the keys that the sections know."""
+    unknown = {problem.field for problem in unknown_keys(given, model)}
+
+    def known(mapping: Mapping[str, Any], path: str) -> dict[str, Any]:
+        return {
+            name: known(value, f"{path}{name}.") if isinstance(value, Mapping) else value
+            for name, value in mapping.items()
+            if f"{path}{name}" not in unknown
+        }
+
+    return known(given, "")
+
+
+def wrong_values(error: ValidationError) -> list[Problem]:
+    """A problem for each field that pydantic refuses; the branches of a union are put together."""
+    remedies: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
+    for detail in error.errors(include_url=False):
+        field = _field_of(detail["loc"])
+        remedies.setdefault(field, []).append(_remedy(detail["type"], detail["msg"], detail.get("ctx", {})))
+        values[field] = detail["input"] if detail["loc"] else None
+    return [
+        Problem(field=field, value=_shown(values[field]), remedy=", or ".join(dict.fromkeys(said)))
+        for field, said in remedies.items()
+    ]
+
+
+def _field_of(location: tuple[int | str, ...]) -> str:
+    """The dotted name, without the names of a union's branches that pydantic appends."""
+    model: type[BaseModel] | None = None
+    from nss_train.config.parameters import SafeSynthesizerParameters
+
+    model = SafeSynthesizerParameters
+    names: list[str] = []
+    for part in location:
+        if model is None or str(part) not in model.model_fields:
+            break
+        names.append(str(part))
+        model = _section(model.model_fields[str(part)].annotation)
+    return ".".join(names) or "config"
+
+
+def _remedy(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    template = _REMEDIES.get(kind)
+    return template.format(**context) if template else message.removeprefix("Value error, ")
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *typing.get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else str(value)[:200]

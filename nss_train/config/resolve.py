@@ -1,0 +1,129 @@
+"""Every ``auto`` of a config becomes a value with a reason."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nss_train.config.parameters import SafeSynthesizerParameters
+from nss_train.model.family import find_family
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+ROPE_UNIT_TOKENS = 2048 * 6
+"""NSS divides by this for every model, whatever its context."""
+MAX_ROPE_FACTOR = 6
+RECORDS_PER_ROPE_UNIT = 25_000
+ESTIMATED_ROWS = 5000
+
+_DIGIT_AND_NEXT = re.compile(r"\d.")
+_DIGIT = re.compile(r"\d")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One automatic choice."""
+
+    name: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """A config without ``auto``, and why each value is what it is."""
+
+    config: SafeSynthesizerParameters
+    choices: tuple[Choice, ...]
+
+
+def resolve(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Resolved:
+    """Resolve all automatic values for a training split, in NSS's order."""
+    rope = _rope_scaling_factor(config, frame)
+    choices = [rope, _num_input_records(config, rope), _learning_rate(config), _max_sequences(config)]
+    delta = _delta(config, len(frame))
+    training = {c.name.partition(".")[2]: c.value for c in choices if c and c.name.startswith("training.")}
+    update: dict[str, Any] = {"training": config.training.model_copy(update=training)}
+    if delta is not None and config.privacy is not None:
+        update["privacy"] = config.privacy.model_copy(update={"delta": delta.value})
+    made = tuple(choice for choice in (*choices, delta) if choice is not None)
+    for choice in made:
+        fields = {"action": "config.resolved", "parameter": choice.name, "value": choice.value}
+        logger.info("%s=%s because %s", choice.name, choice.value, choice.reason, extra=fields)
+    return Resolved(config=config.model_copy(update=update), choices=made)
+
+
+def max_token_count(frame: pd.DataFrame) -> float:
+    """NSS's estimate of the longest record in tokens: four characters a token, each digit its own.
+
+    A digit in a value takes the character after it along, one in a column name does not; the
+    constants are NSS's.
+    """
+    if frame.size == 0:
+        return 1
+    title = " ".join(str(column) for column in frame.columns)
+    digits = len(_DIGIT.findall(title))
+    title_tokens = (len(title) - digits) / 4 + digits
+    head = frame.head(ESTIMATED_ROWS)
+    contents = (" ".join(map(str, row)) for row in zip(*(head[c] for c in head.columns), strict=True))
+    longest = max(_content_tokens(content) for content in contents)
+    return 40 + longest + 2.5 * title_tokens + 4 * len(frame.columns)
+
+
+def _content_tokens(content: str) -> float:
+    text = len(_DIGIT_AND_NEXT.sub("", content))
+    return text / 4 + (len(content) - text)
+
+
+def _rope_scaling_factor(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Choice | None:
+    if config.training.rope_scaling_factor != "auto":
+        return None
+    tokens = max_token_count(frame)
+    factor = min(MAX_ROPE_FACTOR, math.ceil(tokens / ROPE_UNIT_TOKENS))
+    reason = f"the longest record has about {tokens:,.0f} tokens, and one unit is {ROPE_UNIT_TOKENS:,}"
+    return Choice(name="training.rope_scaling_factor", value=factor, reason=reason)
+
+
+def _num_input_records(config: SafeSynthesizerParameters, rope: Choice | None) -> Choice | None:
+    if config.training.num_input_records_to_sample != "auto":
+        return None
+    # As in NSS, only an automatic factor counts.
+    factor = 1 if rope is None else int(rope.value)
+    reason = f"{RECORDS_PER_ROPE_UNIT:,} records for each unit of context (automatic rope factor {factor})"
+    value = RECORDS_PER_ROPE_UNIT * factor
+    return Choice(name="training.num_input_records_to_sample", value=value, reason=reason)
+
+
+def _learning_rate(config: SafeSynthesizerParameters) -> Choice | None:
+    if config.training.learning_rate != "auto":
+        return None
+    family = find_family(config.training.pretrained_model)
+    reason = f"pretrained_model is of the {family.name} family"
+    return Choice(name="training.learning_rate", value=family.learning_rate, reason=reason)
+
+
+def _max_sequences(config: SafeSynthesizerParameters) -> Choice | None:
+    value = config.data.max_sequences_per_example
+    if config.dp_enabled:
+        reason = "under differential privacy an example is one unit"
+    elif value == 10:
+        reason = "it is NSS's default for tables"
+    else:
+        return None
+    return Choice(name="data.max_sequences_per_example", value=value, reason=reason)
+
+
+def _delta(config: SafeSynthesizerParameters, records: int) -> Choice | None:
+    if not config.dp_enabled or config.privacy is None or config.privacy.delta != "auto":
+        return None
+    if records < 100:
+        reason, value = f"there are {records} records, fewer than 100: 0.1/n", 0.1 / records
+    else:
+        reason, value = f"there are {records} records: 1/n^1.2", 1 / records**1.2
+    return Choice(name="privacy.delta", value=value, reason=reason)
