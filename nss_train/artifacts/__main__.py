@@ -78,8 +78,8 @@ def _check_tabular(config: dict[str, Any]) -> None:
 def _quiet_libraries() -> None:
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def _failed(error: NSSTrainError, *, as_json: bool) -> int:

@@ -107,11 +107,10 @@ class Generator:
             "pad_token_id": self.eos[0],
             "use_cache": True,
         }
-        if self.options.temperature == 0:
-            return GenerationConfig(do_sample=False, **shared)
-        return GenerationConfig(
-            do_sample=True, temperature=self.options.temperature, top_p=self.options.top_p, top_k=0, **shared
-        )
+        options = self.options
+        if options.temperature > 0:
+            shared |= {"temperature": options.temperature, "top_p": options.top_p, "top_k": 0}
+        return GenerationConfig(do_sample=options.temperature > 0, **shared)  # type: ignore[no-untyped-call]
 
     def _completions(self, ids: torch.Tensor) -> Completions:
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -120,7 +119,7 @@ class Generator:
         return Completions(texts=texts, tokens=int(unfinished + (ended[:, -1] > 0).sum().item()))
 
 
-class _EnoughLines(StoppingCriteria):  # type: ignore[misc]  # transformers has no types
+class _EnoughLines(StoppingCriteria):
     """Stops the whole batch when its sequences together have finished enough lines."""
 
     def __init__(self, newlines: torch.Tensor, *, prompt_tokens: int, lines: int) -> None:

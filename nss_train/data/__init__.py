@@ -1,0 +1,1 @@
+"""From a table to training examples, token for token as NSS makes them. Imports no torch."""

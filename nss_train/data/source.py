@@ -1,0 +1,106 @@
+"""Reading a table, as pandas reads it by default."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from nss_train.errors import DataError, Problem
+
+MIN_ROWS = 2
+_SHOWN_LINES = 10
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table in a CSV, Parquet or JSON Lines file; :class:`DataError` with what is wrong with it."""
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".csv": _read_csv,
+        ".parquet": _read_parquet,
+        ".jsonl": _read_json_lines,
+        ".json": _read_json_lines,
+    }
+    if not path.is_file():
+        raise _unreadable(str(path), "no such file")
+    if path.stat().st_size == 0:
+        raise _unreadable(path.name, "the file is empty; a table needs a header and at least two rows")
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise _unreadable(path.name, f"unknown format; the name must end in one of {', '.join(readers)}")
+    frame = reader(path)
+    if len(frame) < MIN_ROWS:
+        raise _unreadable(path.name, f"the table has {len(frame)} rows; at least {MIN_ROWS} are needed")
+    return frame
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with path.open("rb") as file:
+        if b"\0" in file.read(65536):
+            raise _unreadable(path.name, "binary content, not text; export the table as UTF-8 CSV")
+    try:
+        header = _header(path)
+        frame = pd.read_csv(path)
+    except UnicodeDecodeError as error:
+        raise _unreadable(path.name, f"not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
+    except pd.errors.EmptyDataError as error:
+        raise _unreadable(path.name, "no columns; a table needs a header and at least two rows") from error
+    except pd.errors.ParserError as error:
+        raise DataError("The table has ragged rows.", _ragged(path) or [_problem(path.name, str(error))]) from error
+    _check_unique(header)
+    if len(header) != len(frame.columns):
+        # Pandas would take the first field of every row as an index without a word.
+        raise DataError("The table has ragged rows.", _ragged(path))
+    return frame
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _ragged(path: Path) -> list[Problem]:
+    """The first rows with more fields than the header."""
+    problems: list[Problem] = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        expected = len(next(reader, []))
+        for row in reader:
+            if len(row) > expected and len(problems) < _SHOWN_LINES:
+                remedy = f"{len(row)} fields where the header has {expected}; quote fields that hold commas"
+                problems.append(Problem(field=f"line {reader.line_num}", value=",".join(row)[:80], remedy=remedy))
+    return problems
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(path.name, f"not a Parquet file: {error}") from error
+    _check_unique([str(column) for column in frame.columns])
+    return frame.reset_index(drop=True)
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_json(path, lines=True)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise _unreadable(path.name, f"not JSON Lines, one object a line: {error}") from error
+
+
+def _check_unique(columns: list[str]) -> None:
+    repeated = [name for name, count in Counter(columns).items() if count > 1]
+    if repeated:
+        remedy = "these column names appear more than once; rename them"
+        raise DataError("Duplicate column names.", [Problem(field="columns", value=repeated, remedy=remedy)])
+
+
+def _problem(name: str, remedy: str) -> Problem:
+    return Problem(field="table", value=name, remedy=remedy)
+
+
+def _unreadable(name: str, remedy: str) -> DataError:
+    return DataError("The table cannot be read.", [_problem(name, remedy)])

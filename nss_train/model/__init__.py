@@ -1,0 +1,1 @@
+"""Base models: family, metadata, source, preparation, adapter."""

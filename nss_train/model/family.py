@@ -1,0 +1,85 @@
+"""Model families: how each wants its prompt, and what it is trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nss_train.errors import ParameterError, Problem
+
+DEFAULT_LEARNING_RATE = 5e-4
+_CHAT = "user\n {instruction} {schema} \n assistant\n{prefill}"
+_INST = "[INST] {instruction} \n\n {schema} [/INST]{prefill}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """One family. To add one, append it to :data:`FAMILIES`; the order matters."""
+
+    name: str
+    """As NSS spells it; a model belongs to the first family whose name is in its path."""
+    template: str
+    bos_in_prompt: bool
+    eos_in_prompt: bool
+    learning_rate: float = DEFAULT_LEARNING_RATE
+    uses_rope_factor: bool = True
+    bos_token: str | None = None
+    """``None``: the tokenizer's own."""
+    bos_token_id: int | None = None
+    """``None``: looked up in the tokenizer."""
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        name="TinyLlama",
+        template="[INST] {instruction} {schema} [/INST]{prefill}",
+        bos_in_prompt=True,
+        eos_in_prompt=True,
+    ),
+    Family(name="Qwen", template=_CHAT, bos_in_prompt=True, eos_in_prompt=False),
+    Family(
+        name="Llama32",
+        template=_CHAT,
+        bos_in_prompt=False,
+        eos_in_prompt=False,
+        bos_token="<|im_start|>",
+        bos_token_id=151644,
+    ),
+    Family(
+        name="SmolLM2",
+        template=_CHAT,
+        bos_in_prompt=False,
+        eos_in_prompt=False,
+        uses_rope_factor=False,
+        bos_token="<|im_start|>",
+    ),
+    Family(
+        name="SmolLM3",
+        template="user\n {instruction} {schema} <|im_end|> \n assistant\n{prefill}",
+        bos_in_prompt=True,
+        eos_in_prompt=False,
+        uses_rope_factor=False,
+        bos_token="<|im_start|>",
+        bos_token_id=128011,
+    ),
+    Family(
+        name="Mistral",
+        template=_INST,
+        bos_in_prompt=True,
+        eos_in_prompt=True,
+        learning_rate=1e-4,
+        uses_rope_factor=False,
+    ),
+    Family(name="Nemotron", template=_INST, bos_in_prompt=True, eos_in_prompt=True),
+    Family(name="Granite", template=_CHAT, bos_in_prompt=False, eos_in_prompt=True),
+)
+
+
+def find_family(model_name: str) -> Family:
+    """The family whose name is in the model's name or path; :class:`ParameterError` when none is."""
+    for family in FAMILIES:
+        if family.name.lower() in model_name.lower():
+            return family
+    known = ", ".join(family.name for family in FAMILIES)
+    remedy = f"no known model family in the name; it must contain one of {known}"
+    problem = Problem(field="training.pretrained_model", value=model_name, remedy=remedy)
+    raise ParameterError(f"Unknown model name or path: {model_name}", [problem])

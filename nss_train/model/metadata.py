@@ -1,0 +1,146 @@
+"""What NSS has to know of a model to train and to generate: prompt, special tokens, lengths."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.errors import ParameterError, Problem
+from nss_train.model.family import Family, find_family
+from nss_train.model.rope import RopeScaling, rope_scaling
+from nss_train.model.tokenizer import ModelTokenizer
+
+logger = logging.getLogger(__name__)
+
+INSTRUCTION = "Generate a JSONL dataset with the following columns: "
+"""Ends with a space, so that two spaces stand before the schema."""
+MAX_CONTEXT_TOKENS = 12_288
+DEFAULT_CONTEXT_TOKENS = 2048
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelMetadata:
+    """The content of ``metadata_v2.json`` for a table that is no time series."""
+
+    model_name_or_path: str
+    family: Family
+    bos_token: str
+    bos_token_id: int
+    eos_token: str
+    eos_token_id: int
+    base_max_seq_length: int
+    rope: RopeScaling | None
+    max_sequences_per_example: int | None
+    max_tokens_per_example: int | None = None
+
+    @property
+    def max_seq_length(self) -> int:
+        """The context in tokens, stretched by RoPE scaling."""
+        return int(self.base_max_seq_length * (1.0 if self.rope is None else self.rope.factor))
+
+    def with_max_tokens(self, tokens: int) -> ModelMetadata:
+        return replace(self, max_tokens_per_example=tokens)
+
+    def prompt(self, columns: list[str]) -> str:
+        """The schema prompt of an example."""
+        schema = ",".join(f'"{column}":<unk>' for column in columns)
+        return self.family.template.format(instruction=INSTRUCTION, schema=schema, prefill="")
+
+    def as_json(self, *, dataset_name: str, run_name: str, base_path: str = ".") -> dict[str, Any]:
+        """``metadata_v2.json``, with NSS's keys in NSS's order."""
+        return {
+            "model_name_or_path": self.model_name_or_path,
+            "prompt_config": {
+                "template": self.family.template,
+                "add_bos_token_to_prompt": self.family.bos_in_prompt,
+                "add_eos_token_to_prompt": self.family.eos_in_prompt,
+                "bos_token": self.bos_token,
+                "bos_token_id": self.bos_token_id,
+                "eos_token": self.eos_token,
+                "eos_token_id": self.eos_token_id,
+            },
+            "base_max_seq_length": self.base_max_seq_length,
+            "rope_scaling": None if self.rope is None else self.rope.as_json(),
+            "max_sequences_per_example": self.max_sequences_per_example,
+            "workdir": {
+                "base_path": base_path,
+                "config_name": "default",
+                "dataset_name": dataset_name,
+                "run_name": run_name,
+                "_run_name_obj": {"_value": run_name, "_timestamp": None},
+                "_current_phase": "unknown",
+                "_parent_workdir": None,
+                "_explicit_run_path": None,
+            },
+            "is_adapter": False,
+            "instruction": INSTRUCTION,
+            "rope_parameters_location": "autoconfig",
+            "timeseries_group_values": None,
+            "timeseries_metadata": None,
+            "max_tokens_per_example": self.max_tokens_per_example,
+            "max_records_per_group": None,
+        }
+
+
+def read_metadata(config: SafeSynthesizerParameters, *, model: Path, tokenizer: ModelTokenizer) -> ModelMetadata:
+    """Metadata of the model in a folder, for a config whose automatic values are resolved."""
+    name = config.training.pretrained_model
+    family = find_family(name)
+    model_config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    bos, eos = _special_tokens(family, tokenizer, name)
+    return ModelMetadata(
+        model_name_or_path=name,
+        family=family,
+        bos_token=bos[0],
+        bos_token_id=bos[1],
+        eos_token=eos[0],
+        eos_token_id=eos[1],
+        base_max_seq_length=_base_length(model_config),
+        rope=_rope(config, family, model_config),
+        max_sequences_per_example=_max_sequences(config),
+    )
+
+
+def _special_tokens(family: Family, tokenizer: ModelTokenizer, name: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    bos_name, eos_name = family.bos_token or tokenizer.bos_token, tokenizer.eos_token
+    bos_id = family.bos_token_id if family.bos_token_id is not None else _id(tokenizer, bos_name)
+    eos_id = _id(tokenizer, eos_name)
+    missing = [kind for kind, found in (("begin", bos_id), ("end", eos_id)) if found is None]
+    if bos_name is None or eos_name is None or bos_id is None or eos_id is None:
+        remedy = f"its tokenizer has no {' and no '.join(missing)} token; use a model whose tokenizer has both"
+        problem = Problem(field="training.pretrained_model", value=name, remedy=remedy)
+        raise ParameterError(f"Could not load model metadata for '{name}'", [problem])
+    return (bos_name, bos_id), (eos_name, eos_id)
+
+
+def _id(tokenizer: ModelTokenizer, token: str | None) -> int | None:
+    return None if token is None else tokenizer.id_of(token)
+
+
+def _base_length(model_config: dict[str, Any]) -> int:
+    own = int(model_config.get("max_position_embeddings") or DEFAULT_CONTEXT_TOKENS)
+    if own > MAX_CONTEXT_TOKENS:
+        logger.warning("base_max_seq_length=%d because NSS uses no more of %d", MAX_CONTEXT_TOKENS, own)
+    return min(own, MAX_CONTEXT_TOKENS)
+
+
+def _rope(config: SafeSynthesizerParameters, family: Family, model_config: dict[str, Any]) -> RopeScaling | None:
+    factor = config.training.rope_scaling_factor
+    if factor == "auto":
+        raise ValueError("rope_scaling_factor must be resolved before metadata are read")
+    if not family.uses_rope_factor:
+        if factor != 1:
+            logger.warning("rope_scaling_factor=%s is ignored because %s models do not use it", factor, family.name)
+        return None
+    return rope_scaling(factor, model_config)
+
+
+def _max_sequences(config: SafeSynthesizerParameters) -> int | None:
+    value = config.data.max_sequences_per_example
+    if value == "auto":
+        raise ValueError("max_sequences_per_example must be resolved before metadata are read")
+    return value

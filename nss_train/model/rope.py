@@ -1,0 +1,43 @@
+"""RoPE scaling as it is written into the metadata."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+MAX_FACTOR = 6.0
+DEFAULT_THETA = 10_000.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RopeScaling:
+    """How far beyond its own context a model is stretched."""
+
+    rope_type: str
+    factor: float
+    theta: float
+    rope_parameters: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def rope_scaling(factor: float | None, model_config: Mapping[str, Any]) -> RopeScaling | None:
+    """The scaling for a factor, with type and theta from the model's own config; ``None`` for 1."""
+    if factor is None or factor == 1:
+        return None
+    if factor > MAX_FACTOR:
+        logger.warning("rope_scaling_factor=%s because NSS allows no more than %s", factor, MAX_FACTOR)
+    legacy, own = model_config.get("rope_scaling") or {}, model_config.get("rope_parameters") or {}
+    parameters = {**legacy, **own}
+    theta = parameters.get("rope_theta", parameters.get("theta", model_config.get("rope_theta", DEFAULT_THETA)))
+    return RopeScaling(
+        rope_type=parameters.get("rope_type", parameters.get("type", "default")),
+        factor=min(float(factor), MAX_FACTOR),
+        theta=float(theta),
+        rope_parameters=parameters,
+    )
