@@ -1,0 +1,33 @@
+"""Counts, means and extremes of what was prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """Statistics of a series; ``stddev`` is that of a sample."""
+
+    count: int
+    min: float
+    max: float
+    mean: float
+    stddev: float
+
+    @classmethod
+    def of(cls, series: Iterable[int]) -> Running:
+        values = np.fromiter(series, dtype=np.float64)
+        return cls(
+            count=len(values),
+            min=float(values.min()),
+            max=float(values.max()),
+            mean=float(values.mean()),
+            stddev=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+        )
+
+    def as_json(self) -> dict[str, float]:
+        return asdict(self)

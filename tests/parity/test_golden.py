@@ -1,0 +1,135 @@
+"""Every golden set of an ungrouped table, example for example."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nss_train.config import load_config
+from nss_train.data.golden import describe
+from nss_train.data.prepare import Entry, prepare
+from nss_train.errors import GenerationError
+from nss_train.model.tokenizer import load_tokenizer
+
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
+CONTEXT_TOKENS = {"SmolLM2-tiny": 8192, "TinyLlama-tiny": 2048}
+SETS = [
+    "01_penguins_default",
+    "02_flights_oversampled",
+    "02b_flights_fill_context",
+    "05_penguins_validation",
+    "06_penguins_dp",
+    "07_wide_auto",
+    "07c_wide_rope_3",
+    "07d_long_text_auto",
+    "08_penguins_process_data",
+]
+EXACT = [
+    "resolved_params",
+    "dataset_schema",
+    "schema_prompt",
+    "schema_prompt_tokens",
+    "max_seq_length",
+    "data_fraction",
+    "true_dataset_size",
+    "num_records_train",
+    "num_records_validation",
+    "training_df",
+    "records",
+]
+
+
+def golden(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not GOLDEN.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"the golden sets are missing: {GOLDEN}")
+        pytest.skip("the golden sets are not beside this checkout")
+    case = json.loads((GOLDEN / name / "case.json").read_text())
+    return case, json.loads(gzip.decompress((GOLDEN / name / "golden.json.gz").read_bytes()))
+
+
+@pytest.fixture(scope="module")
+def models(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders with the golden sets' tokenizer and the contexts of their models."""
+    root = tmp_path_factory.mktemp("models")
+    for name, context in CONTEXT_TOKENS.items():
+        (root / name).mkdir()
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(base_model / file, root / name / file)
+        config = {"max_position_embeddings": context, "rope_parameters": {"rope_theta": 1e5, "rope_type": "default"}}
+        (root / name / "config.json").write_text(json.dumps(config))
+    return root
+
+
+def ours(name: str, case: dict[str, Any], models: Path) -> dict[str, Any]:
+    model = models / case["model"]
+    given = load_config(GOLDEN / name / case["config"])
+    training = given.training.model_copy(update={"pretrained_model": str(model)})
+    entry = Entry(case["entry"])
+    config = given.model_copy(update={"training": training})
+    prepared = prepare(GOLDEN / name / case["data"], config, model=model, seed=case["seed"], entry=entry)
+    document = describe(prepared, tokenizer=load_tokenizer(model), seed=case["seed"], entry=entry)
+    found: dict[str, Any] = json.loads(json.dumps(document).replace(str(model), case["model"]))
+    return found
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_example_is_equal_to_the_reference(
+    name: str, models: Path, record_property: Any, parity_table: list[str]
+) -> None:
+    case, theirs = golden(name)
+    found = ours(name, case, models)
+    differing = [key for key in EXACT if found[key] != theirs[key]]
+    differing += [key for key in ("dataset_schema", "resolved_params") if list(found[key]) != list(theirs[key])]
+    differing += _examples("train", found, theirs) + _examples("validation", found, theirs)
+    differing += _metadata(found["model_metadata"], theirs["model_metadata"])
+    differing += [] if found["holdout"] == theirs.get("holdout") else ["holdout"]
+    for series, values in theirs["stats"].items():
+        same = all(found["stats"][series][k] == pytest.approx(v, rel=1e-9) for k, v in values.items())
+        differing += [] if same else [f"stats.{series}"]
+    count = f"{theirs['train']['count']:>6} examples {theirs['train']['tokens']:>9} tokens"
+    parity_table.append(f"{name:<28}{count}  {'equal' if not differing else ', '.join(differing)}")
+    assert not differing
+
+
+def _examples(side: str, found: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    ours_, golden_ = found[side], theirs[side]
+    if ours_ is None or golden_ is None:
+        return [] if ours_ is golden_ else [side]
+    keys = ("count", "tokens", "trained_tokens", "all")
+    differing = [f"{side}.{key}" for key in keys if ours_[key] != golden_[key]]
+    texts = [(a["input_ids"], a["labels"], a["text"]) for a in ours_["first"]]
+    return differing + (
+        [] if texts == [(b["input_ids"], b["labels"], b["text"]) for b in golden_["first"]] else [f"{side}.first"]
+    )
+
+
+def _metadata(found: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    differing = [] if list(found) == list(theirs) else ["metadata keys"]
+    # The workdir names the run, which is ours and not the reference's.
+    return differing + [f"metadata.{key}" for key in theirs if key != "workdir" and found[key] != theirs[key]]
+
+
+def test_records_over_the_context_are_refused_as_in_the_reference(models: Path, parity_table: list[str]) -> None:
+    name = "07b_wide_auto_short_context"
+    case, theirs = golden(name)
+    with pytest.raises(GenerationError) as caught:
+        ours(name, case, models)
+    assert theirs["error"]["type"] == "GenerationError"
+    assert theirs["error"]["message"].startswith(caught.value.message)
+    # Every record is named, where the reference stops at the first.
+    assert caught.value.problems[0].value == 100
+    parity_table.append(f"{name:<28}{'GenerationError':>32}  equal")
+
+
+def test_the_tokenizer_is_the_reference_s(base_model: Path) -> None:
+    import hashlib
+
+    _, theirs = golden(SETS[0])
+    assert hashlib.sha256((base_model / "tokenizer.json").read_bytes()).hexdigest() == theirs["tokenizer_sha256"]
