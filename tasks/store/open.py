@@ -1,0 +1,41 @@
+"""The store that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from nss_train.errors import ParameterError, Problem
+from tasks.settings import Settings
+from tasks.store.base import Store
+from tasks.store.local import LocalStore
+
+
+def open_store(settings: Settings) -> Store:
+    """The deployment's store; nothing is connected yet."""
+    url = urlsplit(settings.effective_store_url)
+    if url.scheme == "file":
+        return LocalStore(Path(unquote(url.path)))
+    if url.scheme == "s3":
+        return open_bucket(settings, url.netloc, prefix=url.path)
+    problem = Problem(
+        field="store_url", value=settings.effective_store_url, remedy="use file:///folder or s3://bucket[/prefix]"
+    )
+    raise ParameterError("Not a store.", [problem])
+
+
+def open_bucket(settings: Settings, bucket: str, *, prefix: str = "") -> Store:
+    """A bucket of the deployment's S3 service."""
+    from minio import Minio
+
+    from tasks.store.s3 import S3Store, http_pool
+
+    http = http_pool()
+    client = Minio(
+        settings.s3_endpoint,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        secure=settings.s3_secure,
+        http_client=http,
+    )
+    return S3Store(client, bucket, http=http, prefix=prefix)

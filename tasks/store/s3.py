@@ -1,0 +1,124 @@
+"""A store in a bucket of an S3 service, through the minio client."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+
+import urllib3
+from minio import Minio
+from minio.error import MinioException, S3Error
+
+from nss_train.errors import Problem, StoreUnavailable
+from tasks.store.keys import check_key, check_prefix
+
+_MISSING = ("NoSuchKey", "NoSuchObject", "NotFound")
+
+
+def http_pool() -> urllib3.PoolManager:
+    """Connections that give up on a dead service within seconds."""
+    timeout = urllib3.Timeout(connect=3, read=60)
+    retries = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(502, 503, 504))
+    return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=10)
+
+
+class S3Store:
+    """See :class:`tasks.store.base.Store`. ``http`` is used for conditional writes, which minio lacks."""
+
+    def __init__(self, client: Minio, bucket: str, *, http: urllib3.PoolManager, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = bucket
+        self._http = http
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+
+    def read(self, key: str) -> bytes:
+        with self._errors(key):
+            answer = self._client.get_object(self._bucket, self._name(key))
+            try:
+                return bytes(answer.read())
+            finally:
+                answer.close()
+                answer.release_conn()
+
+    def write(self, key: str, data: bytes) -> None:
+        with self._errors(key):
+            self._client.put_object(self._bucket, self._name(key), io.BytesIO(data), len(data))
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        # put_object of the minio client takes no headers; a presigned URL from its public API does.
+        with self._errors(key):
+            url = self._client.presigned_put_object(self._bucket, self._name(key), timedelta(minutes=5))
+            # A repeated request could meet its own first write, so it is not retried below.
+            answer = self._http.request("PUT", url, body=data, headers={"If-None-Match": "*"}, retries=False)
+        if answer.status == HTTPStatus.PRECONDITION_FAILED:
+            return False
+        if answer.status != HTTPStatus.OK:
+            raise self._unavailable(f"HTTP {answer.status} for a conditional write")
+        return True
+
+    def upload(self, key: str, path: Path) -> None:
+        with self._errors(key):
+            self._client.fput_object(self._bucket, self._name(key), str(path))
+
+    def download(self, key: str, path: Path) -> None:
+        with self._errors(key):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{path.name}.part")
+            self._client.fget_object(self._bucket, self._name(key), str(aside))
+            aside.replace(path)
+
+    def exists(self, key: str) -> bool:
+        try:
+            with self._errors(key):
+                self._client.stat_object(self._bucket, self._name(key))
+        except KeyError:
+            return False
+        return True
+
+    def list(self, prefix: str) -> Iterator[str]:
+        with self._errors(prefix):
+            found = self._client.list_objects(self._bucket, self._folder(prefix), recursive=True)
+            names = [str(item.object_name) for item in found if not item.is_dir]
+        return iter(sorted(name.removeprefix(self._prefix) for name in names))
+
+    def children(self, prefix: str) -> Iterator[str]:
+        folder = self._folder(prefix)
+        with self._errors(prefix):
+            names = [str(item.object_name) for item in self._client.list_objects(self._bucket, folder)]
+        return iter(sorted(name.removeprefix(folder).rstrip("/") for name in names))
+
+    def delete(self, key: str) -> None:
+        with self._errors(key):
+            self._client.remove_object(self._bucket, self._name(key))
+
+    def check(self) -> None:
+        with self._errors("the bucket"):
+            found = self._client.bucket_exists(self._bucket)
+        if not found:
+            raise self._unavailable(f"there is no bucket {self._bucket}; create it")
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    def _folder(self, prefix: str) -> str:
+        return self._prefix + check_prefix(prefix)
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except S3Error as error:
+            if error.code in _MISSING:
+                raise KeyError(key) from error
+            raise self._unavailable(str(error.code)) from error
+        except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._unavailable(type(error).__name__) from error
+
+    def _unavailable(self, why: str) -> StoreUnavailable:
+        remedy = "start the S3 service, or check NSS_TRAIN_S3_ENDPOINT and its keys; `nss-train doctor` checks them"
+        problem = Problem(field="store_url", value=f"s3://{self._bucket}", remedy=remedy)
+        return StoreUnavailable(f"The store does not answer: {why}.", [problem])
