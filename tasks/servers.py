@@ -285,7 +285,11 @@ class SeaweedFS(Server):
 
     def _write_credentials(self) -> None:
         credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
-        identity = {"name": "nss-train", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}
+        identity = {
+            "name": "nss-train",
+            "credentials": credentials,
+            "actions": ["Admin", "Read", "Write", "List"],
+        }
         self._credentials.touch(mode=0o600)
         self._credentials.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
 
@@ -296,7 +300,11 @@ class SeaweedFS(Server):
 
         http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=False)
         client = Minio(
-            self.endpoint, access_key=self.access_key, secret_key=self.secret_key, secure=False, http_client=http
+            self.endpoint,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            secure=False,
+            http_client=http,
         )
         try:
             if not client.bucket_exists(self.bucket):

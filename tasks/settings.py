@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -44,6 +46,10 @@ class Settings(BaseSettings):
     max_attempts: int = 3
     """Claims of one stage before the job fails."""
 
+    def as_environment(self) -> dict[str, str]:
+        """Variables from which the same settings can be read."""
+        return {f"NSS_TRAIN_{name.upper()}": _as_text(value) for name, value in self}
+
     @property
     def models_dir(self) -> Path:
         return self.home / "models"
@@ -59,3 +65,19 @@ class Settings(BaseSettings):
     @property
     def effective_store_url(self) -> str:
         return self.store_url or (self.home / "store").absolute().as_uri()
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a stage's process: this one without our settings, which hold secrets."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("NSS_TRAIN_")}
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """The environment for a worker that shall have these settings."""
+    return child_environment() | settings.as_environment()

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kombu.exceptions import OperationalError
-from nss_train.config.support import unsupported, unsupported_training
 from redis.exceptions import RedisError
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
+from nss_train.config.support import unsupported, unsupported_training
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
 from tasks import pipeline
 from tasks.app import App

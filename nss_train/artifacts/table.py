@@ -22,7 +22,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write rows as CSV; text that a spreadsheet would run gets a leading single quote, numbers do not."""
     lines = io.StringIO(newline="")
-    writer = csv.writer(lines, lineterminator="\n")
+    writer = csv.writer(lines)  # ends lines with CR LF (RFC 4180); only so is a CR in a cell quoted
     writer.writerow([_safe(name) for name in columns])
     writer.writerows([_csv_cell(row.get(name)) for name in columns] for row in rows)
     write_aside(path, lines.getvalue().encode())

@@ -31,9 +31,15 @@ def load_config(path: Path) -> SafeSynthesizerParameters:
 
 def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
     """Check a config; :class:`ParameterError` lists every unknown key and every wrong value."""
-    problems = [] if given.get("unknown_fields") == "ignore" else list(unknown_keys(given, SafeSynthesizerParameters))
+    problems = (
+        []
+        if given.get("unknown_fields") == "ignore"
+        else list(unknown_keys(given, SafeSynthesizerParameters))
+    )
     try:
-        config = SafeSynthesizerParameters.model_validate(without_unknown_keys(given, SafeSynthesizerParameters))
+        config = SafeSynthesizerParameters.model_validate(
+            without_unknown_keys(given, SafeSynthesizerParameters)
+        )
     except ValidationError as error:
         problems.extend(wrong_values(error))
     if problems:
@@ -42,4 +48,6 @@ def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
 
 
 def _unreadable(path: Path, remedy: str) -> ParameterError:
-    return ParameterError("The config cannot be read.", [Problem(field="config", value=str(path), remedy=remedy)])
+    return ParameterError(
+        "The config cannot be read.", [Problem(field="config", value=str(path), remedy=remedy)]
+    )

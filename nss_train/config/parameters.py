@@ -7,7 +7,12 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from nss_train.config.data import DataParameters
-from nss_train.config.passthrough import EvaluationParameters, GenerateParameters, PreflightParameters, ReplacePII
+from nss_train.config.passthrough import (
+    EvaluationParameters,
+    GenerateParameters,
+    PreflightParameters,
+    ReplacePII,
+)
 from nss_train.config.privacy import DifferentialPrivacyParameters
 from nss_train.config.section import Section
 from nss_train.config.time_series import TimeSeriesParameters
@@ -53,7 +58,9 @@ class SafeSynthesizerParameters(Section):
             raise ValueError("Differential privacy is not supported in time-series mode.")
         order, timestamp = self.data.order_training_examples_by, self.time_series.timestamp_column
         if order is not None and timestamp is not None and order != timestamp:
-            raise ValueError("data.order_training_examples_by and time_series.timestamp_column must be the same")
+            raise ValueError(
+                "data.order_training_examples_by and time_series.timestamp_column must be the same"
+            )
 
     def _max_sequences(self) -> int | None:
         given = self.data.max_sequences_per_example

@@ -33,7 +33,9 @@ def unknown_keys(given: Mapping[str, Any], model: type[BaseModel], path: str = "
         field = model.model_fields.get(str(name))
         if field is None:
             close = difflib.get_close_matches(str(name), model.model_fields, n=1)
-            hint = f"did you mean {path}{close[0]!s}?" if close else f"known are {', '.join(model.model_fields)}"
+            hint = (
+                f"did you mean {path}{close[0]!s}?" if close else f"known are {', '.join(model.model_fields)}"
+            )
             yield Problem(field=where, value=value, remedy=f"unknown configuration field; {hint}")
         elif isinstance(value, Mapping) and (section := _section(field.annotation)) is not None:
             yield from unknown_keys(value, section, f"{where}.")

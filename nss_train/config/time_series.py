@@ -31,7 +31,9 @@ class TimeSeriesParameters(Section):
     def _timestamps_belong_to_series(self) -> TimeSeriesParameters:
         given = self.timestamp_column is not None or self.timestamp_interval_seconds is not None
         if self.is_timeseries and not given:
-            raise ValueError("At least one of timestamp_column or timestamp_interval_seconds must be provided")
+            raise ValueError(
+                "At least one of timestamp_column or timestamp_interval_seconds must be provided"
+            )
         if given and not self.is_timeseries:
             raise ValueError(
                 "timestamp_column and timestamp_interval_seconds can only be set when is_timeseries is True."

@@ -28,7 +28,9 @@ def check_columns(frame: pd.DataFrame) -> None:
     """Raise :class:`DataError` naming every column that nothing can be learned from."""
     remedy = "the column holds nothing but nulls; remove it or fill it"
     problems = [
-        Problem(field=str(column), value=None, remedy=remedy) for column in frame.columns if frame[column].isna().all()
+        Problem(field=str(column), value=None, remedy=remedy)
+        for column in frame.columns
+        if frame[column].isna().all()
     ]
     if problems:
         raise DataError("The table has empty columns.", problems)
@@ -45,7 +47,9 @@ def check_rows(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
 def warn_of_size(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
     """Log what NSS's preflight warns of: few rows, and rows that are seen many times."""
     if len(frame) < SMALL_ROWS:
-        logger.warning("the training split has %d rows; more would help", len(frame), extra={"action": "data.small"})
+        logger.warning(
+            "the training split has %d rows; more would help", len(frame), extra={"action": "data.small"}
+        )
     wanted = config.training.num_input_records_to_sample
     if isinstance(wanted, int) and wanted > MANY_TIMES * len(frame):
         fields = {"action": "data.oversampled"}

@@ -87,5 +87,7 @@ class Examples:
                 ids = [self.input_ids(index) for index in range(start, stop)]
                 masks = [np.ones(len(example), dtype=np.int8) for example in ids]
                 labels = [self.labels(example) for example in ids]
-                arrays = [pa.array(part, type=field.type) for part, field in zip((ids, masks, labels), SCHEMA)]
+                arrays = [
+                    pa.array(part, type=field.type) for part, field in zip((ids, masks, labels), SCHEMA)
+                ]
                 stream.write_batch(pa.record_batch(arrays, schema=SCHEMA))

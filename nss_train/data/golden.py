@@ -19,7 +19,9 @@ from nss_train.model.tokenizer import ModelTokenizer
 FORMAT = 1
 
 
-def describe(prepared: Prepared, *, tokenizer: ModelTokenizer, seed: int, entry: Entry, whole: int = 3) -> dict[str, Any]:
+def describe(
+    prepared: Prepared, *, tokenizer: ModelTokenizer, seed: int, entry: Entry, whole: int = 3
+) -> dict[str, Any]:
     """Digests of every record and example, the first ``whole`` examples in full, and all that was derived."""
     return {
         "format": FORMAT,
@@ -93,7 +95,10 @@ def _describe_holdout(prepared: Prepared) -> dict[str, Any]:
     return {
         name: None
         if frame is None
-        else {"rows": len(frame), "csv_sha256": hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()}
+        else {
+            "rows": len(frame),
+            "csv_sha256": hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest(),
+        }
         for name, frame in splits.items()
     }
 

@@ -35,7 +35,9 @@ def split_validation(records: int, ratio: float, *, seed: int) -> ValidationSpli
     if ratio == 0:
         return ValidationSplit(train=everything, validation=None)
     if ratio > records - MIN_TRAINING_ROWS:
-        remedy = f"{records} records are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
+        remedy = (
+            f"{records} records are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
+        )
         problem = Problem(field="training.validation_ratio", value=ratio, remedy=remedy)
         raise ParameterError("The test set size is too large compared to the input dataset.", [problem])
     train, validation = train_test_split(everything, test_size=ratio, random_state=seed)
@@ -72,7 +74,11 @@ def check_lengths(prompt_tokens: int, lengths: npt.NDArray[np.int64], metadata: 
     if len(too_long) == 0:
         return budget
     problems = [
-        Problem(field=f"row {row}", value=int(lengths[row]), remedy=f"{lengths[row]} tokens; the budget is {budget}")
+        Problem(
+            field=f"row {row}",
+            value=int(lengths[row]),
+            remedy=f"{lengths[row]} tokens; the budget is {budget}",
+        )
         for row in too_long[:_SHOWN_RECORDS].tolist()
     ]
     summary = f"{len(too_long)} of {len(lengths)} records are too long; {_advice(metadata)}"
@@ -82,7 +88,9 @@ def check_lengths(prompt_tokens: int, lengths: npt.NDArray[np.int64], metadata: 
     )
 
 
-def pack(order: Order, lengths: npt.NDArray[np.int64], *, budget: int, max_records: int | None) -> Iterator[Order]:
+def pack(
+    order: Order, lengths: npt.NDArray[np.int64], *, budget: int, max_records: int | None
+) -> Iterator[Order]:
     """Cut ``order`` into examples: each as many records as fit the budget, ``max_records`` at most."""
     start, tokens = 0, 0
     for position, length in enumerate(lengths[order].tolist()):

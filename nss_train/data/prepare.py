@@ -127,7 +127,9 @@ def _assemble(
 
     def examples(rows: np.ndarray[Any, np.dtype[np.int64]], passes: float) -> Examples:
         order = rows[training_order(len(rows), passes, rng)]
-        plan = pack(order, records.lengths, budget=budget, max_records=metadata.max_sequences_per_example or None)
+        plan = pack(
+            order, records.lengths, budget=budget, max_records=metadata.max_sequences_per_example or None
+        )
         return Examples(prompt=prompt, records=records, plan=tuple(plan))
 
     train = examples(split.train, fraction)

@@ -38,7 +38,11 @@ def _property(column: pd.Series[Any]) -> dict[str, Any]:
         return {"type": types[0], "minimum": float(column.min()), "maximum": float(column.max())}
     if types == ["string"]:
         lengths = column.astype(str).str.len()
-        return {"type": "string", "minLength": round(lengths.min() / 1.5), "maxLength": round(1.5 * lengths.max())}
+        return {
+            "type": "string",
+            "minLength": round(lengths.min() / 1.5),
+            "maxLength": round(1.5 * lengths.max()),
+        }
     return {"type": types}
 
 

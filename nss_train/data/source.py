@@ -45,11 +45,15 @@ def _read_csv(path: Path) -> pd.DataFrame:
         header = _header(path)
         frame = pd.read_csv(path)
     except UnicodeDecodeError as error:
-        raise _unreadable(path.name, f"not UTF-8 text ({error.reason} at byte {error.start}); convert it") from error
+        raise _unreadable(
+            path.name, f"not UTF-8 text ({error.reason} at byte {error.start}); convert it"
+        ) from error
     except pd.errors.EmptyDataError as error:
         raise _unreadable(path.name, "no columns; a table needs a header and at least two rows") from error
     except pd.errors.ParserError as error:
-        raise DataError("The table has ragged rows.", _ragged(path) or [_problem(path.name, str(error))]) from error
+        raise DataError(
+            "The table has ragged rows.", _ragged(path) or [_problem(path.name, str(error))]
+        ) from error
     _check_unique(header)
     if len(header) != len(frame.columns):
         # Pandas would take the first field of every row as an index without a word.
@@ -71,7 +75,9 @@ def _ragged(path: Path) -> list[Problem]:
         for row in reader:
             if len(row) > expected and len(problems) < _SHOWN_LINES:
                 remedy = f"{len(row)} fields where the header has {expected}; quote fields that hold commas"
-                problems.append(Problem(field=f"line {reader.line_num}", value=",".join(row)[:80], remedy=remedy))
+                problems.append(
+                    Problem(field=f"line {reader.line_num}", value=",".join(row)[:80], remedy=remedy)
+                )
     return problems
 
 

@@ -86,7 +86,9 @@ class ModelMetadata:
         }
 
 
-def read_metadata(config: SafeSynthesizerParameters, *, model: Path, tokenizer: ModelTokenizer) -> ModelMetadata:
+def read_metadata(
+    config: SafeSynthesizerParameters, *, model: Path, tokenizer: ModelTokenizer
+) -> ModelMetadata:
     """Metadata of the model in a folder, for a config whose automatic values are resolved."""
     name = config.training.pretrained_model
     family = find_family(name)
@@ -105,13 +107,17 @@ def read_metadata(config: SafeSynthesizerParameters, *, model: Path, tokenizer: 
     )
 
 
-def _special_tokens(family: Family, tokenizer: ModelTokenizer, name: str) -> tuple[tuple[str, int], tuple[str, int]]:
+def _special_tokens(
+    family: Family, tokenizer: ModelTokenizer, name: str
+) -> tuple[tuple[str, int], tuple[str, int]]:
     bos_name, eos_name = family.bos_token or tokenizer.bos_token, tokenizer.eos_token
     bos_id = family.bos_token_id if family.bos_token_id is not None else _id(tokenizer, bos_name)
     eos_id = _id(tokenizer, eos_name)
     missing = [kind for kind, found in (("begin", bos_id), ("end", eos_id)) if found is None]
     if bos_name is None or eos_name is None or bos_id is None or eos_id is None:
-        remedy = f"its tokenizer has no {' and no '.join(missing)} token; use a model whose tokenizer has both"
+        remedy = (
+            f"its tokenizer has no {' and no '.join(missing)} token; use a model whose tokenizer has both"
+        )
         problem = Problem(field="training.pretrained_model", value=name, remedy=remedy)
         raise ParameterError(f"Could not load model metadata for '{name}'", [problem])
     return (bos_name, bos_id), (eos_name, eos_id)
@@ -128,13 +134,17 @@ def _base_length(model_config: dict[str, Any]) -> int:
     return min(own, MAX_CONTEXT_TOKENS)
 
 
-def _rope(config: SafeSynthesizerParameters, family: Family, model_config: dict[str, Any]) -> RopeScaling | None:
+def _rope(
+    config: SafeSynthesizerParameters, family: Family, model_config: dict[str, Any]
+) -> RopeScaling | None:
     factor = config.training.rope_scaling_factor
     if factor == "auto":
         raise ValueError("rope_scaling_factor must be resolved before metadata are read")
     if not family.uses_rope_factor:
         if factor != 1:
-            logger.warning("rope_scaling_factor=%s is ignored because %s models do not use it", factor, family.name)
+            logger.warning(
+                "rope_scaling_factor=%s is ignored because %s models do not use it", factor, family.name
+            )
         return None
     return rope_scaling(factor, model_config)
 

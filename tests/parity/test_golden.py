@@ -62,7 +62,10 @@ def models(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir()
         for file in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(base_model / file, root / name / file)
-        config = {"max_position_embeddings": context, "rope_parameters": {"rope_theta": 1e5, "rope_type": "default"}}
+        config = {
+            "max_position_embeddings": context,
+            "rope_parameters": {"rope_theta": 1e5, "rope_type": "default"},
+        }
         (root / name / "config.json").write_text(json.dumps(config))
     return root
 
@@ -86,7 +89,9 @@ def test_every_example_is_equal_to_the_reference(
     case, theirs = golden(name)
     found = ours(name, case, models)
     differing = [key for key in EXACT if found[key] != theirs[key]]
-    differing += [key for key in ("dataset_schema", "resolved_params") if list(found[key]) != list(theirs[key])]
+    differing += [
+        key for key in ("dataset_schema", "resolved_params") if list(found[key]) != list(theirs[key])
+    ]
     differing += _examples("train", found, theirs) + _examples("validation", found, theirs)
     differing += _metadata(found["model_metadata"], theirs["model_metadata"])
     differing += [] if found["holdout"] == theirs.get("holdout") else ["holdout"]
@@ -106,7 +111,9 @@ def _examples(side: str, found: dict[str, Any], theirs: dict[str, Any]) -> list[
     differing = [f"{side}.{key}" for key in keys if ours_[key] != golden_[key]]
     texts = [(a["input_ids"], a["labels"], a["text"]) for a in ours_["first"]]
     return differing + (
-        [] if texts == [(b["input_ids"], b["labels"], b["text"]) for b in golden_["first"]] else [f"{side}.first"]
+        []
+        if texts == [(b["input_ids"], b["labels"], b["text"]) for b in golden_["first"]]
+        else [f"{side}.first"]
     )
 
 
@@ -116,7 +123,9 @@ def _metadata(found: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return differing + [f"metadata.{key}" for key in theirs if key != "workdir" and found[key] != theirs[key]]
 
 
-def test_records_over_the_context_are_refused_as_in_the_reference(models: Path, parity_table: list[str]) -> None:
+def test_records_over_the_context_are_refused_as_in_the_reference(
+    models: Path, parity_table: list[str]
+) -> None:
     name = "07b_wide_auto_short_context"
     case, theirs = golden(name)
     with pytest.raises(GenerationError) as caught:
@@ -132,4 +141,6 @@ def test_the_tokenizer_is_the_reference_s(base_model: Path) -> None:
     import hashlib
 
     _, theirs = golden(SETS[0])
-    assert hashlib.sha256((base_model / "tokenizer.json").read_bytes()).hexdigest() == theirs["tokenizer_sha256"]
+    assert (
+        hashlib.sha256((base_model / "tokenizer.json").read_bytes()).hexdigest() == theirs["tokenizer_sha256"]
+    )

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tasks.embedded import worker_environment
 
 from tasks.app import make_app
 from tasks.client import Client
-from tasks.settings import Settings
+from tasks.settings import Settings, worker_environment
 
 PENGUINS = "species,island,bill_length_mm,body_mass_g\n"
 

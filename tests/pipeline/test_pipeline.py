@@ -14,7 +14,6 @@ from typing import Any
 
 import psutil
 import pytest
-from tasks.embedded import worker_environment
 
 from nss_train.contract import Stage
 from tasks import submit
@@ -22,7 +21,7 @@ from tasks.app import App
 from tasks.client import Client
 from tasks.job import JobState, Keys
 from tasks.run import Worker, run_stage
-from tasks.settings import Settings
+from tasks.settings import Settings, worker_environment
 from tasks.status import JobStatus, StageState
 from tests.pipeline.counting import CountingStore
 

@@ -107,7 +107,7 @@ def _trained_model(tokenizer: Any) -> Any:
     labels = ids.clone()
     labels[:, : len(prompt)] = -100
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(120):
+    for _ in range(300):
         model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -55,7 +55,7 @@ def test_every_mismatch_is_named_at_once(folder: Path) -> None:
 
 
 def test_a_folder_without_a_manifest_does_not_verify(folder: Path) -> None:
-    with pytest.raises(DataError, match="manifest.json"):
+    with pytest.raises(DataError, match=r"manifest\.json"):
         verify_manifest(folder)
 
 

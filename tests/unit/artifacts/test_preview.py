@@ -104,7 +104,7 @@ def test_a_missing_base_and_no_rows_are_told_together(toy_run: Path, tmp_path: P
 
 
 def test_a_folder_that_is_no_adapter_is_a_data_error(toy_base: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="metadata_v2.json"):
+    with pytest.raises(DataError, match=r"metadata_v2\.json"):
         sample(toy_base, tmp_path, rows=1)
 
 

@@ -1,0 +1,101 @@
+"""The process in which a stage runs: ``python -m nss_train.child STAGE FOLDER --events-fd N``.
+
+It reads ``FOLDER/request.json``, writes events as JSON lines to the file descriptor, and ends with
+``FOLDER/result.json`` and exit code 0, or ``FOLDER/error.json`` and exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from nss_train import errors
+from nss_train.contract import Event, Request, Stage, StageResult
+from nss_train.errors import NSSTrainError, OutOfMemory
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    arguments = _parse()
+    _die_with_parent(arguments.parent)
+    _default_signals()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    with os.fdopen(arguments.events_fd, "w", buffering=1, encoding="utf-8") as pipe:
+
+        def report(event: Event) -> None:
+            pipe.write(event.model_dump_json() + "\n")
+
+        try:
+            result = _run(Stage(arguments.stage), arguments.folder, arguments.module, report)
+        except Exception as error:  # the boundary of the process: every end leaves a document
+            traceback.print_exc()
+            _write(arguments.folder / "error.json", _describe(error))
+            return 1
+    _write(arguments.folder / "result.json", result.model_dump(mode="json"))
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m nss_train.child")
+    parser.add_argument("stage", choices=[stage.value for stage in Stage])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--events-fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True, help="pid without which this process ends")
+    parser.add_argument("--module", default="nss_train.stages", help="where the stage functions are")
+    return parser.parse_args()
+
+
+def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
+    request = Request.model_validate_json((folder / "request.json").read_bytes())
+    function = getattr(importlib.import_module(module), stage.value)
+    result: StageResult = function(folder, request, report=report)
+    return result
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the supervisor is gone")
+
+
+def _default_signals() -> None:
+    """Undo what the worker set for itself: a trainer must be stoppable."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, set())
+
+
+def _describe(error: Exception) -> dict[str, Any]:
+    return errors.to_json(_typed(error)) | {"traceback": traceback.format_exc()}
+
+
+def _typed(error: Exception) -> NSSTrainError:
+    if isinstance(error, NSSTrainError):
+        return error
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemory(f"Out of memory: {error}")
+    return NSSTrainError(f"Unexpected {type(error).__name__}: {error}")
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    aside = path.with_suffix(".part")
+    with aside.open("w", encoding="utf-8") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

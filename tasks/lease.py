@@ -1,0 +1,53 @@
+"""Who works on a stage right now. It saves wasted work; the store's claims keep the result right."""
+
+from __future__ import annotations
+
+import logging
+
+from redis import Redis
+from redis.exceptions import LockError, LockNotOwnedError, RedisError
+from redis.lock import Lock
+
+from nss_train.contract import Stage
+from nss_train.errors import BrokerUnavailable
+
+logger = logging.getLogger(__name__)
+
+
+def lease_key(job_id: str, stage: Stage) -> str:
+    return f"nss-train:lease:{job_id}:{stage}"
+
+
+class Lease:
+    """A lock in Redis that ends by itself unless it is renewed."""
+
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
+
+    @classmethod
+    def acquire(cls, redis: Redis, job_id: str, stage: Stage, *, ttl_s: float) -> Lease | None:
+        """The lease, or ``None`` when somebody holds it; :class:`BrokerUnavailable` without Redis."""
+        lock = redis.lock(lease_key(job_id, stage), timeout=ttl_s, thread_local=False)
+        try:
+            return cls(lock) if lock.acquire(blocking=False) else None
+        except RedisError as error:
+            raise BrokerUnavailable(f"The broker does not answer: {type(error).__name__}.") from error
+
+    def renew(self) -> bool:
+        """``False`` when the lease went to somebody else. A Redis that is away proves nothing: ``True``."""
+        try:
+            self._lock.reacquire()
+        except LockNotOwnedError:
+            return False
+        except RedisError:
+            logger.warning("the lease was not renewed: Redis does not answer", exc_info=True)
+        return True
+
+    def release(self) -> None:
+        """Give the lease back. Idempotent; one that is lost already is left to its owner."""
+        try:
+            self._lock.release()
+        except LockError:
+            logger.debug("the lease was gone already")
+        except RedisError:
+            logger.warning("the lease was not released, it will expire: Redis does not answer", exc_info=True)

@@ -1,0 +1,87 @@
+"""How far a stage is: to Redis for those who watch, to Celery for Flower, to the store for `status`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from nss_train.contract import Event, Stage
+from tasks.job import Keys
+from tasks.store.base import Store
+
+logger = logging.getLogger(__name__)
+
+STREAM_LENGTH = 1000
+STREAM_TTL_S = 7 * 24 * 3600
+SNAPSHOT_S = 2.0
+
+
+def stream_key(job_id: str) -> str:
+    return f"nss-train:progress:{job_id}"
+
+
+class Progress:
+    """Takes the events of one attempt. Redis may be away; the stage does not care."""
+
+    def __init__(
+        self,
+        *,
+        redis: Redis,
+        store: Store,
+        job_id: str,
+        stage: Stage,
+        attempt: int,
+        send_event: Callable[..., Any],
+    ) -> None:
+        self._redis = redis
+        self._store = store
+        self._stream = stream_key(job_id)
+        self._key = Keys(job_id).progress(stage, attempt)
+        self._names = {"job_id": job_id, "stage": stage.value, "attempt": attempt}
+        self._send_event = send_event
+        self._last: Event | None = None
+        self._stored_at = 0.0
+        self._redis_is_away = False
+
+    def report(self, event: Event) -> None:
+        """Pass an event on to everyone."""
+        logger.info(
+            "%s: %s", self._names["stage"], event.message or event.action, extra={"action": event.action}
+        )
+        self._last = event
+        self._publish(event)
+        if time.monotonic() - self._stored_at >= SNAPSHOT_S:
+            self._snapshot()
+
+    def close(self) -> None:
+        """Store the last event, so that `status` does not stop two seconds early."""
+        self._snapshot()
+
+    def _publish(self, event: Event) -> None:
+        document = self._names | event.model_dump(mode="json")
+        try:
+            self._redis.xadd(
+                self._stream, {"event": json.dumps(document)}, maxlen=STREAM_LENGTH, approximate=True
+            )
+            self._redis.expire(self._stream, STREAM_TTL_S)
+            self._send_event("task-progress", **self._names, **event.fields)
+        except (RedisError, OperationalError, OSError):
+            if not self._redis_is_away:
+                logger.warning("progress is not published: Redis does not answer", exc_info=True)
+            self._redis_is_away = True
+        else:
+            self._redis_is_away = False
+
+    def _snapshot(self) -> None:
+        if self._last is not None:
+            self._stored_at = time.monotonic()
+            self._store.write(
+                self._key, json.dumps(self._last.fields | {"action": self._last.action}).encode()
+            )
