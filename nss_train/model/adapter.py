@@ -1,0 +1,65 @@
+"""The LoRA adapter: its configuration, its initial weights, and the model around it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel, set_seed
+
+from nss_train.config.training import TrainingHyperparams
+
+
+def lora_config(training: TrainingHyperparams) -> LoraConfig:
+    """NSS's LoRA: rank-stabilized, so that the update is scaled by alpha/√r."""
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=training.lora_r,
+        lora_alpha=int(training.lora_alpha_over_r * training.lora_r),
+        target_modules=sorted(training.lora_target_modules),
+        use_rslora=True,
+        init_lora_weights=True,
+        inference_mode=False,
+    )
+
+
+def initial_adapter(base: PreTrainedModel, training: TrainingHyperparams, *, seed: int) -> PeftModel:
+    """A fresh adapter around a base model; the seed decides its weights."""
+    set_seed(seed)
+    model = get_peft_model(base, lora_config(training))
+    if not isinstance(model, PeftModel):
+        raise TypeError(f"expected a PeftModel, got {type(model)}")
+    return model
+
+
+def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
+    """An adapter from a folder around a base model."""
+    model: PeftModel = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
+    return model
+
+
+def save_adapter(model: PeftModel, folder: Path, *, base_name: str) -> None:
+    """Write the adapter as PEFT does, with the base model's name and with the same bytes each time."""
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base_name
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    config_file = folder / "adapter_config.json"
+    document: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
+    # PEFT keeps the modules in a set, whose order follows the process's string-hash seed.
+    document["target_modules"] = sorted(document["target_modules"])
+    config_file.write_text(json.dumps(document, indent=2, sort_keys=True), encoding="utf-8")
+    # PEFT's own card is a template; the artifact tree gets a real one.
+    (folder / "README.md").unlink(missing_ok=True)
+
+
+def snapshot(model: PeftModel) -> dict[str, torch.Tensor]:
+    """A copy of the adapter's weights, to tell afterwards whether they moved."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def unmoved(model: PeftModel, before: dict[str, torch.Tensor]) -> list[str]:
+    """Names of the trainable weights that are what they were."""
+    return [n for n, p in model.named_parameters() if p.requires_grad and torch.equal(p, before[n])]

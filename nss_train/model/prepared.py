@@ -1,0 +1,82 @@
+"""The load_model stage: a base model and the adapter's initial weights under one digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nss_train.artifacts.manifest import write_manifest
+from nss_train.config import parse_config
+from nss_train.config.training import TrainingHyperparams
+from nss_train.contract import Event, Report, Request, Stage, StageResult
+from nss_train.model.source import ModelSource, find_model
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Part of the digest: raise it when the content of a prepared model changes its shape."""
+
+
+def prepare_model(folder: Path, request: Request, *, report: Report) -> StageResult:
+    """Write ``out/model`` unless a model of the same digest is prepared already."""
+    given = json.loads((folder / "in" / "prepare_data" / "config.json").read_text(encoding="utf-8"))
+    training = parse_config(given).training
+    fetched = folder / "in" / "source"
+    source = find_model(training.pretrained_model, request.policy, fetched=fetched if fetched.exists() else None)
+    parts = _parts(source, training, request.seed)
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    hit = digest in request.prepared
+    report(Event(action="model.digest", message=f"model {digest[:12]} {'is prepared' if hit else 'is new'}"))
+    figures: dict[str, Any] = {"digest": digest}
+    if not hit:
+        figures |= _write(folder / "out" / "model", source, training, request.seed)
+    document = figures | {"source": training.pretrained_model, "parts": parts}
+    (folder / "out" / "load_model.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
+    return StageResult(stage=Stage.LOAD_MODEL, figures=figures, model_digest=digest)
+
+
+def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
+    """All that a prepared model depends on."""
+    return {
+        "format": FORMAT,
+        "files": {path.name: _sha256(path) for path in source.files},
+        "quantization": None,
+        "lora": {
+            "r": training.lora_r,
+            "alpha_over_r": training.lora_alpha_over_r,
+            "target_modules": sorted(training.lora_target_modules),
+            "base": training.pretrained_model,
+        },
+        "seed": seed,
+    }
+
+
+def _write(out: Path, source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
+    from nss_train.model.adapter import initial_adapter, save_adapter
+    from nss_train.model.loading import choose_precision, load_base
+
+    precision = choose_precision()
+    base = load_base(
+        source.folder,
+        precision,
+        attention=training.attn_implementation,
+        trust_remote_code=source.trust_remote_code,
+    )
+    model = initial_adapter(base, training, seed=seed)
+    trainable, total = model.get_nb_trainable_parameters()
+    logger.info("%.2f of %.2f million parameters are trainable", trainable / 1e6, total / 1e6)
+    (out / "base").mkdir(parents=True)
+    for path in source.files:
+        shutil.copyfile(path, out / "base" / path.name)
+    save_adapter(model, out / "adapter", base_name=training.pretrained_model)
+    write_manifest(out)
+    return {"dtype": precision.name, "dtype_reason": precision.reason, "parameters_trainable": trainable}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

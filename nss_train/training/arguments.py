@@ -1,0 +1,62 @@
+"""NSS's training arguments, and what this machine makes of them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from nss_train.config.training import TrainingHyperparams
+
+logger = logging.getLogger(__name__)
+
+EVALUATIONS = 0.3
+"""NSS evaluates each time this share of all steps is done."""
+
+
+def training_arguments(
+    training: TrainingHyperparams, *, output: Path, seed: int, checkpointing: bool, evaluate: bool
+) -> TrainingArguments:
+    """The reference's arguments; each exception is logged with its reason."""
+    cuda = torch.cuda.is_available()
+    bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    if not bf16:
+        logger.info("bf16=False because this device has no bfloat16 units")
+    if not cuda:
+        logger.info("optim=adamw_torch because paged_adamw_32bit needs CUDA")
+    return TrainingArguments(
+        output_dir=str(output),
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=2,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        num_train_epochs=1,
+        learning_rate=_number(training.learning_rate),
+        lr_scheduler_type=training.lr_scheduler,
+        weight_decay=training.weight_decay,
+        warmup_steps=training.warmup_steps,
+        optim="paged_adamw_32bit" if cuda else "adamw_torch",
+        bf16=bf16,
+        use_cpu=not cuda,
+        gradient_checkpointing=checkpointing,
+        eval_strategy="steps" if evaluate else "no",
+        eval_steps=EVALUATIONS if evaluate else None,
+        do_eval=evaluate,
+        include_for_metrics=["loss"] if evaluate else [],
+        # The adapter is saved by its stage; checkpoints on the way are not.
+        save_strategy="no",
+        logging_strategy="steps",
+        logging_steps=1,
+        disable_tqdm=True,
+        report_to="none",
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=cuda,
+        seed=seed,
+    )
+
+
+def _number(learning_rate: float | str) -> float:
+    if isinstance(learning_rate, str):
+        raise TypeError(f"learning_rate was not resolved: {learning_rate!r}")
+    return learning_rate
