@@ -13,6 +13,7 @@ from tasks import submit
 from tasks.app import App, make_app
 from tasks.files import download
 from tasks.job import Cancel, JobState
+from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
 from tasks.settings import Settings
 from tasks.status import JobStatus, read_status
@@ -84,6 +85,17 @@ class Client:
             raise ParameterError("Nothing to fetch.", [Problem(field="job_id", value=job_id, remedy=remedy)])
         download(self._app.store, marker.files, folder, ("*",))
         return folder
+
+    def base_model(self, job_id: str) -> Path:
+        """This machine's copy of the base model that the job's adapter belongs to; read-only."""
+        marker = self._records(job_id).marker(Stage.LOAD_MODEL)
+        if marker is None or marker.model_digest is None:
+            problem = Problem(
+                field="job_id", value=job_id, remedy="the job has no base model yet; wait for it"
+            )
+            raise ParameterError("No base model.", [problem])
+        cache = ModelCache(self._app.settings.prepared_dir, self._app.store)
+        return cache.fetch(marker.model_digest) / "base"
 
     def list(self) -> Iterator[JobStatus]:
         """Every job in the store."""

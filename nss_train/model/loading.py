@@ -32,12 +32,16 @@ def choose_precision() -> Precision:
     elif torch.cuda.is_available():
         chosen = Precision(dtype=torch.float32, reason="the CUDA device has no bfloat16 units")
     else:
-        chosen = Precision(dtype=torch.float32, reason="there is no CUDA device, and a CPU is slow in bfloat16")
+        chosen = Precision(
+            dtype=torch.float32, reason="there is no CUDA device, and a CPU is slow in bfloat16"
+        )
     logger.info("dtype=%s because %s", chosen.name, chosen.reason, extra={"action": "model.dtype"})
     return chosen
 
 
-def load_base(folder: Path, precision: Precision, *, attention: str, trust_remote_code: bool) -> PreTrainedModel:
+def load_base(
+    folder: Path, precision: Precision, *, attention: str, trust_remote_code: bool
+) -> PreTrainedModel:
     """A causal language model from a local safetensors folder."""
     options: dict[str, Any] = {"dtype": precision.dtype, "use_safetensors": True}
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(

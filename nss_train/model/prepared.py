@@ -26,7 +26,9 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
     given = json.loads((folder / "in" / "prepare_data" / "config.json").read_text(encoding="utf-8"))
     training = parse_config(given).training
     fetched = folder / "in" / "source"
-    source = find_model(training.pretrained_model, request.policy, fetched=fetched if fetched.exists() else None)
+    source = find_model(
+        training.pretrained_model, request.policy, fetched=fetched if fetched.exists() else None
+    )
     parts = _parts(source, training, request.seed)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     hit = digest in request.prepared

@@ -74,7 +74,10 @@ def _model(
     )
     base.config.use_cache = False
     needed = estimate(
-        base.config, tokens=longest, batch_size=config.training.batch_size, bytes_per_value=precision.dtype.itemsize
+        base.config,
+        tokens=longest,
+        batch_size=config.training.batch_size,
+        bytes_per_value=precision.dtype.itemsize,
     )
     checkpointing = choose_checkpointing(needed)
     if checkpointing:

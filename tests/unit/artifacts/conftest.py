@@ -1,4 +1,4 @@
-"""A run folder of a byte-level toy model that has learnt one table by heart, made for real in seconds."""
+"""A run folder of a byte-level toy model that has learnt the form of one table's rows, made in seconds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ METADATA: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def toy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama with a byte-level tokenizer, trained on ``ROWS`` until it repeats them."""
+    """A tiny Llama with a byte-level tokenizer, trained on ``ROWS`` until it writes rows of that form.
+
+    It learns each column's values, not which of them go together."""
     folder = tmp_path_factory.mktemp("toy-smollm2")
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(folder)
@@ -95,10 +97,15 @@ def _trained_model(tokenizer: Any) -> Any:
     from nss_train.artifacts.prompt import schema_prompt
 
     torch.manual_seed(3)
-    size = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
-    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    size: dict[str, Any] = {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    ends: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, **size, **ends)
+        LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, **size, **depth, **ends)
     )
     prompt = tokenizer(schema_prompt(METADATA, ["kind", "size"]))["input_ids"]
     lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in ROWS]

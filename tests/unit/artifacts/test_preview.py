@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from nss_train.artifacts.__main__ import main
@@ -20,7 +21,7 @@ from nss_train.artifacts.prompt import first_budget, max_new_tokens, schema_prom
 from nss_train.artifacts.table import row_table, write_csv
 from nss_train.errors import DataError, GenerationError, ParameterError
 
-from .conftest import METADATA, ROWS, SCHEMA, make_run
+from .conftest import METADATA, SCHEMA, make_run
 
 CALM = Sampling(temperature=0.5)
 
@@ -32,7 +33,7 @@ def adapter_of(run: Path) -> Path:
 def test_as_many_rows_as_asked_come_back_and_each_fits_the_schema(toy_base: Path, toy_run: Path) -> None:
     preview = sample(toy_base, adapter_of(toy_run), rows=5, seed=1, sampling=CALM)
     assert (len(preview.rows), preview.stopped, preview.columns) == (5, Stopped.COMPLETE, ("kind", "size"))
-    assert all(row in ROWS for row in preview.rows)
+    assert [row for row in preview.rows if not Draft202012Validator(SCHEMA).is_valid(row)] == []
 
 
 def test_the_same_seed_gives_the_same_rows(toy_base: Path, toy_run: Path) -> None:
@@ -63,7 +64,7 @@ def test_the_adapter_takes_part_in_sampling(toy_base: Path, tmp_path: Path) -> N
 
 def test_invalid_records_are_counted_by_class_and_sampling_gives_up(toy_base: Path, tmp_path: Path) -> None:
     run = make_run(toy_base, tmp_path, noise=0.0)
-    narrow = {**SCHEMA, "properties": {**SCHEMA["properties"], "kind": {"enum": ["c"]}}}  # type: ignore[dict-item]
+    narrow = {**SCHEMA, "properties": {**SCHEMA["properties"], "kind": {"enum": ["c"]}}}
     (adapter_of(run) / "dataset_schema.json").write_text(json.dumps(narrow))
     preview = sample(toy_base, adapter_of(run), rows=4, seed=1, sampling=CALM)
     assert (preview.valid, set(preview.reasons), preview.stopped) == (0, {"enum"}, Stopped.PATIENCE)

@@ -1,0 +1,93 @@
+"""What this machine has and lacks."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from nss_train.errors import NSSTrainError
+from tasks.app import connect_redis
+from tasks.settings import Settings
+from tasks.store.open import open_store
+
+MIN_FREE_GIB = 5
+_TRAINING = ("torch", "transformers", "peft", "accelerate", "datasets", "pandas", "pyarrow", "sklearn")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One check."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        mend = "" if self.ok else f"\n        mend: {self.remedy}"
+        return f"{'ok     ' if self.ok else 'MISSING'} {self.name}: {self.found}{mend}"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Every check, none of which changes anything but a probe in the store."""
+    return list(_findings(settings))
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    python = sys.version.split()[0]
+    yield Finding(
+        name="python", ok=sys.version_info >= (3, 11), found=python, remedy="install Python 3.11 or later"
+    )
+    missing = [name for name in _TRAINING if find_spec(name) is None]
+    remedy = "pip install torch==2.13.0, then pip install 'nss-train[train]'"
+    yield Finding(
+        name="training", ok=not missing, found=f"lacks {missing}" if missing else "installed", remedy=remedy
+    )
+    yield _models(settings)
+    yield _broker(settings)
+    yield _store(settings)
+    free_gib = shutil.disk_usage(_existing(settings)).free / 2**30
+    remedy = "free some space, or set NSS_TRAIN_HOME to a larger disk"
+    yield Finding(name="disk", ok=free_gib >= MIN_FREE_GIB, found=f"{free_gib:.0f} GiB free", remedy=remedy)
+    cuda = shutil.which("nvidia-smi")
+    # Not a fault: a worker without a GPU can stand in, slowly.
+    yield Finding(name="cuda", ok=True, found=cuda or "no GPU; training runs on the CPU")
+
+
+def _models(settings: Settings) -> Finding:
+    folder = settings.models_dir
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    found = ", ".join(names) or f"none in {folder}"
+    return Finding(name="models", ok=bool(names), found=found, remedy="nss-train model add smollm2")
+
+
+def _broker(settings: Settings) -> Finding:
+    address = settings.broker_url.get_secret_value().rpartition("@")[2]
+    remedy = "start Redis or Valkey and set NSS_TRAIN_BROKER_URL; `nss-train run` and `up` start their own"
+    try:
+        connect_redis(settings).ping()
+    except RedisError as error:
+        return Finding(name="broker", ok=False, found=f"{address}: {type(error).__name__}", remedy=remedy)
+    return Finding(name="broker", ok=True, found=address)
+
+
+def _store(settings: Settings) -> Finding:
+    try:
+        open_store(settings).check()
+    except NSSTrainError as error:
+        remedy = error.problems[0].remedy if error.problems else "check NSS_TRAIN_STORE_URL"
+        return Finding(name="store", ok=False, found=error.message, remedy=remedy)
+    return Finding(name="store", ok=True, found=settings.effective_store_url)
+
+
+def _existing(settings: Settings) -> str:
+    return str(next(p for p in (settings.home, *settings.home.absolute().parents) if p.exists()))
