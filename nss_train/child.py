@@ -37,7 +37,7 @@ def main() -> int:
 
         try:
             result = _run(Stage(arguments.stage), arguments.folder, arguments.module, report)
-        except Exception as error:  # the boundary of the process: every end leaves a document
+        except Exception as error:  # noqa: BLE001 - the boundary of the process: every end leaves a document
             traceback.print_exc()
             _write(arguments.folder / "error.json", _describe(error))
             return 1

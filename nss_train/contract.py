@@ -70,7 +70,7 @@ class StageResult(Frozen):
     figures: dict[str, Any] = Field(default_factory=dict)
     """Plain JSON: counts, seconds, reasons of automatic choices."""
     model_digest: str | None = None
-    """load_model: the content address; ``out/model`` holds the files unless it was in ``Request.prepared``."""
+    """load_model: the content address of ``out/model``, which is absent when it was prepared already."""
 
 
 Report = Callable[[Event], None]

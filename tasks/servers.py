@@ -259,8 +259,8 @@ class SeaweedFS(Server):
 
     def _command(self) -> list[str]:
         self._write_credentials()
-        names = ("s3.port", "s3.port.grpc", "filer.port", "filer.port.grpc")
-        names += ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
+        services = ("s3", "filer", "master", "volume")
+        names = [f"{service}.port{kind}" for service in services for kind in ("", ".grpc")]
         ports = [f"-{name}={port}" for name, port in zip(names, self.ports, strict=True)]
         off = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
         return [

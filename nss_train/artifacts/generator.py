@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 from collections.abc import Mapping
@@ -13,8 +12,6 @@ from typing import Any
 import torch
 from peft import PeftModel
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     StoppingCriteria,
@@ -23,8 +20,7 @@ from transformers import (
 
 from nss_train.artifacts.preview import MAX_SEQUENCES, RECORDS_PER_SEQUENCE, Sampling, no_room
 from nss_train.artifacts.prompt import first_budget, max_new_tokens, max_seq_length, schema_prompt
-
-logger = logging.getLogger(__name__)
+from nss_train.model.loading import choose_precision, load_base
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +64,7 @@ class Generator:
         limit = max_new_tokens(metadata, prompt.shape[1], sampling.max_tokens_multiplier)
         if limit == 0:
             raise no_room(prompt.shape[1], max_seq_length(metadata))
-        model = _load_model(base, adapter, metadata)
+        model = _load_model(base, adapter)
         torch.manual_seed(secrets.randbits(63) if seed is None else seed)
         return cls(
             model=model,
@@ -134,35 +130,14 @@ class _EnoughLines(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._missing <= 0, device=input_ids.device)
 
 
-def _load_model(base: Path, adapter: Path, metadata: Mapping[str, Any]) -> Any:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    reason = "the GPU trains in it" if device == "cuda" else "training on a CPU uses it"
-    logger.info("Sampling in %s because %s", dtype, reason, extra={"action": "preview.dtype"})
-    config = AutoConfig.from_pretrained(base, local_files_only=True)
-    config.max_position_embeddings = max_seq_length(metadata)
-    _scale_rope(config, metadata)
-    model = AutoModelForCausalLM.from_pretrained(
-        base, config=config, dtype=dtype, local_files_only=True, use_safetensors=True
-    )
-    adapted = PeftModel.from_pretrained(model, adapter).to(device)
+def _load_model(base: Path, adapter: Path) -> Any:
+    """The base as training loads it (its own rope settings, the same precision), with the adapter."""
+    precision = choose_precision()
+    model = load_base(base, precision, attention="sdpa", trust_remote_code=False)
+    adapted = PeftModel.from_pretrained(model, adapter).to("cuda" if torch.cuda.is_available() else "cpu")
     # Merged, a step has 8 small matrix products fewer per layer; in bf16 merging would round the weights.
-    merged = adapted.merge_and_unload() if dtype == torch.float32 else adapted
+    merged = adapted.merge_and_unload() if precision.dtype == torch.float32 else adapted
     return merged.eval()
-
-
-def _scale_rope(config: Any, metadata: Mapping[str, Any]) -> None:
-    """Stretch the rotary positions as the adapter was trained with; ``default`` cannot, so it is linear."""
-    scaling = metadata.get("rope_scaling") or {}
-    factor = scaling.get("factor") or 1.0
-    if factor > 1:
-        kind = scaling["rope_type"]
-        config.rope_parameters = {
-            **(scaling.get("rope_parameters") or {}),
-            "rope_type": "linear" if kind == "default" else kind,
-            "factor": float(factor),
-            "rope_theta": scaling["theta"],
-        }
 
 
 def _eos_ids(model: Any, metadata: Mapping[str, Any]) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ class Examples:
     def input_ids(self, index: int) -> Tokens:
         """Prompt, then begin token, records, end token; shape (tokens,)."""
         records = [self.records.record(int(i)) for i in self.plan[index]]
-        begin, end = np.int32([self.prompt.bos_id]), np.int32([self.prompt.eos_id])
+        begin, end = (np.asarray([i], dtype=np.int32) for i in (self.prompt.bos_id, self.prompt.eos_id))
         return np.concatenate([self.prompt.ids, begin, *records, end])
 
     def labels(self, input_ids: Tokens) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -88,6 +88,7 @@ class Examples:
                 masks = [np.ones(len(example), dtype=np.int8) for example in ids]
                 labels = [self.labels(example) for example in ids]
                 arrays = [
-                    pa.array(part, type=field.type) for part, field in zip((ids, masks, labels), SCHEMA)
+                    pa.array(part, type=field.type)
+                    for part, field in zip((ids, masks, labels), SCHEMA, strict=True)
                 ]
                 stream.write_batch(pa.record_batch(arrays, schema=SCHEMA))

@@ -50,7 +50,9 @@ def describe(
 
 def describe_examples(examples: Examples, tokenizer: ModelTokenizer, whole: int) -> dict[str, Any]:
     """Length and digests of every example, and the first in full."""
-    rows, first, tokens, trained = [], [], 0, 0
+    rows: list[dict[str, Any]] = []
+    first: list[dict[str, Any]] = []
+    tokens, trained = 0, 0
     for ids in examples:
         labels = examples.labels(ids)
         rows.append({"n": len(ids), "ids": _digest(ids), "labels": _digest(labels)})

@@ -33,7 +33,9 @@ def hold_out(frame: pd.DataFrame, config: DataParameters) -> Split:
     wanted = len(frame) * config.holdout if config.holdout < 1 else config.holdout
     rows = int(min(wanted, config.max_holdout))
     if not MIN_HOLDOUT_ROWS <= rows < len(frame):
-        remedy = f"this holds out {rows} of {len(frame)} rows; at least {MIN_HOLDOUT_ROWS} and not all, or 0 for none"
+        remedy = (
+            f"this holds out {rows} of {len(frame)} rows; take at least {MIN_HOLDOUT_ROWS}, or 0 for none"
+        )
         problem = Problem(field="data.holdout", value=config.holdout, remedy=remedy)
         raise ParameterError("The holdout has the wrong size.", [problem])
     train, test = train_test_split(frame, test_size=rows, random_state=config.random_state)

@@ -61,14 +61,13 @@ def training_order(records: int, fraction: float, rng: np.random.Generator) -> O
 
 
 def check_lengths(prompt_tokens: int, lengths: npt.NDArray[np.int64], metadata: ModelMetadata) -> int:
-    """The budget of an example's records in tokens; raises :class:`GenerationError` when a record exceeds it."""
+    """The budget of an example's records in tokens; :class:`GenerationError` when one exceeds it."""
     context = metadata.max_seq_length
     if prompt_tokens > context:
-        remedy = f"the prompt that names the columns needs {prompt_tokens} tokens of {context}; {_advice(metadata)}"
+        remedy = f"naming the columns takes {prompt_tokens} of {context} tokens; {_advice(metadata)}"
         problem = Problem(field="columns", value=prompt_tokens, remedy=remedy)
-        raise GenerationError(
-            "The dataset schema requires more tokens than the max length of the model.", [problem]
-        )
+        message = "The dataset schema requires more tokens than the max length of the model."
+        raise GenerationError(message, [problem])
     budget = context - prompt_tokens - SPECIAL_TOKENS
     too_long = np.flatnonzero(lengths > budget)
     if len(too_long) == 0:

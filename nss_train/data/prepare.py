@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.resolve import Choice, resolve
+from nss_train.config.resolve import Choice, Resolved, resolve
 from nss_train.contract import Event, Report, Request, Stage, StageResult
 from nss_train.data import columns
 from nss_train.data.examples import Examples, Prompt
-from nss_train.data.holdout import hold_out
+from nss_train.data.holdout import Split, hold_out
 from nss_train.data.packing import check_lengths, pack, requested_fraction, split_validation, training_order
 from nss_train.data.records import Records, arrow_round_trip, tokenize
 from nss_train.data.schema import make_schema
@@ -103,26 +103,28 @@ def prepare(
     tokenizer = load_tokenizer(model)
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer)
     frame = arrow_round_trip(training)
-    return _assemble(resolved.config, resolved.choices, metadata, tokenizer, frame, training, test, seed)
+    return _assemble(
+        resolved, metadata, tokenizer, frame=frame, split=Split(train=training, test=test), seed=seed
+    )
 
 
 def _assemble(
-    config: SafeSynthesizerParameters,
-    choices: tuple[Choice, ...],
+    resolved: Resolved,
     metadata: ModelMetadata,
     tokenizer: ModelTokenizer,
+    *,
     frame: pd.DataFrame,
-    training: pd.DataFrame,
-    test: pd.DataFrame | None,
+    split: Split,
     seed: int,
 ) -> Prepared:
+    config = resolved.config
     schema_prompt = metadata.prompt([str(column) for column in frame.columns])
     schema_ids = tokenizer.encode(schema_prompt)
     prompt = Prompt.of(schema_ids, metadata)
     records = tokenize(frame, tokenizer)
     budget = check_lengths(len(schema_ids), records.lengths, metadata)
-    split = split_validation(len(records), config.training.validation_ratio, seed=seed)
-    fraction = requested_fraction(config.training.num_input_records_to_sample, len(split.train))
+    sides = split_validation(len(records), config.training.validation_ratio, seed=seed)
+    fraction = requested_fraction(config.training.num_input_records_to_sample, len(sides.train))
     rng = np.random.default_rng(seed)
 
     def examples(rows: np.ndarray[Any, np.dtype[np.int64]], passes: float) -> Examples:
@@ -132,24 +134,24 @@ def _assemble(
         )
         return Examples(prompt=prompt, records=records, plan=tuple(plan))
 
-    train = examples(split.train, fraction)
-    validation = None if split.validation is None else examples(split.validation, 1.0)
+    train = examples(sides.train, fraction)
+    validation = None if sides.validation is None else examples(sides.validation, 1.0)
     longest = math.ceil(train.statistics()["tokens_per_example"].max)
     return Prepared(
         config=config,
-        choices=choices,
+        choices=resolved.choices,
         metadata=metadata.with_max_tokens(longest),
         schema=make_schema(frame),
         schema_prompt=schema_prompt,
         schema_prompt_tokens=len(schema_ids),
         frame=frame,
-        training=training,
-        test=test,
+        training=split.train,
+        test=split.test,
         records=records,
         train=train,
         validation=validation,
         data_fraction=fraction,
-        records_train=len(split.train),
+        records_train=len(sides.train),
     )
 
 

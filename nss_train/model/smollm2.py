@@ -50,7 +50,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # fp32, because that is what a CPU computes in; CUDA casts it while loading.
-    model = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
+    )
     # The weights are plain by now, but the loader's quantization mark would make saving refuse.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 def preprocess_logits_for_metrics(
     logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Any:
     """Predicted ids, shape (batch, tokens), and labels: logits of all batches would not fit into memory."""
     first = logits[0] if isinstance(logits, tuple) else logits
     return first.argmax(dim=-1), labels

@@ -30,7 +30,9 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     """The train stage: ``in/model`` and the examples become ``out/adapter``."""
     prepared = folder / "in" / "prepare_data"
     config = parse_config(json.loads((prepared / "config.json").read_text(encoding="utf-8")))
-    examples = {side: _examples(prepared / f"{side}.arrow") for side in ("train", "validation")}
+    examples: dict[str, Any] = {
+        side: _examples(prepared / f"{side}.arrow") for side in ("train", "validation")
+    }
     precision = choose_precision()
     longest = json.loads((prepared / "statistics.json").read_text())["tokens_per_example"]["max"]
     model, checkpointing = _model(folder / "in" / "model", config, request, precision, int(longest))

@@ -119,6 +119,6 @@ class S3Store:
             raise self._unavailable(type(error).__name__) from error
 
     def _unavailable(self, why: str) -> StoreUnavailable:
-        remedy = "start the S3 service, or check NSS_TRAIN_S3_ENDPOINT and its keys; `nss-train doctor` checks them"
+        remedy = "start the S3 service, or check NSS_TRAIN_S3_ENDPOINT and its keys"
         problem = Problem(field="store_url", value=f"s3://{self._bucket}", remedy=remedy)
         return StoreUnavailable(f"The store does not answer: {why}.", [problem])

@@ -105,7 +105,7 @@ def _trained_model(tokenizer: Any) -> Any:
     }
     ends: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, **size, **depth, **ends)
+        LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, **size, **ends)
     )
     prompt = tokenizer(schema_prompt(METADATA, ["kind", "size"]))["input_ids"]
     lines = [json.dumps(row, separators=(",", ":")) + "\n" for row in ROWS]
