@@ -39,12 +39,11 @@ def main() -> None:
     as_json = "--json" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(standalone_mode=False)
+        # Outside its standalone mode click returns the code of an Exit instead of leaving.
+        sys.exit(app(standalone_mode=False) or 0)
     except NSSTrainError as error:
         _fail(error, as_json=as_json)
         sys.exit(error.exit_code)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         display.errors.print("interrupted; everything is taken down")
         sys.exit(130)

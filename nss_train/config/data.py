@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nss_train.config.section import Section
 
@@ -31,8 +31,9 @@ class DataParameters(Section):
     def _draw_when_absent(cls, given: Any) -> Any:
         return {"random_state": None} | dict(given) if isinstance(given, dict) else given
 
-    @model_validator(mode="after")
-    def _order_needs_group(self) -> DataParameters:
-        if self.order_training_examples_by is not None and self.group_training_examples_by is None:
+    @field_validator("order_training_examples_by")
+    @classmethod
+    def _order_needs_group(cls, given: str | None, info: ValidationInfo) -> str | None:
+        if given is not None and info.data.get("group_training_examples_by") is None:
             raise ValueError("order_training_examples_by requires group_training_examples_by")
-        return self
+        return given

@@ -6,7 +6,7 @@ import math
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nss_train.config.section import Section
 
@@ -57,11 +57,12 @@ class TrainingHyperparams(Section):
             return rest
         return given
 
-    @model_validator(mode="after")
-    def _whole_warmup_steps(self) -> TrainingHyperparams:
-        if self.warmup_steps >= 1 and self.warmup_steps != math.floor(self.warmup_steps):
-            raise ValueError("warmup_steps must be a whole number when it is 1 or more")
-        return self
+    @field_validator("warmup_steps")
+    @classmethod
+    def _whole_warmup_steps(cls, given: float) -> float:
+        if given >= 1 and given != math.floor(given):
+            raise ValueError("must be a whole number when it is 1 or more")
+        return given
 
     @property
     def effective_batch_size(self) -> int:

@@ -1,0 +1,22 @@
+"""The client is light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_the_client_imports_neither_torch_nor_pandas() -> None:
+    script = (
+        "import sys, tasks.client; print([m for m in ('torch','transformers','pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_preparing_data_imports_no_torch() -> None:
+    script = (
+        "import sys, nss_train.data.prepare; print([m for m in ('torch','transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,121 @@
+"""What every store must do: one suite for the folder and for a real S3 server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from nss_train.errors import ParameterError, StoreUnavailable
+from tasks.settings import Settings
+from tasks.store.base import Store
+from tasks.store.open import open_bucket, open_store
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return open_store(Settings.model_validate({"home": tmp_path}))
+    settings: Settings = request.getfixturevalue("s3_settings")
+    bucket = settings.effective_store_url.removeprefix("s3://")
+    return open_bucket(settings, bucket, prefix=f"contract/{tmp_path.name}")
+
+
+def test_what_is_written_is_read(store: Store) -> None:
+    store.write("a/b ü.json", b"one")
+    store.write("a/b ü.json", b"two")
+    assert store.read("a/b ü.json") == b"two"
+    assert store.exists("a/b ü.json")
+
+
+def test_a_missing_key_is_a_key_error(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        store.read("nothing/here")
+    with pytest.raises(KeyError):
+        store.download("nothing/here", tmp_path / "file")
+    assert not store.exists("nothing/here")
+    assert not (tmp_path / "file").exists()
+
+
+def test_of_many_racing_writers_exactly_one_is_first(store: Store) -> None:
+    with ThreadPoolExecutor(32) as pool:
+        won = list(pool.map(lambda n: store.put_if_absent("race", f"{n}".encode()), range(32)))
+    assert won.count(True) == 1
+    assert store.read("race") == f"{won.index(True)}".encode()
+
+
+def test_put_if_absent_does_not_change_what_is_there(store: Store) -> None:
+    assert store.put_if_absent("once", b"first")
+    assert not store.put_if_absent("once", b"second")
+    assert store.read("once") == b"first"
+
+
+def test_a_large_file_survives_the_journey(store: Store, tmp_path: Path) -> None:
+    source, back = tmp_path / "source", tmp_path / "new" / "back"
+    source.write_bytes(bytes(range(256)) * 80_000)
+    store.upload("large", source)
+    store.download("large", back)
+    assert back.read_bytes() == source.read_bytes()
+    assert [p.name for p in back.parent.iterdir()] == ["back"]
+
+
+def test_keys_are_listed_in_order(store: Store) -> None:
+    for key in ("jobs/b/2", "jobs/a/1", "jobs/a/x/3", "other"):
+        store.write(key, b"")
+    assert list(store.list("jobs/")) == ["jobs/a/1", "jobs/a/x/3", "jobs/b/2"]
+    assert list(store.children("jobs/")) == ["a", "b"]
+    assert list(store.children("nobody/")) == []
+
+
+def test_a_deleted_key_is_gone_and_so_is_its_folder(store: Store) -> None:
+    store.write("gone/soon", b"")
+    store.delete("gone/soon")
+    store.delete("gone/soon")
+    assert not store.exists("gone/soon")
+    assert "gone" not in list(store.children("gone/")) + list(store.list("gone/"))
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../up", "a/../../b", "a//b", "a/./b", "a\\b", "a\0b"])
+def test_keys_that_point_elsewhere_are_refused(store: Store, key: str, tmp_path: Path) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: store.read(key),
+        lambda: store.write(key, b""),
+        lambda: store.put_if_absent(key, b""),
+        lambda: store.upload(key, tmp_path / "file"),
+        lambda: store.delete(key),
+    ]
+    for call in calls:
+        with pytest.raises(ParameterError):
+            call()
+
+
+def test_a_store_that_is_there_passes_its_check(store: Store) -> None:
+    store.check()
+
+
+def test_a_service_that_is_down_says_so() -> None:
+    settings = Settings.model_validate(
+        {"s3_endpoint": "127.0.0.1:9", "s3_secure": False, "store_url": "s3://none"}
+    )
+    with pytest.raises(StoreUnavailable, match="does not answer") as caught:
+        open_store(settings).check()
+    assert "NSS_TRAIN_S3_ENDPOINT" in caught.value.problems[0].remedy
+
+
+def test_a_missing_bucket_says_so(s3_settings: Settings) -> None:
+    with pytest.raises(StoreUnavailable, match="no bucket"):
+        open_bucket(s3_settings, "missing").check()
+
+
+def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    settings = Settings.model_validate({"store_url": (tmp_path / "file" / "store").as_uri()})
+    with pytest.raises(StoreUnavailable):
+        open_store(settings).check()
+
+
+def test_an_unknown_kind_of_store_is_refused() -> None:
+    with pytest.raises(ParameterError):
+        open_store(Settings.model_validate({"store_url": "ftp://elsewhere"}))
