@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, set_seed
 
 from nss_train.config.training import TrainingHyperparams
+from nss_train.errors import ParameterError, Problem
 
 
 def lora_config(training: TrainingHyperparams) -> LoraConfig:
@@ -28,11 +30,25 @@ def lora_config(training: TrainingHyperparams) -> LoraConfig:
 
 def initial_adapter(base: PreTrainedModel, training: TrainingHyperparams, *, seed: int) -> PeftModel:
     """A fresh adapter around a base model; the seed decides its weights."""
+    check_target_modules(base, training.lora_target_modules)
     set_seed(seed)
     model = get_peft_model(base, lora_config(training))
     if not isinstance(model, PeftModel):
         raise TypeError(f"expected a PeftModel, got {type(model)}")
     return model
+
+
+def check_target_modules(base: PreTrainedModel, wanted: Sequence[str]) -> None:
+    """Raise :class:`ParameterError` for every target that no linear layer of the model is named after."""
+    paths = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)]
+    there = sorted({path.rsplit(".", 1)[-1] for path in paths} - {"lm_head"})
+    problems = [
+        Problem(field="training.lora_target_modules", value=one, remedy=f"choose among {', '.join(there)}")
+        for one in wanted
+        if not any(path == one or path.endswith(f".{one}") for path in paths)
+    ]
+    if problems:
+        raise ParameterError("The model has no such layers.", problems)
 
 
 def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
@@ -58,6 +74,11 @@ def save_adapter(model: PeftModel, folder: Path, *, base_name: str) -> None:
 def snapshot(model: PeftModel) -> dict[str, torch.Tensor]:
     """A copy of the adapter's weights, to tell afterwards whether they moved."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def not_finite(model: PeftModel) -> list[str]:
+    """Names of the trainable weights that hold a NaN or an infinity."""
+    return [n for n, p in model.named_parameters() if p.requires_grad and not torch.isfinite(p).all()]
 
 
 def unmoved(model: PeftModel, before: dict[str, torch.Tensor]) -> list[str]:

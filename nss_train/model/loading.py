@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+from nss_train.errors import ParameterError, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +29,9 @@ class Precision:
     @property
     def name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
+
+
+FLOAT32 = Precision(dtype=torch.float32, reason="asked for")
 
 
 def choose_precision() -> Precision:
@@ -42,15 +51,37 @@ def choose_precision() -> Precision:
 def load_base(
     folder: Path, precision: Precision, *, attention: str, trust_remote_code: bool
 ) -> PreTrainedModel:
-    """A causal language model from a local safetensors folder."""
+    """A causal language model from a local safetensors folder.
+
+    Raises :class:`ParameterError` when the files are not a model that can be loaded.
+    """
     options: dict[str, Any] = {"dtype": precision.dtype, "use_safetensors": True}
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        str(folder),
-        attn_implementation=choose_attention(attention),
-        trust_remote_code=trust_remote_code,
-        **options,
-    )
+    try:
+        with _no_progress_bar():
+            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                attn_implementation=choose_attention(attention),
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                **options,
+            )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        remedy = f"the files cannot be loaded ({type(error).__name__}: {error})"
+        problem = Problem(field="training.pretrained_model", value=folder.name, remedy=remedy)
+        raise ParameterError("The base model cannot be loaded.", [problem]) from error
     return model
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Loading is reported by the stage; a bar on stderr would only break its log."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def choose_attention(wanted: str) -> str:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from nss_train.artifacts.manifest import NAME as MANIFEST
 from nss_train.artifacts.manifest import write_manifest
 from nss_train.config import parse_config
 from nss_train.config.training import TrainingHyperparams
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Part of the digest: raise it when the content of a prepared model changes its shape."""
+DTYPE_REASON = (
+    "initial weights are drawn in float32 everywhere, so that a digest means the same bytes everywhere"
+)
+"""PEFT rounds initial weights to the base model's type. The train stage chooses its own, for its device."""
 
 
 def prepare_model(folder: Path, request: Request, *, report: Report) -> StageResult:
@@ -31,12 +36,13 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
     )
     parts = _parts(source, training, request.seed)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    hit = digest in request.prepared
+    hit = digest in request.prepared or _is_complete(folder / "out" / "model")
     report(Event(action="model.digest", message=f"model {digest[:12]} {'is prepared' if hit else 'is new'}"))
     figures: dict[str, Any] = {"digest": digest}
     if not hit:
         figures |= _write(folder / "out" / "model", source, training, request.seed)
-    document = figures | {"source": training.pretrained_model, "parts": parts}
+    precision = {"dtype": parts["dtype"], "dtype_reason": DTYPE_REASON}
+    document = figures | precision | {"source": training.pretrained_model, "parts": parts}
     (folder / "out" / "load_model.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
     return StageResult(stage=Stage.LOAD_MODEL, figures=figures, model_digest=digest)
 
@@ -46,6 +52,7 @@ def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dic
     return {
         "format": FORMAT,
         "files": {path.name: _sha256(path) for path in source.files},
+        "dtype": "float32",
         "quantization": None,
         "lora": {
             "r": training.lora_r,
@@ -59,12 +66,12 @@ def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dic
 
 def _write(out: Path, source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
     from nss_train.model.adapter import initial_adapter, save_adapter
-    from nss_train.model.loading import choose_precision, load_base
+    from nss_train.model.loading import FLOAT32, load_base
 
-    precision = choose_precision()
+    shutil.rmtree(out, ignore_errors=True)  # what an interrupted run of the same stage left
     base = load_base(
         source.folder,
-        precision,
+        FLOAT32,
         attention=training.attn_implementation,
         trust_remote_code=source.trust_remote_code,
     )
@@ -76,7 +83,12 @@ def _write(out: Path, source: ModelSource, training: TrainingHyperparams, seed: 
         shutil.copyfile(path, out / "base" / path.name)
     save_adapter(model, out / "adapter", base_name=training.pretrained_model)
     write_manifest(out)
-    return {"dtype": precision.name, "dtype_reason": precision.reason, "parameters_trainable": trainable}
+    return {"parameters_trainable": trainable}
+
+
+def _is_complete(model: Path) -> bool:
+    """The manifest is written last."""
+    return (model / MANIFEST).is_file()
 
 
 def _sha256(path: Path) -> str:

@@ -6,9 +6,10 @@ import logging
 from pathlib import Path
 
 import torch
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 
 from nss_train.config.training import TrainingHyperparams
+from nss_train.errors import ParameterError, Problem
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def training_arguments(
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         num_train_epochs=1,
         learning_rate=_number(training.learning_rate),
-        lr_scheduler_type=training.lr_scheduler,
+        lr_scheduler_type=_scheduler(training.lr_scheduler),
         weight_decay=training.weight_decay,
         warmup_steps=training.warmup_steps,
         optim="paged_adamw_32bit" if cuda else "adamw_torch",
@@ -54,6 +55,15 @@ def training_arguments(
         dataloader_pin_memory=cuda,
         seed=seed,
     )
+
+
+def _scheduler(name: str) -> SchedulerType:
+    try:
+        return SchedulerType(name)
+    except ValueError as error:
+        remedy = f"choose among {', '.join(one.value for one in SchedulerType)}"
+        problem = Problem(field="training.lr_scheduler", value=name, remedy=remedy)
+        raise ParameterError("No such learning-rate schedule.", [problem]) from error
 
 
 def _number(learning_rate: float | str) -> float:

@@ -15,13 +15,14 @@ from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.contract import Report, Request, Stage, StageResult
-from nss_train.errors import NSSTrainError
-from nss_train.model.adapter import load_adapter, save_adapter, snapshot, unmoved
+from nss_train.errors import NSSTrainError, ParameterError, Problem
+from nss_train.model.adapter import load_adapter, not_finite, save_adapter, snapshot, unmoved
 from nss_train.model.loading import Precision, choose_precision, load_base
 from nss_train.model.memory import choose_checkpointing, estimate
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import ReportSteps
 from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
+from nss_train.training.out_of_memory import typed_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +41,10 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     trainer = _trainer(model, config, folder, examples, seed=request.seed, checkpointing=checkpointing)
     trainer.add_callback(ReportSteps(report, total_tokens=tokens))
     before, started = snapshot(model), time.monotonic()
-    trainer.train()
+    with typed_out_of_memory():
+        trainer.train()
     seconds = time.monotonic() - started
-    _raise_if_unmoved(model, before)
+    _check_trained(model, before, config)
     save_adapter(model, folder / "out" / "adapter", base_name=config.training.pretrained_model)
     figures = {
         "training_complete": True,
@@ -121,9 +123,12 @@ def _trainer(
     return trainer
 
 
-def _raise_if_unmoved(model: PeftModel, before: dict[str, Any]) -> None:
-    still = unmoved(model, before)
-    if len(still) == len(before):
+def _check_trained(model: PeftModel, before: dict[str, Any], config: SafeSynthesizerParameters) -> None:
+    if not_finite(model):
+        rate = config.training.learning_rate
+        problem = Problem(field="training.learning_rate", value=rate, remedy="use a smaller one")
+        raise ParameterError("Training diverged: the adapter holds values that are no numbers.", [problem])
+    if len(unmoved(model, before)) == len(before):
         raise NSSTrainError("Training did not change the adapter: none of its weights moved.")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from nss_train.contract import Stage
 from tasks import submit
 from tasks.app import App
 from tasks.client import Client
+from tasks.embedded import Flower, flower
 from tasks.job import JobState, Keys
 from tasks.run import Worker, run_stage
-from tasks.settings import Settings, worker_environment
+from tasks.settings import Settings
 from tasks.status import JobStatus, StageState
 from tests.pipeline.counting import CountingStore
 
@@ -86,9 +87,7 @@ def test_five_jobs_at_once_and_one_from_a_bare_message_succeed(
     message = {"table": f"s3://{bucket}/shared/birds.csv", "config": config, "idempotency_key": "bare"}
     app.send_task("nss_train.submit", kwargs=message, queue=deployment.queue_cpu)
     jobs.append(submit.id_of_key("bare"))
-    deadline = time.monotonic() + 60
-    while not app.store.exists(Keys(jobs[-1]).request) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: app.store.exists(Keys(jobs[-1]).request))
     ends = [wait_for_end(client, job) for job in jobs]
     assert [end.state for end in ends] == [JobState.SUCCEEDED] * 6, [end.error for end in ends]
 
@@ -193,9 +192,7 @@ def test_a_refused_message_leaves_its_reason_under_the_job(
     }
     app.send_task("nss_train.submit", kwargs=message, queue=deployment.queue_cpu)
     job_id = submit.id_of_key("refused")
-    deadline = time.monotonic() + 60
-    while not app.store.exists(Keys(job_id).outcome) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: app.store.exists(Keys(job_id).outcome))
     status = client.status(job_id)
     assert status.state is JobState.FAILED
     assert status.error is not None
@@ -205,43 +202,37 @@ def test_a_refused_message_leaves_its_reason_under_the_job(
 def test_flower_shows_the_stages(
     deployment: Settings, client: Client, table: Path, config: dict[str, Any]
 ) -> None:
-    environment = worker_environment(deployment) | {"FLOWER_BASIC_AUTH": "test:test"}
-    port = free_port()
-    command = [sys.executable, "-m", "celery", "--app", "tasks.flower:app", "flower", "--address=127.0.0.1"]
-    with subprocess.Popen([*command, f"--port={port}"], env=environment, stderr=subprocess.DEVNULL) as flower:
-        try:
-            wait_for_port(port)
-            job_id = client.submit(table=table, config=config, seed=7)
-            wait_for_end(client, job_id)
-            names = {task["name"] for task in flower_tasks(port).values()}
-            assert {f"nss_train.{stage}" for stage in Stage} <= names
-        finally:
-            flower.terminate()
+    with flower(deployment) as dashboard:
+        wait_until(lambda: sees_workers(dashboard))
+        wait_for_end(client, client.submit(table=table, config=config, seed=7))
+        names = {task["name"] for task in flower_tasks(dashboard).values()}
+    assert {f"nss_train.{stage}" for stage in Stage} <= names
 
 
-def flower_tasks(port: int) -> dict[str, Any]:
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/api/tasks")
-    request.add_header("Authorization", "Basic " + base64.b64encode(b"test:test").decode())
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+def flower_tasks(dashboard: Flower) -> dict[str, Any]:
+    return flower_api(dashboard, "tasks")
+
+
+def flower_api(dashboard: Flower, what: str) -> dict[str, Any]:
+    request = urllib.request.Request(f"{dashboard.url}/api/{what}")
+    login = base64.b64encode(f"admin:{dashboard.password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {login}")
+    with urllib.request.urlopen(request, timeout=10) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
 
 
-def free_port() -> int:
-    import socket
+def sees_workers(dashboard: Flower) -> bool:
+    """Whether Flower receives the workers' events: their heartbeats make them alive."""
+    try:
+        alive = flower_api(dashboard, "workers?status=true")
+    except OSError:
+        return False
+    return list(alive.values()) == [True, True]
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
-
-def wait_for_port(port: int) -> None:
-    import socket
-
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"nothing listens on {port} (pid {os.getpid()})")
+def wait_until(happened: Callable[[], bool], *, deadline_s: float = 60) -> None:
+    deadline = time.monotonic() + deadline_s
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
