@@ -22,7 +22,7 @@ check: $(INSTALLED) $(MODEL)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) test
+	@$(MAKE) --no-print-directory test
 
 up: $(INSTALLED) $(MODEL)
 	$(BIN)/nss-train up

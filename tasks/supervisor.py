@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 TAIL_BYTES = 65536
 _READ_BYTES = 65536
 _REAP_S = 5.0
+_CLOSED_PIPE_S = 0.02
 
 
 class StopReason(StrEnum):
@@ -96,12 +97,11 @@ def tail(folder: Path, size: int = TAIL_BYTES) -> str:
 
 def end_session(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     """SIGTERM, then SIGKILL, to every process of the child's session; reaps the child. Idempotent."""
-    deadline = time.monotonic() + grace_s
-    _signal(_members(process.pid), signal.SIGTERM)
-    while _members(process.pid) and time.monotonic() < deadline:
-        process.poll()
-        time.sleep(0.02)
-    _signal(_members(process.pid), signal.SIGKILL)
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _REAP_S)):
+        _signal(_members(process.pid), number)
+        deadline = time.monotonic() + wait_s
+        while (process.poll() is None or _members(process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.02)
     process.wait(_REAP_S)
 
 
@@ -118,26 +118,26 @@ def _pump(
     on_tick: Callable[[], StopReason | None],
     tick_s: float,
 ) -> None:
-    """Pass events on until the child has ended, or a tick names a reason to stop."""
+    """Pass events on until the child has ended and its pipe is drained, or a tick says why to stop."""
     os.set_blocking(reader, False)
-    rest, ticked = b"", time.monotonic()
+    rest, next_tick = b"", time.monotonic() + tick_s
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
         while True:
             ended = process.poll() is not None
-            # A child that has ended cannot write any more, but what it wrote is still in the pipe.
-            data = os.read(reader, _READ_BYTES) if selector.select(0 if ended else tick_s / 2) else b""
+            ready = bool(selector.select(0 if ended else tick_s))
+            data = os.read(reader, _READ_BYTES) if ready else b""
             rest = _events(rest + data, on_event)
-            if time.monotonic() - ticked >= tick_s:
-                ticked = time.monotonic()
-                reason = on_tick()
-                if reason is not None and not ended:
-                    raise StageStopped(reason)
             if ended and not data:
                 return
-            if not data and not ended and selector.select(0):
-                # The child closed its end but runs on: wait for it without spinning.
-                time.sleep(tick_s / 2)
+            if ready and not data:
+                # The child closed the pipe and is about to end; a closed pipe is always ready.
+                time.sleep(_CLOSED_PIPE_S)
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + tick_s
+                reason = None if ended else on_tick()
+                if reason is not None:
+                    raise StageStopped(reason)
 
 
 def _events(data: bytes, on_event: Callable[[Event], None]) -> bytes:

@@ -1,0 +1,88 @@
+"""What may happen only once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nss_train.contract import Stage
+from nss_train.errors import ParameterError
+from tasks.job import Marker, Outcome, StageMessage
+from tasks.records import AttemptsExhausted, JobRecords
+from tasks.store.local import LocalStore
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> JobRecords:
+    return JobRecords(LocalStore(tmp_path), "job-0001")
+
+
+def marker(attempt: int) -> Marker:
+    now = datetime.now(UTC)
+    return Marker(
+        stage=Stage.TRAIN, attempt=attempt, input_digest="", started_at=now, finished_at=now, files=()
+    )
+
+
+def test_racing_claims_get_different_numbers(records: JobRecords) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(
+            pool.map(lambda n: records.claim(Stage.TRAIN, worker=str(n), max_attempts=8), range(8))
+        )
+    assert sorted(numbers) == list(range(1, 9))
+
+
+def test_attempts_are_capped_by_the_store(records: JobRecords) -> None:
+    for _ in range(3):
+        records.claim(Stage.TRAIN, worker="w", max_attempts=3)
+    with pytest.raises(AttemptsExhausted, match="started 3 times"):
+        records.claim(Stage.TRAIN, worker="w", max_attempts=3)
+
+
+def test_a_number_is_not_given_out_again_after_its_attempt_is_discarded(records: JobRecords) -> None:
+    number = records.claim(Stage.TRAIN, worker="w", max_attempts=3)
+    records.store.write(records.keys.output(Stage.TRAIN, number, "adapter/x"), b"half")
+    records.discard_attempt(Stage.TRAIN, number)
+    assert list(records.store.list(records.keys.attempts(Stage.TRAIN))) == [
+        records.keys.claim(Stage.TRAIN, number)
+    ]
+    assert records.claim(Stage.TRAIN, worker="w", max_attempts=3) == number + 1
+
+
+def test_the_first_commit_counts(records: JobRecords) -> None:
+    assert records.commit(marker(1))
+    assert not records.commit(marker(2))
+    found = records.marker(Stage.TRAIN)
+    assert found is not None
+    assert found.attempt == 1
+
+
+def test_a_job_ends_once(records: JobRecords) -> None:
+    assert records.finish(Outcome.CANCELLED, reason="first")
+    assert not records.finish(Outcome.SUCCEEDED)
+    found = records.outcome()
+    assert found is not None
+    assert found.outcome is Outcome.CANCELLED
+
+
+@pytest.mark.parametrize("job_id", ["../../etc", "a/b", "", "A-UPPER-CASE", "x" * 65, "a\nb-c-d-e"])
+def test_ids_that_could_leave_the_store_are_refused(job_id: str, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError):
+        JobRecords(LocalStore(tmp_path), job_id)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"job_id": "job-0001", "stage": "train", "extra": 1},
+        {"job_id": "../../etc", "stage": "train"},
+        {"job_id": "job-0001", "stage": "rm"},
+        {"stage": "train"},
+    ],
+)
+def test_a_forged_message_is_refused(message: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"StageMessage|Not a job id"):
+        StageMessage.model_validate(message)

@@ -1,0 +1,86 @@
+"""Stages up to load_model, run for real on a table of 60 rows and a random model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nss_train import stages
+from nss_train.config import parse_config
+from nss_train.contract import Event, ModelPolicy, Request, StageResult
+
+TABLE = "name,size\n" + "".join(f"bird {i % 7},{20 + i}\n" for i in range(60))
+
+
+def silent(event: Event) -> None:
+    """A report nobody reads."""
+
+
+def make_request(model: Path, *, seed: int = 1, **training: Any) -> Request:
+    options = {
+        "pretrained_model": str(model),
+        "num_input_records_to_sample": 60,
+        "gradient_accumulation_steps": 2,
+        "lora_r": 4,
+    }
+    config = parse_config(
+        {
+            "data": {"holdout": 0, "random_state": 1},
+            "training": options | training,
+            "preflight": {"disabled_checks": ["dataset.size"]},
+        }
+    )
+    policy = ModelPolicy(models_dir=str(model.parent))
+    return Request(job_id="job-0000001", table="table.csv", config=config, seed=seed, policy=policy)
+
+
+def prepare(root: Path, request: Request) -> Path:
+    """The folder of a load_model stage with its inputs."""
+    source = root / "prepare_data"
+    for part in ("in", "out"):
+        (source / part).mkdir(parents=True)
+    (source / "in" / "table.csv").write_text(TABLE)
+    stages.prepare_data(source, request, report=silent)
+    return follow(root / "load_model", source)
+
+
+def follow(folder: Path, before: Path) -> Path:
+    """The folder of a stage that reads what prepare_data made."""
+    (folder / "out").mkdir(parents=True)
+    shutil.copytree(before / "out", folder / "in" / "prepare_data")
+    return folder
+
+
+def load(root: Path, request: Request) -> Path:
+    """The folder of a train stage with its inputs."""
+    folder = prepare(root, request)
+    stages.load_model(folder, request, report=silent)
+    train = follow(root / "train", root / "prepare_data")
+    (train / "in" / "model").symlink_to(folder / "out" / "model")
+    return train
+
+
+Trained = Callable[..., tuple[Path, StageResult, list[Event]]]
+
+
+@pytest.fixture
+def train(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Trained:
+    """Run the stages up to train; its folder, result and events."""
+
+    def run(**options: Any) -> tuple[Path, StageResult, list[Event]]:
+        request = make_request(tiny_model, **options)
+        folder = load(tmp_path_factory.mktemp("run"), request)
+        events: list[Event] = []
+        result = stages.train(folder, request, report=events.append)
+        return folder, result, events
+
+    return run
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
