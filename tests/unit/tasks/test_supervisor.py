@@ -120,7 +120,8 @@ from pathlib import Path
 from nss_train.contract import Stage
 from tasks.settings import child_environment
 from tasks.supervisor import run_child
-run_child(Stage.PREPARE_DATA, Path({str(folder)!r}), on_event=lambda e: print(e.fields["pids"][0], flush=True),
+run_child(Stage.PREPARE_DATA, Path({str(folder)!r}),
+          on_event=lambda e: print(e.fields["pids"][0], flush=True),
           on_tick=lambda: None, tick_s=0.05, kill_grace_s=0.5, environment=child_environment(),
           module="tests.unit.tasks.fake_stages")
 """
