@@ -1,4 +1,4 @@
-"""Stages up to load_model, run for real on a table of 60 rows and a random model."""
+"""Stages up to load_model, run for real on a table of 120 rows and a random model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nss_train import stages
 from nss_train.config import parse_config
 from nss_train.contract import Event, ModelPolicy, Request, StageResult
 
-TABLE = "name,size\n" + "".join(f"bird {i % 7},{20 + i}\n" for i in range(60))
+TABLE = "name,size\n" + "".join(f"bird {i % 7},{20 + i}\n" for i in range(120))
 
 
 def silent(event: Event) -> None:

@@ -88,7 +88,7 @@ def test_recomputed_activations_give_the_same_weights(
 
 def test_an_adapter_that_did_not_move_fails_the_job(train: Trained) -> None:
     with pytest.raises(NSSTrainError, match="did not change the adapter"):
-        train(learning_rate=1e-30, weight_decay=1e-30)
+        train(learning_rate=1e-300)
 
 
 def test_an_unknown_schedule_is_a_parameter_error(tiny_model: Path, tmp_path: Path) -> None:
