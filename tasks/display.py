@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from nss_train import errors
 from nss_train.contract import Stage
+from nss_train.errors import NSSTrainError
 from tasks.status import JobStatus, StageState, StageStatus
 
 console = Console()
-errors = Console(stderr=True)
+stderr = Console(stderr=True)
 
 
 def watch(states: Iterable[JobStatus]) -> JobStatus:
@@ -92,3 +97,61 @@ def _ended(status: JobStatus | None) -> JobStatus:
     if status is None:
         raise ValueError("a job that is watched has at least one state")
     return status
+
+
+def show_status(found: JobStatus, *, as_json: bool) -> None:
+    if as_json:
+        show(found.model_dump(mode="json"), as_json=True)
+        return
+    console.print(f"{found.job_id}: {found.state}{f', {found.reason}' if found.reason else ''}")
+    for stage in found.stages:
+        console.print(f"  {stage.stage:<13} {stage.state:<8} {detail(stage)}", highlight=False)
+    if found.error is not None:
+        console.print(str(errors.from_json(found.error)), markup=False, highlight=False)
+
+
+def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show(preview, as_json=True)
+        return
+    console.print(row_table(preview["rows"]))
+    total = preview["valid"] + preview["invalid"]
+    share = f"{100 * preview['valid'] / total:.0f}%" if total else "none"
+    console.print(f"{preview['valid']} of {total} sampled records are valid ({share})", highlight=False)
+    for reason, count in preview["reasons"].items():
+        console.print(f"  {count} × {reason}", markup=False, highlight=False)
+
+
+def report_run(found: JobStatus, folder: Path, preview: dict[str, Any], *, as_json: bool) -> None:
+    seconds = {stage.stage.value: stage.seconds for stage in found.stages}
+    speed = found.stages[2].figures.get("tokens_per_s")
+    if not as_json:
+        show_preview(preview, as_json=False)
+        spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items() if value is not None)
+        console.print(f"{spent}; {speed} tokens/s\nartifacts: {folder}", highlight=False, soft_wrap=True)
+        return
+    document = {
+        "job_id": found.job_id,
+        "outcome": found.state.value,
+        "seconds": seconds,
+        "tokens_per_s": speed,
+    }
+    document |= {"rows_sampled": preview["valid"] + preview["invalid"], "rows_valid": preview["valid"]}
+    show(document | {"folder": str(folder), "rows": preview["rows"]}, as_json=True)
+
+
+def show(document: dict[str, Any], *, as_json: bool, text: str | None = None) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(document) + "\n")
+    elif text is not None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+    else:
+        for name, value in document.items():
+            console.print(f"{name}: {value}", highlight=False, soft_wrap=True, markup=False)
+
+
+def fail(error: NSSTrainError, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps({"error": errors.to_json(error)}) + "\n")
+    else:
+        stderr.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,51 @@
+"""The training library's programs, each in its own process: this one stays free of torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nss_train import errors
+from nss_train.errors import NSSTrainError
+from tasks.settings import Settings, child_environment
+
+
+def run(module: str, *arguments: str) -> int:
+    """Run a part of the library in a process of its own: this one stays free of torch and pandas."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], env=child_environment(), check=False
+    ).returncode
+
+
+def output(module: str, *arguments: str) -> str:
+    """The same, for its output; raises what it says went wrong."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, env=child_environment(), check=False, capture_output=True, text=True)
+    if done.returncode != 0 and not done.stdout.startswith('{"error"'):
+        raise NSSTrainError(f"{module} ended with exit code {done.returncode}.\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def sample(folder: Path, base: Path, *, rows: int, seed: int | None) -> dict[str, Any]:
+    options = [
+        "--base",
+        str(base),
+        "--rows",
+        str(rows),
+        "--json",
+        *(["--seed", str(seed)] if seed is not None else []),
+    ]
+    found: dict[str, Any] = json.loads(output("nss_train.artifacts", str(folder), *options))
+    if "error" in found:
+        raise errors.from_json(found["error"])
+    return found
+
+
+def models(settings: Settings) -> list[str]:
+    folder = settings.models_dir
+    return (
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
+    )
