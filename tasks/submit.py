@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
-from nss_train.config.support import unsupported, unsupported_training
+from nss_train.config.support import unsupported_training
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
 from tasks import pipeline
 from tasks.app import App
@@ -38,7 +38,7 @@ def check_request(table: Path | str, config: ConfigSource) -> SafeSynthesizerPar
         caught.append(error)
     try:
         parsed = _parse(config)
-        problems = (*unsupported(parsed), *unsupported_training(parsed))
+        problems = unsupported_training(parsed)
         if problems:
             raise ParameterError("The config asks for what this version cannot do.", problems)  # noqa: TRY301
     except ParameterError as error:

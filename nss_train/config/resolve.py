@@ -59,8 +59,8 @@ def resolve(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Resolved:
     return Resolved(config=config.model_copy(update=update), choices=made)
 
 
-def max_token_count(frame: pd.DataFrame) -> float:
-    """NSS's estimate of the longest record in tokens: four characters a token, each digit its own.
+def max_token_count(frame: pd.DataFrame, group_by: str | None = None) -> float:
+    """NSS's estimate of the longest record, or group, in tokens: four characters a token, a digit its own.
 
     A digit in a value takes the character after it along, one in a column name does not; the
     constants are NSS's.
@@ -70,13 +70,31 @@ def max_token_count(frame: pd.DataFrame) -> float:
     title = " ".join(str(column) for column in frame.columns)
     digits = len(_DIGIT.findall(title))
     title_tokens = (len(title) - digits) / 4 + digits
-    head = frame.head(ESTIMATED_ROWS)
-    contents = (" ".join(map(str, row)) for row in zip(*(head[c] for c in head.columns), strict=True))
-    longest = max(_content_tokens(content) for content in contents)
-    return 40 + longest + 2.5 * title_tokens + 4 * len(frame.columns)
+    head = _head(frame, group_by)
+    contents = sum(_content_tokens(head[c], last=c == head.columns[-1]) for c in head.columns)
+    fields = 4 * len(frame.columns)
+    if group_by is None:
+        return float(40 + contents.max() + 2.5 * title_tokens + fields)
+    groups = contents.groupby(head[group_by].to_numpy())
+    rows = groups.size()
+    # A newline between two records is a quarter of a token.
+    total = 40 + groups.sum() + (rows - 1) / 4 + (2 + 0.5 * rows) * title_tokens + fields * rows
+    return float(total.max())
 
 
-def _content_tokens(content: str) -> float:
+def _head(frame: pd.DataFrame, group_by: str | None) -> pd.DataFrame:
+    if len(frame) > ESTIMATED_ROWS and group_by is not None:
+        frame = frame.sort_values(group_by)
+    return frame.head(ESTIMATED_ROWS).reset_index(drop=True)
+
+
+def _content_tokens(column: pd.Series[Any], *, last: bool) -> pd.Series[Any]:
+    """Estimated tokens of each value of a column and the space behind it."""
+    written = column.map(str)
+    return written.map({text: _text_tokens(text if last else f"{text} ") for text in written.unique()})
+
+
+def _text_tokens(content: str) -> float:
     text = len(_DIGIT_AND_NEXT.sub("", content))
     return text / 4 + (len(content) - text)
 
@@ -84,7 +102,7 @@ def _content_tokens(content: str) -> float:
 def _rope_scaling_factor(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Choice | None:
     if config.training.rope_scaling_factor != "auto":
         return None
-    tokens = max_token_count(frame)
+    tokens = max_token_count(frame, config.data.group_training_examples_by)
     factor = min(MAX_ROPE_FACTOR, math.ceil(tokens / ROPE_UNIT_TOKENS))
     reason = f"the longest record has about {tokens:,.0f} tokens, and one unit is {ROPE_UNIT_TOKENS:,}"
     return Choice(name="training.rope_scaling_factor", value=factor, reason=reason)
@@ -112,6 +130,8 @@ def _max_sequences(config: SafeSynthesizerParameters) -> Choice | None:
     value = config.data.max_sequences_per_example
     if config.dp_enabled:
         reason = "under differential privacy an example is one unit"
+    elif config.time_series.is_timeseries:
+        reason = "a window of a time series is limited by its tokens only"
     elif value == 10:
         reason = "it is NSS's default for tables"
     else:

@@ -6,17 +6,6 @@ from nss_train.config.parameters import SafeSynthesizerParameters
 from nss_train.errors import Problem
 
 
-def unsupported(config: SafeSynthesizerParameters) -> tuple[Problem, ...]:
-    """Problems for tables that this version cannot prepare."""
-    wanted = {
-        "data.group_training_examples_by": config.data.group_training_examples_by,
-        "data.order_training_examples_by": config.data.order_training_examples_by,
-        "time_series.is_timeseries": config.time_series.is_timeseries or None,
-    }
-    remedy = "grouped, ordered and time-series tables are not supported in this version; remove the setting"
-    return tuple(Problem(field=f, value=v, remedy=remedy) for f, v in wanted.items() if v is not None)
-
-
 def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ...]:
     """Problems for training that this version cannot do. Preparing examples works all the same."""
     problems = []

@@ -2,26 +2,88 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.support import unsupported
-from nss_train.errors import DataError, ParameterError, Problem
+from nss_train.errors import DataError, ParameterError, Problem, UserError
 
 logger = logging.getLogger(__name__)
 
 MIN_ROWS = 200
 SMALL_ROWS = 1000
 MANY_TIMES = 5
+_FIELDS = {
+    "Group by": "data.group_training_examples_by",
+    "Order by": "data.order_training_examples_by",
+    "Timestamp": "time_series.timestamp_column",
+}
 
 
-def check_config(config: SafeSynthesizerParameters) -> None:
-    """Raise :class:`ParameterError` for tables that this version cannot prepare."""
-    problems = unsupported(config)
-    if problems:
-        raise ParameterError("The config asks for what this version cannot do.", problems)
+def check_groupby_column(frame: pd.DataFrame, column: str | None) -> None:
+    """NSS's check of the group column: it must be there and have no gaps."""
+    if column is None:
+        return
+    hint = "set data.group_training_examples_by to one of the table's columns"
+    if "," in column:
+        hint = "multi-column grouping is not supported; use a single column name"
+    check_present(frame, column, role="Group by", remedy=hint)
+    check_no_nulls(frame, column, role="Group by")
+
+
+validate_groupby_column = check_groupby_column
+"""The same under the name of NSS's older versions."""
+
+
+def check_orderby_column(frame: pd.DataFrame, column: str | None) -> None:
+    """NSS's check of the order column: it must be there."""
+    if column is not None:
+        check_present(frame, column, role="Order by")
+
+
+validate_orderby_column = check_orderby_column
+"""The same under the name of NSS's older versions."""
+
+
+def check_present(frame: pd.DataFrame, column: str, *, role: str, remedy: str = "") -> None:
+    """Raise :class:`ParameterError` when a column that the config names is missing."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise ParameterError("MultiIndex columns are not supported; flatten the column names.")
+    if column in frame.columns:
+        return
+    near = difflib.get_close_matches(column, [str(name) for name in frame.columns], n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else remedy or "name one of the table's columns"
+    problem = Problem(field=_FIELDS[role], value=column, remedy=remedy)
+    raise ParameterError(f"{role} column '{column}' not found in input dataset columns.", [problem])
+
+
+def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
+    """Raise :class:`DataError` when a column that must be whole has gaps."""
+    gaps = frame.index[frame[column].isna()]
+    if len(gaps) == 0:
+        return
+    remedy = f"{len(gaps)} values are missing, the first in row {gaps[0]}; remove or fill these rows"
+    problem = Problem(field=_FIELDS[role], value=column, remedy=remedy)
+    raise DataError(f"{role} column '{column}' has missing values. Please remove/replace them.", [problem])
+
+
+def check_roles(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
+    """Check the group and order columns, all problems at once."""
+    found: list[UserError] = []
+    checks = (
+        (check_groupby_column, config.data.group_training_examples_by),
+        (check_orderby_column, config.data.order_training_examples_by),
+    )
+    for check, column in checks:
+        try:
+            check(frame, column)
+        except UserError as error:
+            found.append(error)
+    if found:
+        message = " ".join(error.message for error in found)
+        raise type(found[0])(message, [problem for error in found for problem in error.problems])
 
 
 def check_columns(frame: pd.DataFrame) -> None:

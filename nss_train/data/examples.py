@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from nss_train.data.packing import Order
-from nss_train.data.records import Records, Tokens
+from nss_train.data.fragments import Fragments, Tokens
+from nss_train.data.plan import Plan
+from nss_train.data.ragged import gather, offsets_of
+from nss_train.data.records import Records
 from nss_train.data.statistics import Running
 from nss_train.model.metadata import ModelMetadata
 
 IGNORED_LABEL = -100
-_BATCH_EXAMPLES = 256
+CHUNK_TOKENS = 1 << 20
+"""Tokens that are in memory at a time while examples are written: about 40 MB with all columns."""
 
 SCHEMA = pa.schema(
     [
@@ -48,23 +52,33 @@ class Examples:
     """A plan of examples over tokenized records; the tokens of an example exist when it is asked for."""
 
     prompt: Prompt
-    records: Records
-    plan: tuple[Order, ...]
-    """Record numbers of each example."""
+    lengths: npt.NDArray[np.int64]
+    """Tokens of each record."""
+    plan: Plan
+    fragments: Fragments
+    """Those of the records, then three rows of one fragment each: prompt, begin and end token."""
+
+    @classmethod
+    def of(cls, prompt: Prompt, records: Records, plan: Plan) -> Examples:
+        fragments = _with_specials(records.fragments, prompt)
+        return cls(prompt=prompt, lengths=records.lengths, plan=plan, fragments=fragments)
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Tokens]:
-        return (self.input_ids(index) for index in range(len(self)))
+        for start, stop in self._chunks():
+            ids, lengths = self._tokens(start, stop)
+            yield from np.split(ids, np.cumsum(lengths)[:-1])
 
-    def input_ids(self, index: int) -> Tokens:
-        """Prompt, then begin token, records, end token; shape (tokens,)."""
-        records = [self.records.record(int(i)) for i in self.plan[index]]
-        begin, end = (np.asarray([i], dtype=np.int32) for i in (self.prompt.bos_id, self.prompt.eos_id))
-        return np.concatenate([self.prompt.ids, begin, *records, end])
+    @property
+    def tokens_per_example(self) -> npt.NDArray[np.int64]:
+        """Prompt, begin and end tokens included; shape (examples,)."""
+        totals = offsets_of(self.lengths[self.plan.rows])
+        records = np.diff(totals[self.plan.sequences[self.plan.examples]])
+        return len(self.prompt.ids) + records + 2 * self.plan.sequences_per_example
 
-    def labels(self, input_ids: Tokens) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def labels(self, input_ids: Tokens) -> npt.NDArray[np.int64]:
         """The ids themselves, but :data:`IGNORED_LABEL` for the prompt; shape (tokens,)."""
         labels = input_ids.astype(np.int64)
         labels[: len(self.prompt.ids)] = IGNORED_LABEL
@@ -72,23 +86,65 @@ class Examples:
 
     def statistics(self) -> dict[str, Running]:
         """Tokens and records per example."""
-        fixed = len(self.prompt.ids) + 2
-        lengths = self.records.lengths
         return {
-            "tokens_per_example": Running.of(fixed + int(lengths[rows].sum()) for rows in self.plan),
-            "records_per_example": Running.of(len(rows) for rows in self.plan),
+            "tokens_per_example": Running.of(self.tokens_per_example),
+            "records_per_example": Running.of(self.plan.records_per_example),
         }
 
     def write(self, path: Path) -> None:
-        """Write the examples as an Arrow stream, a few hundred at a time."""
+        """Write the examples as an Arrow stream, :data:`CHUNK_TOKENS` at a time."""
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA) as stream:
-            for start in range(0, len(self), _BATCH_EXAMPLES):
-                stop = min(start + _BATCH_EXAMPLES, len(self))
-                ids = [self.input_ids(index) for index in range(start, stop)]
-                masks = [np.ones(len(example), dtype=np.int8) for example in ids]
-                labels = [self.labels(example) for example in ids]
-                arrays = [
-                    pa.array(part, type=field.type)
-                    for part, field in zip((ids, masks, labels), SCHEMA, strict=True)
-                ]
-                stream.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+            for start, stop in self._chunks():
+                stream.write_batch(self._batch(start, stop))
+
+    def _chunks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of examples with about :data:`CHUNK_TOKENS` tokens."""
+        ends = np.cumsum(self.tokens_per_example)
+        start = 0
+        while start < len(self):
+            before = int(ends[start - 1]) if start else 0
+            stop = max(int(np.searchsorted(ends, before + CHUNK_TOKENS, side="right")), start + 1)
+            yield start, stop
+            start = stop
+
+    def _tokens(self, start: int, stop: int) -> tuple[Tokens, npt.NDArray[np.int64]]:
+        """All ids of some examples, and the length of each example."""
+        slots = self.fragments.rows[self._slots(start, stop)].ravel()
+        ids, _ = gather(self.fragments.ids, self.fragments.offsets, slots)
+        return ids, self.tokens_per_example[start:stop]
+
+    def _slots(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Rows of the fragment table that some examples consist of."""
+        prompt, begin, end = len(self.fragments.rows) - 3 + np.arange(3)
+        sequences = self.plan.sequences[self.plan.examples[start] : self.plan.examples[stop] + 1]
+        rows = self.plan.rows[sequences[0] : sequences[-1]]
+        bounds = sequences - sequences[0]
+        starts = self.plan.sequences[self.plan.examples[start:stop]] - sequences[0]
+        # Of what is put in at one place, the first comes first: end, then prompt, then begin.
+        places = np.concatenate([bounds[1:], starts, bounds[:-1]])
+        specials = np.repeat([end, prompt, begin], [len(bounds) - 1, len(starts), len(bounds) - 1])
+        return np.insert(rows, places, specials)
+
+    def _batch(self, start: int, stop: int) -> pa.RecordBatch:
+        ids, lengths = self._tokens(start, stop)
+        offsets = offsets_of(lengths)
+        labels = ids.astype(np.int64)
+        labels[(offsets[:-1, None] + np.arange(len(self.prompt.ids))).ravel()] = IGNORED_LABEL
+        mask = np.ones(len(ids), dtype=np.int8)
+        bounds = pa.array(offsets, type=pa.int32())
+        lists = [pa.ListArray.from_arrays(bounds, pa.array(values)) for values in (ids, mask, labels)]
+        return pa.record_batch(lists, schema=SCHEMA)
+
+
+def _with_specials(fragments: Fragments, prompt: Prompt) -> Fragments:
+    """Append prompt, begin and end token as fragments, and as rows of one fragment and empty ones."""
+    count, width = len(fragments.offsets) - 1, fragments.rows.shape[1]
+    lengths = np.concatenate([np.diff(fragments.offsets), [len(prompt.ids), 1, 1, 0]])
+    specials = np.full((3, width), count + 3, dtype=fragments.rows.dtype)
+    specials[:, 0] = count + np.arange(3)
+    ends = np.asarray([prompt.bos_id, prompt.eos_id], dtype=np.int32)
+    return Fragments(
+        ids=np.concatenate([fragments.ids, prompt.ids, ends]),
+        offsets=offsets_of(lengths),
+        rows=np.concatenate([fragments.rows, specials]),
+    )

@@ -13,7 +13,7 @@ import numpy as np
 
 from nss_train.data.examples import IGNORED_LABEL, Examples
 from nss_train.data.prepare import Entry, Prepared
-from nss_train.data.records import record_texts
+from nss_train.data.fragments import record_text
 from nss_train.model.tokenizer import ModelTokenizer
 
 FORMAT = 1
@@ -34,7 +34,7 @@ def describe(
         "schema_prompt_tokens": prepared.schema_prompt_tokens,
         "max_seq_length": prepared.metadata.max_seq_length,
         "data_fraction": prepared.data_fraction,
-        "true_dataset_size": prepared.records_train,
+        "true_dataset_size": prepared.units_train,
         "num_records_train": prepared.records_train,
         "num_records_validation": len(prepared.records) - prepared.records_train,
         "training_df": _describe_frame(prepared),
@@ -71,12 +71,13 @@ def write_golden(document: dict[str, Any], path: Path) -> None:
 
 
 def _describe_records(prepared: Prepared) -> dict[str, Any]:
-    texts = [text for batch in record_texts(prepared.frame) for text in batch]
+    kept = prepared.assembled.described
+    texts = [record_text(prepared.columns, row) for row in kept.tolist()]
     ids = hashlib.sha256()
-    for index in range(len(prepared.records)):
+    for index in kept.tolist():
         ids.update(bytes.fromhex(_digest(prepared.records.record(index))))
     return {
-        "count": len(prepared.records),
+        "count": len(kept),
         "text_sha256": hashlib.sha256("".join(texts).encode("utf-8", "surrogatepass")).hexdigest(),
         "ids_sha256_of_sha256s": ids.hexdigest(),
         "first_texts": texts[:5],
@@ -84,7 +85,7 @@ def _describe_records(prepared: Prepared) -> dict[str, Any]:
 
 
 def _describe_frame(prepared: Prepared) -> dict[str, Any]:
-    frame = prepared.frame
+    frame = prepared.table.to_pandas()
     return {
         "rows": len(frame),
         "columns": [str(column) for column in frame.columns],

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.resolve import Choice, Resolved, resolve
 from nss_train.contract import Event, Report, Request, Stage, StageResult
-from nss_train.data import columns
+from nss_train.data import columns, time_series
+from nss_train.data.assembly import Assembled, Assembler
+from nss_train.data.distinct import Column, distinct_columns, to_arrow
 from nss_train.data.examples import Examples, Prompt
 from nss_train.data.holdout import Split, hold_out
-from nss_train.data.packing import check_lengths, pack, requested_fraction, split_validation, training_order
-from nss_train.data.records import Records, arrow_round_trip, tokenize
+from nss_train.data.packing import check_lengths
+from nss_train.data.records import Records, tokenize
 from nss_train.data.schema import make_schema
 from nss_train.data.source import read_table
 from nss_train.data.statistics import Running
+from nss_train.data.time_series import PSEUDO_GROUP
 from nss_train.model.metadata import ModelMetadata, read_metadata
 from nss_train.model.source import find_model
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
@@ -49,19 +51,35 @@ class Prepared:
     schema: Mapping[str, Any]
     schema_prompt: str
     schema_prompt_tokens: int
-    frame: pd.DataFrame
+    table: pa.Table
+    """The training split as it is written into records."""
+    columns: Sequence[Column]
+    """Those of ``table`` that stand in records."""
     training: pd.DataFrame
-    """The training split as it was read, before the types of ``frame``."""
+    """The training split as it was read."""
     test: pd.DataFrame | None
     records: Records
     train: Examples
     validation: Examples | None
+    assembled: Assembled
     data_fraction: float
-    records_train: int
+
+    @property
+    def records_train(self) -> int:
+        return self.assembled.records_train
+
+    @property
+    def units_train(self) -> int:
+        """Records, or groups when they are kept together."""
+        return self.assembled.units_train
 
     @property
     def statistics(self) -> dict[str, Running]:
-        return {"tokens_per_record": Running.of(self.records.lengths.tolist()), **self.train.statistics()}
+        return {
+            "tokens_per_record": Running.of(self.records.lengths),
+            **self.train.statistics(),
+            **self.assembled.statistics,
+        }
 
 
 def run(folder: Path, request: Request, *, report: Report) -> StageResult:
@@ -91,67 +109,76 @@ def prepare(
     Raises :class:`~nss_train.errors.DataError`, :class:`~nss_train.errors.ParameterError` or
     :class:`~nss_train.errors.GenerationError` with all that is wrong with table, config or lengths.
     """
-    columns.check_config(config)
     training, test = read_table(table), None
     if entry is Entry.PROCESS_DATA:
         columns.check_columns(training)
         columns.check_rows(training, config)
+        columns.check_roles(training, config)
         split = hold_out(training, config.data)
         training, test = split.train, split.test
-    resolved = resolve(config, training)
-    columns.warn_of_size(training, resolved.config)
+    return prepare_split(Split(train=training, test=test), config, model=model, seed=seed)
+
+
+def prepare_split(split: Split, config: SafeSynthesizerParameters, *, model: Path, seed: int) -> Prepared:
+    """Prepare a training split that is in memory; raises what :func:`prepare` raises."""
+    resolved = resolve(config, split.train)
+    columns.warn_of_size(split.train, resolved.config)
+    columns.check_roles(split.train, resolved.config)
     tokenizer = load_tokenizer(model)
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer)
-    frame = arrow_round_trip(training)
-    return _assemble(
-        resolved, metadata, tokenizer, frame=frame, split=Split(train=training, test=test), seed=seed
-    )
+    return assemble(split, resolved, metadata, tokenizer, seed=seed)
 
 
-def _assemble(
-    resolved: Resolved,
-    metadata: ModelMetadata,
-    tokenizer: ModelTokenizer,
-    *,
-    frame: pd.DataFrame,
-    split: Split,
-    seed: int,
+def assemble(
+    split: Split, resolved: Resolved, metadata: ModelMetadata, tokenizer: ModelTokenizer, *, seed: int
 ) -> Prepared:
-    config = resolved.config
-    schema_prompt = metadata.prompt([str(column) for column in frame.columns])
+    """Everything from the resolved config on: series, schema, records, packing."""
+    config, frame = resolved.config, split.train
+    if config.time_series.is_timeseries:
+        series = time_series.process(frame, config)
+        config, frame = series.config, series.frame
+        metadata = replace(metadata, timeseries=series.metadata.as_json())
+    table = to_arrow(frame)
+    written = distinct_columns(table.drop_columns([c for c in table.column_names if c == PSEUDO_GROUP]))
+    schema_prompt = metadata.prompt([column.name for column in written])
     schema_ids = tokenizer.encode(schema_prompt)
     prompt = Prompt.of(schema_ids, metadata)
-    records = tokenize(frame, tokenizer)
+    records = tokenize(written, tokenizer)
     budget = check_lengths(len(schema_ids), records.lengths, metadata)
-    sides = split_validation(len(records), config.training.validation_ratio, seed=seed)
-    fraction = requested_fraction(config.training.num_input_records_to_sample, len(sides.train))
-    rng = np.random.default_rng(seed)
-
-    def examples(rows: np.ndarray[Any, np.dtype[np.int64]], passes: float) -> Examples:
-        order = rows[training_order(len(rows), passes, rng)]
-        plan = pack(
-            order, records.lengths, budget=budget, max_records=metadata.max_sequences_per_example or None
-        )
-        return Examples(prompt=prompt, records=records, plan=tuple(plan))
-
-    train = examples(sides.train, fraction)
-    validation = None if sides.validation is None else examples(sides.validation, 1.0)
-    longest = math.ceil(train.statistics()["tokens_per_example"].max)
+    assembler = Assembler(
+        table=table,
+        lengths=records.lengths,
+        config=config,
+        metadata=metadata,
+        budget=budget,
+        prompt_tokens=len(prompt.ids),
+        schema_tokens=len(schema_ids),
+        seed=seed,
+    )
+    assembled = assembler.assemble()
+    train = Examples.of(prompt, records, assembled.train)
+    validation = None if assembled.validation is None else Examples.of(prompt, records, assembled.validation)
     return Prepared(
         config=config,
         choices=resolved.choices,
-        metadata=metadata.with_max_tokens(longest),
-        schema=make_schema(frame),
+        metadata=replace(
+            metadata,
+            max_tokens_per_example=int(train.tokens_per_example.max()),
+            max_records_per_group=assembled.max_records_per_group,
+            timeseries_group_values=assembled.group_values,
+        ),
+        schema=make_schema(written),
         schema_prompt=schema_prompt,
         schema_prompt_tokens=len(schema_ids),
-        frame=frame,
+        table=table,
+        columns=written,
         training=split.train,
         test=split.test,
         records=records,
         train=train,
         validation=validation,
-        data_fraction=fraction,
-        records_train=len(sides.train),
+        assembled=assembled,
+        data_fraction=assembled.fraction,
     )
 
 
@@ -178,7 +205,7 @@ def write(out: Path, prepared: Prepared, request: Request) -> dict[str, Any]:
     return {
         "rows": len(prepared.training),
         "rows_held_out": 0 if prepared.test is None else len(prepared.test),
-        "columns": len(prepared.frame.columns),
+        "columns": len(prepared.columns),
         "examples": len(prepared.train),
         "validation_examples": 0 if prepared.validation is None else len(prepared.validation),
         "tokens": int(statistics["tokens_per_example"]["mean"] * len(prepared.train) + 0.5),

@@ -1,77 +1,45 @@
-"""A table's rows as JSON Lines records, tokenized one by one."""
+"""A table's rows as tokenized JSON Lines records."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-import pyarrow as pa
 
+from nss_train.data.distinct import Column
+from nss_train.data.fragments import Fragments, Tokens, record_text, tokenize_columns
+from nss_train.data.ragged import gather
 from nss_train.model.tokenizer import ModelTokenizer
-
-BATCH_ROWS = 1000
-"""Part of the format: a nullable integer is written as a float in a batch that holds a null."""
-
-_RECORD = re.compile(r"{.+?}(?=\n|$)")
-
-Tokens = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Records:
-    """Tokenized records: the ids of all of them in one array, and where each begins."""
+    """Tokenized records, kept as fragments: the tokens of a record exist when it is asked for."""
 
-    ids: Tokens
-    """Shape (tokens,)."""
-    offsets: npt.NDArray[np.int64]
-    """Shape (records + 1,)."""
+    fragments: Fragments
+    lengths: npt.NDArray[np.int64]
+    """Tokens of each record, its newline included; shape (records,)."""
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens of each record, its newline included; shape (records,)."""
-        return np.diff(self.offsets)
+        return len(self.lengths)
 
     def record(self, index: int) -> Tokens:
-        return self.ids[self.offsets[index] : self.offsets[index + 1]]
-
-    def take(self, indices: npt.NDArray[np.int64]) -> Records:
-        """Some of the records, in the given order."""
-        parts = [self.record(int(i)) for i in indices]
-        lengths = [len(part) for part in parts]
-        return Records(ids=np.concatenate(parts), offsets=np.concatenate([[0], np.cumsum(lengths)]))
+        """Ids of one record; shape (tokens,)."""
+        return gather(self.fragments.ids, self.fragments.offsets, self.fragments.rows[index])[0]
 
 
-def arrow_round_trip(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the types it has after NSS's detour through a dataset: ``Int64`` becomes float."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    result: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
-    return result
+def tokenize(columns: Sequence[Column], tokenizer: ModelTokenizer) -> Records:
+    """Tokenize every row of a table."""
+    fragments = tokenize_columns(columns, tokenizer)
+    lengths = np.zeros(len(fragments.rows), dtype=np.int64)
+    sizes = np.diff(fragments.offsets)
+    for position in range(fragments.rows.shape[1]):
+        lengths += sizes[fragments.rows[:, position]]
+    return Records(fragments=fragments, lengths=lengths)
 
 
-def record_texts(frame: pd.DataFrame) -> Iterator[list[str]]:
-    """Batches of records as text, each ending in a newline."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    for start in range(0, table.num_rows, BATCH_ROWS):
-        batch = pd.DataFrame(table.slice(start, BATCH_ROWS).to_pydict())
-        text = batch.to_json(orient="records", lines=True, force_ascii=False)
-        yield [f"{match}\n" for match in _RECORD.findall(text)]
-
-
-def tokenize(frame: pd.DataFrame, tokenizer: ModelTokenizer) -> Records:
-    """Tokenize every row of a frame."""
-    parts: list[Tokens] = []
-    lengths: list[int] = []
-    for texts in record_texts(frame):
-        for encoding in tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False):
-            ids = encoding.ids
-            parts.append(np.asarray(ids, dtype=np.int32))
-            lengths.append(len(ids))
-    ids = np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
-    return Records(ids=ids, offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+def record_texts(columns: Sequence[Column]) -> Iterator[str]:
+    """Every record as text, its newline included."""
+    return (record_text(columns, row) for row in range(len(columns[0].codes)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+
+from nss_train.data.distinct import Column
 
 _JSON_TYPES = {
     "str": "string",
@@ -12,56 +15,71 @@ _JSON_TYPES = {
     "float": "number",
     "bool": "boolean",
     "list": "array",
-    "ndarray": "array",
     "dict": "object",
 }
 
 
-def make_schema(frame: pd.DataFrame) -> dict[str, Any]:
-    """One property per column, in the frame's order; columns without nulls are required."""
+def make_schema(columns: Sequence[Column]) -> dict[str, Any]:
+    """One property per column, in the table's order; columns without nulls are required."""
     return {
         "type": "object",
-        "properties": {str(column): _property(frame[column]) for column in frame.columns},
-        "required": [str(column) for column in frame.columns if not frame[column].isna().any()],
+        "properties": {column.name: _property(column) for column in columns},
+        "required": [column.name for column in columns if not column.has_nulls],
     }
 
 
-def _property(column: pd.Series[Any]) -> dict[str, Any]:
+def _property(column: Column) -> dict[str, Any]:
     values = _enum(column)
     if values is not None:
         return {"enum": values}
     # Sorted, because NSS's own order follows the process's string-hash seed.
-    types = sorted({_JSON_TYPES.get(type(cell).__name__, "string") for cell in column.tolist()})
-    if column.isna().any():
+    types = sorted({_JSON_TYPES.get(type(value).__name__, "string") for value in _cells(column)})
+    if column.has_nulls:
         types.append("null")
     if set(types) <= {"integer", "number"}:
-        return {"type": types[0], "minimum": float(column.min()), "maximum": float(column.max())}
+        return {"type": types[0], "minimum": float(min(column.values)), "maximum": float(max(column.values))}
     if types == ["string"]:
-        lengths = column.astype(str).str.len()
+        lengths = _text_lengths(column)
         return {
             "type": "string",
-            "minLength": round(lengths.min() / 1.5),
-            "maxLength": round(1.5 * lengths.max()),
+            "minLength": round(min(lengths) / 1.5),
+            "maxLength": round(1.5 * max(lengths)),
         }
     return {"type": types}
 
 
-def _enum(column: pd.Series[Any]) -> list[Any] | None:
+def _cells(column: Column) -> list[Any]:
+    """Values as they stand in a data frame: a gap is a float among numbers, an object elsewhere."""
+    if column.is_number:
+        return [0.0] if column.has_nulls else column.values
+    return column.values
+
+
+def _text_lengths(column: Column) -> list[int]:
+    if column.is_text:
+        return [len(value) for value in column.values]
+    # Dates without a time are written without one, but only if all of them are.
+    return [len(text) for text in pd.Series(column.values).astype(str)]
+
+
+def _enum(column: Column) -> list[Any] | None:
     """Sorted values, nulls last, when they are few and mostly repeated; else ``None``.
 
     NSS's rule for n rows: at most √n distinct values, of which at most ∛n occur once.
     """
-    try:
-        counts = column.value_counts(dropna=False)
-    except TypeError:  # lists and dicts cannot be counted
+    if column.is_nested:
         return None
-    rows = len(column)
-    if len(counts) > rows**0.5 or (counts == 1).sum() > rows ** (1 / 3):
+    rows = len(column.codes)
+    counts = dict[Any, int]()
+    if len(column.values) > 2 * rows**0.5 + 2:
         return None
-    return [_plain(value) for value in counts.sort_index(na_position="last").index.tolist()]
+    for value, count in zip(column.values, column.counts.tolist(), strict=True):
+        counts[value] = counts.get(value, 0) + count  # 0.0 and -0.0 are one value here
+    if len(counts) > rows**0.5 or sum(count == 1 for count in counts.values()) > rows ** (1 / 3):
+        return None
+    found = sorted(value for value in counts if value is not None)
+    return [*map(_plain, found), *([None] if None in counts else [])]
 
 
 def _plain(value: Any) -> Any:
-    if pd.isna(value):
-        return None
     return value if isinstance(value, str | bool | int | float) else str(value)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,8 +19,8 @@ class Running:
     stddev: float
 
     @classmethod
-    def of(cls, series: Iterable[int]) -> Running:
-        values = np.fromiter(series, dtype=np.float64)
+    def of(cls, series: npt.NDArray[np.int64]) -> Running:
+        values = series.astype(np.float64)
         return cls(
             count=len(values),
             min=float(values.min()),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ DEFAULT_CONTEXT_TOKENS = 2048
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelMetadata:
-    """The content of ``metadata_v2.json`` for a table that is no time series."""
+    """The content of ``metadata_v2.json``."""
 
     model_name_or_path: str
     family: Family
@@ -36,14 +37,15 @@ class ModelMetadata:
     rope: RopeScaling | None
     max_sequences_per_example: int | None
     max_tokens_per_example: int | None = None
+    max_records_per_group: int | None = None
+    timeseries_group_values: tuple[Any, ...] | None = None
+    timeseries: Mapping[str, Any] | None = None
+    """Source columns and controls of a time series."""
 
     @property
     def max_seq_length(self) -> int:
         """The context in tokens, stretched by RoPE scaling."""
         return int(self.base_max_seq_length * (1.0 if self.rope is None else self.rope.factor))
-
-    def with_max_tokens(self, tokens: int) -> ModelMetadata:
-        return replace(self, max_tokens_per_example=tokens)
 
     def prompt(self, columns: list[str]) -> str:
         """The schema prompt of an example."""
@@ -52,6 +54,7 @@ class ModelMetadata:
 
     def as_json(self, *, dataset_name: str, run_name: str, base_path: str = ".") -> dict[str, Any]:
         """``metadata_v2.json``, with NSS's keys in NSS's order."""
+        groups = self.timeseries_group_values
         return {
             "model_name_or_path": self.model_name_or_path,
             "prompt_config": {
@@ -79,10 +82,10 @@ class ModelMetadata:
             "is_adapter": False,
             "instruction": INSTRUCTION,
             "rope_parameters_location": "autoconfig",
-            "timeseries_group_values": None,
-            "timeseries_metadata": None,
+            "timeseries_group_values": None if groups is None else list(groups),
+            "timeseries_metadata": self.timeseries,
             "max_tokens_per_example": self.max_tokens_per_example,
-            "max_records_per_group": None,
+            "max_records_per_group": self.max_records_per_group,
         }
 
 

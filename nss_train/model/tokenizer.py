@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from nss_train.errors import ParameterError, Problem
+
+
+_STARTS = ('":1', '":"a', '":null', '_x":-1', '1":[')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +26,29 @@ class ModelTokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    @property
+    def is_context_free(self) -> bool:
+        """Whether a text is tokenized the same at its start as behind other pre-tokens."""
+        return all(self.encode("x" + text)[len(self.encode("x")) :] == self.encode(text) for text in _STARTS)
+
+    def splits_at(self, text: str, cut: int) -> bool:
+        """Whether no token can span the place before ``text[cut]``, whatever stands further away."""
+        if self.backend.pre_tokenizer is None:
+            # Without pre-tokens only the vocabulary keeps two characters apart.
+            return text[cut - 1 : cut + 1] not in self._pairs_of_vocabulary()
+        if self.backend.normalizer is not None and self._normalized(text) != self._normalized(
+            text[:cut]
+        ) + self._normalized(text[cut:]):
+            return False
+        cuts = {span[0] for _, span in self.backend.pre_tokenizer.pre_tokenize_str(text)}
+        return cut in cuts
+
+    def _normalized(self, text: str) -> str:
+        return str(self.backend.normalizer.normalize_str(text))
+
+    def _pairs_of_vocabulary(self) -> frozenset[str]:
+        return _pairs(self.backend)
 
     def id_of(self, token: str) -> int | None:
         found = self.backend.token_to_id(token)
@@ -41,6 +68,12 @@ def load_tokenizer(model: Path) -> ModelTokenizer:
         bos_token=_content(config.get("bos_token")),
         eos_token=_content(config.get("eos_token")),
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _pairs(backend: Tokenizer) -> frozenset[str]:
+    """Every two neighbouring characters inside of a token."""
+    return frozenset(token[i : i + 2] for token in backend.get_vocab() for i in range(len(token) - 1))
 
 
 def _content(token: str | dict[str, str] | None) -> str | None:

@@ -15,6 +15,6 @@ def parity_table(pytestconfig: pytest.Config) -> list[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     lines = config.stash.get(_LINES, [])
     if lines:
-        terminalreporter.section("golden sets of ungrouped tables")
+        terminalreporter.section("golden sets")
         for line in sorted(lines):
             terminalreporter.write_line(line)

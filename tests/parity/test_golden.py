@@ -1,4 +1,4 @@
-"""Every golden set of an ungrouped table, example for example."""
+"""Every golden set, example for example."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ SETS = [
     "01_penguins_default",
     "02_flights_oversampled",
     "02b_flights_fill_context",
+    "03_flights_by_carrier",
+    "03c_flights_by_tailnum",
+    "03d_flights_by_tailnum_validation",
+    "04_weather_timeseries",
+    "04b_stocks_timeseries",
+    "04c_stocks_timeseries_validation",
     "05_penguins_validation",
     "06_penguins_dp",
     "07_wide_auto",
     "07c_wide_rope_3",
     "07d_long_text_auto",
     "08_penguins_process_data",
+    "08b_flights_process_data_grouped",
 ]
 EXACT = [
     "resolved_params",
@@ -99,7 +106,7 @@ def test_every_example_is_equal_to_the_reference(
         same = all(found["stats"][series][k] == pytest.approx(v, rel=1e-9) for k, v in values.items())
         differing += [] if same else [f"stats.{series}"]
     count = f"{theirs['train']['count']:>6} examples {theirs['train']['tokens']:>9} tokens"
-    parity_table.append(f"{name:<28}{count}  {'equal' if not differing else ', '.join(differing)}")
+    parity_table.append(f"{name:<36}{count}  {'equal' if not differing else ', '.join(differing)}")
     assert not differing
 
 
@@ -123,18 +130,21 @@ def _metadata(found: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     return differing + [f"metadata.{key}" for key in theirs if key != "workdir" and found[key] != theirs[key]]
 
 
-def test_records_over_the_context_are_refused_as_in_the_reference(
-    models: Path, parity_table: list[str]
+@pytest.mark.parametrize(
+    ("name", "too_long"), [("07b_wide_auto_short_context", 100), ("03b_flights_by_carrier_too_long", 6)]
+)
+def test_what_exceeds_the_context_is_refused_as_in_the_reference(
+    name: str, too_long: int, models: Path, parity_table: list[str]
 ) -> None:
-    name = "07b_wide_auto_short_context"
     case, theirs = golden(name)
     with pytest.raises(GenerationError) as caught:
         ours(name, case, models)
     assert theirs["error"]["type"] == "GenerationError"
-    assert theirs["error"]["message"].startswith(caught.value.message)
-    # Every record is named, where the reference stops at the first.
-    assert caught.value.problems[0].value == 100
-    parity_table.append(f"{name:<28}{'GenerationError':>32}  equal")
+    said = [theirs["error"]["message"], *(cause["message"] for cause in theirs["error"]["causes"])]
+    assert any(message.startswith(caught.value.message) for message in said)
+    # Every record or group is named, where the reference stops at the first.
+    assert caught.value.problems[0].value == too_long
+    parity_table.append(f"{name:<36}{'GenerationError':>32}  equal")
 
 
 def test_the_tokenizer_is_the_reference_s(base_model: Path) -> None:

@@ -1,0 +1,156 @@
+"""The distinct values of each column: what most of the preparation works on instead of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.types as types
+
+BATCH_ROWS = 1000
+"""Part of the format: NSS writes records in batches of this size, and a batch decides on its types."""
+
+Codes = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One column as codes into its distinct values."""
+
+    name: str
+    label: str
+    """The name, quoted and escaped, as it stands in a record."""
+    kind: pa.DataType
+    codes: Codes
+    """Shape (rows,)."""
+    values: list[Any]
+    """Python values; ``None`` for nulls, once at most."""
+    texts: list[str]
+    """The JSON of each value as NSS writes it."""
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Rows of each value; shape (values,)."""
+        return np.bincount(self.codes, minlength=len(self.values))
+
+    @property
+    def is_number(self) -> bool:
+        return bool(types.is_integer(self.kind) or types.is_floating(self.kind))
+
+    @property
+    def is_text(self) -> bool:
+        return bool(types.is_string(self.kind) or types.is_large_string(self.kind))
+
+    @property
+    def is_nested(self) -> bool:
+        return bool(types.is_nested(self.kind))
+
+    @property
+    def has_nulls(self) -> bool:
+        return any(value is None for value in self.values)
+
+
+def to_arrow(frame: pd.DataFrame) -> pa.Table:
+    """The table after NSS's detour through a dataset: a nullable integer with gaps becomes a float."""
+    once = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    if not any(_is_integer_with_gaps(column) for column in once.columns):
+        return once
+    return pa.Table.from_pandas(once.to_pandas(), preserve_index=False).replace_schema_metadata(None)
+
+
+def distinct_columns(table: pa.Table) -> list[Column]:
+    """All columns of a table."""
+    return [
+        distinct(name, column) for name, column in zip(table.column_names, table.itercolumns(), strict=True)
+    ]
+
+
+def distinct(name: str, column: pa.ChunkedArray) -> Column:
+    """Codes, distinct values and their texts of one column."""
+    kind = column.type
+    if types.is_floating(kind):
+        codes, values = _floats(column)
+    elif types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind) or _whole(column):
+        codes, values = _by_dictionary(column)
+    else:
+        return _by_text(name, column)
+    return Column(
+        name=name, label=name_text(name), kind=kind, codes=codes, values=values, texts=json_texts(values)
+    )
+
+
+def json_texts(values: list[Any]) -> list[str]:
+    """Each value as pandas writes it into a JSON Lines record."""
+    lines = pd.DataFrame({"v": values}).to_json(orient="records", lines=True, force_ascii=False)
+    # `{"v":` before the value and `}` after it.
+    return [line[5:-1] for line in lines.split("\n")[: len(values)]]
+
+
+def name_text(name: str) -> str:
+    """A column's name as it stands, quoted and escaped, in a record."""
+    line: str = pd.DataFrame({name: [0]}).to_json(orient="records", lines=True, force_ascii=False)
+    return line.rstrip("\n")[1:-3]
+
+
+def _floats(column: pa.ChunkedArray) -> tuple[Codes, list[Any]]:
+    numbers = column.to_numpy().astype(np.float64)
+    # By their bits: 0.0 and -0.0 are equal but written differently.
+    codes, bits = pd.factorize(numbers.view(np.int64))
+    unique = np.asarray(bits).view(np.float64)
+    missing = np.isnan(unique)
+    return _joined_nulls(codes, unique.tolist(), missing)
+
+
+def _by_dictionary(column: pa.ChunkedArray) -> tuple[Codes, list[Any]]:
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    values = encoded.dictionary.to_pylist()
+    return encoded.indices.to_numpy().astype(np.int32), values
+
+
+def _by_text(name: str, column: pa.ChunkedArray) -> Column:
+    """Columns whose text depends on the batch (dates, decimals, lists, gaps): written batch by batch."""
+    texts = [text for batch in _batches(column) for text in json_texts(batch)]
+    codes, unique = pd.factorize(np.asarray(texts, dtype=object))
+    first = np.full(len(unique), -1, dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    values = column.take(pa.array(first)).to_pylist()
+    return Column(
+        name=name,
+        label=name_text(name),
+        kind=column.type,
+        codes=codes.astype(np.int32),
+        values=values,
+        texts=list(unique),
+    )
+
+
+def _batches(column: pa.ChunkedArray) -> Iterator[list[Any]]:
+    for start in range(0, len(column), BATCH_ROWS):
+        yield column.slice(start, BATCH_ROWS).to_pylist()
+
+
+def _joined_nulls(
+    codes: npt.NDArray[np.int64], values: list[Any], missing: npt.NDArray[np.bool_]
+) -> tuple[Codes, list[Any]]:
+    """Not-a-numbers of different bits become one null."""
+    where = np.flatnonzero(missing)
+    for index in where:
+        values[index] = None
+    if len(where) > 1:
+        codes = np.where(np.isin(codes, where[1:]), where[0], codes)
+    return codes.astype(np.int32), values
+
+
+def _whole(column: pa.ChunkedArray) -> bool:
+    return types.is_integer(column.type) and column.null_count == 0
+
+
+def _is_integer_with_gaps(column: pa.ChunkedArray) -> bool:
+    return types.is_integer(column.type) and column.null_count > 0

@@ -1,0 +1,124 @@
+"""Tokenizing many different texts by their repeated pieces: words and, where they stand alone, digits.
+
+For columns whose values nearly all differ. A piece ends where the tokenizer's pre-tokenizer ends a
+pre-token whatever stands around it; which places these are is asked of the tokenizer itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from nss_train.data.ragged import Offsets, gather, offsets_of
+from nss_train.model.tokenizer import ModelTokenizer
+
+Tokens = npt.NDArray[np.int32]
+Encoded = tuple[Tokens, Offsets]
+"""Ids of all texts, and where each begins; shapes (tokens,) and (texts + 1,)."""
+
+FEW_TEXTS = 256
+"""Below this, cutting costs more than it saves."""
+_OTHER, _LETTER, _DIGIT, _SPACE, _MARK = range(5)
+_EXAMPLES = {_LETTER: ("a", "Z", "s"), _DIGIT: ("0", "7"), _SPACE: (" ",), _MARK: ('"', ".", ",", "-", ":")}
+
+
+class PieceEncoder:
+    """Encodes lists of texts with one tokenizer."""
+
+    def __init__(self, tokenizer: ModelTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._needs_context = not tokenizer.is_context_free
+        self._boundaries = _boundaries(tokenizer)
+
+    def encode(self, texts: list[str], *, context: str) -> Encoded:
+        """Ids of each text as it is tokenized behind ``context``."""
+        if self._needs_context and context:
+            return self._encode_behind(texts, context)
+        if len(texts) < FEW_TEXTS or not self._boundaries.any():
+            return self._encode_whole(texts)
+        return self._encode_pieces(texts)
+
+    def _encode_whole(self, texts: list[str]) -> Encoded:
+        found = [e.ids for e in self._tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        offsets = offsets_of([len(ids) for ids in found])
+        return np.fromiter((i for ids in found for i in ids), dtype=np.int32, count=int(offsets[-1])), offsets
+
+    def _encode_behind(self, texts: list[str], context: str) -> Encoded:
+        """For tokenizers that treat the start of a text differently: encode with what stands before it."""
+        skipped = len(self._tokenizer.encode(context))
+        ids, offsets = self._encode_whole([context + text for text in texts])
+        keep = np.ones(len(ids), dtype=bool)
+        keep[(offsets[:-1, None] + np.arange(skipped)).ravel()] = False
+        return ids[keep], offsets - skipped * np.arange(len(offsets))
+
+    def _encode_pieces(self, texts: list[str]) -> Encoded:
+        joined = pa.array(texts, type=pa.large_string())
+        _, offset_buffer, data = joined.buffers()
+        bounds = np.frombuffer(offset_buffer, dtype=np.int64)[: len(texts) + 1]
+        content = np.frombuffer(data, dtype=np.uint8)[: bounds[-1]]
+        starts = self._piece_starts(content, bounds)
+        unique, codes = _distinct_pieces(data, starts, len(content))
+        ids, offsets = self._encode_whole(unique)
+        tokens, lengths = gather(ids, offsets, codes)
+        ends = offsets_of(lengths)
+        return tokens, ends[np.searchsorted(starts, bounds)]
+
+    def _piece_starts(
+        self, content: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        kinds = _KINDS[content]
+        inner = np.zeros(len(content), dtype=bool)
+        inner[1:] = self._boundaries[kinds[:-1], kinds[1:]]
+        # A space belongs to the letters behind it, and only if it is a single one between letters.
+        lone = np.zeros(len(content), dtype=bool)
+        lone[1:-1] = (kinds[:-2] == _LETTER) & (kinds[1:-1] == _SPACE) & (kinds[2:] == _LETTER)
+        inner &= (kinds != _SPACE) | lone
+        inner[bounds[:-1]] = True
+        return np.flatnonzero(inner)
+
+
+def _distinct_pieces(
+    data: pa.Buffer, starts: npt.NDArray[np.int64], size: int
+) -> tuple[list[str], npt.NDArray[np.int64]]:
+    offsets = pa.py_buffer(np.append(starts, size).astype(np.int64))
+    pieces = pa.LargeStringArray.from_buffers(len(starts), offsets, data)
+    encoded = pieces.dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+
+
+def _kinds() -> npt.NDArray[np.int8]:
+    """The kind of each byte. Bytes beyond ASCII, quotes and backslashes are never at a boundary."""
+    kinds = np.full(256, _OTHER, dtype=np.int8)
+    for byte in range(128):
+        char = chr(byte)
+        if char.isalpha():
+            kinds[byte] = _LETTER
+        elif char.isdigit():
+            kinds[byte] = _DIGIT
+        elif char in ".,-:":
+            kinds[byte] = _MARK
+    kinds[ord(" ")] = _SPACE
+    return kinds
+
+
+_KINDS = _kinds()
+
+
+def _boundaries(tokenizer: ModelTokenizer) -> npt.NDArray[np.bool_]:
+    """Between which kinds of bytes this tokenizer always ends a pre-token; shape (kinds, kinds)."""
+    found = np.zeros((5, 5), dtype=bool)
+    if not tokenizer.is_context_free:
+        return found
+    for left, right in ((_DIGIT, _DIGIT), (_MARK, _DIGIT), (_DIGIT, _MARK), (_LETTER, _SPACE)):
+        texts = [
+            (f"{before}{a}{b}{after}", len(before) + 1)
+            for a in _EXAMPLES[left]
+            for b in _EXAMPLES[right]
+            if a != '"' and b != '"'
+            for before in ("x", "1", '"', "a b", "12")
+            for after in ("x", "1", '"', "a b", "12")
+            if not (right == _SPACE and not after[0].isalpha())
+        ]
+        found[left, right] = all(tokenizer.splits_at(text, cut) for text, cut in texts)
+    return found

@@ -1,0 +1,51 @@
+"""Which records stand in which sequence, and which sequences in which example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nss_train.data.ragged import Offsets, gather, offsets_of
+
+Order = npt.NDArray[np.int64]
+"""Record numbers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Examples of sequences of records; each sequence gets a begin and an end token."""
+
+    rows: Order
+    """Record numbers of all examples; shape (records used,)."""
+    sequences: Offsets
+    """Where each sequence begins in ``rows``; shape (sequences + 1,)."""
+    examples: Offsets
+    """Where each example begins in ``sequences``; shape (examples + 1,)."""
+
+    def __len__(self) -> int:
+        return len(self.examples) - 1
+
+    @property
+    def records_per_example(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.sequences[self.examples])
+
+    @property
+    def sequences_per_example(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.examples)
+
+
+def one_sequence_each(rows: Order, ends: Sequence[int]) -> Plan:
+    """Examples that are one sequence each, given where each ends in ``rows``."""
+    sequences = np.asarray([0, *ends], dtype=np.int64)
+    return Plan(rows=rows, sequences=sequences, examples=np.arange(len(sequences), dtype=np.int64))
+
+
+def groups_as_sequences(
+    rows: Order, offsets: Offsets, chosen: npt.NDArray[np.int64], ends: Sequence[int]
+) -> Plan:
+    """Examples of whole groups: ``chosen`` groups in order, examples ending after ``ends`` of them."""
+    used, lengths = gather(rows, offsets, chosen)
+    return Plan(rows=used, sequences=offsets_of(lengths), examples=np.asarray([0, *ends], dtype=np.int64))
