@@ -45,6 +45,8 @@ class Request(Frozen):
     dataset_name: str = "data"
     config: SafeSynthesizerParameters
     """As submitted for prepare_data; later stages read the resolved one from ``in/prepare_data``."""
+    family: str = ""
+    """The base model's family, if neither its name nor its ``config.json`` tells it."""
     seed: int
     """Of shuffles, validation split, LoRA initialisation and training (never of privacy noise)."""
     policy: ModelPolicy

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import operator
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nss_train.config.parameters import SafeSynthesizerParameters
-from nss_train.model.family import find_family
+from nss_train.model.family import Family, find_family
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,10 +45,12 @@ class Resolved:
     choices: tuple[Choice, ...]
 
 
-def resolve(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Resolved:
+def resolve(
+    config: SafeSynthesizerParameters, frame: pd.DataFrame, *, family: Family | None = None
+) -> Resolved:
     """Resolve all automatic values for a training split, in NSS's order."""
     rope = _rope_scaling_factor(config, frame)
-    choices = [rope, _num_input_records(config, rope), _learning_rate(config), _max_sequences(config)]
+    choices = [rope, _num_input_records(config, rope), _learning_rate(config, family), _max_sequences(config)]
     delta = _delta(config, len(frame))
     training = {c.name.partition(".")[2]: c.value for c in choices if c and c.name.startswith("training.")}
     update: dict[str, Any] = {"training": config.training.model_copy(update=training)}
@@ -71,7 +75,8 @@ def max_token_count(frame: pd.DataFrame, group_by: str | None = None) -> float:
     digits = len(_DIGIT.findall(title))
     title_tokens = (len(title) - digits) / 4 + digits
     head = _head(frame, group_by)
-    contents = sum(_content_tokens(head[c], last=c == head.columns[-1]) for c in head.columns)
+    tokens = [_content_tokens(head[c], last=c == head.columns[-1]) for c in head.columns]
+    contents = functools.reduce(operator.add, tokens)
     fields = 4 * len(frame.columns)
     if group_by is None:
         return float(40 + contents.max() + 2.5 * title_tokens + fields)
@@ -118,10 +123,10 @@ def _num_input_records(config: SafeSynthesizerParameters, rope: Choice | None) -
     return Choice(name="training.num_input_records_to_sample", value=value, reason=reason)
 
 
-def _learning_rate(config: SafeSynthesizerParameters) -> Choice | None:
+def _learning_rate(config: SafeSynthesizerParameters, family: Family | None) -> Choice | None:
     if config.training.learning_rate != "auto":
         return None
-    family = find_family(config.training.pretrained_model)
+    family = family or find_family(config.training.pretrained_model)
     reason = f"pretrained_model is of the {family.name} family"
     return Choice(name="training.learning_rate", value=family.learning_rate, reason=reason)
 

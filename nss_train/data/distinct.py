@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.types as types
+from pyarrow import types
 
 BATCH_ROWS = 1000
 """Part of the format: NSS writes records in batches of this size, and a batch decides on its types."""
@@ -149,8 +149,8 @@ def _joined_nulls(
 
 
 def _whole(column: pa.ChunkedArray) -> bool:
-    return types.is_integer(column.type) and column.null_count == 0
+    return bool(types.is_integer(column.type) and column.null_count == 0)
 
 
 def _is_integer_with_gaps(column: pa.ChunkedArray) -> bool:
-    return types.is_integer(column.type) and column.null_count > 0
+    return bool(types.is_integer(column.type) and column.null_count > 0)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from nss_train.data.examples import IGNORED_LABEL, Examples
-from nss_train.data.prepare import Entry, Prepared
 from nss_train.data.fragments import record_text
+from nss_train.data.prepare import Entry, Prepared
 from nss_train.model.tokenizer import ModelTokenizer
 
 FORMAT = 1

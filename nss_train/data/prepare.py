@@ -27,7 +27,7 @@ from nss_train.data.schema import make_schema
 from nss_train.data.source import read_table
 from nss_train.data.statistics import Running
 from nss_train.data.time_series import PSEUDO_GROUP
-from nss_train.model.metadata import ModelMetadata, read_metadata
+from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.source import find_model
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 
@@ -90,7 +90,9 @@ def run(folder: Path, request: Request, *, report: Report) -> StageResult:
     )
     report(Event(action="prepare.started", message=f"preparing {request.dataset_name}"))
     table = folder / "in" / str(request.table)
-    prepared = prepare(table, request.config, model=model.folder, seed=request.seed)
+    prepared = prepare(
+        table, request.config, model=model.folder, seed=request.seed, stated_family=request.family
+    )
     figures = write(folder / "out", prepared, request)
     report(Event(action="prepare.done", message=f"{figures['examples']} examples", fields=figures))
     return StageResult(stage=Stage.PREPARE_DATA, figures=figures)
@@ -103,6 +105,7 @@ def prepare(
     model: Path,
     seed: int,
     entry: Entry = Entry.PROCESS_DATA,
+    stated_family: str = "",
 ) -> Prepared:
     """Prepare a table for a model in a local folder.
 
@@ -116,16 +119,21 @@ def prepare(
         columns.check_roles(training, config)
         split = hold_out(training, config.data)
         training, test = split.train, split.test
-    return prepare_split(Split(train=training, test=test), config, model=model, seed=seed)
+    return prepare_split(
+        Split(train=training, test=test), config, model=model, seed=seed, stated_family=stated_family
+    )
 
 
-def prepare_split(split: Split, config: SafeSynthesizerParameters, *, model: Path, seed: int) -> Prepared:
+def prepare_split(
+    split: Split, config: SafeSynthesizerParameters, *, model: Path, seed: int, stated_family: str = ""
+) -> Prepared:
     """Prepare a training split that is in memory; raises what :func:`prepare` raises."""
-    resolved = resolve(config, split.train)
+    family = family_of(config.training.pretrained_model, model, stated=stated_family)
+    resolved = resolve(config, split.train, family=family)
     columns.warn_of_size(split.train, resolved.config)
     columns.check_roles(split.train, resolved.config)
     tokenizer = load_tokenizer(model)
-    metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer)
+    metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer, family=family)
     return assemble(split, resolved, metadata, tokenizer, seed=seed)
 
 

@@ -211,7 +211,7 @@ def _guess(column: pd.Series) -> str:
 def _check_format(column: pd.Series, written: str) -> None:
     first = str(column.iloc[0])
     try:
-        datetime.strptime(first, written)
+        datetime.strptime(first, written)  # noqa: DTZ007 (only whether it parses)
     except ValueError as error:
         guess = guess_format([first])
         hint = f" Did you mean: '{guess}'?" if guess else ""
@@ -242,7 +242,12 @@ def _interval(times: pd.Series) -> int | None:
     steps = times.diff().dropna()
     if steps.empty:
         return None
-    seconds = (steps.dt.total_seconds() if steps.dtype.kind == "m" else steps).to_numpy(dtype=float)
+    values = steps.to_numpy()
+    seconds = (
+        values.astype("timedelta64[ns]").astype(float) / 1e9
+        if values.dtype.kind == "m"
+        else values.astype(float)
+    )
     whole = np.round(seconds)
     regular = (whole > 0).all() and (abs(seconds - whole) <= INTERVAL_TOLERANCE_S).all()
     return int(whole[0]) if regular and (whole == whole[0]).all() else None
@@ -280,9 +285,9 @@ def _unequal(shapes: list[_GroupShape], interval_s: int | None) -> list[str]:
 def _deterministic(
     config: SafeSynthesizerParameters, source: _Source, shapes: list[_GroupShape], names: tuple[str, ...]
 ) -> Series:
-    frame = source.frame
+    frame = source.frame.copy()
     if source.format != ELAPSED:
-        frame = frame.assign(**{source.timestamp: source.times.dt.strftime(source.format)})
+        frame[source.timestamp] = source.times.dt.strftime(source.format)
         _warn_of_order(frame[source.timestamp], source)
     rest = [column for column in frame.columns if column not in (source.group, source.timestamp)]
     interval_s = config.time_series.timestamp_interval_seconds or next((s.interval_s for s in shapes), None)
@@ -334,9 +339,9 @@ def _flexible(
         source_interval_seconds=series.timestamp_interval_seconds if original is not None else None,
     )
     by_group = source.frame.groupby(source.group, sort=False)
-    numbered = source.frame.assign(
-        **{index: by_group.cumcount(), marker: by_group.cumcount(ascending=False) == 0}
-    )
+    numbered = source.frame.copy()
+    numbered[index] = by_group.cumcount()
+    numbered[marker] = by_group.cumcount(ascending=False) == 0
     payload = [column for column in frame.columns if column != source.group]
     update = {
         "timestamp_column": index,

@@ -42,7 +42,7 @@ def _candidates(text: str) -> Iterator[str]:
 def _parses_all(found: str, values: Sequence[str]) -> bool:
     try:
         for value in values:
-            datetime.strptime(value, found)
+            datetime.strptime(value, found)  # noqa: DTZ007 (only whether it parses)
     except ValueError:
         return False
     return True

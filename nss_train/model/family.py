@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from nss_train.errors import ParameterError, Problem
 
@@ -74,12 +76,51 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 
-def find_family(model_name: str) -> Family:
-    """The family whose name is in the model's name or path; :class:`ParameterError` when none is."""
+_BY_MODEL_TYPE: Mapping[str, str] = {
+    "qwen2": "Qwen",
+    "qwen3": "Qwen",
+    "smollm3": "SmolLM3",
+    "mistral": "Mistral",
+    "nemotron": "Nemotron",
+    "granite": "Granite",
+}
+_LLAMA_BY_VOCABULARY: Mapping[int, str] = {32_000: "TinyLlama", 49_152: "SmolLM2", 128_256: "Llama32"}
+"""Several families are of the Llama architecture; the sizes are those of their published tokenizers."""
+
+
+def find_family(
+    model_name: str, model_config: Mapping[str, Any] | None = None, *, stated: str = ""
+) -> Family:
+    """The family that is stated, or named in the model's name or path, or told by its ``config.json``.
+
+    Raises :class:`ParameterError` when none of these says it.
+    """
+    if stated:
+        return _named(stated)
     for family in FAMILIES:
         if family.name.lower() in model_name.lower():
             return family
+    told = _told(model_config or {})
+    if told is not None:
+        return _named(told)
     known = ", ".join(family.name for family in FAMILIES)
-    remedy = f"no known model family in the name; it must contain one of {known}"
+    remedy = f"neither its name nor its config.json tells its family; state one of {known}"
     problem = Problem(field="training.pretrained_model", value=model_name, remedy=remedy)
     raise ParameterError(f"Unknown model name or path: {model_name}", [problem])
+
+
+def _named(name: str) -> Family:
+    found = next((family for family in FAMILIES if family.name.lower() == name.lower()), None)
+    if found is None:
+        known = ", ".join(family.name for family in FAMILIES)
+        raise ParameterError(
+            "Unknown family.", [Problem(field="family", value=name, remedy=f"one of {known}")]
+        )
+    return found
+
+
+def _told(model_config: Mapping[str, Any]) -> str | None:
+    kind = str(model_config.get("model_type", ""))
+    if kind == "llama":
+        return _LLAMA_BY_VOCABULARY.get(int(model_config.get("vocab_size", 0)))
+    return _BY_MODEL_TYPE.get(kind)

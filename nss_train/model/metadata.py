@@ -89,13 +89,61 @@ class ModelMetadata:
         }
 
 
+def family_of(name: str, model: Path, *, stated: str = "") -> Family:
+    """The family of the model in a folder."""
+    return find_family(name, _model_config(model), stated=stated)
+
+
+def metadata_from_json(document: Mapping[str, Any]) -> ModelMetadata:
+    """Metadata as any version of NSS wrote them; keys that are unknown here are ignored.
+
+    Raises :class:`ParameterError` naming every key that is missing.
+    """
+    prompt = document.get("prompt_config") or {}
+    needed = ("template", "bos_token", "bos_token_id", "eos_token", "eos_token_id")
+    missing = [f"prompt_config.{key}" for key in needed if key not in prompt]
+    missing += [] if "model_name_or_path" in document else ["model_name_or_path"]
+    if missing:
+        problems = [Problem(field=key, value=None, remedy="the file lacks it") for key in missing]
+        raise ParameterError("These are no metadata of a trained model.", problems)
+    rope, groups = document.get("rope_scaling"), document.get("timeseries_group_values")
+    series = document.get("timeseries_metadata") or document.get("timeseries_source_columns")
+    if isinstance(series, list):  # the older key holds the columns alone
+        series = {"source_columns": series, "flexible": None}
+    return ModelMetadata(
+        model_name_or_path=document["model_name_or_path"],
+        family=Family(
+            name="stored",
+            template=prompt["template"],
+            bos_in_prompt=bool(prompt.get("add_bos_token_to_prompt", True)),
+            eos_in_prompt=bool(prompt.get("add_eos_token_to_prompt", True)),
+        ),
+        bos_token=prompt["bos_token"],
+        bos_token_id=prompt["bos_token_id"],
+        eos_token=prompt["eos_token"],
+        eos_token_id=prompt["eos_token_id"],
+        base_max_seq_length=document.get("base_max_seq_length") or DEFAULT_CONTEXT_TOKENS,
+        rope=None if rope is None else RopeScaling(**rope),
+        max_sequences_per_example=document.get("max_sequences_per_example"),
+        max_tokens_per_example=document.get("max_tokens_per_example"),
+        max_records_per_group=document.get("max_records_per_group"),
+        timeseries_group_values=None if groups is None else tuple(groups),
+        timeseries=series,
+    )
+
+
+def _model_config(model: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    return found
+
+
 def read_metadata(
-    config: SafeSynthesizerParameters, *, model: Path, tokenizer: ModelTokenizer
+    config: SafeSynthesizerParameters, *, model: Path, tokenizer: ModelTokenizer, family: Family | None = None
 ) -> ModelMetadata:
     """Metadata of the model in a folder, for a config whose automatic values are resolved."""
     name = config.training.pretrained_model
-    family = find_family(name)
-    model_config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    model_config = _model_config(model)
+    family = family or find_family(name, model_config)
     bos, eos = _special_tokens(family, tokenizer, name)
     return ModelMetadata(
         model_name_or_path=name,

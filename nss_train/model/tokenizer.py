@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 
 from nss_train.errors import ParameterError, Problem
 
-
 _STARTS = ('":1', '":"a', '":null', '_x":-1', '1":[')
 
 

@@ -1,0 +1,350 @@
+"""``HuggingFaceBackend``: the API of NSS's training backend, in one process.
+
+It is composed of the functions that the stages call. The one class here that keeps NSS's mutable
+attributes; everything below it hands data forward only.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import secrets
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, Trainer
+
+from nss_train.artifacts.files import write_json
+from nss_train.artifacts.run_folder import BoundDir, Workdir
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.support import unsupported_training
+from nss_train.contract import ModelPolicy
+from nss_train.data import columns
+from nss_train.data.holdout import Split
+from nss_train.data.prepare import Prepared, prepare_split
+from nss_train.errors import DataError, GenerationError, ParameterError, Problem
+from nss_train.model.adapter import initial_adapter, save_adapter
+from nss_train.model.loading import choose_attention, choose_precision, load_base
+from nss_train.model.metadata import ModelMetadata
+from nss_train.model.source import ModelSource, find_model
+from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
+from nss_train.training.standard import incomplete_reason, make_trainer
+
+__all__ = [
+    "BoundDir",
+    "DataError",
+    "GenerationError",
+    "HuggingFaceBackend",
+    "NSSTrainerResult",
+    "ParameterError",
+    "TrainingBackend",
+    "Workdir",
+    "compute_metrics",
+    "preprocess_logits_for_metrics",
+]
+
+logger = logging.getLogger(__name__)
+
+_OWN_ARGUMENTS = {
+    "params",
+    "model_metadata",
+    "training_dataset",
+    "data_fraction",
+    "true_dataset_size",
+    "eval_dataset",
+    "generation_eval",
+    "callbacks",
+    "action_executor",
+    "verbose_logging",
+    "maybe_split_dataset",
+    "artifact_path",
+    "rope_scaling_factor",
+    "workdir",
+}
+"""Arguments of this class that callers pass on with those of the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NSSTrainerResult:
+    """What a training run leaves in memory."""
+
+    training_df: pd.DataFrame
+    df_ml_utility_holdout: pd.DataFrame | None
+    config: SafeSynthesizerParameters
+    training_complete: bool
+    log_history: list[dict[str, Any]]
+    adapter_path: Path
+    elapsed_time: float
+    """Seconds, preparation included."""
+
+
+class TrainingBackend(ABC):
+    """The verbs of a training backend, and the state that they share."""
+
+    def __init__(
+        self,
+        params: SafeSynthesizerParameters,
+        model_metadata: ModelMetadata | None = None,
+        training_dataset: Dataset | None = None,
+        data_fraction: float | None = None,
+        true_dataset_size: int | None = None,
+        eval_dataset: Dataset | None = None,
+        *args: Any,
+        generation_eval: bool = False,
+        callbacks: list[Any] | None = None,
+        action_executor: Any = None,
+        workdir: Workdir | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if workdir is None:
+            raise ValueError("workdir is required")
+        self.params = params
+        self.model_metadata = model_metadata
+        self.training_dataset = training_dataset
+        self.data_fraction = data_fraction
+        self.true_dataset_size = true_dataset_size
+        self.eval_dataset = eval_dataset
+        self.generation_eval = generation_eval
+        self.callbacks = callbacks or []
+        self.action_executor = action_executor
+        self.workdir = workdir
+        self.seed = secrets.randbelow(2**31) if seed is None else seed
+        """Of shuffles, splits and initial weights; drawn when not given, and logged."""
+        self.dataset_schema: dict[str, Any] | None = None
+        self.framework_load_params: dict[str, Any] = {}
+
+    @abstractmethod
+    def prepare_config(self, add_max_memory: bool = True, **kwargs: Any) -> None: ...
+
+    @abstractmethod
+    def maybe_quantize(self, **quant_params: Any) -> None: ...
+
+    @abstractmethod
+    def load_model(self, **model_args: Any) -> None: ...
+
+    @abstractmethod
+    def prepare_params(self, **training_args: Any) -> None: ...
+
+    @abstractmethod
+    def prepare_training_data(self) -> None: ...
+
+    @abstractmethod
+    def train(self, **training_args: Any) -> None: ...
+
+    @abstractmethod
+    def save_model(self) -> None: ...
+
+    @abstractmethod
+    def teardown(self) -> None: ...
+
+
+class HuggingFaceBackend(TrainingBackend):
+    """LoRA fine-tuning with the Hugging Face trainer.
+
+    Raises :class:`ValueError` without a workdir and :class:`ParameterError` for a model that cannot be used.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        problems = unsupported_training(self.params)
+        if problems:
+            raise ParameterError("The config asks for what this version cannot do.", problems)
+        self.trainer_type = Trainer
+        self.model_loader_type = AutoModelForCausalLM
+        self.training_output_dir = Path(self.workdir.train.cache)
+        self.source = self._find_source()
+        self.autoconfig = AutoConfig.from_pretrained(
+            str(self.source.folder), trust_remote_code=self.source.trust_remote_code
+        )
+        logger.info("seed=%d", self.seed, extra={"action": "backend.seed", "seed": self.seed})
+
+    def __str__(self) -> str:
+        return f"HuggingFaceBackend(pretrained_model={self.params.training.pretrained_model}, params={self.params})"
+
+    def prepare_config(self, add_max_memory: bool = True, **kwargs: Any) -> None:
+        """Collect the arguments of the model's loader, once; keyword arguments override the chosen ones."""
+        if self.framework_load_params:
+            logger.info("already prepared loading parameters")
+            return
+        given = {name: value for name, value in kwargs.items() if name not in _OWN_ARGUMENTS}
+        training = self.params.training
+        fraction = given.pop("max_vram_fraction", None)
+        fraction = training.max_vram_fraction if fraction is None else fraction
+        self.framework_load_params = {
+            "pretrained_model_name_or_path": str(self.source.folder),
+            "trust_remote_code": self.source.trust_remote_code,
+            "attn_implementation": choose_attention(training.attn_implementation),
+            "dtype": choose_precision().dtype,
+            **({"max_memory": max_memory(fraction)} if add_max_memory else {}),
+            **given,
+        }
+
+    def load_model(self, **model_args: Any) -> None:
+        """Load the base model and its tokenizer, and put the adapter around it."""
+        self.prepare_config(**model_args)
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(str(self.source.folder))
+        if not self.tokenizer.pad_token_id:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        precision = choose_precision()
+        self.model = load_base(
+            self.source.folder,
+            precision,
+            attention=str(self.framework_load_params["attn_implementation"]),
+            trust_remote_code=self.source.trust_remote_code,
+        )
+        self.maybe_quantize(**model_args)
+
+    def maybe_quantize(self, **quant_params: Any) -> None:
+        """Put the LoRA adapter around the loaded model; nothing if it is there already."""
+        if not hasattr(self, "model"):
+            raise self._too_early("maybe_quantize", "load_model")
+        if isinstance(self.model, PeftModel):
+            logger.info("the model has its adapter already")
+            return
+        self.model.gradient_checkpointing_enable()
+        # Without it no gradient flows from frozen embeddings into the recomputed layers.
+        self.model.enable_input_require_grads()
+        self.model.config.use_cache = False
+        self.model = initial_adapter(self.model, self.params.training, seed=self.seed)
+        trainable, _ = self.model.get_nb_trainable_parameters()
+        logger.info("Using PEFT - %.2f million parameters are trainable", trainable / 1e6)
+
+    def prepare_training_data(self) -> None:
+        """Check the columns, resolve the config, build the examples.
+
+        Raises :class:`DataError`, :class:`ParameterError` or :class:`GenerationError` with every problem.
+        """
+        if self.training_dataset is None:
+            raise DataError("training_dataset must be set before preparing training data")
+        frame = self.training_dataset
+        frame = frame if isinstance(frame, pd.DataFrame) else frame.to_pandas()
+        columns.validate_groupby_column(frame, self.params.data.group_training_examples_by)
+        self._validate_orderby_column(frame)
+        if self.action_executor is not None:
+            frame = self.action_executor.preprocess(frame)
+        self.prepared = prepare_split(
+            Split(train=frame, test=None), self.params, model=self.source.folder, seed=self.seed
+        )
+        self._take_over(self.prepared)
+
+    def prepare_params(self, **training_args: Any) -> None:
+        """Make the trainer; keyword arguments are accepted and, as in NSS, not used."""
+        if not hasattr(self, "model"):
+            self.load_model()
+        if not hasattr(self, "training_examples"):
+            raise self._too_early("prepare_params", "prepare_training_data")
+        self.workdir.ensure_directories()
+        self.trainer = make_trainer(
+            self.model,
+            self.tokenizer,
+            self.params,
+            output=self.training_output_dir,
+            examples=self.training_examples,
+            seed=self.seed % 2**31,
+            checkpointing=True,
+            callbacks=self.callbacks,
+            generation_eval=self.generation_eval,
+        )
+        self.train_args = self.trainer.args
+
+    def train(self, **training_args: Any) -> None:
+        """Prepare, train, save; ``results`` holds the outcome. Tears down, also after a failure."""
+        started = time.monotonic()
+        try:
+            self.prepare_training_data()
+            self.prepare_params(**training_args)
+            self.trainer.train()
+            seconds = time.monotonic() - started
+            log_history = self.trainer.state.log_history
+            self.save_model()
+        finally:
+            self.teardown()
+        self.results = NSSTrainerResult(
+            training_df=self.training_df,
+            df_ml_utility_holdout=self.test_df,
+            config=self.params,
+            training_complete=incomplete_reason(log_history) is None,
+            log_history=log_history,
+            adapter_path=self.workdir.adapter_path,
+            elapsed_time=seconds,
+        )
+
+    def save_model(self) -> None:
+        """Write adapter, metadata, schema and config into the run folder. Releases nothing."""
+        if self.dataset_schema is None or self.model_metadata is None:
+            raise ParameterError("dataset_schema must be set before saving model")
+        if not hasattr(self, "model"):
+            raise self._too_early("save_model", "load_model")
+        self.workdir.ensure_directories()
+        adapter = self.workdir.train.adapter
+        save_adapter(self.model, Path(adapter), base_name=self.params.training.pretrained_model)
+        document = self.model_metadata.as_json(
+            dataset_name=self.workdir.dataset_name,
+            run_name=self.workdir.run_name,
+            base_path=str(self.workdir.base_path),
+        )
+        write_json(adapter.metadata, document)
+        write_json(adapter.schema, self.dataset_schema)
+        write_json(self.workdir.train.config, self.params.model_dump(mode="json"))
+
+    def teardown(self) -> None:
+        """Release model, trainer, device memory and process group. Safe at any time, any number of times."""
+        for name in ("trainer", "model"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+    def info(self) -> None:
+        """Log the run's main attributes."""
+        shown = {
+            "params": self.params,
+            "training_output_dir": self.training_output_dir,
+            "save_path": self.workdir.adapter_path,
+            "artifact_path": self.workdir.run_dir,
+        }
+        logger.info("Trainer Information\n%s", "\n".join(f"{name}: {value}" for name, value in shown.items()))
+
+    def _validate_orderby_column(self, frame: pd.DataFrame) -> None:
+        columns.validate_orderby_column(frame, self.params.data.order_training_examples_by)
+
+    def _find_source(self) -> ModelSource:
+        name = self.params.training.pretrained_model
+        # In one's own process one may use what one names; operators of workers have their policy.
+        return find_model(name, ModelPolicy(models_dir=str(Path(name).parent), allow_hub=True))
+
+    def _take_over(self, prepared: Prepared) -> None:
+        """NSS's attributes, from what was prepared."""
+        self.params = prepared.config
+        self.model_metadata = prepared.metadata
+        self.dataset_schema = json.loads(json.dumps(prepared.schema))
+        self.training_df, self.test_df = prepared.training, prepared.test
+        self.data_fraction = prepared.data_fraction
+        self.true_dataset_size = prepared.units_train
+        self.training_examples = self._write_examples(prepared)
+
+    def _write_examples(self, prepared: Prepared) -> dict[str, Dataset | None]:
+        """The examples, mapped into memory from the run's cache."""
+        self.training_output_dir.mkdir(parents=True, exist_ok=True)
+        found: dict[str, Dataset | None] = {"train": None, "validation": None}
+        for side, examples in (("train", prepared.train), ("validation", prepared.validation)):
+            if examples is not None:
+                path = self.training_output_dir / f"{side}.arrow"
+                examples.write(path)
+                found[side] = Dataset.from_file(str(path))
+        return found
+
+    def _too_early(self, method: str, first: str) -> ParameterError:
+        problem = Problem(field=method, value=None, remedy=f"call {first}() first")
+        return ParameterError(f"{method} needs what {first} makes.", [problem])
