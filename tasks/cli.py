@@ -29,6 +29,9 @@ app.add_typer(models, name="model")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="NSS config, YAML or JSON; NSS's defaults without it.")]
 Rows = Annotated[int, typer.Option(min=1, help="Rows to sample.")]
+Family = Annotated[
+    str, typer.Option(help="Family of the base model, if neither name nor config.json tells it.")
+]
 Seed = Annotated[int | None, typer.Option(help="Repeats a run; drawn when left out.")]
 
 
@@ -59,6 +62,7 @@ def run(
     rows: Rows = 10,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifacts.")] = None,
     seed: Seed = None,
+    family: Family = "",
     as_json: AsJson = False,
 ) -> None:
     """Train on a table with everything started on this machine, and print synthetic rows."""
@@ -72,7 +76,7 @@ def run(
         display.console.print("starting broker, store and workers …")
     with stack(Settings(), s3=s3) as settings:
         client = Client(settings)
-        job_id = client.submit(table=table, config=source, seed=seed)
+        job_id = client.submit(table=table, config=source, seed=seed, family=family)
         ended = _follow(client, job_id, as_json=as_json)
         folder = client.fetch(job_id, out or settings.home / "runs" / job_id)
         base = client.base_model(job_id)
@@ -108,11 +112,12 @@ def submit(
     *,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key is the same job.")] = None,
     seed: Seed = None,
+    family: Family = "",
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
     source = config if config is not None else _default_config()
-    job_id = _client().submit(table=table, config=source, idempotency_key=key, seed=seed)
+    job_id = _client().submit(table=table, config=source, idempotency_key=key, seed=seed, family=family)
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 
 

@@ -36,15 +36,17 @@ class Client:
         config: ConfigSource = None,
         idempotency_key: str | None = None,
         seed: int | None = None,
+        family: str = "",
     ) -> str:
         """Enqueue a job and return its id; the same key again is the same job.
 
         ``table`` is a local CSV, Parquet or JSON Lines file, or an ``s3://`` URI that the operator
-        allows. Raises :class:`~nss_train.errors.DataError` or
-        :class:`~nss_train.errors.ParameterError` with every problem of a bad request.
+        allows. ``family`` states the base model's family if its name does not tell it. Raises
+        :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
+        problem of a bad request.
         """
         return submit.submit(
-            self._app, table=table, config=config, idempotency_key=idempotency_key, seed=seed
+            self._app, table=table, config=config, idempotency_key=idempotency_key, seed=seed, family=family
         )
 
     def status(self, job_id: str) -> JobStatus:

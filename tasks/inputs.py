@@ -81,6 +81,7 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         table=table,
         dataset_name=Path(job.table.name).stem,
         config=job.config,
+        family=job.family,
         seed=job.seed,
         policy=policy,
         prepared=prepared,

@@ -59,6 +59,8 @@ class JobRequest(Frozen):
     job_id: JobId
     table: Table
     config: SafeSynthesizerParameters
+    family: str = ""
+    """The base model's family, if neither its name nor its ``config.json`` tells it."""
     seed: int
     submitted_at: datetime
     idempotency_key: str | None = None

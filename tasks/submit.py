@@ -57,6 +57,7 @@ def submit(
     config: ConfigSource,
     idempotency_key: str | None = None,
     seed: int | None = None,
+    family: str = "",
     job_id: str | None = None,
 ) -> str:
     """Submit a job; return its id. A second submission under one key is the same job.
@@ -79,6 +80,7 @@ def submit(
         job_id=job_id,
         table=where,
         config=parsed,
+        family=family,
         seed=secrets.randbits(31) if seed is None else seed,
         submitted_at=datetime.now(UTC),
         idempotency_key=idempotency_key,
@@ -153,6 +155,7 @@ def _raise_if_different(stored: JobRequest, request: JobRequest, *, seed_given: 
     drawn = {"data": {"random_state"}}
     same = (
         stored.table == request.table
+        and stored.family == request.family
         and stored.config.model_dump(exclude=drawn) == request.config.model_dump(exclude=drawn)
         and (not seed_given or stored.seed == request.seed)
     )
