@@ -20,9 +20,10 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, Trainer
+from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback
 
 from nss_train.artifacts.files import write_json
+from nss_train.artifacts.preview import Sampling
 from nss_train.artifacts.run_folder import BoundDir, Workdir
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.support import unsupported_training
@@ -31,12 +32,16 @@ from nss_train.data import columns
 from nss_train.data.holdout import Split
 from nss_train.data.prepare import Prepared, prepare_split
 from nss_train.errors import DataError, GenerationError, ParameterError, Problem
-from nss_train.model.adapter import initial_adapter, save_adapter
-from nss_train.model.loading import choose_attention, choose_precision, load_base
+from nss_train.model.adapter import initial_adapter, ready_for_training, save_adapter
+from nss_train.model.loading import choose_attention, choose_precision, load_base, max_memory
 from nss_train.model.metadata import ModelMetadata
+from nss_train.model.prepared import full_weights
+from nss_train.model.quantization import choose_scheme, quantization_config
 from nss_train.model.source import ModelSource, find_model
+from nss_train.training.callbacks import TimeLimit
 from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
-from nss_train.training.standard import incomplete_reason, make_trainer
+from nss_train.training.quality import GenerationQuality
+from nss_train.training.trainer import incomplete_reason, load_tokenizer, make_trainer
 
 __all__ = [
     "BoundDir",
@@ -97,13 +102,14 @@ class TrainingBackend(ABC):
         data_fraction: float | None = None,
         true_dataset_size: int | None = None,
         eval_dataset: Dataset | None = None,
-        *args: Any,
+        *_args: Any,
         generation_eval: bool = False,
         callbacks: list[Any] | None = None,
         action_executor: Any = None,
         workdir: Workdir | None = None,
         seed: int | None = None,
-        **kwargs: Any,
+        max_seconds: float | None = None,
+        **_: Any,
     ) -> None:
         if workdir is None:
             raise ValueError("workdir is required")
@@ -117,6 +123,7 @@ class TrainingBackend(ABC):
         self.callbacks = callbacks or []
         self.action_executor = action_executor
         self.workdir = workdir
+        self.max_seconds = max_seconds
         self.seed = secrets.randbelow(2**31) if seed is None else seed
         """Of shuffles, splits and initial weights; drawn when not given, and logged."""
         self.dataset_schema: dict[str, Any] | None = None
@@ -168,7 +175,8 @@ class HuggingFaceBackend(TrainingBackend):
         logger.info("seed=%d", self.seed, extra={"action": "backend.seed", "seed": self.seed})
 
     def __str__(self) -> str:
-        return f"HuggingFaceBackend(pretrained_model={self.params.training.pretrained_model}, params={self.params})"
+        name = self.params.training.pretrained_model
+        return f"HuggingFaceBackend(pretrained_model={name}, params={self.params})"
 
     def prepare_config(self, add_max_memory: bool = True, **kwargs: Any) -> None:
         """Collect the arguments of the model's loader, once; keyword arguments override the chosen ones."""
@@ -176,46 +184,50 @@ class HuggingFaceBackend(TrainingBackend):
             logger.info("already prepared loading parameters")
             return
         given = {name: value for name, value in kwargs.items() if name not in _OWN_ARGUMENTS}
-        training = self.params.training
+        training, precision = self.params.training, choose_precision()
         fraction = given.pop("max_vram_fraction", None)
         fraction = training.max_vram_fraction if fraction is None else fraction
-        self.framework_load_params = {
+        scheme = choose_scheme(training)
+        chosen = {
             "pretrained_model_name_or_path": str(self.source.folder),
             "trust_remote_code": self.source.trust_remote_code,
             "attn_implementation": choose_attention(training.attn_implementation),
-            "dtype": choose_precision().dtype,
-            **({"max_memory": max_memory(fraction)} if add_max_memory else {}),
-            **given,
+            "dtype": precision.dtype,
         }
+        if add_max_memory:
+            chosen["max_memory"] = max_memory(fraction)
+        if scheme is not None:
+            chosen["quantization_config"] = quantization_config(scheme, precision.dtype)
+        self.framework_load_params = chosen | given
 
     def load_model(self, **model_args: Any) -> None:
         """Load the base model and its tokenizer, and put the adapter around it."""
         self.prepare_config(**model_args)
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(str(self.source.folder))
-        if not self.tokenizer.pad_token_id:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        precision = choose_precision()
-        self.model = load_base(
+        self.tokenizer = load_tokenizer(self.source.folder)
+        training = self.params.training
+        self.model: Any = load_base(
             self.source.folder,
-            precision,
+            choose_precision(),
             attention=str(self.framework_load_params["attn_implementation"]),
             trust_remote_code=self.source.trust_remote_code,
+            quantization=self.framework_load_params.get("quantization_config"),
+            rope=None if self.model_metadata is None else self.model_metadata.rope,
+            max_vram_fraction=training.max_vram_fraction,
         )
         self.maybe_quantize(**model_args)
 
-    def maybe_quantize(self, **quant_params: Any) -> None:
+    def maybe_quantize(self, **_quant_params: Any) -> None:
         """Put the LoRA adapter around the loaded model; nothing if it is there already."""
         if not hasattr(self, "model"):
-            raise self._too_early("maybe_quantize", "load_model")
+            raise _too_early("maybe_quantize", "load_model")
         if isinstance(self.model, PeftModel):
             logger.info("the model has its adapter already")
             return
-        self.model.gradient_checkpointing_enable()
-        # Without it no gradient flows from frozen embeddings into the recomputed layers.
-        self.model.enable_input_require_grads()
-        self.model.config.use_cache = False
-        self.model = initial_adapter(self.model, self.params.training, seed=self.seed)
-        trainable, _ = self.model.get_nb_trainable_parameters()
+        training = self.params.training
+        base = ready_for_training(self.model, quantized=training.quantize_model, checkpointing=True)
+        full = full_weights(self.source, training)
+        self.model = initial_adapter(base, training, seed=self.seed, full=full)
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         logger.info("Using PEFT - %.2f million parameters are trainable", trainable / 1e6)
 
     def prepare_training_data(self) -> None:
@@ -236,12 +248,12 @@ class HuggingFaceBackend(TrainingBackend):
         )
         self._take_over(self.prepared)
 
-    def prepare_params(self, **training_args: Any) -> None:
+    def prepare_params(self, **_training_args: Any) -> None:
         """Make the trainer; keyword arguments are accepted and, as in NSS, not used."""
         if not hasattr(self, "model"):
             self.load_model()
         if not hasattr(self, "training_examples"):
-            raise self._too_early("prepare_params", "prepare_training_data")
+            raise _too_early("prepare_params", "prepare_training_data")
         self.workdir.ensure_directories()
         self.trainer = make_trainer(
             self.model,
@@ -251,8 +263,7 @@ class HuggingFaceBackend(TrainingBackend):
             examples=self.training_examples,
             seed=self.seed % 2**31,
             checkpointing=True,
-            callbacks=self.callbacks,
-            generation_eval=self.generation_eval,
+            callbacks=[*self.callbacks, *self._early_ends()],
         )
         self.train_args = self.trainer.args
 
@@ -283,7 +294,7 @@ class HuggingFaceBackend(TrainingBackend):
         if self.dataset_schema is None or self.model_metadata is None:
             raise ParameterError("dataset_schema must be set before saving model")
         if not hasattr(self, "model"):
-            raise self._too_early("save_model", "load_model")
+            raise _too_early("save_model", "load_model")
         self.workdir.ensure_directories()
         adapter = self.workdir.train.adapter
         save_adapter(self.model, Path(adapter), base_name=self.params.training.pretrained_model)
@@ -316,6 +327,18 @@ class HuggingFaceBackend(TrainingBackend):
         }
         logger.info("Trainer Information\n%s", "\n".join(f"{name}: {value}" for name, value in shown.items()))
 
+    def _early_ends(self) -> list[TrainerCallback]:
+        """Callbacks that may end the training: a bad sample, or too long a time."""
+        found: list[TrainerCallback] = []
+        if self.max_seconds is not None:
+            found.append(TimeLimit(self.max_seconds))
+        if self.generation_eval:
+            metadata = self.prepared.metadata.as_json(dataset_name="data", run_name="run")
+            sampling = Sampling.of(self.params.generation.model_dump(mode="json"))
+            quality = GenerationQuality(self.tokenizer, metadata, self.prepared.schema, sampling, self.seed)
+            found.append(quality)
+        return found
+
     def _validate_orderby_column(self, frame: pd.DataFrame) -> None:
         columns.validate_orderby_column(frame, self.params.data.order_training_examples_by)
 
@@ -345,6 +368,7 @@ class HuggingFaceBackend(TrainingBackend):
                 found[side] = Dataset.from_file(str(path))
         return found
 
-    def _too_early(self, method: str, first: str) -> ParameterError:
-        problem = Problem(field=method, value=None, remedy=f"call {first}() first")
-        return ParameterError(f"{method} needs what {first} makes.", [problem])
+
+def _too_early(method: str, first: str) -> ParameterError:
+    problem = Problem(field=method, value=None, remedy=f"call {first}() first")
+    return ParameterError(f"{method} needs what {first} makes.", [problem])

@@ -50,6 +50,10 @@ class Request(Frozen):
     seed: int
     """Of shuffles, validation split, LoRA initialisation and training (never of privacy noise)."""
     policy: ModelPolicy
+    max_train_s: float | None = None
+    """Training ends in good order after this time."""
+    reporters: tuple[str, ...] = ()
+    """Experiment trackers to report to: wandb, mlflow, tensorboard."""
     prepared: tuple[str, ...] = ()
     """Digests of prepared models that exist already: load_model skips those."""
 

@@ -84,5 +84,7 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         family=job.family,
         seed=job.seed,
         policy=policy,
+        max_train_s=settings.max_train_s,
+        reporters=settings.report_to,
         prepared=prepared,
     )

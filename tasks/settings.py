@@ -43,12 +43,16 @@ class Settings(BaseSettings):
     """How often a running stage is checked for cancellation; bounds the cancel delay."""
     kill_grace_s: float = 2.0
     """Between SIGTERM and SIGKILL of a child's process group."""
+    max_train_s: float | None = None
+    """Training of a job ends in good order after this time; ``None``: never."""
+    report_to: tuple[str, ...] = ()
+    """Experiment trackers: ``["wandb", "mlflow", "tensorboard"]``, their own variables apply."""
     max_attempts: int = 3
     """Claims of one stage before the job fails."""
 
     def as_environment(self) -> dict[str, str]:
         """Variables from which the same settings can be read."""
-        return {f"NSS_TRAIN_{name.upper()}": _as_text(value) for name, value in self}
+        return {f"NSS_TRAIN_{name.upper()}": _as_text(value) for name, value in self if value is not None}
 
     @property
     def models_dir(self) -> Path:

@@ -21,6 +21,7 @@ from transformers import (
 from nss_train.artifacts.preview import MAX_SEQUENCES, RECORDS_PER_SEQUENCE, Sampling, no_room
 from nss_train.artifacts.prompt import first_budget, max_new_tokens, max_seq_length, schema_prompt
 from nss_train.model.loading import choose_precision, load_base
+from nss_train.model.rope import RopeScaling, rope_from_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +61,25 @@ class Generator:
     ) -> Generator:
         """Load base and adapter, and seed the random numbers of the process."""
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+        model = _load_model(base, adapter, rope_from_json(metadata))
+        torch.manual_seed(secrets.randbits(63) if seed is None else seed)
+        return cls.of(model, tokenizer, metadata=metadata, columns=columns, sampling=sampling)
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        *,
+        metadata: Mapping[str, Any],
+        columns: tuple[str, ...],
+        sampling: Sampling,
+    ) -> Generator:
+        """A generator around a model that is in memory."""
         prompt = tokenizer(schema_prompt(metadata, columns), return_tensors="pt")["input_ids"]
         limit = max_new_tokens(metadata, prompt.shape[1], sampling.max_tokens_multiplier)
         if limit == 0:
             raise no_room(prompt.shape[1], max_seq_length(metadata))
-        model = _load_model(base, adapter)
-        torch.manual_seed(secrets.randbits(63) if seed is None else seed)
         return cls(
             model=model,
             tokenizer=tokenizer,
@@ -130,10 +144,10 @@ class _EnoughLines(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._missing <= 0, device=input_ids.device)
 
 
-def _load_model(base: Path, adapter: Path) -> Any:
-    """The base as training loads it (its own rope settings, the same precision), with the adapter."""
+def _load_model(base: Path, adapter: Path, rope: RopeScaling | None) -> Any:
+    """The base as training loads it (the same precision and context), with the adapter."""
     precision = choose_precision()
-    model = load_base(base, precision, attention="sdpa", trust_remote_code=False)
+    model = load_base(base, precision, attention="sdpa", trust_remote_code=False, rope=rope)
     adapted = PeftModel.from_pretrained(model, adapter).to("cuda" if torch.cuda.is_available() else "cpu")
     # Merged, a step has 8 small matrix products fewer per layer; in bf16 merging would round the weights.
     merged = adapted.merge_and_unload() if precision.dtype == torch.float32 else adapted

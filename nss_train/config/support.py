@@ -12,7 +12,4 @@ def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ..
     if config.dp_enabled:
         remedy = "training with differential privacy is not supported in this version; set it to false"
         problems.append(Problem(field="privacy.dp_enabled", value=True, remedy=remedy))
-    if config.training.quantize_model:
-        remedy = "quantized base models are not supported in this version; set it to false"
-        problems.append(Problem(field="training.quantize_model", value=True, remedy=remedy))
     return tuple(problems)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from transformers import PreTrainedModel, set_seed
 
 from nss_train.config.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
+from nss_train.model.quantization import initialize_loftq
 
 
 def lora_config(training: TrainingHyperparams) -> LoraConfig:
@@ -28,14 +29,39 @@ def lora_config(training: TrainingHyperparams) -> LoraConfig:
     )
 
 
-def initial_adapter(base: PreTrainedModel, training: TrainingHyperparams, *, seed: int) -> PeftModel:
-    """A fresh adapter around a base model; the seed decides its weights."""
+def initial_adapter(
+    base: PreTrainedModel,
+    training: TrainingHyperparams,
+    *,
+    seed: int,
+    full: dict[str, torch.Tensor] | None = None,
+) -> PeftModel:
+    """A fresh adapter around a base model; the seed decides its weights.
+
+    With the ``full`` weights of a quantized base, the adapter begins as LoftQ's.
+    """
     check_target_modules(base, training.lora_target_modules)
     set_seed(seed)
     model = get_peft_model(base, lora_config(training))
     if not isinstance(model, PeftModel):
         raise TypeError(f"expected a PeftModel, got {type(model)}")
+    if full is not None:
+        initialize_loftq(model, full)
     return model
+
+
+def ready_for_training(base: PreTrainedModel, *, quantized: bool, checkpointing: bool) -> PreTrainedModel:
+    """The base model with what training needs of it, before an adapter is put around it."""
+    base.config.use_cache = False
+    if quantized:
+        prepared: PreTrainedModel = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
+            base, use_gradient_checkpointing=checkpointing
+        )
+        return prepared
+    if checkpointing:
+        # Without it no gradient flows from frozen embeddings into the recomputed layers.
+        base.enable_input_require_grads()  # type: ignore[no-untyped-call]
+    return base
 
 
 def check_target_modules(base: PreTrainedModel, wanted: Sequence[str]) -> None:

@@ -11,12 +11,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from nss_train.errors import ParameterError, Problem
+from nss_train.model.rope import RopeScaling, stretch
 
 logger = logging.getLogger(__name__)
+
+RESERVED_BYTES = 2 * 2**30
+"""Left free on a device for what is not weights, as in NSS."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,17 +53,31 @@ def choose_precision() -> Precision:
 
 
 def load_base(
-    folder: Path, precision: Precision, *, attention: str, trust_remote_code: bool
+    folder: Path,
+    precision: Precision,
+    *,
+    attention: str,
+    trust_remote_code: bool,
+    quantization: Any = None,
+    rope: RopeScaling | None = None,
+    max_vram_fraction: float | None = None,
 ) -> PreTrainedModel:
     """A causal language model from a local safetensors folder.
 
-    Raises :class:`ParameterError` when the files are not a model that can be loaded.
+    A folder that holds quantized weights is loaded as it is; ``quantization`` quantizes others while
+    they are loaded. ``rope`` stretches the context. Raises :class:`ParameterError` when the files
+    are not a model that can be loaded.
     """
     options: dict[str, Any] = {"dtype": precision.dtype, "use_safetensors": True}
+    if quantization is not None:
+        options["quantization_config"] = quantization
+    if torch.cuda.is_available() and max_vram_fraction is not None:
+        options |= {"device_map": "auto", "max_memory": max_memory(max_vram_fraction)}
     try:
         with _no_progress_bar():
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
                 str(folder),
+                config=_config(folder, precision, rope, trust_remote_code=trust_remote_code),
                 attn_implementation=choose_attention(attention),
                 trust_remote_code=trust_remote_code,
                 local_files_only=True,
@@ -70,6 +88,30 @@ def load_base(
         problem = Problem(field="training.pretrained_model", value=folder.name, remedy=remedy)
         raise ParameterError("The base model cannot be loaded.", [problem]) from error
     return model
+
+
+def max_memory(fraction: float) -> dict[int, int]:
+    """Bytes that may be used of each CUDA device: the share, but 2 GiB less than what is free."""
+    found = {}
+    for device in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(device)
+        found[device] = int(min(fraction, max(free - RESERVED_BYTES, 0) / total) * total)
+    return found
+
+
+def _config(
+    folder: Path, precision: Precision, rope: RopeScaling | None, *, trust_remote_code: bool
+) -> PretrainedConfig:
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        str(folder), trust_remote_code=trust_remote_code, local_files_only=True
+    )
+    stored = getattr(config, "quantization_config", None)
+    if isinstance(stored, dict) and "bnb_4bit_compute_dtype" in stored:
+        # Stored by a machine that may have computed in another type.
+        config.quantization_config = {**stored, "bnb_4bit_compute_dtype": precision.name}
+    if rope is not None:
+        stretch(config, rope)
+    return config
 
 
 @contextmanager

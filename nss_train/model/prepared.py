@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nss_train.artifacts.manifest import NAME as MANIFEST
 from nss_train.artifacts.manifest import write_manifest
@@ -16,9 +16,13 @@ from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Event, Report, Request, Stage, StageResult
 from nss_train.model.source import ModelSource, find_model
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Part of the digest: raise it when the content of a prepared model changes its shape."""
 DTYPE_REASON = (
     "initial weights are drawn in float32 everywhere, so that a digest means the same bytes everywhere"
@@ -49,16 +53,20 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
 
 def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
     """All that a prepared model depends on."""
+    from nss_train.model.quantization import choose_scheme, uses_loftq
+
+    scheme = choose_scheme(training)
     return {
         "format": FORMAT,
         "files": {path.name: _sha256(path) for path in source.files},
         "dtype": "float32",
-        "quantization": None,
+        "quantization": None if scheme is None else scheme.value,
         "lora": {
             "r": training.lora_r,
             "alpha_over_r": training.lora_alpha_over_r,
             "target_modules": sorted(training.lora_target_modules),
             "base": training.pretrained_model,
+            "loftq": uses_loftq(training),
         },
         "seed": seed,
     }
@@ -66,24 +74,49 @@ def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dic
 
 def _write(out: Path, source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
     from nss_train.model.adapter import initial_adapter, save_adapter
-    from nss_train.model.loading import FLOAT32, load_base
+    from nss_train.model.quantization import choose_scheme
 
     shutil.rmtree(out, ignore_errors=True)  # what an interrupted run of the same stage left
-    base = load_base(
+    (out / "base").mkdir(parents=True)
+    scheme = choose_scheme(training)
+    stored = scheme is not None and scheme.is_bitsandbytes
+    base = _load(source, training, quantized=stored)
+    if stored:
+        base.save_pretrained(out / "base")
+    model = initial_adapter(base, training, seed=seed, full=full_weights(source, training))
+    trainable, total = model.get_nb_trainable_parameters()
+    logger.info("%.2f of %.2f million parameters are trainable", trainable / 1e6, total / 1e6)
+    weights = (".safetensors", ".index.json")
+    for path in source.files:
+        # A quantized model brings its own weights and config.
+        if not (stored and (path.name.endswith(weights) or path.name == "config.json")):
+            shutil.copyfile(path, out / "base" / path.name)
+    save_adapter(model, out / "adapter", base_name=training.pretrained_model)
+    write_manifest(out)
+    return {"parameters_trainable": trainable}
+
+
+def _load(source: ModelSource, training: TrainingHyperparams, *, quantized: bool) -> PreTrainedModel:
+    from nss_train.model.loading import FLOAT32, load_base
+    from nss_train.model.quantization import choose_scheme, quantization_config
+
+    scheme = choose_scheme(training) if quantized else None
+    return load_base(
         source.folder,
         FLOAT32,
         attention=training.attn_implementation,
         trust_remote_code=source.trust_remote_code,
+        quantization=None if scheme is None else quantization_config(scheme, FLOAT32.dtype),
     )
-    model = initial_adapter(base, training, seed=seed)
-    trainable, total = model.get_nb_trainable_parameters()
-    logger.info("%.2f of %.2f million parameters are trainable", trainable / 1e6, total / 1e6)
-    (out / "base").mkdir(parents=True)
-    for path in source.files:
-        shutil.copyfile(path, out / "base" / path.name)
-    save_adapter(model, out / "adapter", base_name=training.pretrained_model)
-    write_manifest(out)
-    return {"parameters_trainable": trainable}
+
+
+def full_weights(source: ModelSource, training: TrainingHyperparams) -> dict[str, torch.Tensor] | None:
+    """The weights before quantization, where LoftQ wants to know what was lost."""
+    from nss_train.model.quantization import uses_loftq
+
+    if not uses_loftq(training):
+        return None
+    return dict(_load(source, training, quantized=False).state_dict())
 
 
 def _is_complete(model: Path) -> bool:

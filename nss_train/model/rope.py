@@ -43,3 +43,22 @@ def rope_scaling(factor: float | None, model_config: Mapping[str, Any]) -> RopeS
         theta=float(theta),
         rope_parameters=parameters,
     )
+
+
+def stretch(model_config: Any, rope: RopeScaling) -> None:
+    """Put a scaling into effect: rotary frequencies and context of a transformers config.
+
+    NSS writes the factor beside the type ``default``, which transformers trains unscaled while NSS
+    generates with ``linear``; here both are ``linear``.
+    """
+    kind = "linear" if rope.rope_type == "default" else rope.rope_type
+    own = dict(getattr(model_config, "rope_parameters", None) or {})
+    own |= {"rope_type": kind, "factor": rope.factor, "rope_theta": rope.theta}
+    model_config.rope_parameters = own
+    model_config.max_position_embeddings = int(model_config.max_position_embeddings * rope.factor)
+
+
+def rope_from_json(document: Mapping[str, Any]) -> RopeScaling | None:
+    """The scaling in a ``metadata_v2.json``; ``None`` when there is none."""
+    stored = document.get("rope_scaling")
+    return None if stored is None else RopeScaling(**stored)

@@ -13,12 +13,15 @@ from nss_train.errors import ParameterError, Problem
 
 logger = logging.getLogger(__name__)
 
-EVALUATIONS = 0.3
-"""NSS evaluates each time this share of all steps is done."""
-
 
 def training_arguments(
-    training: TrainingHyperparams, *, output: Path, seed: int, checkpointing: bool, evaluate: bool
+    training: TrainingHyperparams,
+    *,
+    output: Path,
+    seed: int,
+    checkpointing: bool,
+    evaluate: bool,
+    reporters: tuple[str, ...] = (),
 ) -> TrainingArguments:
     """The reference's arguments; each exception is logged with its reason."""
     cuda = torch.cuda.is_available()
@@ -42,15 +45,16 @@ def training_arguments(
         use_cpu=not cuda,
         gradient_checkpointing=checkpointing,
         eval_strategy="steps" if evaluate else "no",
-        eval_steps=EVALUATIONS if evaluate else None,
+        eval_steps=training.validation_steps if evaluate else None,
         do_eval=evaluate,
         include_for_metrics=["loss"] if evaluate else [],
+        batch_eval_metrics=evaluate,
         # The adapter is saved by its stage; checkpoints on the way are not.
         save_strategy="no",
         logging_strategy="steps",
         logging_steps=1,
         disable_tqdm=True,
-        report_to="none",
+        report_to=list(reporters) or "none",
         ddp_find_unused_parameters=False,
         dataloader_pin_memory=cuda,
         seed=seed,

@@ -1,4 +1,4 @@
-"""Progress of the trainer as events."""
+"""What happens while the trainer runs: progress as events, a last evaluation, a limit of time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nss_train.contract import Event, Report
+
+INCOMPLETE = "training_incomplete"
+"""NSS's key in the history of a run that did not train all it should have."""
 
 
 class ReportSteps(TrainerCallback):
@@ -46,3 +49,39 @@ class ReportSteps(TrainerCallback):
         }
         message = f"step {state.global_step}/{state.max_steps}, loss {fields['loss']}"
         self._report(Event(action="train.step", message=message, fields=fields))
+
+
+class EvaluateAtEnd(TrainerCallback):
+    """Evaluates after the last step too, so that even the shortest run has a validation loss."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+
+class TimeLimit(TrainerCallback):
+    """Ends the training in good order after a number of seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._started = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._started = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        late = time.monotonic() - self._started >= self._seconds
+        if late and state.global_step < state.max_steps:
+            stop(state, control, "max_seconds")
+
+
+def stop(state: TrainerState, control: TrainerControl, reason: str) -> None:
+    """End the training early; the reason stands in the history under NSS's key."""
+    control.should_training_stop = True
+    state.log_history.append({INCOMPLETE: reason})  # type: ignore[dict-item]

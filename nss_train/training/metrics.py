@@ -1,4 +1,4 @@
-"""Evaluation without keeping the logits."""
+"""Evaluation whose memory does not grow with the number of batches."""
 
 from __future__ import annotations
 
@@ -20,9 +20,24 @@ def preprocess_logits_for_metrics(
     return first.argmax(dim=-1), labels
 
 
-def compute_metrics(predictions: EvalPrediction) -> dict[str, float]:
+def compute_metrics(eval_preds: EvalPrediction) -> dict[str, float]:
     """``eval_loss``: the mean of the losses of the batches."""
-    losses = np.asarray([] if predictions.losses is None else predictions.losses)
+    losses = np.asarray([] if eval_preds.losses is None else eval_preds.losses)
     loss = float(losses.mean()) if losses.size else float("nan")
     logger.info("evaluation loss %.4f", loss, extra={"action": "train.evaluated"})
     return {"eval_loss": loss}
+
+
+class BatchedMetrics:
+    """:func:`compute_metrics` for a trainer that hands over one batch at a time and forgets it."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+
+    def __call__(self, eval_preds: EvalPrediction, compute_result: bool = False) -> dict[str, float]:
+        if eval_preds.losses is not None:
+            self._losses += torch.as_tensor(eval_preds.losses).reshape(-1).tolist()
+        if not compute_result:
+            return {}
+        losses, self._losses = np.asarray(self._losses), []
+        return compute_metrics(EvalPrediction(predictions=losses, label_ids=losses, losses=losses))

@@ -10,19 +10,26 @@ from typing import Any
 
 from datasets import Dataset
 from peft import PeftModel
-from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerFast, Trainer
-from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.contract import Report, Request, Stage, StageResult
 from nss_train.errors import NSSTrainError, ParameterError, Problem
-from nss_train.model.adapter import load_adapter, not_finite, save_adapter, snapshot, unmoved
+from nss_train.model.adapter import (
+    load_adapter,
+    not_finite,
+    ready_for_training,
+    save_adapter,
+    snapshot,
+    unmoved,
+)
 from nss_train.model.loading import Precision, choose_precision, load_base
 from nss_train.model.memory import choose_checkpointing, estimate
-from nss_train.training.arguments import training_arguments
-from nss_train.training.callbacks import ReportSteps
-from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
+from nss_train.model.quantization import choose_scheme, quantization_config
+from nss_train.model.rope import rope_from_json
+from nss_train.training.callbacks import ReportSteps, TimeLimit
 from nss_train.training.out_of_memory import typed_out_of_memory
+from nss_train.training.reporters import choose_reporters
+from nss_train.training.trainer import incomplete_reason, load_tokenizer, make_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +45,28 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     longest = json.loads((prepared / "statistics.json").read_text())["tokens_per_example"]["max"]
     model, checkpointing = _model(folder / "in" / "model", config, request, precision, int(longest))
     tokens = sum(len(ids) for ids in examples["train"]["input_ids"])
-    trainer = _trainer(model, config, folder, examples, seed=request.seed, checkpointing=checkpointing)
-    trainer.add_callback(ReportSteps(report, total_tokens=tokens))
+    limit = [] if request.max_train_s is None else [TimeLimit(request.max_train_s)]
+    trainer = make_trainer(
+        model,
+        load_tokenizer(folder / "in" / "model" / "base"),
+        config,
+        output=folder / "trainer",
+        examples=examples,
+        seed=request.seed,
+        checkpointing=checkpointing,
+        callbacks=[ReportSteps(report, total_tokens=tokens), *limit],
+        reporters=choose_reporters(request.reporters),
+    )
     before, started = snapshot(model), time.monotonic()
     with typed_out_of_memory():
         trainer.train()
     seconds = time.monotonic() - started
-    _check_trained(model, before, config)
+    reason = incomplete_reason(trainer.state.log_history)
+    _check_trained(model, before, config, complete=reason is None)
     save_adapter(model, folder / "out" / "adapter", base_name=config.training.pretrained_model)
     figures = {
-        "training_complete": True,
+        "training_complete": reason is None,
+        "incomplete_reason": reason,
         "steps": trainer.state.global_step,
         "examples": len(examples["train"]),
         "tokens": tokens,
@@ -69,66 +88,35 @@ def _examples(path: Path) -> Dataset | None:
 def _model(
     folder: Path, config: SafeSynthesizerParameters, request: Request, precision: Precision, longest: int
 ) -> tuple[PeftModel, bool]:
-    name = config.training.pretrained_model
+    training = config.training
+    scheme = choose_scheme(training)
+    # bitsandbytes weights were quantized by the load_model stage; others are while they are loaded.
+    late = scheme if scheme is not None and not scheme.is_bitsandbytes else None
     base = load_base(
         folder / "base",
         precision,
-        attention=config.training.attn_implementation,
-        trust_remote_code=name in request.policy.trust_remote_code,
+        attention=training.attn_implementation,
+        trust_remote_code=training.pretrained_model in request.policy.trust_remote_code,
+        quantization=None if late is None else quantization_config(late, precision.dtype),
+        rope=rope_from_json(json.loads((folder.parent / "prepare_data" / "metadata.json").read_text())),
+        max_vram_fraction=training.max_vram_fraction,
     )
-    base.config.use_cache = False
     needed = estimate(
-        base.config,
-        tokens=longest,
-        batch_size=config.training.batch_size,
-        bytes_per_value=precision.dtype.itemsize,
+        base.config, tokens=longest, batch_size=training.batch_size, bytes_per_value=precision.dtype.itemsize
     )
     checkpointing = choose_checkpointing(needed)
-    if checkpointing:
-        # Without it no gradient flows from frozen embeddings into the recomputed layers.
-        base.enable_input_require_grads()
+    base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)
     return load_adapter(base, folder / "adapter", trainable=True), checkpointing
 
 
-def _trainer(
-    model: PeftModel,
-    config: SafeSynthesizerParameters,
-    folder: Path,
-    examples: dict[str, Any],
-    *,
-    seed: int,
-    checkpointing: bool,
-) -> Trainer:
-    evaluate = examples["validation"] is not None
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(folder / "in" / "model" / "base"))
-    if not tokenizer.pad_token_id:
-        tokenizer.pad_token = tokenizer.eos_token
-    trainer = Trainer(
-        model=model,
-        args=training_arguments(
-            config.training,
-            output=folder / "trainer",
-            seed=seed,
-            checkpointing=checkpointing,
-            evaluate=evaluate,
-        ),
-        train_dataset=examples["train"],
-        eval_dataset=examples["validation"],
-        data_collator=DataCollatorForTokenClassification(tokenizer),
-        processing_class=tokenizer,
-        compute_metrics=compute_metrics if evaluate else None,
-        preprocess_logits_for_metrics=preprocess_logits_for_metrics if evaluate else None,
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _check_trained(model: PeftModel, before: dict[str, Any], config: SafeSynthesizerParameters) -> None:
+def _check_trained(
+    model: PeftModel, before: dict[str, Any], config: SafeSynthesizerParameters, *, complete: bool
+) -> None:
     if not_finite(model):
         rate = config.training.learning_rate
         problem = Problem(field="training.learning_rate", value=rate, remedy="use a smaller one")
         raise ParameterError("Training diverged: the adapter holds values that are no numbers.", [problem])
-    if len(unmoved(model, before)) == len(before):
+    if complete and len(unmoved(model, before)) == len(before):
         raise NSSTrainError("Training did not change the adapter: none of its weights moved.")
 
 

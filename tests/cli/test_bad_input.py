@@ -66,10 +66,10 @@ CASES = {
             "evaluation.sqs_report_rows",
         ],
     ),
-    "grouped table": Case(
+    "privacy": Case(
         command=["run", "t.csv", "--config", "c.yaml"],
-        files={"c.yaml": b"data: {group_training_examples_by: a}"},
-        says=["data.group_training_examples_by", "not supported in this version"],
+        files={"c.yaml": b"privacy: {dp_enabled: true}"},
+        says=["privacy.dp_enabled", "not supported in this version"],
     ),
     "unknown job": Case(
         command=["status", "20990101-000000-abcdef01"], says=["Unknown job", "nss-train list"]
