@@ -7,9 +7,10 @@ BIN := $(VENV)/bin
 export NSS_TRAIN_HOME ?= $(CURDIR)/.nss-train
 INSTALLED := $(VENV)/.installed
 MODEL := $(NSS_TRAIN_HOME)/models/SmolLM2-135M-Instruct/config.json
+REFERENCE ?= ../shared/reference
 DEMO := examples/penguins.yaml
 
-.PHONY: run test check up clean
+.PHONY: run test check up interop clean
 
 run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv
 	$(BIN)/nss-train run .nss-train/penguins.csv --config $(DEMO) --rows 10
@@ -42,6 +43,19 @@ $(MODEL): | $(INSTALLED)
 .nss-train/penguins.csv: | $(INSTALLED)
 	mkdir -p $(@D)
 	$(BIN)/python -c "import palmerpenguins; palmerpenguins.load_penguins().to_csv('$@', index=False)"
+
+# The reference in an environment of its own reads what we write, and we read what it writes.
+interop: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
+	bash $(REFERENCE)/install_reference.sh .nss-train/reference
+	rm -rf .nss-train/interop
+	$(BIN)/python tests/interop/ours.py make $(CURDIR)/.nss-train/models/SmolLM2-tiny .nss-train/interop/ours
+	.nss-train/reference/bin/python tests/interop/theirs.py load .nss-train/interop/ours
+	.nss-train/reference/bin/python tests/interop/theirs.py make \
+		$(CURDIR)/.nss-train/models/SmolLM2-tiny .nss-train/interop/theirs
+	$(BIN)/python tests/interop/ours.py load .nss-train/interop/theirs
+
+.nss-train/models/SmolLM2-tiny: | $(MODEL)
+	$(BIN)/python tests/make_tiny.py $(NSS_TRAIN_HOME)/models/SmolLM2-135M-Instruct $@
 
 clean:
 	rm -rf $(VENV) .nss-train
