@@ -54,7 +54,8 @@ def load(folder: Path) -> None:
         base = AutoModelForCausalLM.from_pretrained(metadata.model_name_or_path)
         model = PeftModel.from_pretrained(base, adapter)
         schema = json.loads((adapter / "dataset_schema.json").read_text())
-        print(f"{run.parent.name}: {metadata.max_seq_length} tokens, {list(schema['properties'])}, {type(model)}")
+        columns, kind = list(schema["properties"]), type(model).__name__
+        print(f"{run.parent.name}: {metadata.max_seq_length} tokens, {columns}, {kind}")
 
 
 if __name__ == "__main__":

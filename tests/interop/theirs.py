@@ -1,4 +1,4 @@
-"""The reference's side of ``make interop``, run in its environment: ``load FOLDER``, ``make MODEL FOLDER``."""
+"""The reference's side of ``make interop``: ``theirs.py load FOLDER``, ``theirs.py make MODEL FOLDER``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def load(folder: Path) -> None:
     """Read our run folders with the reference's own classes."""
     for run in sorted(folder.glob("*/run")):
         config_name, _, dataset_name = run.parent.name.partition("---")
-        workdir = Workdir(base_path=folder, config_name=config_name, dataset_name=dataset_name, run_name="run")
+        workdir = Workdir(
+            base_path=folder, config_name=config_name, dataset_name=dataset_name, run_name="run"
+        )
         metadata = ModelMetadata.from_metadata_json(workdir.metadata_file, workdir=workdir)
         text = workdir.train.config.read_text()
         config = SafeSynthesizerParameters.from_json(workdir.train.config)
@@ -25,10 +27,9 @@ def load(folder: Path) -> None:
         schema = json.loads(workdir.schema_file.read_text())
         base = AutoModelForCausalLM.from_pretrained(metadata.model_name_or_path)
         model = PeftModel.from_pretrained(base, workdir.adapter_path)
-        print(
-            f"{run.parent.name}: {metadata.max_seq_length} tokens, {list(schema['properties'])}, "
-            f"groups {metadata.timeseries_group_values}, {metadata.timeseries_metadata}, {type(model).__name__}"
-        )
+        columns, kind = list(schema["properties"]), type(model).__name__
+        series = (metadata.timeseries_group_values, metadata.timeseries_metadata)
+        print(f"{run.parent.name}: {metadata.max_seq_length} tokens, {columns}, {series}, {kind}")
 
 
 def make(model: Path, folder: Path) -> None:
