@@ -21,7 +21,12 @@ from tasks.servers import Valkey
 from tasks.settings import Settings, worker_environment
 
 CONFIG = {
-    "training": {"pretrained_model": "SmolLM2-tiny", "num_input_records_to_sample": 30, "lora_r": 2},
+    "training": {
+        "pretrained_model": "SmolLM2-tiny",
+        "num_input_records_to_sample": 30,
+        "gradient_accumulation_steps": 1,
+        "lora_r": 2,
+    },
     "data": {"holdout": 0},
     "preflight": {"disabled_checks": ["dataset.size"]},
 }

@@ -36,7 +36,8 @@ from nss_train.model.adapter import initial_adapter, ready_for_training, save_ad
 from nss_train.model.loading import choose_attention, choose_precision, load_base, max_memory
 from nss_train.model.metadata import ModelMetadata
 from nss_train.model.prepared import full_weights
-from nss_train.model.quantization import choose_scheme, quantization_config
+from nss_train.model.quantization import quantization_config
+from nss_train.model.scheme import choose_scheme
 from nss_train.model.source import ModelSource, find_model
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics

@@ -14,6 +14,7 @@ from nss_train.artifacts.manifest import write_manifest
 from nss_train.config import parse_config
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Event, Report, Request, Stage, StageResult
+from nss_train.model.scheme import choose_scheme, uses_loftq
 from nss_train.model.source import ModelSource, find_model
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
 
 def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
     """All that a prepared model depends on."""
-    from nss_train.model.quantization import choose_scheme, uses_loftq
-
     scheme = choose_scheme(training)
     return {
         "format": FORMAT,
@@ -74,7 +73,6 @@ def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dic
 
 def _write(out: Path, source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
     from nss_train.model.adapter import initial_adapter, save_adapter
-    from nss_train.model.quantization import choose_scheme
 
     shutil.rmtree(out, ignore_errors=True)  # what an interrupted run of the same stage left
     (out / "base").mkdir(parents=True)
@@ -98,7 +96,7 @@ def _write(out: Path, source: ModelSource, training: TrainingHyperparams, seed: 
 
 def _load(source: ModelSource, training: TrainingHyperparams, *, quantized: bool) -> PreTrainedModel:
     from nss_train.model.loading import FLOAT32, load_base
-    from nss_train.model.quantization import choose_scheme, quantization_config
+    from nss_train.model.quantization import quantization_config
 
     scheme = choose_scheme(training) if quantized else None
     return load_base(
@@ -112,8 +110,6 @@ def _load(source: ModelSource, training: TrainingHyperparams, *, quantized: bool
 
 def full_weights(source: ModelSource, training: TrainingHyperparams) -> dict[str, torch.Tensor] | None:
     """The weights before quantization, where LoftQ wants to know what was lost."""
-    from nss_train.model.quantization import uses_loftq
-
     if not uses_loftq(training):
         return None
     return dict(_load(source, training, quantized=False).state_dict())

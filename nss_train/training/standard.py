@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.contract import Report, Request, Stage, StageResult
-from nss_train.errors import NSSTrainError, ParameterError, Problem
+from nss_train.errors import ParameterError, Problem
 from nss_train.model.adapter import (
     load_adapter,
     not_finite,
@@ -24,8 +24,9 @@ from nss_train.model.adapter import (
 )
 from nss_train.model.loading import Precision, choose_precision, load_base
 from nss_train.model.memory import choose_checkpointing, estimate
-from nss_train.model.quantization import choose_scheme, quantization_config
+from nss_train.model.quantization import quantization_config
 from nss_train.model.rope import rope_from_json
+from nss_train.model.scheme import choose_scheme
 from nss_train.training.callbacks import ReportSteps, TimeLimit
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.reporters import choose_reporters
@@ -62,7 +63,7 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         trainer.train()
     seconds = time.monotonic() - started
     reason = incomplete_reason(trainer.state.log_history)
-    _check_trained(model, before, config, complete=reason is None)
+    _check_trained(model, before, config, complete=reason is None, steps=trainer.state.global_step)
     save_adapter(model, folder / "out" / "adapter", base_name=config.training.pretrained_model)
     figures = {
         "training_complete": reason is None,
@@ -110,14 +111,23 @@ def _model(
 
 
 def _check_trained(
-    model: PeftModel, before: dict[str, Any], config: SafeSynthesizerParameters, *, complete: bool
+    model: PeftModel, before: dict[str, Any], config: SafeSynthesizerParameters, *, complete: bool, steps: int
 ) -> None:
     if not_finite(model):
         rate = config.training.learning_rate
         problem = Problem(field="training.learning_rate", value=rate, remedy="use a smaller one")
         raise ParameterError("Training diverged: the adapter holds values that are no numbers.", [problem])
     if complete and len(unmoved(model, before)) == len(before):
-        raise NSSTrainError("Training did not change the adapter: none of its weights moved.")
+        raise _not_trained(config, steps)
+
+
+def _not_trained(config: SafeSynthesizerParameters, steps: int) -> ParameterError:
+    """The usual cause: so few steps that all of them are warm-up, which begins at a rate of 0."""
+    remedy = f"there were {steps} optimizer steps; ask for more, or for no warm-up (training.warmup_steps: 0)"
+    wanted = config.training.num_input_records_to_sample
+    problem = Problem(field="training.num_input_records_to_sample", value=wanted, remedy=remedy)
+    message = "Training did not change the adapter: none of its weights moved."
+    return ParameterError(message, [problem])
 
 
 def _write(out: Path, figures: dict[str, Any], log_history: list[dict[str, Any]]) -> None:

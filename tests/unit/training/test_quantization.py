@@ -15,7 +15,8 @@ from nss_train.config import parse_config
 from nss_train.errors import ParameterError
 from nss_train.model.adapter import initial_adapter, load_adapter
 from nss_train.model.loading import FLOAT32, load_base
-from nss_train.model.quantization import Scheme, choose_scheme, quantization_config
+from nss_train.model.quantization import quantization_config
+from nss_train.model.scheme import Scheme, choose_scheme
 
 from .conftest import Trained, read
 
