@@ -90,6 +90,8 @@ class NSSTrainerResult:
     adapter_path: Path
     elapsed_time: float
     """Seconds, preparation included."""
+    seed: int
+    """The one given, or the one drawn: with it the run can be repeated."""
 
 
 class TrainingBackend(ABC):
@@ -288,6 +290,7 @@ class HuggingFaceBackend(TrainingBackend):
             log_history=log_history,
             adapter_path=self.workdir.adapter_path,
             elapsed_time=seconds,
+            seed=self.seed,
         )
 
     def save_model(self) -> None:

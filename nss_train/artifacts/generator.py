@@ -149,7 +149,7 @@ def _load_model(base: Path, adapter: Path, rope: RopeScaling | None) -> Any:
     precision = choose_precision()
     model = load_base(base, precision, attention="sdpa", trust_remote_code=False, rope=rope)
     adapted = PeftModel.from_pretrained(model, adapter).to("cuda" if torch.cuda.is_available() else "cpu")
-    # Merged, a step has 8 small matrix products fewer per layer; in fewer bits merging would round the weights.
+    # Merged, a step has 8 small matrix products fewer per layer; in fewer bits merging would round.
     exact = precision.dtype == torch.float32 and not getattr(model, "is_quantized", False)
     merged = adapted.merge_and_unload() if exact else adapted
     return merged.eval()

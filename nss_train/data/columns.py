@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Iterable
 
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.data.distinct import Column
 from nss_train.errors import DataError, ParameterError, Problem, UserError
 
 logger = logging.getLogger(__name__)
@@ -104,6 +106,18 @@ def check_rows(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
         return
     remedy = f"at least {MIN_ROWS} are needed; add rows, or list dataset.size under preflight.disabled_checks"
     raise DataError("The table is too small.", [Problem(field="rows", value=len(frame), remedy=remedy)])
+
+
+def warn_of_dates(columns: Iterable[Column]) -> None:
+    """NSS writes dates as numbers while its schema says text: no generated row would be valid."""
+    dates = [column.name for column in columns if column.is_date]
+    if dates:
+        logger.warning(
+            "no generated row will be valid: %s hold dates, which are trained as numbers but checked as text;"
+            " convert them to text first",
+            dates,
+            extra={"action": "data.dates"},
+        )
 
 
 def warn_of_size(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:

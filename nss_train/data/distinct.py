@@ -43,6 +43,10 @@ class Column:
         return bool(types.is_integer(self.kind) or types.is_floating(self.kind))
 
     @property
+    def is_date(self) -> bool:
+        return bool(types.is_temporal(self.kind))
+
+    @property
     def is_text(self) -> bool:
         return bool(types.is_string(self.kind) or types.is_large_string(self.kind))
 

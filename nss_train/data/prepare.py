@@ -148,6 +148,7 @@ def assemble(
         metadata = replace(metadata, timeseries=series.metadata.as_json())
     table = to_arrow(frame)
     written = distinct_columns(table.drop_columns([c for c in table.column_names if c == PSEUDO_GROUP]))
+    columns.warn_of_dates(written)
     schema_prompt = metadata.prompt([column.name for column in written])
     schema_ids = tokenizer.encode(schema_prompt)
     prompt = Prompt.of(schema_ids, metadata)

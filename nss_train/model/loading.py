@@ -87,7 +87,18 @@ def load_base(
         remedy = f"the files cannot be loaded ({type(error).__name__}: {error})"
         problem = Problem(field="training.pretrained_model", value=folder.name, remedy=remedy)
         raise ParameterError("The base model cannot be loaded.", [problem]) from error
+    _keep_weights_as_stored(model)
     return model
+
+
+def _keep_weights_as_stored(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights at the first evaluation on a CPU.
+
+    The repacking fails for layers whose width is no multiple of 32, and training goes on afterwards.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010 (a Module types its attributes)
 
 
 def max_memory(fraction: float) -> dict[int, int]:

@@ -13,7 +13,7 @@ from nss_train.config import SafeSynthesizerParameters
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.family import Family, find_family
 from nss_train.model.rope import RopeScaling, rope_scaling
-from nss_train.model.tokenizer import ModelTokenizer
+from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,18 @@ class ModelMetadata:
     def max_seq_length(self) -> int:
         """The context in tokens, stretched by RoPE scaling."""
         return int(self.base_max_seq_length * (1.0 if self.rope is None else self.rope.factor))
+
+    @classmethod
+    def from_config(cls, config: SafeSynthesizerParameters, workdir: object = None) -> ModelMetadata:
+        """As in NSS: metadata for a resolved config, its model a local folder; no ``workdir`` is needed."""
+        model = Path(config.training.pretrained_model)
+        return read_metadata(config, model=model, tokenizer=load_tokenizer(model))
+
+    @classmethod
+    def from_metadata_json(cls, path: Path | str, workdir: object = None) -> ModelMetadata:
+        """As in NSS: the metadata in a file of any version; no ``workdir`` is needed."""
+        document: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        return metadata_from_json(document)
 
     def prompt(self, columns: list[str]) -> str:
         """The schema prompt of an example."""
