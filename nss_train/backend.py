@@ -9,10 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import secrets
 import time
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallb
 from nss_train.artifacts.files import write_json
 from nss_train.artifacts.preview import Sampling
 from nss_train.artifacts.run_folder import BoundDir, Workdir
-from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.support import unsupported_training
 from nss_train.contract import ModelPolicy
 from nss_train.data import columns
@@ -34,11 +30,11 @@ from nss_train.data.prepare import Prepared, prepare_split
 from nss_train.errors import DataError, GenerationError, ParameterError, Problem
 from nss_train.model.adapter import initial_adapter, ready_for_training, save_adapter
 from nss_train.model.loading import choose_attention, choose_precision, load_base, max_memory
-from nss_train.model.metadata import ModelMetadata
 from nss_train.model.prepared import full_weights
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
 from nss_train.model.source import ModelSource, find_model
+from nss_train.training.backend import NSSTrainerResult, TrainingBackend
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
 from nss_train.training.quality import GenerationQuality
@@ -76,85 +72,6 @@ _OWN_ARGUMENTS = {
     "workdir",
 }
 """Arguments of this class that callers pass on with those of the model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NSSTrainerResult:
-    """What a training run leaves in memory."""
-
-    training_df: pd.DataFrame
-    df_ml_utility_holdout: pd.DataFrame | None
-    config: SafeSynthesizerParameters
-    training_complete: bool
-    log_history: list[dict[str, Any]]
-    adapter_path: Path
-    elapsed_time: float
-    """Seconds, preparation included."""
-    seed: int
-    """The one given, or the one drawn: with it the run can be repeated."""
-
-
-class TrainingBackend(ABC):
-    """The verbs of a training backend, and the state that they share."""
-
-    def __init__(
-        self,
-        params: SafeSynthesizerParameters,
-        model_metadata: ModelMetadata | None = None,
-        training_dataset: Dataset | None = None,
-        data_fraction: float | None = None,
-        true_dataset_size: int | None = None,
-        eval_dataset: Dataset | None = None,
-        *_args: Any,
-        generation_eval: bool = False,
-        callbacks: list[Any] | None = None,
-        action_executor: Any = None,
-        workdir: Workdir | None = None,
-        seed: int | None = None,
-        max_seconds: float | None = None,
-        **_: Any,
-    ) -> None:
-        if workdir is None:
-            raise ValueError("workdir is required")
-        self.params = params
-        self.model_metadata = model_metadata
-        self.training_dataset = training_dataset
-        self.data_fraction = data_fraction
-        self.true_dataset_size = true_dataset_size
-        self.eval_dataset = eval_dataset
-        self.generation_eval = generation_eval
-        self.callbacks = callbacks or []
-        self.action_executor = action_executor
-        self.workdir = workdir
-        self.max_seconds = max_seconds
-        self.seed = secrets.randbelow(2**31) if seed is None else seed
-        """Of shuffles, splits and initial weights; drawn when not given, and logged."""
-        self.dataset_schema: dict[str, Any] | None = None
-        self.framework_load_params: dict[str, Any] = {}
-
-    @abstractmethod
-    def prepare_config(self, add_max_memory: bool = True, **kwargs: Any) -> None: ...
-
-    @abstractmethod
-    def maybe_quantize(self, **quant_params: Any) -> None: ...
-
-    @abstractmethod
-    def load_model(self, **model_args: Any) -> None: ...
-
-    @abstractmethod
-    def prepare_params(self, **training_args: Any) -> None: ...
-
-    @abstractmethod
-    def prepare_training_data(self) -> None: ...
-
-    @abstractmethod
-    def train(self, **training_args: Any) -> None: ...
-
-    @abstractmethod
-    def save_model(self) -> None: ...
-
-    @abstractmethod
-    def teardown(self) -> None: ...
 
 
 class HuggingFaceBackend(TrainingBackend):

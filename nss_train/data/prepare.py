@@ -154,7 +154,7 @@ def assemble(
     prompt = Prompt.of(schema_ids, metadata)
     records = tokenize(written, tokenizer)
     budget = check_lengths(len(schema_ids), records.lengths, metadata)
-    assembler = Assembler(
+    assembled = Assembler(
         table=table,
         lengths=records.lengths,
         config=config,
@@ -163,19 +163,13 @@ def assemble(
         prompt_tokens=len(prompt.ids),
         schema_tokens=len(schema_ids),
         seed=seed,
-    )
-    assembled = assembler.assemble()
+    ).assemble()
     train = Examples.of(prompt, records, assembled.train)
     validation = None if assembled.validation is None else Examples.of(prompt, records, assembled.validation)
     return Prepared(
         config=config,
         choices=resolved.choices,
-        metadata=replace(
-            metadata,
-            max_tokens_per_example=int(train.tokens_per_example.max()),
-            max_records_per_group=assembled.max_records_per_group,
-            timeseries_group_values=assembled.group_values,
-        ),
+        metadata=_counted(metadata, train, assembled),
         schema=make_schema(written),
         schema_prompt=schema_prompt,
         schema_prompt_tokens=len(schema_ids),
@@ -188,6 +182,16 @@ def assemble(
         validation=validation,
         assembled=assembled,
         data_fraction=assembled.fraction,
+    )
+
+
+def _counted(metadata: ModelMetadata, train: Examples, assembled: Assembled) -> ModelMetadata:
+    """The metadata with what generation has to know of the examples."""
+    return replace(
+        metadata,
+        max_tokens_per_example=int(train.tokens_per_example.max()),
+        max_records_per_group=assembled.max_records_per_group,
+        timeseries_group_values=assembled.group_values,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,14 @@ import pandas as pd
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.time_series import TimeSeriesParameters
 from nss_train.data import columns
-from nss_train.data.timestamps import guess_format
+from nss_train.data.timestamps import ELAPSED, read_times
 from nss_train.errors import DataError, ParameterError, Problem
 
 logger = logging.getLogger(__name__)
 
 PSEUDO_GROUP = "__nss_sequence_id"
 """Groups an ungrouped series; never part of prompt or records."""
-ELAPSED = "elapsed_seconds"
 INTERVAL_TOLERANCE_S = 0.1
-_GUESSED_FROM = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +133,7 @@ def _source(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> _Source:
     else:
         columns.check_present(working, timestamp, role="Timestamp")
         columns.check_no_nulls(working, timestamp, role="Timestamp")
-        times, written = _times(working[timestamp], config.time_series)
+        times, written = read_times(working[timestamp], config.time_series)
     _check_identity(working, group, timestamp)
     order = np.lexsort(
         (np.arange(len(working)), times.to_numpy(), pd.factorize(working[group], sort=True)[0])
@@ -166,59 +163,6 @@ def _with_elapsed(frame: pd.DataFrame, group: str, interval_s: int) -> tuple[pd.
     working = frame.copy()
     working.insert(0, name, elapsed)
     return working, name
-
-
-def _times(column: pd.Series, config: TimeSeriesParameters) -> tuple[pd.Series, str]:
-    """Times that can be compared, and how they are written."""
-    wanted = config.timestamp_format
-    if wanted == ELAPSED or (wanted is None and pd.api.types.is_integer_dtype(column)):
-        return _elapsed(column), ELAPSED
-    written = wanted or _guess(column)
-    if wanted is not None:
-        _check_format(column, wanted)
-    times = pd.to_datetime(column, format=written, errors="coerce")
-    unparsed = column[times.isna()]
-    if len(unparsed):
-        source = "provided" if wanted else "inferred"
-        message = f"Failed to parse {len(unparsed)} timestamp values using {source} format '{written}'."
-        remedy = "does not follow the format; correct it, or set time_series.timestamp_format"
-        shown = [
-            Problem(field=f"row {row}", value=str(v), remedy=remedy) for row, v in unparsed.head(10).items()
-        ]
-        raise DataError(message, shown)
-    return times, written
-
-
-def _elapsed(column: pd.Series) -> pd.Series:
-    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    if numeric and np.isfinite(column.to_numpy(dtype=float)).all():
-        return column
-    remedy = "elapsed seconds must be finite numbers; convert the column or give its timestamp_format"
-    problem = Problem(field="time_series.timestamp_column", value=str(column.name), remedy=remedy)
-    raise DataError(f"Timestamp column '{column.name}' does not hold elapsed seconds.", [problem])
-
-
-def _guess(column: pd.Series) -> str:
-    found = guess_format([str(value) for value in column.head(_GUESSED_FROM)])
-    if found is not None:
-        logger.info("timestamp_format=%s because it parses the first values of %s", found, column.name)
-        return found
-    remedy = f"the first value is {str(column.iloc[0])!r}; set it, such as '%Y-%m-%d %H:%M:%S' or {ELAPSED!r}"
-    problem = Problem(field="time_series.timestamp_format", value=None, remedy=remedy)
-    raise ParameterError(f"Could not infer timestamp format from column '{column.name}'.", [problem])
-
-
-def _check_format(column: pd.Series, written: str) -> None:
-    first = str(column.iloc[0])
-    try:
-        datetime.strptime(first, written)  # noqa: DTZ007 (only whether it parses)
-    except ValueError as error:
-        guess = guess_format([first])
-        hint = f" Did you mean: '{guess}'?" if guess else ""
-        remedy = f"the first timestamp is {first!r}.{hint}"
-        problem = Problem(field="time_series.timestamp_format", value=written, remedy=remedy)
-        message = f"Provided timestamp_format '{written}' does not match the data."
-        raise ParameterError(message, [problem]) from error
 
 
 def _check_identity(frame: pd.DataFrame, group: str, timestamp: str) -> None:
