@@ -11,9 +11,11 @@ from tasks.pipeline import TASK_NAMES, queue_of
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
+from tasks.timers import ReconcileTimer
+from tasks.visibility import VisibilityHeartbeat
 
-VISIBILITY_TIMEOUT_S = 900
-"""After this long without an acknowledgement a message is delivered again; the lease makes that harmless."""
+RESTORE_INTERVAL_S = 30
+"""At most this long, or the visibility timeout if that is shorter, until messages of the dead come again."""
 
 
 class App(Celery):
@@ -26,6 +28,9 @@ class App(Celery):
         super().__init__("nss_train", broker=settings.broker_url.get_secret_value())
         self.settings = settings
         self.conf.update(delivery_options(settings))
+        if settings.visibility_heartbeat:
+            self.steps["consumer"].add(VisibilityHeartbeat)
+        self.steps["consumer"].add(ReconcileTimer)
 
     @cached_property
     def store(self) -> Store:
@@ -72,7 +77,9 @@ def delivery_options(settings: Settings) -> dict[str, object]:
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
         "broker_transport_options": {
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "visibility_timeout": settings.visibility_timeout_s,
+            "unacked_restore_interval": min(RESTORE_INTERVAL_S, settings.visibility_timeout_s),
+            "unacked_restore_throttle": 1,
             "socket_keepalive": True,
             "socket_connect_timeout": 5,
             "health_check_interval": 25,

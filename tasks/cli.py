@@ -230,6 +230,16 @@ def worker(
 
 
 @app.command()
+def reconcile(*, as_json: AsJson = False) -> None:
+    """Send jobs again that have no outcome, no worker and no message."""
+    from tasks.app import make_app
+    from tasks.reconcile import reconcile as reconcile_jobs
+
+    sent = reconcile_jobs(make_app(Settings()))
+    display.show({"sent": sent}, as_json=as_json, text="\n".join(sent) or "nothing to do")
+
+
+@app.command()
 def doctor(*, as_json: AsJson = False) -> None:
     """What is missing, and how to mend it."""
     from tasks.doctor import examine

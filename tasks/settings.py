@@ -38,6 +38,12 @@ class Settings(BaseSettings):
     trust_remote_code: tuple[str, ...] = ()
     """Base models whose own Python code may run."""
 
+    visibility_timeout_s: float = 900.0
+    """A message whose worker is dead comes again after this time; a living worker keeps renewing it."""
+    visibility_heartbeat: bool = True
+    """Off only to show what happens without it."""
+    reconcile_every_s: float = 60.0
+    """How often jobs without a message are looked for; 0 for never."""
     lease_ttl_s: float = 60.0
     tick_s: float = 0.5
     """How often a running stage is checked for cancellation; bounds the cancel delay."""

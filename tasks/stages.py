@@ -10,6 +10,7 @@ from celery.exceptions import Ignore
 
 from tasks.app import App
 from tasks.job import StageMessage
+from tasks.reconcile import reconcile as reconcile_jobs
 from tasks.run import JobEnded, TryLater, Worker, run_stage
 from tasks.submit import submit_table
 
@@ -54,6 +55,12 @@ def train(self: Task, message: dict[str, Any]) -> None:
 def save_model(self: Task, message: dict[str, Any]) -> None:
     """Assemble the artifact tree."""
     _run(self, message)
+
+
+@shared_task(name="nss_train.reconcile", bind=True)
+def reconcile(self: Task) -> None:
+    """Send jobs again that lost their message."""
+    reconcile_jobs(cast("App", self.app))
 
 
 @shared_task(name="nss_train.submit", bind=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,8 @@ from nss_train.model.memory import choose_checkpointing, estimate
 from nss_train.model.quantization import quantization_config
 from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
-from nss_train.training.callbacks import ReportSteps, TimeLimit
-from nss_train.training.out_of_memory import typed_out_of_memory
-from nss_train.training.reporters import choose_reporters
-from nss_train.training.trainer import incomplete_reason, load_tokenizer, make_trainer
+from nss_train.training.fit import fit
+from nss_train.training.trainer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -45,39 +42,34 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     precision = choose_precision()
     longest = json.loads((prepared / "statistics.json").read_text())["tokens_per_example"]["max"]
     model, checkpointing = _model(folder / "in" / "model", config, request, precision, int(longest))
-    tokens = sum(len(ids) for ids in examples["train"]["input_ids"])
-    limit = [] if request.max_train_s is None else [TimeLimit(request.max_train_s)]
-    trainer = make_trainer(
+    before = snapshot(model)
+    fitted = fit(
         model,
         load_tokenizer(folder / "in" / "model" / "base"),
+        examples,
         config,
         output=folder / "trainer",
-        examples=examples,
         seed=request.seed,
         checkpointing=checkpointing,
-        callbacks=[ReportSteps(report, total_tokens=tokens), *limit],
-        reporters=choose_reporters(request.reporters),
+        report=report,
+        max_seconds=request.max_train_s,
+        reporters=request.reporters,
     )
-    before, started = snapshot(model), time.monotonic()
-    with typed_out_of_memory():
-        trainer.train()
-    seconds = time.monotonic() - started
-    reason = incomplete_reason(trainer.state.log_history)
-    _check_trained(model, before, config, complete=reason is None, steps=trainer.state.global_step)
+    _check_trained(model, before, config, complete=fitted.training_complete, steps=fitted.steps)
     save_adapter(model, folder / "out" / "adapter", base_name=config.training.pretrained_model)
     figures = {
-        "training_complete": reason is None,
-        "incomplete_reason": reason,
-        "steps": trainer.state.global_step,
+        "training_complete": fitted.training_complete,
+        "incomplete_reason": fitted.reason,
+        "steps": fitted.steps,
         "examples": len(examples["train"]),
-        "tokens": tokens,
+        "tokens": fitted.tokens,
         "dtype": precision.name,
         "dtype_reason": precision.reason,
         "gradient_checkpointing": checkpointing,
-        "final_loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-1],
+        "final_loss": [entry["loss"] for entry in fitted.log_history if "loss" in entry][-1],
     }
-    _write(folder / "out", figures, trainer.state.log_history)
-    timing = {"seconds": round(seconds, 2), "tokens_per_s": round(tokens / seconds, 1)}
+    _write(folder / "out", figures, fitted.log_history)
+    timing = {"seconds": round(fitted.seconds, 2), "tokens_per_s": round(fitted.tokens / fitted.seconds, 1)}
     return StageResult(stage=Stage.TRAIN, figures=figures | timing)
 
 

@@ -11,10 +11,11 @@ from transformers import EvalPrediction, TrainerControl, TrainerState
 
 from nss_train import stages
 from nss_train.artifacts.preview import Sampling
-from nss_train.errors import ParameterError
+from nss_train.config import parse_config
+from nss_train.training import reporters
+from nss_train.training.arguments import training_arguments
 from nss_train.training.metrics import BatchedMetrics, compute_metrics
 from nss_train.training.quality import GenerationQuality
-from nss_train.training.reporters import choose_reporters
 from nss_train.training.trainer import incomplete_reason, load_tokenizer
 
 from .conftest import Trained, load, make_request, read, silent
@@ -72,7 +73,19 @@ def test_generating_only_nonsense_ends_the_training(tmp_path: Path, tiny_model: 
     assert incomplete_reason(json.loads(json.dumps(state.log_history))) == "no_records"
 
 
-def test_trackers_that_are_missing_cost_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_reporters(("mlflow",)) in {(), ("mlflow",)}
-    with pytest.raises(ParameterError, match="tensorboard"):
-        choose_reporters(("tensorbord",))
+def test_unknown_trackers_and_missing_ones_cost_a_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporters, "find_spec", lambda name: name == "mlflow" or None)
+    assert reporters.choose_reporters(("tensorbord", "mlflow", "wandb", "mlflow")) == ("mlflow",)
+    assert "tensorbord because it is none of wandb, mlflow, tensorboard" in caplog.text
+    assert "wandb because its package is not installed" in caplog.text
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, 0.3), ({"validation_steps": 15}, 15)])
+def test_validation_steps_that_are_not_set_leave_the_share_of_nss(
+    given: dict[str, int], expected: float, tmp_path: Path
+) -> None:
+    training = parse_config({"training": {"learning_rate": 0.1} | given}).training
+    chosen = training_arguments(training, output=tmp_path, seed=1, checkpointing=False, evaluate=True)
+    assert chosen.eval_steps == expected

@@ -1,0 +1,53 @@
+"""Keeps the messages of running stages invisible, however long they run.
+
+The Redis transport delivers a message again when it was not acknowledged within the visibility
+timeout, and a stage may take hours. A long timeout would make the job of a dead worker wait as
+long. So the timeout is short, and a worker that lives moves the time of its messages forward.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from celery import bootsteps
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+
+BEATS_PER_TIMEOUT = 5
+
+
+class VisibilityHeartbeat(bootsteps.StartStopStep):
+    """A consumer step that renews the worker's unacknowledged messages in Redis."""
+
+    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        self._timer: Any = None
+        super().__init__(parent, **options)
+
+    def start(self, parent: Any) -> None:
+        timeout_s = parent.app.conf.broker_transport_options["visibility_timeout"]
+        self._timer = parent.timer.call_repeatedly(timeout_s / BEATS_PER_TIMEOUT, renew, (parent,))
+
+    def stop(self, _parent: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def renew(consumer: Any) -> int:
+    """Move the messages that this consumer holds to now; how many there are."""
+    channel = consumer.task_consumer.channel
+    held = set(channel.qos._delivered) - set(channel.qos._dirty)  # noqa: SLF001 (kombu offers no other view)
+    if not held:
+        return 0
+    try:
+        with channel.conn_or_acquire() as redis:
+            # Only those that are still listed: one that was acknowledged meanwhile must not come back.
+            redis.zadd(channel.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)
+    except (RedisError, OSError):
+        logger.warning("messages were not kept invisible: Redis does not answer", exc_info=True)
+    return len(held)

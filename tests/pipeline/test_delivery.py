@@ -1,0 +1,98 @@
+"""Messages on a real broker: delivered once while somebody works, again when nobody does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.app import App, make_app
+from tasks.client import Client
+from tasks.job import JobState
+from tasks.reconcile import reconcile
+from tasks.servers import Valkey
+from tasks.settings import Settings, worker_environment
+
+TIMEOUT_S = 3.0
+TASK_S = 20.0
+WAIT_S = 240
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("heartbeat", [True, False])
+def test_a_task_longer_than_the_visibility_timeout_runs_once(heartbeat: bool, tmp_path: Path) -> None:
+    (tmp_path / "valkey").mkdir()
+    with Valkey(tmp_path / "valkey") as valkey:
+        given = {"home": tmp_path, "broker_url": valkey.url, "visibility_timeout_s": TIMEOUT_S}
+        settings = Settings.model_validate(
+            given | {"visibility_heartbeat": heartbeat, "reconcile_every_s": 0}
+        )
+        starts = executions(settings, tmp_path / "log.txt")
+    # Without the heartbeat the same task runs again and again: the test has teeth.
+    assert starts == 1 if heartbeat else starts > 1
+
+
+def executions(settings: Settings, log: Path) -> int:
+    """How often a task of :data:`TASK_S` is started."""
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "tests.pipeline.slow_app",
+        "worker",
+        "--concurrency=4",
+        "-Q",
+        "cpu",
+    ]
+    log.touch()
+    with subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=worker_environment(settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        try:
+            make_app(settings).send_task("test.slow", args=[str(log), TASK_S], queue="cpu")
+            deadline = time.monotonic() + 3 * TASK_S
+            while "ended" not in log.read_text() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            return log.read_text().count("started")
+        finally:
+            worker.kill()
+
+
+def later() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def test_jobs_survive_an_emptied_broker(
+    client: Client, app: App, table: Path, config: dict[str, Any]
+) -> None:
+    jobs = [client.submit(table=table, config=config, seed=n) for n in range(3)]
+    app.redis.flushall()
+    assert set(reconcile(make_app(app.settings), now=later())) & set(jobs)
+    for job_id in jobs:
+        *_, last = client.watch(job_id, timeout_s=WAIT_S)
+        assert last.state is JobState.SUCCEEDED
+
+
+def test_jobs_that_wait_or_have_ended_are_left_alone(
+    settings: Settings, table: Path, config: dict[str, Any]
+) -> None:
+    app, client = make_app(settings), Client(settings)
+    app.redis.flushall()
+    waiting, cancelled = (client.submit(table=table, config=config) for _ in range(2))
+    assert reconcile(app, now=later()) == []
+    app.redis.flushall()
+    client.cancel(cancelled, reason="no more", requested_by="test")
+    assert reconcile(app, now=later()) == [waiting]
+    assert client.status(cancelled).state is JobState.CANCELLED
+    assert reconcile(app, now=later()) == []
+    app.redis.flushall()
