@@ -50,6 +50,8 @@ class Request(Frozen):
     seed: int
     """Of shuffles, validation split, LoRA initialisation and training (never of privacy noise)."""
     policy: ModelPolicy
+    halvings: int = 0
+    """How often the micro-batch is halved because memory ran out; accumulation makes up for it."""
     max_train_s: float | None = None
     """Training ends in good order after this time."""
     reporters: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from typing import Any
 from redis import Redis
 
 from nss_train.contract import ModelPolicy, Request, Stage
-from nss_train.errors import StoreUnavailable
+from nss_train.errors import Retry, StoreUnavailable
 from tasks import files
 from tasks.job import JobRequest, Marker
 from tasks.model_cache import ModelCache
@@ -50,7 +50,9 @@ def prepare_folder(folder: Path, stage: Stage, *, records: JobRecords, worker: W
     if stage in (Stage.PREPARE_DATA, Stage.LOAD_MODEL):
         _fetch_source(job.config.training.pretrained_model, folder / "in" / "source", store=worker.store)
     prepared = tuple(records.prepared_models()) if stage is Stage.LOAD_MODEL else ()
+    halvings = sum(failure.retry is Retry.SMALLER_BATCH for failure in records.failures(stage))
     request = _request(job, table=table, prepared=prepared, settings=worker.settings)
+    request = request.model_copy(update={"halvings": halvings})
     (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
     return request, files.input_digest(job, markers)
 

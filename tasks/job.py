@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Frozen, Stage
-from nss_train.errors import ParameterError, Problem
+from nss_train.errors import ParameterError, Problem, Retry
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
 
@@ -134,6 +134,15 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Failure(Frozen):
+    """``attempts/<stage>/<n>/failure.json``: why an attempt ended without a commit, and comes again."""
+
+    attempt: int
+    failed_at: datetime
+    retry: Retry
+    error: dict[str, Any]
+
+
 class Keys:
     """Store keys of one job."""
 
@@ -157,6 +166,9 @@ class Keys:
 
     def claim(self, stage: Stage, number: int) -> str:
         return f"{self.attempt(stage, number)}/claim.json"
+
+    def failure(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/failure.json"
 
     def progress(self, stage: Stage, number: int) -> str:
         return f"{self.attempt(stage, number)}/progress.json"

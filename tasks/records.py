@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from nss_train import errors
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, Problem
-from tasks.job import Cancel, Claim, JobRequest, Keys, Marker, Outcome, OutcomeRecord, model_prefix
+from tasks.job import Cancel, Claim, Failure, JobRequest, Keys, Marker, Outcome, OutcomeRecord, model_prefix
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)
@@ -72,10 +72,29 @@ class JobRecords:
         while True:
             number = max(self.attempts(stage), default=0) + 1
             if number > max_attempts:
-                raise AttemptsExhausted(f"Stage {stage} was started {number - 1} times and never ended.")
+                raise self._exhausted(stage, number - 1)
             claim = Claim(attempt=number, worker=worker, claimed_at=datetime.now(UTC))
             if self.store.put_if_absent(self.keys.claim(stage, number), _encode(claim)):
                 return number
+
+    def record_failure(self, stage: Stage, number: int, error: NSSTrainError) -> None:
+        """Keep why an attempt ended and comes again."""
+        failure = Failure(
+            attempt=number, failed_at=datetime.now(UTC), retry=error.retry, error=errors.to_json(error)
+        )
+        self.store.write(self.keys.failure(stage, number), _encode(failure))
+
+    def failures(self, stage: Stage) -> list[Failure]:
+        """Why earlier attempts ended, in their order."""
+        found = (self._read(self.keys.failure(stage, number), Failure) for number in self.attempts(stage))
+        return [failure for failure in found if failure is not None]
+
+    def _exhausted(self, stage: Stage, attempts: int) -> AttemptsExhausted:
+        problems = [
+            Problem(field=f"attempt {f.attempt}", value=f.error["type"], remedy=f.error["message"])
+            for f in self.failures(stage)
+        ]
+        return AttemptsExhausted(f"Stage {stage} was started {attempts} times and never ended.", problems)
 
     def commit(self, marker: Marker) -> bool:
         """Make an attempt's outputs those of the stage; ``False`` when another attempt was first."""
@@ -108,10 +127,10 @@ class JobRecords:
         return first
 
     def discard_attempt(self, stage: Stage, number: int) -> None:
-        """Delete what an attempt wrote, but not its claim: a number is never given out twice."""
-        claim = self.keys.claim(stage, number)
+        """Delete what an attempt wrote, but not its claim (a number is never given out twice) and failure."""
+        kept = (self.keys.claim(stage, number), self.keys.failure(stage, number))
         for key in list(self.store.list(f"{self.keys.attempt(stage, number)}/")):
-            if key != claim:
+            if key not in kept:
                 self.store.delete(key)
 
     def prepared_models(self) -> Iterable[str]:

@@ -75,13 +75,15 @@ class Delivery:
         self._worker = worker
         self._lease = lease
         self._renewed_at = time.monotonic()
+        self._number: int | None = None
 
     def run(self) -> None:
         """Run the stage unless it turns out to be committed, and turn every end into a record."""
         try:
             self._raise_if_cancelled()
             if self._records.marker(self._stage) is None:
-                self._attempt(self._claim())
+                self._number = self._claim()
+                self._attempt(self._number)
             if self._stage is Stage.SAVE_MODEL:
                 self._records.finish(Outcome.SUCCEEDED, stage=self._stage)
         except StageStopped as stopped:
@@ -200,6 +202,8 @@ class Delivery:
         fields = {"action": "stage.failed", "job_id": self._records.job_id, "stage": self._stage}
         logger.warning("stage %s of job %s: %s", self._stage, self._records.job_id, error, extra=fields)
         if error.retry is not Retry.NEVER:
+            if self._number is not None:
+                self._records.record_failure(self._stage, self._number, error)
             raise TryLater(str(error), RETRY_DELAY_S) from error
         self._records.finish(Outcome.FAILED, stage=self._stage, error=error)
         raise error

@@ -28,6 +28,8 @@ class StageStatus(Frozen):
     stage: Stage
     state: StageState
     attempt: int = 0
+    retries: tuple[str, ...] = ()
+    """Why earlier attempts ended."""
     seconds: float | None = None
     progress: dict[str, Any] | None = None
     """The last progress event's fields: step, total_steps, loss, tokens_per_s, eta_s."""
@@ -108,4 +110,7 @@ def _unfinished(records: JobRecords, stage: Stage) -> StageStatus:
         progress = json.loads(records.store.read(records.keys.progress(stage, attempt)))
     except KeyError:
         progress = None
-    return StageStatus(stage=stage, state=StageState.RUNNING, attempt=attempt, progress=progress)
+    retries = tuple(f"attempt {f.attempt}: {f.error['message']}" for f in records.failures(stage))
+    return StageStatus(
+        stage=stage, state=StageState.RUNNING, attempt=attempt, retries=retries, progress=progress
+    )

@@ -25,9 +25,11 @@ def training_arguments(
     checkpointing: bool,
     evaluate: bool,
     reporters: tuple[str, ...] = (),
+    halvings: int = 0,
 ) -> TrainingArguments:
     """The reference's arguments; each exception is logged with its reason."""
     cuda = torch.cuda.is_available()
+    batch, accumulation = _batches(training, halvings)
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     if not bf16:
         logger.info("bf16=False because this device has no bfloat16 units")
@@ -35,9 +37,9 @@ def training_arguments(
         logger.info("optim=adamw_torch because paged_adamw_32bit needs CUDA")
     return TrainingArguments(
         output_dir=str(output),
-        per_device_train_batch_size=training.batch_size,
+        per_device_train_batch_size=batch,
         per_device_eval_batch_size=2,
-        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        gradient_accumulation_steps=accumulation,
         num_train_epochs=1,
         learning_rate=_number(training.learning_rate),
         lr_scheduler_type=_scheduler(training.lr_scheduler),
@@ -70,6 +72,15 @@ def _eval_steps(training: TrainingHyperparams) -> float:
         return training.validation_steps
     logger.info("eval_steps=%s of all steps because validation_steps is not set", NSS_EVAL_STEPS)
     return NSS_EVAL_STEPS
+
+
+def _batches(training: TrainingHyperparams, halvings: int) -> tuple[int, int]:
+    """Micro-batch and accumulation steps of the configured effective batch."""
+    batch = training.batch_size
+    for _ in range(halvings):
+        # Only as long as the effective batch stays what it is.
+        batch = batch // 2 if batch % 2 == 0 else batch
+    return batch, training.effective_batch_size // batch
 
 
 def _scheduler(name: str) -> SchedulerType:

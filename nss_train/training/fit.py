@@ -52,6 +52,7 @@ def fit(
     generation_eval: GenerationQuality | None = None,
     max_seconds: float | None = None,
     reporters: tuple[str, ...] = (),
+    halvings: int = 0,
 ) -> Fitted:
     """Train the adapter of ``model`` on ``examples["train"]``; ``OutOfMemory`` is this library's own.
 
@@ -75,6 +76,7 @@ def fit(
         checkpointing=checkpointing,
         callbacks=[ReportSteps(report, total_tokens=tokens), *callbacks, *limits, *quality],
         reporters=choose_reporters(reporters),
+        halvings=halvings,
     )
     started = time.monotonic()
     with typed_out_of_memory():

@@ -54,6 +54,7 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         report=report,
         max_seconds=request.max_train_s,
         reporters=request.reporters,
+        halvings=request.halvings,
     )
     _check_trained(model, before, config, complete=fitted.training_complete, steps=fitted.steps)
     save_adapter(model, folder / "out" / "adapter", base_name=config.training.pretrained_model)
@@ -97,7 +98,8 @@ def _model(
     needed = estimate(
         base.config, tokens=longest, batch_size=training.batch_size, bytes_per_value=precision.dtype.itemsize
     )
-    checkpointing = choose_checkpointing(needed)
+    # After memory ran out the estimate was wrong.
+    checkpointing = choose_checkpointing(needed) or request.halvings > 0
     base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)
     return load_adapter(base, folder / "adapter", trainable=True), checkpointing
 

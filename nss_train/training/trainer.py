@@ -28,6 +28,7 @@ def make_trainer(
     checkpointing: bool,
     callbacks: Sequence[TrainerCallback] = (),
     reporters: tuple[str, ...] = (),
+    halvings: int = 0,
 ) -> Trainer:
     """A trainer over ``examples["train"]``, evaluated on ``examples["validation"]`` when there are any."""
     evaluate = examples["validation"] is not None
@@ -40,6 +41,7 @@ def make_trainer(
             checkpointing=checkpointing,
             evaluate=evaluate,
             reporters=reporters,
+            halvings=halvings,
         ),
         train_dataset=examples["train"],
         eval_dataset=examples["validation"],

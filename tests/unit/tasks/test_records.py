@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nss_train.contract import Stage
-from nss_train.errors import ParameterError
+from nss_train.errors import OutOfMemory, ParameterError, Retry
 from tasks.job import Marker, Outcome, StageMessage
 from tasks.records import AttemptsExhausted, JobRecords
 from tasks.store.local import LocalStore
@@ -40,6 +40,16 @@ def test_attempts_are_capped_by_the_store(records: JobRecords) -> None:
         records.claim(Stage.TRAIN, worker="w", max_attempts=3)
     with pytest.raises(AttemptsExhausted, match="started 3 times"):
         records.claim(Stage.TRAIN, worker="w", max_attempts=3)
+
+
+def test_what_ended_the_attempts_is_told_when_there_are_no_more(records: JobRecords) -> None:
+    number = records.claim(Stage.TRAIN, worker="w", max_attempts=1)
+    records.record_failure(Stage.TRAIN, number, OutOfMemory("No room for a tensor."))
+    records.discard_attempt(Stage.TRAIN, number)
+    with pytest.raises(AttemptsExhausted) as caught:
+        records.claim(Stage.TRAIN, worker="w", max_attempts=1)
+    assert str(caught.value.problems[0]) == "attempt 1 = 'OutOfMemory': No room for a tensor."
+    assert [failure.retry for failure in records.failures(Stage.TRAIN)] == [Retry.SMALLER_BATCH]
 
 
 def test_a_number_is_not_given_out_again_after_its_attempt_is_discarded(records: JobRecords) -> None:

@@ -89,3 +89,19 @@ def test_validation_steps_that_are_not_set_leave_the_share_of_nss(
     training = parse_config({"training": {"learning_rate": 0.1} | given}).training
     chosen = training_arguments(training, output=tmp_path, seed=1, checkpointing=False, evaluate=True)
     assert chosen.eval_steps == expected
+
+
+@pytest.mark.parametrize(("halvings", "expected"), [(0, (4, 2)), (1, (2, 4)), (2, (1, 8)), (3, (1, 8))])
+def test_after_memory_ran_out_the_effective_batch_stays(
+    halvings: int, expected: tuple[int, int], tiny_model: Path, tmp_path: Path
+) -> None:
+    request = make_request(tiny_model, batch_size=4, learning_rate=0.1)
+    arguments = training_arguments(
+        request.config.training,
+        output=tmp_path,
+        seed=1,
+        checkpointing=True,
+        evaluate=False,
+        halvings=halvings,
+    )
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected
