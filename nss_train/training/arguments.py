@@ -13,9 +13,6 @@ from nss_train.errors import ParameterError, Problem
 
 logger = logging.getLogger(__name__)
 
-NSS_EVAL_STEPS = 0.3
-"""NSS evaluates each time this share of all steps is done (reference behaviour §8.7)."""
-
 
 def training_arguments(
     training: TrainingHyperparams,
@@ -50,7 +47,7 @@ def training_arguments(
         use_cpu=not cuda,
         gradient_checkpointing=checkpointing,
         eval_strategy="steps" if evaluate else "no",
-        eval_steps=_eval_steps(training) if evaluate else None,
+        eval_steps=training.validation_steps if evaluate else None,
         do_eval=evaluate,
         include_for_metrics=["loss"] if evaluate else [],
         batch_eval_metrics=evaluate,
@@ -64,14 +61,6 @@ def training_arguments(
         dataloader_pin_memory=cuda,
         seed=seed,
     )
-
-
-def _eval_steps(training: TrainingHyperparams) -> float:
-    """Steps between evaluations; below 1 a share of all steps. NSS ignores ``validation_steps``."""
-    if "validation_steps" in training.model_fields_set:
-        return training.validation_steps
-    logger.info("eval_steps=%s of all steps because validation_steps is not set", NSS_EVAL_STEPS)
-    return NSS_EVAL_STEPS
 
 
 def _batches(training: TrainingHyperparams, halvings: int) -> tuple[int, int]:

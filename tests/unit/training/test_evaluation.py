@@ -11,7 +11,6 @@ from transformers import EvalPrediction, TrainerControl, TrainerState
 
 from nss_train import stages
 from nss_train.artifacts.preview import Sampling
-from nss_train.config import parse_config
 from nss_train.training import reporters
 from nss_train.training.arguments import training_arguments
 from nss_train.training.metrics import BatchedMetrics, compute_metrics
@@ -80,15 +79,6 @@ def test_unknown_trackers_and_missing_ones_cost_a_warning(
     assert reporters.choose_reporters(("tensorbord", "mlflow", "wandb", "mlflow")) == ("mlflow",)
     assert "tensorbord because it is none of wandb, mlflow, tensorboard" in caplog.text
     assert "wandb because its package is not installed" in caplog.text
-
-
-@pytest.mark.parametrize(("given", "expected"), [({}, 0.3), ({"validation_steps": 15}, 15)])
-def test_validation_steps_that_are_not_set_leave_the_share_of_nss(
-    given: dict[str, int], expected: float, tmp_path: Path
-) -> None:
-    training = parse_config({"training": {"learning_rate": 0.1} | given}).training
-    chosen = training_arguments(training, output=tmp_path, seed=1, checkpointing=False, evaluate=True)
-    assert chosen.eval_steps == expected
 
 
 @pytest.mark.parametrize(("halvings", "expected"), [(0, (4, 2)), (1, (2, 4)), (2, (1, 8)), (3, (1, 8))])
