@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from shutil import rmtree
 
 from nss_train.contract import Stage
 from nss_train.errors import StoreUnavailable
@@ -30,18 +27,6 @@ NEEDED: dict[Stage, dict[Stage, tuple[str, ...]]] = {
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def scratch(folder: Path) -> Iterator[Path]:
-    """An empty stage folder with ``in`` and ``out``, removed at the end whatever happens."""
-    rmtree(folder, ignore_errors=True)
-    try:
-        for part in ("in", "out"):
-            (folder / part).mkdir(parents=True)
-        yield folder
-    finally:
-        rmtree(folder, ignore_errors=True)
 
 
 def download(store: Store, files: tuple[StoredFile, ...], folder: Path, patterns: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from tasks.job import Marker, Outcome, StageMessage
 from tasks.lease import Lease
 from tasks.progress import Progress
 from tasks.records import AttemptsExhausted, JobRecords
+from tasks.scratch import scratch
 from tasks.settings import child_environment
 from tasks.supervisor import StageStopped, StopReason, run_child
 
@@ -102,7 +103,7 @@ class Delivery:
         committed = False
         try:
             name = f"{self._records.job_id}.{self._stage}.{number}"
-            with files.scratch(self._worker.settings.scratch_dir / name) as folder:
+            with scratch(self._worker.settings.scratch_dir / name) as folder:
                 committed = self._run_child(number, folder)
         finally:
             if not committed:

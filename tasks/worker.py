@@ -6,6 +6,7 @@ import argparse
 import logging
 
 from tasks.app import make_app
+from tasks.scratch import sweep
 from tasks.settings import Settings
 
 
@@ -21,6 +22,7 @@ def main() -> None:
 
 def run_worker(settings: Settings, queues: str, *, name: str, concurrency: int) -> None:
     """Serve the queues until SIGTERM. Prefork, because only there the worker answers while a stage runs."""
+    sweep(settings.scratch_dir)
     options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
     make_app(settings).worker_main(
         ["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"]

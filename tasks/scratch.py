@@ -1,0 +1,66 @@
+"""The folder of an attempt on the worker's disk, and what a killed worker left there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import rmtree
+
+import psutil
+
+logger = logging.getLogger(__name__)
+
+OWNER = "owner.json"
+_START_TOLERANCE_S = 1.0
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """An empty stage folder with ``in`` and ``out``, removed at the end whatever happens."""
+    rmtree(folder, ignore_errors=True)
+    try:
+        for part in ("in", "out"):
+            (folder / part).mkdir(parents=True)
+        me = psutil.Process()
+        owner = {"host": platform.node(), "pid": me.pid, "started": me.create_time()}
+        (folder / OWNER).write_text(json.dumps(owner), encoding="utf-8")
+        yield folder
+    finally:
+        rmtree(folder, ignore_errors=True)
+
+
+def sweep(scratch_dir: Path) -> list[str]:
+    """Remove the folders whose owner is dead, and end the processes that still work in them; their names."""
+    if not scratch_dir.is_dir():
+        return []
+    left = [folder for folder in sorted(scratch_dir.iterdir()) if folder.is_dir() and not _is_owned(folder)]
+    for folder in left:
+        for process in _working_in(folder):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        rmtree(folder, ignore_errors=True)
+        fields = {"action": "scratch.swept", "folder": folder.name}
+        logger.warning("removed %s, which a killed worker left", folder.name, extra=fields)
+    return [folder.name for folder in left]
+
+
+def _is_owned(folder: Path) -> bool:
+    """Whether the process that made the folder lives; a number alone may be somebody else's by now."""
+    try:
+        owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+        if owner["host"] != platform.node():
+            return True  # on a shared disk: not ours to judge
+        started = psutil.Process(owner["pid"]).create_time()
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return False
+    return bool(abs(started - owner["started"]) < _START_TOLERANCE_S)
+
+
+def _working_in(folder: Path) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter(["cmdline"]):
+        if str(folder) in (process.info["cmdline"] or []):
+            yield process
