@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 
-from tasks.app import make_app
+from redis.exceptions import RedisError
+
+from tasks.app import connect_redis, make_app
+from tasks.broker_check import weaknesses
 from tasks.scratch import sweep
 from tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -23,10 +28,21 @@ def main() -> None:
 def run_worker(settings: Settings, queues: str, *, name: str, concurrency: int) -> None:
     """Serve the queues until SIGTERM. Prefork, because only there the worker answers while a stage runs."""
     sweep(settings.scratch_dir)
+    _warn_of_broker(settings)
     options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
     make_app(settings).worker_main(
         ["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"]
     )
+
+
+def _warn_of_broker(settings: Settings) -> None:
+    try:
+        found = weaknesses(connect_redis(settings))
+    except RedisError:
+        logger.warning("the broker does not answer yet", exc_info=True)
+        return
+    for problem in found:
+        logger.warning("broker: %s", problem, extra={"action": "broker.weak"})
 
 
 if __name__ == "__main__":
