@@ -37,6 +37,7 @@ from nss_train.model.source import ModelSource, find_model
 from nss_train.training.backend import NSSTrainerResult, TrainingBackend
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
+from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.trainer import incomplete_reason, load_tokenizer, make_trainer
 
@@ -193,7 +194,8 @@ class HuggingFaceBackend(TrainingBackend):
         try:
             self.prepare_training_data()
             self.prepare_params(**training_args)
-            self.trainer.train()
+            with typed_out_of_memory():
+                self.trainer.train()
             seconds = time.monotonic() - started
             log_history = self.trainer.state.log_history
             self.save_model()

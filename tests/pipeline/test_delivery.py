@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,14 @@ def executions(settings: Settings, log: Path) -> int:
             worker.kill()
 
 
+@pytest.fixture
+def lonely(tmp_path: Path) -> Iterator[Settings]:
+    """A broker of its own without any worker."""
+    (tmp_path / "valkey").mkdir()
+    with Valkey(tmp_path / "valkey") as valkey:
+        yield Settings.model_validate({"home": tmp_path / "home", "broker_url": valkey.url})
+
+
 def later() -> datetime:
     return datetime.now(UTC) + timedelta(hours=1)
 
@@ -84,10 +93,9 @@ def test_jobs_survive_an_emptied_broker(
 
 
 def test_jobs_that_wait_or_have_ended_are_left_alone(
-    settings: Settings, table: Path, config: dict[str, Any]
+    lonely: Settings, table: Path, config: dict[str, Any]
 ) -> None:
-    app, client = make_app(settings), Client(settings)
-    app.redis.flushall()
+    app, client = make_app(lonely), Client(lonely)
     waiting, cancelled = (client.submit(table=table, config=config) for _ in range(2))
     assert reconcile(app, now=later()) == []
     app.redis.flushall()
@@ -95,4 +103,3 @@ def test_jobs_that_wait_or_have_ended_are_left_alone(
     assert reconcile(app, now=later()) == [waiting]
     assert client.status(cancelled).state is JobState.CANCELLED
     assert reconcile(app, now=later()) == []
-    app.redis.flushall()
