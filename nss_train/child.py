@@ -1,34 +1,32 @@
 """The process in which a stage runs: ``python -m nss_train.child STAGE FOLDER --events-fd N``.
 
 It reads ``FOLDER/request.json``, writes events as JSON lines to the file descriptor, and ends with
-``FOLDER/result.json`` and exit code 0, or ``FOLDER/error.json`` and exit code 1.
+``FOLDER/result.json`` and exit code 0, ``FOLDER/drained.json`` and exit code 75 (it was asked to leave),
+or ``FOLDER/error.json`` and exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
 import json
 import logging
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
 from nss_train import errors
-from nss_train.contract import Event, Request, Stage, StageResult
+from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
 from nss_train.errors import NSSTrainError, OutOfMemory
-
-_PR_SET_PDEATHSIG = 1
+from nss_train.process import default_signals, die_with_parent
 
 
 def main() -> int:
     arguments = _parse()
-    _die_with_parent(arguments.parent)
-    _default_signals()
+    die_with_parent(arguments.parent)
+    default_signals()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with os.fdopen(arguments.events_fd, "w", buffering=1, encoding="utf-8") as pipe:
 
@@ -37,6 +35,9 @@ def main() -> int:
 
         try:
             result = _run(Stage(arguments.stage), arguments.folder, arguments.module, report)
+        except StageDrained as drained:
+            _write(arguments.folder / "drained.json", {"step": drained.step})
+            return os.EX_TEMPFAIL
         except Exception as error:  # noqa: BLE001 - the boundary of the process: every end leaves a document
             traceback.print_exc()
             _write(arguments.folder / "error.json", _describe(error))
@@ -60,20 +61,6 @@ def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
     function = getattr(importlib.import_module(module), stage.value)
     result: StageResult = function(folder, request, report=report)
     return result
-
-
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit("the supervisor is gone")
-
-
-def _default_signals() -> None:
-    """Undo what the worker set for itself: a trainer must be stoppable."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, set())
 
 
 def _describe(error: Exception) -> dict[str, Any]:

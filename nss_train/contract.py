@@ -36,6 +36,13 @@ class ModelPolicy(Frozen):
     """Model names (exactly as in the config) whose own code may run."""
 
 
+class CheckpointPolicy(Frozen):
+    """How often a training keeps its state; at the end of a step, whichever is due first."""
+
+    every_s: float | None = 300.0
+    every_steps: int | None = None
+
+
 class Request(Frozen):
     """What a stage is asked to do. The files it works on lie in ``folder/in``."""
 
@@ -56,6 +63,12 @@ class Request(Frozen):
     """Training ends in good order after this time."""
     reporters: tuple[str, ...] = ()
     """Experiment trackers to report to: wandb, mlflow, tensorboard."""
+    ranks: int = 0
+    """Processes that train together; 0 means one for each visible CUDA device, or one."""
+    fsdp: bool = False
+    """Whether the ranks share the base model's weights instead of each holding all of them."""
+    checkpoints: CheckpointPolicy | None = None
+    """``None``: the training keeps nothing on the way."""
     prepared: tuple[str, ...] = ()
     """Digests of prepared models that exist already: load_model skips those."""
 
@@ -80,5 +93,19 @@ class StageResult(Frozen):
     model_digest: str | None = None
     """load_model: the content address of ``out/model``, which is absent when it was prepared already."""
 
+
+class StageDrained(Exception):
+    """The stage was asked to leave its machine, kept its state and stopped."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+DRAIN = "drain"
+"""A file of this name in the stage's folder asks the stage to keep its state and stop."""
+CHECKPOINT_SAVED = "checkpoint.saved"
+"""Action of the event that hands over a complete checkpoint; its field ``folder`` is relative to the stage's."""
+CHECKPOINT_MANIFEST = "manifest.json"
 
 Report = Callable[[Event], None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nss_train.config import load_resolved
 from nss_train.contract import Report, Request, StageResult
 
 
@@ -27,10 +28,17 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Fine-tune the adapter."""
-    from nss_train.training.group import launch
+    from nss_train.training.group import choose_ranks, launch
+
+    ranks = choose_ranks(request.ranks, load_resolved(folder).training.effective_batch_size)
+    return launch(_train_as_rank, folder, request, ranks=ranks, report=report)
+
+
+def _train_as_rank(folder: Path, request: Request, *, report: Report) -> StageResult:
+    # Imported in the rank: bitsandbytes may touch the devices, which no process may do before it forks.
     from nss_train.training.standard import train as train_adapter
 
-    return launch(train_adapter, folder, request, report=report)
+    return train_adapter(folder, request, report=report)
 
 
 def save_model(folder: Path, request: Request, *, report: Report) -> StageResult:

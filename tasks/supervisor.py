@@ -35,7 +35,7 @@ class StopReason(StrEnum):
 
     CANCELLED = "cancelled"
     LEASE_LOST = "lease_lost"
-    SHUTDOWN = "shutdown"
+    DRAINED = "drained"
 
 
 class StageStopped(Exception):
@@ -155,6 +155,8 @@ def _events(data: bytes, on_event: Callable[[Event], None]) -> bytes:
 def _result(process: subprocess.Popen[bytes], folder: Path) -> StageResult:
     code = process.wait()
     result, error = folder / "result.json", folder / "error.json"
+    if code == os.EX_TEMPFAIL and (folder / "drained.json").is_file():
+        raise StageStopped(StopReason.DRAINED)
     if code == 0 and result.is_file():
         return StageResult.model_validate_json(result.read_bytes())
     if error.is_file():

@@ -109,14 +109,13 @@ def _kind(column: Mapping[str, Any]) -> str:
 
 def _training(facts: CardFacts) -> str:
     losses = [entry["loss"] for entry in facts.log_history if "loss" in entry]
-    final = facts.log_history[-1] if facts.log_history else {}
     figures = {
         "optimizer steps": facts.training.get("steps"),
         "tokens": facts.training.get("tokens"),
         "dtype": facts.training.get("dtype"),
         "first loss": losses[0] if losses else None,
         "last loss": losses[-1] if losses else None,
-        "mean loss": final.get("train_loss"),
+        "mean loss": round(sum(losses) / len(losses), 6) if losses else None,
         "adapter parameters": facts.adapter.get("adapter_parameters"),
         "adapter SHA-256": facts.adapter.get("adapter_sha256"),
     }

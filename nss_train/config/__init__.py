@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from nss_train.config.parameters import SafeSynthesizerParameters
 from nss_train.config.problems import unknown_keys, without_unknown_keys, wrong_values
 from nss_train.errors import ParameterError, Problem
 
-__all__ = ["SafeSynthesizerParameters", "load_config", "parse_config"]
+__all__ = ["SafeSynthesizerParameters", "load_config", "load_resolved", "parse_config"]
 
 
 def load_config(path: Path) -> SafeSynthesizerParameters:
@@ -27,6 +28,12 @@ def load_config(path: Path) -> SafeSynthesizerParameters:
     if not isinstance(document, Mapping):
         raise _unreadable(path, "must hold a mapping of sections, such as `training:`")
     return parse_config(document)
+
+
+def load_resolved(folder: Path) -> SafeSynthesizerParameters:
+    """The config as prepare_data resolved it, among the inputs of a later stage in ``folder``."""
+    file = folder / "in" / "prepare_data" / "config.json"
+    return parse_config(json.loads(file.read_text(encoding="utf-8")))
 
 
 def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:

@@ -6,12 +6,26 @@ import logging
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from transformers import SchedulerType, TrainingArguments
 
 from nss_train.config.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
 
 logger = logging.getLogger(__name__)
+
+_FSDP = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "FULL_STATE_DICT"}
+"""Each layer is gathered when it is computed; the adapter is saved whole."""
+
+
+class Arguments(TrainingArguments):
+    """The trainer's arguments, with a device that a checkpoint can be loaded to."""
+
+    @property
+    def device(self) -> torch.device:
+        """Accelerate numbers the CPU by rank (``cpu:0``), and ``torch.load`` knows no such device."""
+        found: torch.device = super().device
+        return torch.device("cpu") if found.type == "cpu" else found
 
 
 def training_arguments(
@@ -23,16 +37,19 @@ def training_arguments(
     evaluate: bool,
     reporters: tuple[str, ...] = (),
     halvings: int = 0,
+    fsdp: bool = False,
 ) -> TrainingArguments:
     """The reference's arguments; each exception is logged with its reason."""
     cuda = torch.cuda.is_available()
-    batch, accumulation = _batches(training, halvings)
+    batch, accumulation = micro_batches(
+        training, halvings=halvings, ranks=PartialState(cpu=not cuda).num_processes
+    )
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     if not bf16:
         logger.info("bf16=False because this device has no bfloat16 units")
     if not cuda:
         logger.info("optim=adamw_torch because paged_adamw_32bit needs CUDA")
-    return TrainingArguments(
+    return Arguments(
         output_dir=str(output),
         per_device_train_batch_size=batch,
         per_device_eval_batch_size=2,
@@ -51,25 +68,30 @@ def training_arguments(
         do_eval=evaluate,
         include_for_metrics=["loss"] if evaluate else [],
         batch_eval_metrics=evaluate,
-        # The adapter is saved by its stage; checkpoints on the way are not.
+        # The stage says when a checkpoint is due.
         save_strategy="no",
         logging_strategy="steps",
         logging_steps=1,
         disable_tqdm=True,
         report_to=list(reporters) or "none",
         ddp_find_unused_parameters=False,
+        fsdp="full_shard" if fsdp else "",
+        fsdp_config=_FSDP if fsdp else None,
         dataloader_pin_memory=cuda,
         seed=seed,
     )
 
 
-def _batches(training: TrainingHyperparams, halvings: int) -> tuple[int, int]:
-    """Micro-batch and accumulation steps of the configured effective batch."""
-    batch = training.batch_size
-    for _ in range(halvings):
-        # Only as long as the effective batch stays what it is.
-        batch = batch // 2 if batch % 2 == 0 else batch
-    return batch, training.effective_batch_size // batch
+def micro_batches(training: TrainingHyperparams, *, halvings: int, ranks: int) -> tuple[int, int]:
+    """Micro-batch and accumulation steps of each rank, for the configured effective batch.
+
+    ``ranks`` divides the effective batch. The micro-batch is the largest that is not above the
+    configured one, halved as often as memory ran out.
+    """
+    share = training.effective_batch_size // ranks
+    largest = max(1, training.batch_size >> halvings)
+    batch = max(n for n in range(1, largest + 1) if share % n == 0)
+    return batch, share // batch
 
 
 def _scheduler(name: str) -> SchedulerType:

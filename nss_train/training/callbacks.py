@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nss_train.contract import Event, Report
+from nss_train.training.group import agreed
 
 INCOMPLETE = "training_incomplete"
 """NSS's key in the history of a run that did not train all it should have."""
@@ -19,13 +20,15 @@ class ReportSteps(TrainerCallback):
     def __init__(self, report: Report, *, total_tokens: int) -> None:
         self._report = report
         self._total_tokens = total_tokens
-        self._started = time.monotonic()
+        self._started, self._first = time.monotonic(), 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._started = time.monotonic()
-        self._report(Event(action="train.started", message=f"{state.max_steps} steps"))
+        self._started, self._first = time.monotonic(), state.global_step
+        message = f"{state.max_steps} steps" if not self._first else f"going on after step {self._first}"
+        fields = {"step": self._first, "total_steps": state.max_steps}
+        self._report(Event(action="train.started", message=message, fields=fields))
 
     def on_log(
         self,
@@ -37,7 +40,8 @@ class ReportSteps(TrainerCallback):
     ) -> None:
         if logs is None or "loss" not in logs:
             return
-        done = state.global_step / state.max_steps
+        done = (state.global_step - self._first) / state.max_steps
+        left = 1 - state.global_step / state.max_steps
         seconds = time.monotonic() - self._started
         fields = {
             "step": state.global_step,
@@ -45,7 +49,7 @@ class ReportSteps(TrainerCallback):
             "loss": round(float(logs["loss"]), 4),
             "learning_rate": logs.get("learning_rate"),
             "tokens_per_s": round(done * self._total_tokens / seconds, 1),
-            "eta_s": round(seconds * (1 - done) / done, 1),
+            "eta_s": round(seconds * left / done, 1),
         }
         message = f"step {state.global_step}/{state.max_steps}, loss {fields['loss']}"
         self._report(Event(action="train.step", message=message, fields=fields))
@@ -76,7 +80,7 @@ class TimeLimit(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        late = time.monotonic() - self._started >= self._seconds
+        late = agreed(time.monotonic() - self._started >= self._seconds)
         if late and state.global_step < state.max_steps:
             stop(state, control, "max_seconds")
 

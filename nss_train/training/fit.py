@@ -14,8 +14,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.contract import Report
+from nss_train.contract import Report, StageDrained
 from nss_train.training.callbacks import ReportSteps, TimeLimit
+from nss_train.training.checkpoint import Checkpoints, step_of
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.reporters import choose_reporters
@@ -36,6 +37,9 @@ class Fitted:
     tokens: int
     """Of the training examples, once each."""
     seconds: float
+    """Of this process, so without what an earlier one did of the same training."""
+    tokens_per_s: float
+    ranks: int
 
 
 def fit(
@@ -53,9 +57,14 @@ def fit(
     max_seconds: float | None = None,
     reporters: tuple[str, ...] = (),
     halvings: int = 0,
+    fsdp: bool = False,
+    checkpoints: Checkpoints | None = None,
+    resume_from: Path | None = None,
 ) -> Fitted:
     """Train the adapter of ``model`` on ``examples["train"]``; ``OutOfMemory`` is this library's own.
 
+    ``resume_from`` is a folder that ``checkpoints`` kept: the run goes on as if it had never stopped.
+    Raises :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
     ``generation_eval`` samples at each evaluation, so it needs ``examples["validation"]``.
     """
     if generation_eval is not None and examples["validation"] is None:
@@ -66,6 +75,7 @@ def fit(
     tokens = sum(len(ids) for ids in training["input_ids"])
     limits = [] if max_seconds is None else [TimeLimit(max_seconds)]
     quality = [] if generation_eval is None else [generation_eval]
+    keeping = [] if checkpoints is None else [checkpoints]
     trainer = make_trainer(
         model,
         tokenizer,
@@ -74,25 +84,31 @@ def fit(
         examples=examples,
         seed=seed,
         checkpointing=checkpointing,
-        callbacks=[ReportSteps(report, total_tokens=tokens), *callbacks, *limits, *quality],
+        callbacks=[ReportSteps(report, total_tokens=tokens), *callbacks, *limits, *quality, *keeping],
         reporters=choose_reporters(reporters),
         halvings=halvings,
+        fsdp=fsdp,
     )
-    started = time.monotonic()
+    started, first_step = time.monotonic(), 0 if resume_from is None else step_of(resume_from)
     with typed_out_of_memory():
-        trainer.train()
+        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     seconds = time.monotonic() - started
-    return _fitted(trainer, tokens=tokens, seconds=seconds)
+    if checkpoints is not None and checkpoints.drained:
+        raise StageDrained(trainer.state.global_step)
+    return _fitted(trainer, tokens=tokens, seconds=seconds, first_step=first_step)
 
 
-def _fitted(trainer: Trainer, *, tokens: int, seconds: float) -> Fitted:
-    history = trainer.state.log_history
-    reason = incomplete_reason(history)
+def _fitted(trainer: Trainer, *, tokens: int, seconds: float, first_step: int) -> Fitted:
+    state = trainer.state
+    reason = incomplete_reason(state.log_history)
+    done = (state.global_step - first_step) / max(state.max_steps, 1)
     return Fitted(
-        log_history=history,
-        steps=trainer.state.global_step,
+        log_history=state.log_history,
+        steps=state.global_step,
         training_complete=reason is None,
         reason=reason,
         tokens=tokens,
         seconds=seconds,
+        tokens_per_s=round(done * tokens / seconds, 1),
+        ranks=trainer.args.world_size,
     )

@@ -1,27 +1,175 @@
-"""The process group that trains, started through Accelerate."""
+"""The process group that trains: how many ranks, how they start, and whose error counts."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
+import logging
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from accelerate import notebook_launcher
+import torch
+from accelerate import PartialState, notebook_launcher
+from accelerate.utils import broadcast
+from torch.distributed import DistError
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from nss_train.contract import Report, Request, StageResult
+from nss_train import errors
+from nss_train.contract import Report, Request, StageDrained, StageResult
+from nss_train.errors import NSSTrainError, ParameterError, Problem, StageLost
+from nss_train.process import default_signals, die_with_parent
+
+logger = logging.getLogger(__name__)
 
 StageFunction = Callable[..., StageResult]
 
+_MONITOR_S = 0.1
+_LET_THE_CAUSE_BE_SEEN_S = 10 * _MONITOR_S
+_PEERS_SAY = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
+"""Parts of the messages of gloo, which raises a bare RuntimeError, and of NCCL."""
 
-def launch(function: StageFunction, folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Run a stage function as a group of one process, which is this one."""
-    results: list[StageResult] = []
+
+def launch(
+    function: StageFunction, folder: Path, request: Request, *, ranks: int, report: Report
+) -> StageResult:
+    """Run a stage function as a group of ``ranks`` processes; the result of rank 0.
+
+    A single rank is this process. Several are forked and meet on a free loopback port, so that
+    groups can share a machine. When one ends badly all end, and its error is raised:
+    :class:`~nss_train.errors.StageLost` when it died without a word.
+    """
+    if ranks == 1:
+        return function(folder, request, report=report)
+    notes = folder / "ranks"
+    notes.mkdir(exist_ok=True)
+    parent = os.getpid()
 
     def member() -> None:
-        results.append(function(folder, request, report=report))
+        _become_rank(parent, ranks)
+        _run_rank(function, folder, request, report, notes)
 
-    # Accelerate prints what it launches; the events say it better.
-    with contextlib.redirect_stdout(io.StringIO()):
-        notebook_launcher(member, num_processes=1)
-    return results[0]
+    try:
+        # Accelerate prints what it launches; the events say it better.
+        with contextlib.redirect_stdout(io.StringIO()):
+            notebook_launcher(
+                member,
+                num_processes=ranks,
+                rdzv_backend="c10d",
+                rdzv_endpoint="127.0.0.1:0",
+                rdzv_id=request.job_id,
+                monitor_interval=_MONITOR_S,
+            )
+    except ChildFailedError as failed:
+        raise _cause(failed, notes) from failed
+    return _outcome(notes)
+
+
+def choose_ranks(wanted: int, effective_batch: int) -> int:
+    """Ranks that share an effective batch evenly.
+
+    ``wanted`` is the job's or the operator's number, or 0 for one per visible CUDA device. A number
+    that was asked for is kept or refused with :class:`ParameterError`; the number of devices is
+    lowered to the next that divides the batch.
+    """
+    devices = torch.cuda.device_count()
+    if wanted == 0:
+        found = max(n for n in range(1, max(devices, 1) + 1) if effective_batch % n == 0)
+        if found < devices:
+            logger.warning(
+                "ranks=%d of %d devices: they must divide the batch of %d", found, devices, effective_batch
+            )
+        return found
+    remedies = []
+    if effective_batch % wanted:
+        remedies.append(f"must divide the effective batch of {effective_batch}")
+    if 0 < devices < wanted:
+        remedies.append(f"this worker has {devices} CUDA devices")
+    if remedies:
+        problems = [Problem(field="ranks", value=wanted, remedy=remedy) for remedy in remedies]
+        raise ParameterError("The job cannot be trained by so many processes.", problems)
+    return wanted
+
+
+def agreed(mine: bool) -> bool:
+    """Rank 0's answer, on every rank. Clocks and files are seen at different moments."""
+    state = PartialState()
+    if state.num_processes == 1:
+        return mine
+    return bool(broadcast(torch.tensor([int(mine)], device=state.device)).item())
+
+
+def is_first() -> bool:
+    """Whether this process is rank 0."""
+    return bool(PartialState().is_main_process)
+
+
+def wait_for_all() -> None:
+    """Return when every rank is here."""
+    PartialState().wait_for_everyone()
+
+
+def _become_rank(parent: int, ranks: int) -> None:
+    die_with_parent(parent)
+    default_signals()
+    if not torch.cuda.is_available():
+        # Ranks that each take every core are slower than one rank.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+
+
+def _run_rank(function: StageFunction, folder: Path, request: Request, report: Report, notes: Path) -> None:
+    rank = int(os.environ["RANK"])
+    try:
+        result = function(folder, request, report=report if rank == 0 else _nobody)
+    except StageDrained as drained:
+        _note(notes, rank, {"drained": drained.step})
+    except NSSTrainError as error:
+        _note(notes, rank, {"error": errors.to_json(error)})
+        raise
+    except (DistError, RuntimeError) as error:
+        if not _lost_a_peer(error):
+            raise
+        # The rank that went first is the cause: give it time to be found.
+        time.sleep(_LET_THE_CAUSE_BE_SEEN_S)
+        raise
+    else:
+        _note(notes, rank, {"result": result.model_dump(mode="json")})
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _lost_a_peer(error: Exception) -> bool:
+    return isinstance(error, DistError) or any(part in str(error) for part in _PEERS_SAY)
+
+
+def _note(notes: Path, rank: int, document: dict[str, Any]) -> None:
+    (notes / f"{rank}.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def _outcome(notes: Path) -> StageResult:
+    document = json.loads((notes / "0.json").read_text(encoding="utf-8"))
+    if "drained" in document:
+        raise StageDrained(document["drained"])
+    return StageResult.model_validate(document["result"])
+
+
+def _cause(failed: ChildFailedError, notes: Path) -> NSSTrainError:
+    """The error of the rank that failed first, typed where the rank had the time to say it."""
+    rank, failure = failed.get_first_failure()
+    note = notes / f"{rank}.json"
+    if note.is_file():
+        document = json.loads(note.read_text(encoding="utf-8"))
+        if "error" in document:
+            return errors.from_json(document["error"])
+    if failure.exitcode < 0:
+        return StageLost(f"Rank {rank} ended by signal {signal.Signals(-failure.exitcode).name}.")
+    return NSSTrainError(f"Rank {rank} failed: {failure.message}")
+
+
+def _nobody(_event: object) -> None:
+    """The report of every rank but the first."""

@@ -10,8 +10,8 @@ from typing import Any
 from datasets import Dataset
 from peft import PeftModel
 
-from nss_train.config import SafeSynthesizerParameters, parse_config
-from nss_train.contract import Report, Request, Stage, StageResult
+from nss_train.config import SafeSynthesizerParameters, load_resolved
+from nss_train.contract import DRAIN, Report, Request, Stage, StageDrained, StageResult
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.adapter import (
     load_adapter,
@@ -26,23 +26,30 @@ from nss_train.model.memory import choose_checkpointing, estimate
 from nss_train.model.quantization import quantization_config
 from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
+from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import fit
+from nss_train.training.group import is_first
 from nss_train.training.trainer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
+_TIMES = ("_runtime", "_per_second")
+
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """The train stage: ``in/model`` and the examples become ``out/adapter``."""
-    prepared = folder / "in" / "prepare_data"
-    config = parse_config(json.loads((prepared / "config.json").read_text(encoding="utf-8")))
+    """The train stage: ``in/model`` and the examples become ``out/adapter``, written by rank 0.
+
+    Goes on from ``in/checkpoint`` where there is one.
+    """
+    if (folder / DRAIN).exists():
+        raise StageDrained(0)
+    prepared, config, precision = folder / "in" / "prepare_data", load_resolved(folder), choose_precision()
     examples: dict[str, Any] = {
         side: _examples(prepared / f"{side}.arrow") for side in ("train", "validation")
     }
-    precision = choose_precision()
     longest = json.loads((prepared / "statistics.json").read_text())["tokens_per_example"]["max"]
     model, checkpointing = _model(folder / "in" / "model", config, request, precision, int(longest))
-    before = snapshot(model)
+    before, kept = snapshot(model), folder / "in" / "checkpoint"
     fitted = fit(
         model,
         load_tokenizer(folder / "in" / "model" / "base"),
@@ -55,7 +62,12 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         max_seconds=request.max_train_s,
         reporters=request.reporters,
         halvings=request.halvings,
+        fsdp=request.fsdp,
+        checkpoints=_checkpoints(folder, request, report),
+        resume_from=kept if kept.is_dir() else None,
     )
+    if not is_first():
+        return StageResult(stage=Stage.TRAIN)
     _check_trained(model, before, config, complete=fitted.training_complete, steps=fitted.steps)
     save_adapter(model, folder / "out" / "adapter", base_name=config.training.pretrained_model)
     figures = {
@@ -70,8 +82,12 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         "final_loss": [entry["loss"] for entry in fitted.log_history if "loss" in entry][-1],
     }
     _write(folder / "out", figures, fitted.log_history)
-    timing = {"seconds": round(fitted.seconds, 2), "tokens_per_s": round(fitted.tokens / fitted.seconds, 1)}
-    return StageResult(stage=Stage.TRAIN, figures=figures | timing)
+    ran = {"seconds": round(fitted.seconds, 2), "tokens_per_s": fitted.tokens_per_s, "ranks": fitted.ranks}
+    return StageResult(stage=Stage.TRAIN, figures=figures | ran)
+
+
+def _checkpoints(folder: Path, request: Request, report: Report) -> Checkpoints | None:
+    return None if request.checkpoints is None else Checkpoints(folder, request.checkpoints, report)
 
 
 def _examples(path: Path) -> Dataset | None:
@@ -126,4 +142,10 @@ def _not_trained(config: SafeSynthesizerParameters, steps: int) -> ParameterErro
 
 def _write(out: Path, figures: dict[str, Any], log_history: list[dict[str, Any]]) -> None:
     (out / "training_result.json").write_text(json.dumps(figures, indent=4), encoding="utf-8")
-    (out / "log_history.json").write_text(json.dumps(log_history, indent=4), encoding="utf-8")
+    history = [_without_times(entry) for entry in log_history if "train_runtime" not in entry]
+    (out / "log_history.json").write_text(json.dumps(history, indent=4), encoding="utf-8")
+
+
+def _without_times(entry: dict[str, Any]) -> dict[str, Any]:
+    """What every run of the same job logs; the trainer's summary at the end knows the last attempt only."""
+    return {key: value for key, value in entry.items() if not key.endswith(_TIMES)}

@@ -8,13 +8,21 @@ from typing import Any
 
 from datasets import Dataset
 from peft import PeftModel
-from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerFast, Trainer, TrainerCallback
+from torch.utils.data import Sampler
+from transformers import (
+    DataCollatorForTokenClassification,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import INCOMPLETE, EvaluateAtEnd
 from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
+from nss_train.training.sampling import Shuffled, padded
 
 
 def make_trainer(
@@ -29,20 +37,23 @@ def make_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     reporters: tuple[str, ...] = (),
     halvings: int = 0,
+    fsdp: bool = False,
 ) -> Trainer:
     """A trainer over ``examples["train"]``, evaluated on ``examples["validation"]`` when there are any."""
     evaluate = examples["validation"] is not None
-    trainer = Trainer(
+    arguments = training_arguments(
+        config.training,
+        output=output,
+        seed=seed,
+        checkpointing=checkpointing,
+        evaluate=evaluate,
+        reporters=reporters,
+        halvings=halvings,
+        fsdp=fsdp,
+    )
+    trainer = AdapterTrainer(
         model=model,
-        args=training_arguments(
-            config.training,
-            output=output,
-            seed=seed,
-            checkpointing=checkpointing,
-            evaluate=evaluate,
-            reporters=reporters,
-            halvings=halvings,
-        ),
+        args=arguments,
         train_dataset=examples["train"],
         eval_dataset=examples["validation"],
         data_collator=DataCollatorForTokenClassification(tokenizer),
@@ -53,6 +64,28 @@ def make_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+class AdapterTrainer(Trainer):
+    """The trainer of Hugging Face, whose runs do not depend on how many ranks share a batch."""
+
+    def __init__(self, *, train_dataset: Dataset, args: TrainingArguments, **options: Any) -> None:
+        self._real = len(train_dataset)
+        together = args.per_device_train_batch_size * args.world_size
+        # A single rank takes a last batch that is smaller.
+        examples = padded(train_dataset, together if args.world_size > 1 else 1)
+        super().__init__(train_dataset=examples, args=args, **options)
+
+        self._padding = len(examples) - self._real
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 (its interface)
+        return Shuffled(real=self._real, padding=self._padding, seed=self.args.seed)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The adapter alone: neither the tokenizer nor a pickle of the arguments is needed to go on."""
+        folder = self.args.output_dir if output_dir is None else output_dir
+        model: PeftModel = self.accelerator.unwrap_model(self.model)
+        model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

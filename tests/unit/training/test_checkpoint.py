@@ -1,0 +1,157 @@
+"""Training that stops and goes on, and training by several ranks, each in processes of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from nss_train.contract import CHECKPOINT_SAVED, DRAIN, CheckpointPolicy, Event, Request, Stage, StageResult
+from nss_train.errors import ParameterError, StageLost
+from nss_train.training.group import choose_ranks
+from tasks.supervisor import StageStopped, StopReason, run_child
+
+from .conftest import load, make_request, read
+
+EVERY_STEP = CheckpointPolicy(every_s=None, every_steps=1)
+SETTINGS: dict[str, Any] = {"tick_s": 0.1, "kill_grace_s": 2.0, "environment": dict(os.environ)}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Inputs of a train stage: twelve steps with a validation loss after every third."""
+    request = wanted(tiny_model)
+    return load(tmp_path_factory.mktemp("prepared"), request)
+
+
+def wanted(model: Path, **update: Any) -> Request:
+    request = make_request(
+        model,
+        learning_rate=0.01,
+        num_input_records_to_sample=240,
+        gradient_accumulation_steps=4,
+        validation_ratio=0.1,
+        validation_steps=3,
+    )
+    return request.model_copy(update=update)
+
+
+class Run:
+    """A train stage in a child process; notes its events."""
+
+    def __init__(self, folder: Path, request: Request) -> None:
+        self.folder = folder
+        self.request = request
+        self.events: list[Event] = []
+
+    def start(self, on_event: Callable[[Event], None] | None = None) -> StageResult:
+        (self.folder / "request.json").write_text(self.request.model_dump_json())
+
+        def note(event: Event) -> None:
+            self.events.append(event)
+            if on_event is not None:
+                on_event(event)
+
+        return run_child(Stage.TRAIN, self.folder, on_event=note, on_tick=lambda: None, **SETTINGS)
+
+    @property
+    def adapter(self) -> str:
+        file = self.folder / "out" / "adapter" / "adapter_model.safetensors"
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+
+    @property
+    def losses(self) -> list[float]:
+        return [entry["loss"] for entry in self.history if "loss" in entry]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = read(self.folder / "out" / "log_history.json")
+        return found
+
+
+@pytest.fixture
+def run(prepared: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Run]:
+    def make(name: str, *, checkpoint: Path | None = None, **update: Any) -> Run:
+        folder = tmp_path / name
+        (folder / "out").mkdir(parents=True)
+        shutil.copytree(prepared / "in", folder / "in", symlinks=True)
+        if checkpoint is not None:
+            shutil.copytree(checkpoint, folder / "in" / "checkpoint")
+        return Run(folder, wanted(tiny_model, **update))
+
+    return make
+
+
+def test_a_drained_training_goes_on_bit_for_bit(run: Callable[..., Run]) -> None:
+    whole = run("whole")
+    whole.start()
+    first = run("first", checkpoints=CheckpointPolicy())
+
+    def drain_after_two(event: Event) -> None:
+        if event.fields.get("step") == 2:
+            (first.folder / DRAIN).touch()
+
+    with pytest.raises(StageStopped) as stopped:
+        first.start(drain_after_two)
+    assert stopped.value.reason is StopReason.DRAINED
+    (kept,) = (e.fields for e in first.events if e.action == CHECKPOINT_SAVED)
+    assert kept["step"] in (2, 3)
+    second = run("second", checkpoint=first.folder / kept["folder"])
+    second.start()
+    steps = [e.fields["step"] for e in second.events if e.action == "train.step"]
+    assert steps[0] == kept["step"] + 1
+    assert second.adapter == whole.adapter
+    assert second.history == whole.history
+    assert any("eval_loss" in entry for entry in whole.history)
+
+
+def test_ranks_share_a_batch_and_give_the_same_curve(run: Callable[..., Run]) -> None:
+    runs = {ranks: run(str(ranks), ranks=ranks) for ranks in (1, 2, 4)}
+    for one in runs.values():
+        one.start()
+    for ranks in (2, 4):
+        assert runs[ranks].losses == pytest.approx(runs[1].losses, abs=1e-5), ranks
+        evaluated = [[e["eval_loss"] for e in runs[n].history if "eval_loss" in e] for n in (1, ranks)]
+        assert evaluated[1] == pytest.approx(evaluated[0], abs=1e-5)
+
+
+def test_the_death_of_a_rank_ends_its_group_and_is_the_cause(run: Callable[..., Run]) -> None:
+    group = run("group", ranks=2, checkpoints=EVERY_STEP)
+    killed_at: list[float] = []
+
+    def kill_rank_1(event: Event) -> None:
+        if event.fields.get("step") == 3 and not killed_at:
+            os.kill(ranks_of(group.folder)[1].pid, signal.SIGKILL)
+            killed_at.append(time.monotonic())
+
+    with pytest.raises(StageLost, match="Rank 1 ended by signal SIGKILL"):
+        group.start(kill_rank_1)
+    assert time.monotonic() - killed_at[0] < 10
+    assert not ranks_of(group.folder)
+    kept = [e.fields["folder"] for e in group.events if e.action == CHECKPOINT_SAVED]
+    resumed = run("resumed", ranks=2, checkpoint=group.folder / kept[-1])
+    resumed.start()
+    assert resumed.losses
+
+
+def ranks_of(folder: Path) -> list[psutil.Process]:
+    """Processes of the group below the launcher, by rank."""
+    found = [p for p in psutil.process_iter(["cmdline"]) if str(folder) in (p.info["cmdline"] or [])]
+    return sorted((p for p in found if p.parent() in found), key=lambda p: p.pid)
+
+
+@pytest.mark.parametrize(("wanted", "batch", "fits"), [(0, 7, True), (2, 8, True), (3, 8, False)])
+def test_ranks_must_divide_the_batch(wanted: int, batch: int, fits: bool) -> None:
+    if fits:
+        assert choose_ranks(wanted, batch) == max(wanted, 1)
+    else:
+        with pytest.raises(ParameterError, match=f"ranks = {wanted}: must divide the .* batch of {batch}"):
+            choose_ranks(wanted, batch)
