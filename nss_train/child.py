@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -19,8 +20,12 @@ from typing import Any
 
 from nss_train import errors
 from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
-from nss_train.errors import NSSTrainError, OutOfMemory
+from nss_train.errors import DiskFull, NSSTrainError, OutOfMemory
 from nss_train.process import default_signals, die_with_parent
+
+_FULL_BYTES = 2**20
+STARTED = "stage.started"
+"""The first event of every stage: its process is up."""
 
 
 def main() -> int:
@@ -40,7 +45,7 @@ def main() -> int:
             return os.EX_TEMPFAIL
         except Exception as error:  # noqa: BLE001 - the boundary of the process: every end leaves a document
             traceback.print_exc()
-            _write(arguments.folder / "error.json", _describe(error))
+            _write(arguments.folder / "error.json", _describe(error, arguments.folder))
             return 1
     _write(arguments.folder / "result.json", result.model_dump(mode="json"))
     return 0
@@ -59,17 +64,21 @@ def _parse() -> argparse.Namespace:
 def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
     request = Request.model_validate_json((folder / "request.json").read_bytes())
     function = getattr(importlib.import_module(module), stage.value)
+    report(Event(action=STARTED))
     result: StageResult = function(folder, request, report=report)
     return result
 
 
-def _describe(error: Exception) -> dict[str, Any]:
-    return errors.to_json(_typed(error)) | {"traceback": traceback.format_exc()}
+def _describe(error: Exception, folder: Path) -> dict[str, Any]:
+    return errors.to_json(_typed(error, folder)) | {"traceback": traceback.format_exc()}
 
 
-def _typed(error: Exception) -> NSSTrainError:
+def _typed(error: Exception, folder: Path) -> NSSTrainError:
     if isinstance(error, NSSTrainError):
         return error
+    if shutil.disk_usage(folder).free < _FULL_BYTES:
+        # Every library has its own error for this, and some have none.
+        return DiskFull(f"The worker's disk is full: {error}")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return OutOfMemory(f"Out of memory: {error}")
     return NSSTrainError(f"Unexpected {type(error).__name__}: {error}")

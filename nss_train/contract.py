@@ -64,7 +64,9 @@ class Request(Frozen):
     reporters: tuple[str, ...] = ()
     """Experiment trackers to report to: wandb, mlflow, tensorboard."""
     ranks: int = 0
-    """Processes that train together; 0 means one for each visible CUDA device, or one."""
+    """Processes that shall train together; 0 leaves it to the worker."""
+    max_ranks: int = 0
+    """Processes that the worker has room for; 0 means one for each visible CUDA device, or one."""
     fsdp: bool = False
     """Whether the ranks share the base model's weights instead of each holding all of them."""
     checkpoints: CheckpointPolicy | None = None
@@ -105,7 +107,9 @@ class StageDrained(Exception):
 DRAIN = "drain"
 """A file of this name in the stage's folder asks the stage to keep its state and stop."""
 CHECKPOINT_SAVED = "checkpoint.saved"
-"""Action of the event that hands over a complete checkpoint; its field ``folder`` is relative to the stage's."""
+"""Action of the event that hands over the complete checkpoint of the field ``step``."""
+CHECKPOINTS = "checkpoints"
+"""Folder in the stage's folder; what is in ``checkpoints/<step>`` belongs to whoever got its event."""
 CHECKPOINT_MANIFEST = "manifest.json"
 
 Report = Callable[[Event], None]

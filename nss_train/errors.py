@@ -13,8 +13,11 @@ class Retry(StrEnum):
 
     NEVER = "never"
     SAME_WORKER = "same_worker"
+    """A service was away: the same again, without an end."""
     OTHER_WORKER = "other_worker"
+    """Again, wherever there is room; the operator limits how often."""
     SMALLER_BATCH = "smaller_batch"
+    """The same with half the micro-batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +42,13 @@ class NSSTrainError(Exception):
     │   └── GenerationError          records or prompt do not fit the model (NSS's name, kept)
     ├── ResourceError                the machine is too small (exit code 3)
     │   └── OutOfMemory              retried with half the micro-batch
-    └── InfrastructureError          broker, store, a lost process; retried elsewhere (exit code 3)
-        ├── StoreUnavailable
-        ├── BrokerUnavailable
+    └── InfrastructureError          broker, store, disk, a lost process; retried elsewhere (exit code 3)
+        ├── StoreUnavailable         retried as often as needed
+        │   └── StoreCorrupt         an object is not what was uploaded
+        ├── BrokerUnavailable        retried as often as needed
+        ├── DiskFull                 the worker's own disk
         └── StageLost                a child process ended without a result
+            └── StageStalled         it lived, but made no progress
     """
 
     retry: ClassVar[Retry] = Retry.NEVER
@@ -97,13 +103,31 @@ class InfrastructureError(NSSTrainError):
 class StoreUnavailable(InfrastructureError):
     """The object store does not answer."""
 
+    retry = Retry.SAME_WORKER
+
+
+class StoreCorrupt(StoreUnavailable):
+    """An object in the store is not what was uploaded."""
+
+    retry = Retry.OTHER_WORKER
+
 
 class BrokerUnavailable(InfrastructureError):
     """Redis does not answer."""
 
+    retry = Retry.SAME_WORKER
+
+
+class DiskFull(InfrastructureError):
+    """The worker's own disk has no room for what the stage writes."""
+
 
 class StageLost(InfrastructureError):
     """A stage's process ended without leaving a result."""
+
+
+class StageStalled(StageLost):
+    """A stage's process lived but made no progress, and was ended."""
 
 
 _CLASSES: Mapping[str, type[NSSTrainError]] = {
@@ -118,8 +142,11 @@ _CLASSES: Mapping[str, type[NSSTrainError]] = {
         OutOfMemory,
         InfrastructureError,
         StoreUnavailable,
+        StoreCorrupt,
         BrokerUnavailable,
+        DiskFull,
         StageLost,
+        StageStalled,
     )
 }
 

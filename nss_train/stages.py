@@ -30,7 +30,8 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Fine-tune the adapter."""
     from nss_train.training.group import choose_ranks, launch
 
-    ranks = choose_ranks(request.ranks, load_resolved(folder).training.effective_batch_size)
+    batch = load_resolved(folder).training.effective_batch_size
+    ranks = choose_ranks(request.ranks, batch, room=request.max_ranks)
     return launch(_train_as_rank, folder, request, ranks=ranks, report=report)
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 from functools import cached_property
 
 from celery import Celery
 from redis import Redis
 
+from tasks.drain import Drain, DrainFlag
 from tasks.pipeline import TASK_NAMES, queue_of
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
 from tasks.timers import ReconcileTimer
 from tasks.visibility import VisibilityHeartbeat
+
+logger = logging.getLogger(__name__)
 
 RESTORE_INTERVAL_S = 30
 """At most this long, or the visibility timeout if that is shorter, until messages of the dead come again."""
@@ -31,6 +37,8 @@ class App(Celery):
         if settings.visibility_heartbeat:
             self.steps["consumer"].add(VisibilityHeartbeat)
         self.steps["consumer"].add(ReconcileTimer)
+        self.drain = DrainFlag()
+        self.steps["worker"].add(Drain)
 
     @cached_property
     def store(self) -> Store:
@@ -39,6 +47,12 @@ class App(Celery):
     @cached_property
     def redis(self) -> Redis:
         return connect_redis(self.settings)
+
+    def leave(self, why: str) -> None:
+        """Let this worker finish what it does and end: it holds something that it could not release."""
+        logger.error("the worker leaves: %s", why, extra={"action": "worker.unhealthy"})
+        # Stages run in a child of the worker's main process.
+        os.kill(os.getppid(), signal.SIGTERM)
 
 
 def connect_redis(settings: Settings) -> Redis:

@@ -14,6 +14,7 @@ import click
 import typer
 
 from nss_train import errors
+from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks import display, library
 from tasks.settings import Settings
@@ -32,6 +33,10 @@ Rows = Annotated[int, typer.Option(min=1, help="Rows to sample.")]
 Family = Annotated[
     str, typer.Option(help="Family of the base model, if neither name nor config.json tells it.")
 ]
+Ranks = Annotated[
+    int, typer.Option(min=0, help="Processes that train together; 0: as the worker has devices.")
+]
+Fsdp = Annotated[bool, typer.Option("--fsdp", help="The ranks share the base model's weights.")]
 Seed = Annotated[int | None, typer.Option(help="Repeats a run; drawn when left out.")]
 
 
@@ -113,11 +118,15 @@ def submit(
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key is the same job.")] = None,
     seed: Seed = None,
     family: Family = "",
+    ranks: Ranks = 0,
+    fsdp: Fsdp = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
     source = config if config is not None else _default_config()
-    job_id = _client().submit(table=table, config=source, idempotency_key=key, seed=seed, family=family)
+    job_id = _client().submit(
+        table=table, config=source, idempotency_key=key, seed=seed, family=family, ranks=ranks, fsdp=fsdp
+    )
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 
 
@@ -145,6 +154,19 @@ def cancel(
     display.show(
         {"job_id": job_id, "state": state.value}, as_json=as_json, text=f"{job_id}: cancellation is asked for"
     )
+
+
+@app.command()
+def logs(
+    job_id: str,
+    *,
+    stage: Annotated[Stage | None, typer.Option(help="The last one that printed anything.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="The last one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the end of what a stage's process printed."""
+    text = _client().logs(job_id, stage=stage, attempt=attempt)
+    display.show({"job_id": job_id, "log": text}, as_json=as_json, text=text)
 
 
 @app.command()
@@ -235,7 +257,7 @@ def reconcile(*, as_json: AsJson = False) -> None:
     from tasks.app import make_app
     from tasks.reconcile import reconcile as reconcile_jobs
 
-    sent = reconcile_jobs(make_app(Settings()))
+    sent = reconcile_jobs(make_app(Settings()), after_s=0)
     display.show({"sent": sent}, as_json=as_json, text="\n".join(sent) or "nothing to do")
 
 

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from redis.exceptions import RedisError
+
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from tasks import submit
 from tasks.app import App, make_app
 from tasks.files import download
-from tasks.job import Cancel, JobState
+from tasks.job import Cancel, JobState, Outcome
+from tasks.lease import lease_key
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
 from tasks.settings import Settings
@@ -37,16 +40,27 @@ class Client:
         idempotency_key: str | None = None,
         seed: int | None = None,
         family: str = "",
+        ranks: int = 0,
+        fsdp: bool = False,
     ) -> str:
         """Enqueue a job and return its id; the same key again is the same job.
 
         ``table`` is a local CSV, Parquet or JSON Lines file, or an ``s3://`` URI that the operator
-        allows. ``family`` states the base model's family if its name does not tell it. Raises
+        allows. ``family`` states the base model's family if its name does not tell it. ``ranks``
+        processes train together (0 leaves it to the worker), with ``fsdp`` each of them holds a
+        part of the base model. Raises
         :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
         problem of a bad request.
         """
         return submit.submit(
-            self._app, table=table, config=config, idempotency_key=idempotency_key, seed=seed, family=family
+            self._app,
+            table=table,
+            config=config,
+            idempotency_key=idempotency_key,
+            seed=seed,
+            family=family,
+            ranks=ranks,
+            fsdp=fsdp,
         )
 
     def status(self, job_id: str) -> JobStatus:
@@ -68,14 +82,38 @@ class Client:
                 time.sleep(POLL_S)
 
     def cancel(self, job_id: str, *, reason: str, requested_by: str) -> JobState:
-        """Ask for cancellation; a job that has ended stays as it is. Returns the state now."""
+        """Ask for cancellation; a job that has ended stays as it is. Returns the state now.
+
+        A job that nobody works on is cancelled at once; a worker ends its processes first.
+        """
         records = self._records(job_id)
         records.request()
         if records.outcome() is None:
-            records.request_cancel(
-                Cancel(reason=reason, requested_by=requested_by, requested_at=datetime.now(UTC))
-            )
+            cancel = Cancel(reason=reason, requested_by=requested_by, requested_at=datetime.now(UTC))
+            records.request_cancel(cancel)
+            if not self._is_worked_on(job_id):
+                records.finish(Outcome.CANCELLED, reason=str(records.cancellation() or cancel))
         return self.status(job_id).state
+
+    def logs(self, job_id: str, *, stage: Stage | None = None, attempt: int | None = None) -> str:
+        """The end of what a stage's process printed; of the last stage and attempt that printed anything."""
+        records = self._records(job_id)
+        records.request()
+        for one in [stage] if stage else reversed(Stage):
+            for number in [attempt] if attempt else reversed(records.attempts(one)):
+                try:
+                    return self._app.store.read(records.keys.log(one, number)).decode()
+                except KeyError:
+                    continue
+        remedy = "nothing is printed yet, or there is no such stage or attempt; see `nss-train status`"
+        raise ParameterError("No log.", [Problem(field="job_id", value=job_id, remedy=remedy)])
+
+    def _is_worked_on(self, job_id: str) -> bool:
+        """Whether a worker holds a stage. Unknown is a yes: the worker, or reconcile, ends the job then."""
+        try:
+            return any(self._app.redis.exists(lease_key(job_id, stage)) for stage in Stage)
+        except RedisError:
+            return True
 
     def fetch(self, job_id: str, folder: Path) -> Path:
         """Write the artifacts of a succeeded job into ``folder``, each file verified by its SHA-256."""

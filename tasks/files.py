@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from nss_train.contract import Stage
-from nss_train.errors import StoreUnavailable
+from nss_train.errors import StoreCorrupt
 from tasks.job import JobRequest, Keys, Marker, StoredFile
 from tasks.store.base import Store
 
@@ -40,7 +40,7 @@ def download_verified(store: Store, key: str, sha256: str, path: Path) -> None:
     store.download(key, path)
     if sha256_of(path) != sha256:
         path.unlink()
-        raise StoreUnavailable(f"{key} in the store is not what was uploaded: its SHA-256 differs.")
+        raise StoreCorrupt(f"{key} in the store is not what was uploaded: its SHA-256 differs.")
 
 
 def upload(store: Store, keys: Keys, stage: Stage, attempt: int, out: Path) -> tuple[StoredFile, ...]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 
-from nss_train.contract import ModelPolicy, Request, Stage
+from nss_train.contract import CheckpointPolicy, ModelPolicy, Request, Stage
 from nss_train.errors import Retry, StoreUnavailable
 from tasks import files
+from tasks.drain import DrainFlag
 from tasks.job import JobRequest, Marker
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.table import fetch_table
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +33,10 @@ class Worker:
     redis: Redis
     settings: Settings
     send_event: Callable[..., Any]
+    drain: DrainFlag = field(default_factory=DrainFlag)
+    """Set when the worker is about to leave."""
+    leave: Callable[[str], None] = logger.error
+    """Called with what the worker could not release: it should not take another stage."""
 
     @property
     def models(self) -> ModelCache:
@@ -46,11 +54,12 @@ def prepare_folder(folder: Path, stage: Stage, *, records: JobRecords, worker: W
         table = fetch_table(job, folder / "in", store=worker.store, settings=worker.settings)
     if stage is Stage.TRAIN:
         digest = str(markers[Stage.LOAD_MODEL].model_digest)
+        (folder / "in" / "model").unlink(missing_ok=True)
         (folder / "in" / "model").symlink_to(worker.models.fetch(digest).absolute())
     if stage in (Stage.PREPARE_DATA, Stage.LOAD_MODEL):
         _fetch_source(job.config.training.pretrained_model, folder / "in" / "source", store=worker.store)
     prepared = tuple(records.prepared_models()) if stage is Stage.LOAD_MODEL else ()
-    halvings = sum(failure.retry is Retry.SMALLER_BATCH for failure in records.failures(stage))
+    halvings = sum(ending.retry is Retry.SMALLER_BATCH for ending in records.endings(stage))
     request = _request(job, table=table, prepared=prepared, settings=worker.settings)
     request = request.model_copy(update={"halvings": halvings})
     (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
@@ -88,5 +97,11 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         policy=policy,
         max_train_s=settings.max_train_s,
         reporters=settings.report_to,
+        ranks=job.ranks,
+        max_ranks=settings.ranks,
+        fsdp=job.fsdp,
+        checkpoints=CheckpointPolicy(
+            every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps
+        ),
         prepared=prepared,
     )

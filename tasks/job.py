@@ -61,6 +61,10 @@ class JobRequest(Frozen):
     config: SafeSynthesizerParameters
     family: str = ""
     """The base model's family, if neither its name nor its ``config.json`` tells it."""
+    ranks: int = 0
+    """Processes that shall train together; 0 leaves it to the worker."""
+    fsdp: bool = False
+    """Whether they share the base model's weights instead of each holding all of them."""
     seed: int
     submitted_at: datetime
     idempotency_key: str | None = None
@@ -93,6 +97,10 @@ class Claim(Frozen):
 
     attempt: int
     worker: str
+    token: str = ""
+    """Of the delivery: a claim whose answer was lost on the way is known again by it."""
+    position: int = 0
+    """The step that the attempt begins after."""
     claimed_at: datetime
 
 
@@ -102,6 +110,9 @@ class Cancel(Frozen):
     reason: str
     requested_by: str
     requested_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.reason} (by {self.requested_by})"
 
 
 class Outcome(StrEnum):
@@ -134,13 +145,34 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Failure(Frozen):
-    """``attempts/<stage>/<n>/failure.json``: why an attempt ended without a commit, and comes again."""
+class EndKind(StrEnum):
+    """How an attempt ended that committed nothing. Cancellation ends the job, not an attempt."""
+
+    FAILED = "failed"
+    DRAINED = "drained"
+    LOST = "lost"
+    """Another attempt took over."""
+
+
+class Ending(Frozen):
+    """``attempts/<stage>/<n>/ending.json``: why an attempt committed nothing; a killed one has none."""
 
     attempt: int
-    failed_at: datetime
-    retry: Retry
-    error: dict[str, Any]
+    ended_at: datetime
+    kind: EndKind
+    retry: Retry | None = None
+    """What can help (failed only)."""
+    error: dict[str, Any] | None = None
+    """As :func:`nss_train.errors.to_json` writes it (failed only)."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the attempt does not count: it was not the job's fault that it ended."""
+        return self.kind is not EndKind.FAILED or self.retry is Retry.SAME_WORKER
+
+    def __str__(self) -> str:
+        why = "" if self.error is None else f": {self.error['message']}"
+        return f"attempt {self.attempt} {self.kind}{why}"
 
 
 class Keys:
@@ -151,6 +183,9 @@ class Keys:
         self.request = f"{self.root}/request.json"
         self.cancel = f"{self.root}/cancel.json"
         self.outcome = f"{self.root}/outcome.json"
+        self.checkpoints = f"{self.root}/checkpoints/"
+        self.open = f"open/{job_id}"
+        """Written before the request, removed when the job has ended and is tidied up."""
 
     def table(self, sha256: str) -> str:
         return f"{self.root}/input/{sha256}"
@@ -167,8 +202,11 @@ class Keys:
     def claim(self, stage: Stage, number: int) -> str:
         return f"{self.attempt(stage, number)}/claim.json"
 
-    def failure(self, stage: Stage, number: int) -> str:
-        return f"{self.attempt(stage, number)}/failure.json"
+    def ending(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/ending.json"
+
+    def log(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/log.txt"
 
     def progress(self, stage: Stage, number: int) -> str:
         return f"{self.attempt(stage, number)}/progress.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from enum import StrEnum
 
 from redis import Redis
 from redis.exceptions import LockError, LockNotOwnedError, RedisError
@@ -12,6 +13,15 @@ from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable
 
 logger = logging.getLogger(__name__)
+
+
+class Renewal(StrEnum):
+    """What came of renewing a lease."""
+
+    HELD = "held"
+    REGAINED = "regained"
+    """It was gone, as after Redis was emptied, and nobody had taken it. Somebody may have in between."""
+    LOST = "lost"
 
 
 def lease_key(job_id: str, stage: Stage) -> str:
@@ -33,15 +43,21 @@ class Lease:
         except RedisError as error:
             raise BrokerUnavailable(f"The broker does not answer: {type(error).__name__}.") from error
 
-    def renew(self) -> bool:
-        """``False`` when the lease went to somebody else. A Redis that is away proves nothing: ``True``."""
+    def renew(self) -> Renewal:
+        """Put the lease's end off. A Redis that is away proves nothing: the lease counts as held."""
+        try:
+            return self._renew()
+        except RedisError:
+            logger.warning("the lease was not renewed: Redis does not answer", exc_info=True)
+            return Renewal.HELD
+
+    def _renew(self) -> Renewal:
         try:
             self._lock.reacquire()
         except LockNotOwnedError:
-            return False
-        except RedisError:
-            logger.warning("the lease was not renewed: Redis does not answer", exc_info=True)
-        return True
+            regained = self._lock.do_acquire(self._lock.local.token)
+            return Renewal.REGAINED if regained else Renewal.LOST
+        return Renewal.HELD
 
     def release(self) -> None:
         """Give the lease back. Idempotent; one that is lost already is left to its owner."""

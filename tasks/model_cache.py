@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from nss_train.errors import StoreUnavailable
+from nss_train.errors import StoreCorrupt
 from tasks.files import sha256_of
 from tasks.job import model_prefix
 from tasks.store.base import Store
@@ -55,7 +55,7 @@ class ModelCache:
             self._store.download(key, folder / key.removeprefix(f"{prefix}/"))
         for name, entry in json.loads((folder / MANIFEST).read_text())["files"].items():
             if sha256_of(folder / name) != entry["sha256"]:
-                raise StoreUnavailable(f"{prefix}/{name} in the store is not what was uploaded.")
+                raise StoreCorrupt(f"{prefix}/{name} in the store is not what was uploaded.")
 
     def _keep(self, digest: str, folder: Path) -> None:
         target = self._root / digest

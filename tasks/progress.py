@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from nss_train.contract import Event, Stage
+from nss_train.errors import StoreUnavailable
 from tasks.job import Keys
 from tasks.store.base import Store
 
@@ -80,8 +81,11 @@ class Progress:
             self._redis_is_away = False
 
     def _snapshot(self) -> None:
-        if self._last is not None:
-            self._stored_at = time.monotonic()
-            self._store.write(
-                self._key, json.dumps(self._last.fields | {"action": self._last.action}).encode()
-            )
+        if self._last is None:
+            return
+        self._stored_at = time.monotonic()
+        document = json.dumps(self._last.fields | {"action": self._last.action})
+        try:
+            self._store.write(self._key, document.encode())
+        except StoreUnavailable:
+            logger.warning("progress is not stored: the store does not answer", exc_info=True)

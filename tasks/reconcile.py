@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from redis import Redis
 
 from nss_train.contract import Stage
 from tasks import pipeline
 from tasks.app import App
-from tasks.job import JobRequest, Outcome
+from tasks.counters import count
 from tasks.lease import lease_key
 from tasks.records import JobRecords
 from tasks.submit import broker_errors
@@ -20,59 +23,76 @@ logger = logging.getLogger(__name__)
 
 UNACKED = "unacked"
 """The transport's hash of delivered messages."""
-MIN_AGE_S = 15.0
-"""A job younger than this may still be on its way into the queue."""
+STRANDED = "nss-train:stranded"
+"""Hash of the jobs that were found without message and lease, and when by the clock of Redis."""
+ABANDONED = timedelta(days=1)
+"""A submission that a client did not finish is forgotten after this time."""
 
 
-def reconcile(app: App, *, now: datetime | None = None) -> list[str]:
-    """Send every stranded job's next stage; the ids of these jobs.
+def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
+    """Send the next stage of every job that is stranded for ``after_s``; the ids of these jobs.
 
-    Safe to run at any time and on several workers at once: a message too many finds the stage
-    leased or committed. Raises what store and broker raise.
+    By default that is the time of a lease: a shorter absence may be a message on its way. Ended
+    jobs that a worker had no time to tidy up are tidied up. Safe to run at any time and on several
+    workers at once: one of them sends, and a message too many finds the stage leased or committed.
+    Raises what store and broker raise.
     """
+    wait_s = app.settings.lease_ttl_s if after_s is None else after_s
+    sent = []
     with broker_errors(app):
-        waiting = list(_messages(app))
-        sent = []
-        for job_id in list(app.store.children("jobs/")):
-            records = JobRecords(app.store, job_id)
-            stage = _stranded(records, app.redis, waiting, now or datetime.now(UTC))
-            if stage is not None:
+        waiting = set(_jobs_with_message(app))
+        for job_id in list(app.store.children("open/")):
+            stage = _open_stage(JobRecords(app.store, job_id))
+            if stage is None or job_id in waiting or app.redis.exists(lease_key(job_id, stage)):
+                app.redis.hdel(STRANDED, job_id)
+            elif _is_due(app.redis, job_id, wait_s):
+                # A cancelled job too: the worker that it comes to ends it.
                 pipeline.send(app, job_id, start=stage)
+                count(app.redis, "reconciled")
                 fields = {"action": "job.reconciled", "job_id": job_id, "stage": stage}
                 logger.warning("job %s had no message; sent again from %s", job_id, stage, extra=fields)
                 sent.append(job_id)
     return sent
 
 
-def _stranded(records: JobRecords, redis: Redis, waiting: list[bytes], now: datetime) -> Stage | None:
-    """The stage to send again, or ``None`` for a job that has ended or goes on by itself."""
+def _open_stage(records: JobRecords) -> Stage | None:
+    """The stage that a job waits for, or ``None`` when it waits for none and is tidied up."""
+    if not records.is_submitted():
+        _forget_abandoned(records)
+        return None
     if records.outcome() is not None:
+        records.tidy()
         return None
-    request = records.request()
-    if not _is_old_enough(request, now) or any(request.job_id.encode() in message for message in waiting):
-        return None
-    cancel = records.cancellation()
-    if cancel is not None:
-        records.finish(Outcome.CANCELLED, reason=f"{cancel.reason} (by {cancel.requested_by})")
-        return None
-    stage = next((stage for stage in Stage if not records.is_finished(stage)), None)
-    if stage is None or redis.exists(lease_key(request.job_id, stage)):
-        return None
-    return stage
+    return next((stage for stage in Stage if not records.is_finished(stage)), None)
 
 
-def _is_old_enough(request: JobRequest, now: datetime) -> bool:
-    return (now - request.submitted_at).total_seconds() >= MIN_AGE_S
+def _forget_abandoned(records: JobRecords) -> None:
+    since = records.opened_at()
+    if since is not None and datetime.now(UTC) - since > ABANDONED:
+        records.forget()
 
 
-def _messages(app: App) -> Iterator[bytes]:
-    """Every message in the broker, waiting or delivered. Each names its job in its headers."""
+def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
+    """Whether a job is stranded for so long; of several callers one is told so."""
+    seconds, microseconds = redis.time()
+    now = seconds + microseconds / 1e6
+    redis.hsetnx(STRANDED, job_id, str(now))
+    since = float(redis.hget(STRANDED, job_id) or now)
+    return now - since >= wait_s and redis.hdel(STRANDED, job_id) == 1
+
+
+def _jobs_with_message(app: App) -> Iterator[str]:
+    """The job of every message in the broker, waiting or delivered."""
     for queue in {app.settings.queue_cpu, app.settings.queue_cuda}:
         # One list for each priority: the bare name and the name with the priority's number.
         for key in [queue.encode(), *app.redis.scan_iter(f"{queue}\x06\x16*")]:
-            yield from map(_raw, app.redis.lrange(key, 0, -1))
-    yield from map(_raw, app.redis.hvals(UNACKED))
+            for message in app.redis.lrange(key, 0, -1):
+                yield from _job_of(json.loads(message))
+    for delivered in app.redis.hvals(UNACKED):
+        yield from _job_of(json.loads(delivered)[0])
 
 
-def _raw(message: bytes | str) -> bytes:
-    return message if isinstance(message, bytes) else message.encode()
+def _job_of(message: dict[str, Any]) -> Iterator[str]:
+    if str(message["headers"].get("task", "")) in pipeline.TASK_NAMES.values():
+        _args, kwargs, _embedded = json.loads(base64.b64decode(message["body"]))
+        yield kwargs["message"]["job_id"]

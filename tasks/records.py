@@ -12,7 +12,18 @@ from pydantic import ValidationError
 from nss_train import errors
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, Problem
-from tasks.job import Cancel, Claim, Failure, JobRequest, Keys, Marker, Outcome, OutcomeRecord, model_prefix
+from tasks.job import (
+    Cancel,
+    Claim,
+    Ending,
+    EndKind,
+    JobRequest,
+    Keys,
+    Marker,
+    Outcome,
+    OutcomeRecord,
+    model_prefix,
+)
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)
@@ -42,7 +53,19 @@ class JobRecords:
 
     def submitted(self, request: JobRequest) -> bool:
         """Record a submission; ``False`` when one with this id is there already."""
+        self.store.write(self.keys.open, request.submitted_at.isoformat().encode())
         return self.store.put_if_absent(self.keys.request, _encode(request))
+
+    def is_submitted(self) -> bool:
+        """Whether there is a request: a client may have died before it wrote one."""
+        return self.store.exists(self.keys.request)
+
+    def opened_at(self) -> datetime | None:
+        """When the submission began, or ``None`` when the job is tidied up."""
+        try:
+            return datetime.fromisoformat(self.store.read(self.keys.open).decode())
+        except KeyError:
+            return None
 
     def marker(self, stage: Stage) -> Marker | None:
         return self._read(self.keys.marker(stage), Marker)
@@ -67,38 +90,78 @@ class JobRecords:
         """Numbers of the attempts claimed so far, ascending."""
         return sorted(int(name) for name in self.store.children(self.keys.attempts(stage)))
 
-    def claim(self, stage: Stage, *, worker: str, max_attempts: int) -> int:
-        """Take the next attempt number, the fencing token of all that the attempt writes."""
+    def claim(
+        self, stage: Stage, *, worker: str, max_attempts: int, position: int = 0, token: str = ""
+    ) -> int:
+        """Take the next attempt number, the fencing token of all that the attempt writes.
+
+        Raises :class:`AttemptsExhausted` when so many attempts began after the same ``position`` and
+        got no further. Attempts that ended for reasons outside the job do not count.
+        """
         while True:
+            claims = self._claims(stage)
+            mine = [claim.attempt for claim in claims if token and claim.token == token]
+            if mine:
+                return mine[0]  # the answer to the first try was lost on the way
+            if self._spent(stage, claims, position) >= max_attempts:
+                raise self._exhausted(stage, len(claims))
             number = max(self.attempts(stage), default=0) + 1
-            if number > max_attempts:
-                raise self._exhausted(stage, number - 1)
-            claim = Claim(attempt=number, worker=worker, claimed_at=datetime.now(UTC))
+            claim = Claim(
+                attempt=number, worker=worker, token=token, position=position, claimed_at=datetime.now(UTC)
+            )
             if self.store.put_if_absent(self.keys.claim(stage, number), _encode(claim)):
                 return number
 
-    def record_failure(self, stage: Stage, number: int, error: NSSTrainError) -> None:
-        """Keep why an attempt ended and comes again."""
-        failure = Failure(
-            attempt=number, failed_at=datetime.now(UTC), retry=error.retry, error=errors.to_json(error)
+    def end_attempt(
+        self, stage: Stage, number: int, kind: EndKind, error: NSSTrainError | None = None
+    ) -> Ending:
+        """Keep why an attempt committed nothing."""
+        ending = Ending(
+            attempt=number,
+            ended_at=datetime.now(UTC),
+            kind=kind,
+            retry=None if error is None else error.retry,
+            error=None if error is None else errors.to_json(error),
         )
-        self.store.write(self.keys.failure(stage, number), _encode(failure))
+        self.store.write(self.keys.ending(stage, number), _encode(ending))
+        return ending
 
-    def failures(self, stage: Stage) -> list[Failure]:
+    def endings(self, stage: Stage) -> list[Ending]:
         """Why earlier attempts ended, in their order."""
-        found = (self._read(self.keys.failure(stage, number), Failure) for number in self.attempts(stage))
-        return [failure for failure in found if failure is not None]
+        found = (self._read(self.keys.ending(stage, number), Ending) for number in self.attempts(stage))
+        return [ending for ending in found if ending is not None]
+
+    def _claims(self, stage: Stage) -> list[Claim]:
+        found = (self._read(self.keys.claim(stage, number), Claim) for number in self.attempts(stage))
+        return [claim for claim in found if claim is not None]
+
+    def _spent(self, stage: Stage, claims: list[Claim], position: int) -> int:
+        """Attempts that count: they began after this position, and nothing outside the job ended them."""
+        here = {claim.attempt for claim in claims if claim.position == position}
+        free = {ending.attempt for ending in self.endings(stage) if ending.is_free} if here else set()
+        return len(here - free)
 
     def _exhausted(self, stage: Stage, attempts: int) -> AttemptsExhausted:
         problems = [
-            Problem(field=f"attempt {f.attempt}", value=f.error["type"], remedy=f.error["message"])
-            for f in self.failures(stage)
+            Problem(field=f"attempt {ending.attempt}", value=error["type"], remedy=error["message"])
+            for ending in self.endings(stage)
+            if (error := ending.error) is not None
         ]
         return AttemptsExhausted(f"Stage {stage} was started {attempts} times and never ended.", problems)
 
     def commit(self, marker: Marker) -> bool:
         """Make an attempt's outputs those of the stage; ``False`` when another attempt was first."""
-        return self.store.put_if_absent(self.keys.marker(marker.stage), _encode(marker))
+        if self.store.put_if_absent(self.keys.marker(marker.stage), _encode(marker)):
+            return True
+        found = self.marker(marker.stage)
+        # It is ours when the answer to an earlier try was lost on the way.
+        return found is not None and found.attempt == marker.attempt
+
+    def is_fenced(self, stage: Stage, number: int) -> bool:
+        """Whether somebody else has taken over what attempt ``number`` works on."""
+        if max(self.attempts(stage), default=0) > number or self.outcome() is not None:
+            return True
+        return self.marker(stage) is not None
 
     def request_cancel(self, cancel: Cancel) -> bool:
         return self.store.put_if_absent(self.keys.cancel, _encode(cancel))
@@ -119,7 +182,7 @@ class JobRecords:
             error=None if error is None else errors.to_json(error),
             reason=reason,
         )
-        first = self.store.put_if_absent(self.keys.outcome, _encode(record))
+        first = self.store.put_if_absent(self.keys.outcome, _encode(record)) or self.outcome() == record
         fields = {"action": "job.finished", "job_id": self.job_id, "outcome": outcome}
         logger.info(
             "job %s: %s%s", self.job_id, outcome, "" if first else " (had ended before)", extra=fields
@@ -127,11 +190,32 @@ class JobRecords:
         return first
 
     def discard_attempt(self, stage: Stage, number: int) -> None:
-        """Delete what an attempt wrote, but not its claim (a number is never given out twice) and failure."""
-        kept = (self.keys.claim(stage, number), self.keys.failure(stage, number))
+        """Delete what an attempt wrote, unless it is committed.
+
+        Its claim stays (a number is never given out twice), and so do its ending and its log.
+        """
+        marker = self.marker(stage)
+        if marker is not None and marker.attempt == number:
+            return
+        kept = (self.keys.claim(stage, number), self.keys.ending(stage, number), self.keys.log(stage, number))
         for key in list(self.store.list(f"{self.keys.attempt(stage, number)}/")):
             if key not in kept:
                 self.store.delete(key)
+
+    def tidy(self) -> None:
+        """Delete what an ended job needs no more: checkpoints, and what no stage committed."""
+        for stage in Stage:
+            for number in self.attempts(stage):
+                self.discard_attempt(stage, number)
+        for key in list(self.store.list(self.keys.checkpoints)):
+            self.store.delete(key)
+        self.store.delete(self.keys.open)
+
+    def forget(self) -> None:
+        """Delete a submission that was never finished."""
+        for key in list(self.store.list(f"{self.keys.root}/")):
+            self.store.delete(key)
+        self.store.delete(self.keys.open)
 
     def prepared_models(self) -> Iterable[str]:
         """Digests of the complete prepared models in the store."""

@@ -1,30 +1,25 @@
-"""One delivery of one stage: claim, fetch, supervise the child, commit, tear down."""
+"""One delivery of one stage: who may work on it, and what its end means for the job."""
 
 from __future__ import annotations
 
 import logging
-import time
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+import secrets
 
-from redis.exceptions import RedisError
-
-from nss_train.contract import Request, Stage, StageResult
-from nss_train.errors import InfrastructureError, NSSTrainError, Retry, StoreUnavailable
-from tasks import files
-from tasks.inputs import Worker, prepare_folder
-from tasks.job import Marker, Outcome, StageMessage
+from nss_train.contract import Stage
+from nss_train.errors import DiskFull, InfrastructureError, NSSTrainError, Retry, StoreUnavailable
+from tasks.attempt import Attempt, raise_if_full
+from tasks.checkpoints import CheckpointStore
+from tasks.counters import count
+from tasks.inputs import Worker
+from tasks.job import EndKind, Outcome, StageMessage
 from tasks.lease import Lease
-from tasks.progress import Progress
+from tasks.logs import about
 from tasks.records import AttemptsExhausted, JobRecords
-from tasks.scratch import scratch
-from tasks.settings import child_environment
-from tasks.supervisor import StageStopped, StopReason, run_child
+from tasks.supervisor import StageStopped, StopReason
+from tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
 
-LEASE_HELD_DELAY_S = 5.0
 RETRY_DELAY_S = 5.0
 
 
@@ -32,10 +27,14 @@ class JobEnded(Exception):
     """The job has its outcome: nothing of it runs any more."""
 
 
+class Superseded(Exception):
+    """Another delivery works on the stage and passes on to the next one; this one is not needed."""
+
+
 class TryLater(Exception):
     """The stage cannot run here and now; the message is worth another delivery."""
 
-    def __init__(self, why: str, delay_s: float) -> None:
+    def __init__(self, why: str, delay_s: float = RETRY_DELAY_S) -> None:
         super().__init__(why)
         self.delay_s = delay_s
 
@@ -43,13 +42,15 @@ class TryLater(Exception):
 def run_stage(message: StageMessage, *, worker: Worker) -> None:
     """Do what a message asks for, once; return when its stage is committed.
 
-    Raises :class:`JobEnded` when the chain must stop, :class:`TryLater` when the message should
-    come again, and the stage's own error after recording it as the job's outcome.
+    Raises :class:`JobEnded` or :class:`Superseded` when the chain must stop here,
+    :class:`TryLater` when the message should come again, and the stage's own error after
+    recording it as the job's outcome.
     """
-    try:
-        _deliver(message, JobRecords(worker.store, message.job_id), worker)
-    except InfrastructureError as error:
-        raise TryLater(str(error), RETRY_DELAY_S) from error
+    with about(job_id=message.job_id, stage=message.stage.value):
+        try:
+            _deliver(message, JobRecords(worker.store, message.job_id), worker)
+        except InfrastructureError as error:
+            raise TryLater(str(error)) from error
 
 
 def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None:
@@ -58,9 +59,12 @@ def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None
     ended = records.outcome()
     if ended is not None:
         raise JobEnded(f"job {message.job_id} is {ended.outcome}")
+    raise_if_full(worker.settings)
     lease = Lease.acquire(worker.redis, message.job_id, message.stage, ttl_s=worker.settings.lease_ttl_s)
     if lease is None:
-        raise TryLater("another worker holds the lease", LEASE_HELD_DELAY_S)
+        # Should its holder be dead, reconcile sends the stage again once the lease has run out.
+        count(worker.redis, "duplicates")
+        raise Superseded(f"another worker holds the lease of {message.stage}")
     try:
         Delivery(message.stage, records=records, worker=worker, lease=lease).run()
     finally:
@@ -75,18 +79,18 @@ class Delivery:
         self._records = records
         self._worker = worker
         self._lease = lease
-        self._renewed_at = time.monotonic()
+        self._token = secrets.token_hex(8)
         self._number: int | None = None
 
     def run(self) -> None:
         """Run the stage unless it turns out to be committed, and turn every end into a record."""
         try:
-            self._raise_if_cancelled()
+            if self._records.cancellation() is not None:
+                raise StageStopped(StopReason.CANCELLED)  # noqa: TRY301 (one path for every cancellation)
             if self._records.marker(self._stage) is None:
-                self._number = self._claim()
-                self._attempt(self._number)
+                self._attempt()
             if self._stage is Stage.SAVE_MODEL:
-                self._records.finish(Outcome.SUCCEEDED, stage=self._stage)
+                self._finish(Outcome.SUCCEEDED)
         except StageStopped as stopped:
             self._stopped(stopped.reason)
         except NSSTrainError as error:
@@ -95,126 +99,73 @@ class Delivery:
             logger.exception("stage %s of job %s", self._stage, self._records.job_id)
             self._failed(NSSTrainError(f"Unexpected {type(error).__name__}: {error}"))
 
-    def _claim(self) -> int:
-        settings = self._worker.settings
-        return self._records.claim(self._stage, worker=self._worker.name, max_attempts=settings.max_attempts)
-
-    def _attempt(self, number: int) -> None:
-        committed = False
-        try:
-            name = f"{self._records.job_id}.{self._stage}.{number}"
-            with scratch(self._worker.settings.scratch_dir / name) as folder:
-                committed = self._run_child(number, folder)
-        finally:
-            if not committed:
-                self._discard(number)
-
-    def _run_child(self, number: int, folder: Path) -> bool:
-        started_at = datetime.now(UTC)
-        request, digest = prepare_folder(folder, self._stage, records=self._records, worker=self._worker)
-        result = self._supervise(number, folder)
-        figures = self._adopt_model(result, folder)
-        stored = files.upload(self._worker.store, self._records.keys, self._stage, number, folder / "out")
-        self._raise_if_cancelled()
-        marker = Marker(
-            stage=self._stage,
-            attempt=number,
-            input_digest=digest,
-            started_at=started_at,
-            finished_at=datetime.now(UTC),
-            files=stored,
-            figures=figures,
-            model_digest=result.model_digest,
+    def _attempt(self) -> None:
+        settings, position = self._worker.settings, 0
+        if self._stage is Stage.TRAIN:
+            kept = CheckpointStore(self._worker.store, self._records.keys).complete()
+            position = kept[0].step if kept else 0
+        self._number = self._records.claim(
+            self._stage,
+            worker=self._worker.name,
+            max_attempts=settings.max_attempts,
+            position=position,
+            token=self._token,
         )
-        return self._commit(marker, request)
-
-    def _supervise(self, number: int, folder: Path) -> StageResult:
-        progress = Progress(
-            redis=self._worker.redis,
-            store=self._worker.store,
-            job_id=self._records.job_id,
-            stage=self._stage,
-            attempt=number,
-            send_event=self._worker.send_event,
-        )
-        try:
-            return run_child(
+        with about(attempt=self._number):
+            watch = Watch(
                 self._stage,
-                folder,
-                on_event=progress.report,
-                on_tick=self._tick,
-                tick_s=self._worker.settings.tick_s,
-                kill_grace_s=self._worker.settings.kill_grace_s,
-                environment=child_environment(),
+                self._number,
+                records=self._records,
+                worker=self._worker,
+                lease=self._lease,
             )
-        finally:
-            progress.close()
-
-    def _commit(self, marker: Marker, request: Request) -> bool:
-        committed = self._records.commit(marker)
-        action = "stage.committed" if committed else "stage.lost_race"
-        fields = {"action": action, "job_id": request.job_id, "stage": self._stage, "attempt": marker.attempt}
-        logger.info(
-            "%s %s of job %s, attempt %d", action, self._stage, request.job_id, marker.attempt, extra=fields
-        )
-        return committed
-
-    def _adopt_model(self, result: StageResult, folder: Path) -> dict[str, Any]:
-        """Move a freshly prepared model to the cache, or count the hit."""
-        if result.model_digest is None:
-            return result.figures
-        made = folder / "out" / "model"
-        if made.exists():
-            self._worker.models.adopt(result.model_digest, made)
-            return result.figures | {"cache": "miss"}
-        self._count("model_cache_hits")
-        fields = {"action": "model.cache_hit", "job_id": self._records.job_id, "digest": result.model_digest}
-        logger.info("cache hit: model %s is prepared already", result.model_digest[:12], extra=fields)
-        return result.figures | {"cache": "hit"}
-
-    def _count(self, name: str) -> None:
-        try:
-            self._worker.redis.hincrby("nss-train:counters", name, 1)
-        except RedisError:
-            logger.warning("Redis does not answer: %s is not counted", name, exc_info=True)
-
-    def _tick(self) -> StopReason | None:
-        settings = self._worker.settings
-        if time.monotonic() - self._renewed_at > settings.lease_ttl_s / 3:
-            self._renewed_at = time.monotonic()
-            if not self._lease.renew():
-                return StopReason.LEASE_LOST
-        return StopReason.CANCELLED if self._worker.store.exists(self._records.keys.cancel) else None
-
-    def _raise_if_cancelled(self) -> None:
-        if self._records.cancellation() is not None:
-            raise StageStopped(StopReason.CANCELLED)
+            attempt = Attempt(
+                self._stage, self._number, records=self._records, worker=self._worker, watch=watch
+            )
+            if not attempt.run():
+                # The twin that was first passes on to the next stage; that we do so too does no harm.
+                self._end(EndKind.LOST)
 
     def _stopped(self, reason: StopReason) -> None:
         if reason is StopReason.CANCELLED:
             cancel = self._records.cancellation()
-            why = None if cancel is None else f"{cancel.reason} (by {cancel.requested_by})"
-            self._records.finish(Outcome.CANCELLED, stage=self._stage, reason=why)
+            why = None if cancel is None else str(cancel)
+            self._finish(Outcome.CANCELLED, reason=why)
             raise JobEnded(f"job {self._records.job_id} is cancelled")
-        raise TryLater(f"stage stopped: {reason}", RETRY_DELAY_S)
+        if reason is StopReason.LEASE_LOST:
+            self._end(EndKind.LOST)
+            count(self._worker.redis, "fenced")
+            raise Superseded("another worker took over")
+        self._end(EndKind.DRAINED)
+        count(self._worker.redis, "drained")
+        raise TryLater("the worker leaves", delay_s=0)
 
     def _failed(self, error: NSSTrainError) -> None:
         """A retry where the error's class says that it can help, else the end of the job."""
-        fields = {"action": "stage.failed", "job_id": self._records.job_id, "stage": self._stage}
-        logger.warning("stage %s of job %s: %s", self._stage, self._records.job_id, error, extra=fields)
+        logger.warning("stage %s: %s", self._stage, error, extra={"action": "stage.failed"})
         if error.retry is not Retry.NEVER:
-            if self._number is not None:
-                self._records.record_failure(self._stage, self._number, error)
-            raise TryLater(str(error), RETRY_DELAY_S) from error
-        self._records.finish(Outcome.FAILED, stage=self._stage, error=error)
+            self._end(EndKind.FAILED, error)
+            count(self._worker.redis, f"retried_{error.retry}")
+            raise TryLater(str(error)) from error
+        self._finish(Outcome.FAILED, error=error)
         raise error
 
-    def _discard(self, number: int) -> None:
+    def _end(self, kind: EndKind, error: NSSTrainError | None = None) -> None:
+        if self._number is None:
+            return
         try:
-            self._records.discard_attempt(self._stage, number)
+            self._records.end_attempt(self._stage, self._number, kind, error)
         except StoreUnavailable:
-            # The attempt's own error matters more; what stays is invisible without a marker.
-            logger.exception("attempt %d of %s was not cleaned up", number, self._stage)
+            logger.warning("why attempt %d ended is not stored", self._number, exc_info=True)
+
+    def _finish(
+        self, outcome: Outcome, *, error: NSSTrainError | None = None, reason: str | None = None
+    ) -> None:
+        self._records.finish(outcome, stage=self._stage, error=error, reason=reason)
+        try:
+            self._records.tidy()
+        except StoreUnavailable:
+            logger.warning("the job is not tidied up yet; reconcile will do it", exc_info=True)
 
 
-__all__ = ["AttemptsExhausted", "JobEnded", "TryLater", "Worker", "run_stage"]
+__all__ = ["AttemptsExhausted", "DiskFull", "JobEnded", "Superseded", "TryLater", "Worker", "run_stage"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
@@ -19,8 +19,11 @@ _START_TOLERANCE_S = 1.0
 
 
 @contextmanager
-def scratch(folder: Path) -> Iterator[Path]:
-    """An empty stage folder with ``in`` and ``out``, removed at the end whatever happens."""
+def scratch(folder: Path, *, on_left: Callable[[str], None] = logger.error) -> Iterator[Path]:
+    """An empty stage folder with ``in`` and ``out``, removed at the end whatever happens.
+
+    ``on_left`` is told what could not be released.
+    """
     rmtree(folder, ignore_errors=True)
     try:
         for part in ("in", "out"):
@@ -31,6 +34,14 @@ def scratch(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         rmtree(folder, ignore_errors=True)
+        _check_released(folder, on_left)
+
+
+def _check_released(folder: Path, on_left: Callable[[str], None]) -> None:
+    for process in _working_in(folder):
+        on_left(f"process {process.pid} still works in {folder.name}")
+    if folder.exists():
+        on_left(f"{folder.name} could not be removed")
 
 
 def sweep(scratch_dir: Path) -> list[str]:

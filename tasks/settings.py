@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,16 +46,38 @@ class Settings(BaseSettings):
     reconcile_every_s: float = 60.0
     """How often jobs without a message are looked for; 0 for never."""
     lease_ttl_s: float = 60.0
+    """How long a stage belongs to a worker that says nothing."""
     tick_s: float = 0.5
     """How often a running stage is checked for cancellation; bounds the cancel delay."""
     kill_grace_s: float = 2.0
     """Between SIGTERM and SIGKILL of a child's process group."""
+    start_deadline_s: float = 120.0
+    """Until a stage's process must be up."""
+    progress_deadline_s: float = 900.0
+    """Longest silence of a stage before it counts as stalled."""
+    stage_deadline_s: float | None = None
+    """Longest run of a stage; ``None``: as long as it makes progress."""
+    drain_grace_s: float = 120.0
+    """After the first SIGTERM a stage has this long to keep its state, or to end."""
+    store_patience_s: float = 600.0
+    """How long a finished stage waits for a store that does not answer, before it is done again."""
+    scratch_free_bytes: int = 64 * 2**20
+    """With less free space than this a worker takes no stage."""
+    checkpoint_every_s: float | None = 300.0
+    """How often a training keeps its state, in seconds and in optimizer steps; whichever is due first."""
+    checkpoint_every_steps: int | None = None
+    keep_checkpoints: int = 2
+    ranks: int = 0
+    """Processes that a training may use; 0: one for each CUDA device, or one."""
+    devices: tuple[str, ...] = ()
+    """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: what the environment says."""
+    log_format: Literal["text", "json"] = "text"
     max_train_s: float | None = None
     """Training of a job ends in good order after this time; ``None``: never."""
     report_to: tuple[str, ...] = ()
     """Experiment trackers: ``["wandb", "mlflow", "tensorboard"]``, their own variables apply."""
     max_attempts: int = 3
-    """Claims of one stage before the job fails."""
+    """Claims of one stage without any progress before the job fails."""
 
     def as_environment(self) -> dict[str, str]:
         """Variables from which the same settings can be read."""
@@ -83,9 +106,10 @@ def _as_text(value: object) -> str:
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
-def child_environment() -> dict[str, str]:
+def child_environment(devices: tuple[str, ...] = ()) -> dict[str, str]:
     """The environment for a stage's process: this one without our settings, which hold secrets."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("NSS_TRAIN_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NSS_TRAIN_")}
+    return kept | ({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {})
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:

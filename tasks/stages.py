@@ -9,9 +9,10 @@ from celery import Task, shared_task
 from celery.exceptions import Ignore
 
 from tasks.app import App
+from tasks.counters import count
 from tasks.job import StageMessage
 from tasks.reconcile import reconcile as reconcile_jobs
-from tasks.run import JobEnded, TryLater, Worker, run_stage
+from tasks.run import JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.submit import submit_table
 
 
@@ -23,14 +24,21 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         redis=app.redis,
         settings=app.settings,
         send_event=task.send_event,
+        drain=app.drain,
+        leave=app.leave,
     )
+    if task.request.delivery_info.get("redelivered"):
+        count(app.redis, "redelivered")
     try:
         run_stage(StageMessage.model_validate(message), worker=worker)
-    except JobEnded as ended:
+    except (JobEnded, Superseded) as done:
         # Ignoring the message also keeps Celery from sending the rest of the chain.
-        raise Ignore(str(ended)) from ended
+        raise Ignore(str(done)) from done
     except TryLater as later:
-        raise task.retry(countdown=later.delay_s, max_retries=None, exc=later) from later
+        # Waiting here, not in the message: Celery would hand a delayed one to a worker that may be busy
+        # for hours when its time has come.
+        app.drain.wait(later.delay_s)
+        raise task.retry(countdown=0, max_retries=None, exc=later) from later
 
 
 @shared_task(name="nss_train.prepare_data", bind=True)

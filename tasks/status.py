@@ -110,7 +110,7 @@ def _unfinished(records: JobRecords, stage: Stage) -> StageStatus:
         progress = json.loads(records.store.read(records.keys.progress(stage, attempt)))
     except KeyError:
         progress = None
-    retries = tuple(f"attempt {f.attempt}: {f.error['message']}" for f in records.failures(stage))
+    retries = tuple(str(ending) for ending in records.endings(stage))
     return StageStatus(
         stage=stage, state=StageState.RUNNING, attempt=attempt, retries=retries, progress=progress
     )

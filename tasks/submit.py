@@ -58,6 +58,8 @@ def submit(
     idempotency_key: str | None = None,
     seed: int | None = None,
     family: str = "",
+    ranks: int = 0,
+    fsdp: bool = False,
     job_id: str | None = None,
 ) -> str:
     """Submit a job; return its id. A second submission under one key is the same job.
@@ -81,6 +83,8 @@ def submit(
         table=where,
         config=parsed,
         family=family,
+        ranks=ranks,
+        fsdp=fsdp,
         seed=secrets.randbits(31) if seed is None else seed,
         submitted_at=datetime.now(UTC),
         idempotency_key=idempotency_key,
@@ -155,7 +159,7 @@ def _raise_if_different(stored: JobRequest, request: JobRequest, *, seed_given: 
     drawn = {"data": {"random_state"}}
     same = (
         stored.table == request.table
-        and stored.family == request.family
+        and (stored.family, stored.ranks, stored.fsdp) == (request.family, request.ranks, request.fsdp)
         and stored.config.model_dump(exclude=drawn) == request.config.model_dump(exclude=drawn)
         and (not seed_given or stored.seed == request.seed)
     )

@@ -10,17 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import psutil
 from pydantic import ValidationError
 
 from nss_train import errors
 from nss_train.contract import Event, Stage, StageResult
-from nss_train.errors import StageLost
+from nss_train.errors import StageLost, StageStalled
+from tasks import watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -46,23 +47,37 @@ class StageStopped(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Seconds that a stage's process is given."""
+
+    tick_s: float = 0.5
+    """Between two looks at whether to stop."""
+    kill_grace_s: float = 2.0
+    """Between SIGTERM and SIGKILL."""
+    start_s: float = 120.0
+    """Until its first event."""
+    progress_s: float = 900.0
+    """Between two events."""
+    total_s: float | None = None
+
+
 def run_child(
     stage: Stage,
     folder: Path,
     *,
     on_event: Callable[[Event], None],
     on_tick: Callable[[], StopReason | None],
-    tick_s: float,
-    kill_grace_s: float,
+    limits: Limits,
     environment: Mapping[str, str],
     module: str = "nss_train.stages",
 ) -> StageResult:
     """Run a stage in a child process in its own session and return what it says of its work.
 
-    ``on_tick`` is called every ``tick_s`` seconds and may name a reason to stop. Raises
-    :class:`StageStopped` then, the stage's own error when it left one, and
-    :class:`~nss_train.errors.StageLost` when it ended without a word. Whatever happens, no process
-    of the session is left.
+    ``on_tick`` may name a reason to stop. Raises :class:`StageStopped` then, the stage's own error
+    when it left one, :class:`~nss_train.errors.StageLost` when it ended without a word and
+    :class:`~nss_train.errors.StageStalled` when it broke a limit. Whatever happens, also to this
+    process, none of the session is left.
     """
     reader, writer = os.pipe()
     try:
@@ -82,11 +97,24 @@ def run_child(
     finally:
         os.close(writer)
     try:
-        _pump(process, reader, on_event=on_event, on_tick=on_tick, tick_s=tick_s)
-        return _result(process, folder)
+        with _watchdog(process.pid):
+            _pump(process, reader, on_event=on_event, on_tick=on_tick, limits=limits)
+            return _result(process, folder)
     finally:
         os.close(reader)
-        end_session(process, grace_s=kill_grace_s)
+        end_session(process, grace_s=limits.kill_grace_s)
+
+
+@contextmanager
+def _watchdog(session: int) -> Iterator[None]:
+    """A process that outlives this one by a moment, and ends the session then."""
+    command = [sys.executable, "-I", "-S", watchdog.__file__, str(session)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            yield
+        finally:
+            # Nobody is left to be watched over: what is, is ended by the caller with more patience.
+            process.kill()
 
 
 def tail(folder: Path, size: int = TAIL_BYTES) -> str:
@@ -98,11 +126,14 @@ def tail(folder: Path, size: int = TAIL_BYTES) -> str:
 def end_session(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
     """SIGTERM, then SIGKILL, to every process of the child's session; reaps the child. Idempotent."""
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _REAP_S)):
-        _signal(_members(process.pid), number)
+        for pid in watchdog.members(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
         deadline = time.monotonic() + wait_s
-        while (process.poll() is None or _members(process.pid)) and time.monotonic() < deadline:
+        while (process.poll() is None or any(watchdog.members(process.pid))) and time.monotonic() < deadline:
             time.sleep(0.02)
-    process.wait(_REAP_S)
+    if process.poll() is None:
+        logger.error("process %d does not end", process.pid, extra={"action": "teardown.incomplete"})
 
 
 def _command(stage: Stage, folder: Path, writer: int, module: str) -> list[str]:
@@ -116,28 +147,58 @@ def _pump(
     *,
     on_event: Callable[[Event], None],
     on_tick: Callable[[], StopReason | None],
-    tick_s: float,
+    limits: Limits,
 ) -> None:
-    """Pass events on until the child has ended and its pipe is drained, or a tick says why to stop."""
+    """Pass events on until the child has ended and its pipe is drained, or there is a reason to stop."""
     os.set_blocking(reader, False)
-    rest, next_tick = b"", time.monotonic() + tick_s
+    clock = _Clock(limits)
+    rest, next_tick = b"", time.monotonic() + limits.tick_s
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
         while True:
             ended = process.poll() is not None
-            ready = bool(selector.select(0 if ended else tick_s))
+            ready = bool(selector.select(0 if ended else limits.tick_s))
             data = os.read(reader, _READ_BYTES) if ready else b""
             rest = _events(rest + data, on_event)
             if ended and not data:
                 return
-            if ready and not data:
+            if data:
+                clock.heard()
+            elif ready:
                 # The child closed the pipe and is about to end; a closed pipe is always ready.
                 time.sleep(_CLOSED_PIPE_S)
-            if time.monotonic() >= next_tick:
-                next_tick = time.monotonic() + tick_s
-                reason = None if ended else on_tick()
-                if reason is not None:
-                    raise StageStopped(reason)
+            if not ended and time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + limits.tick_s
+                _tick(on_tick, clock)
+
+
+def _tick(on_tick: Callable[[], StopReason | None], clock: _Clock) -> None:
+    reason = on_tick()
+    if reason is not None:
+        raise StageStopped(reason)
+    clock.check()
+
+
+class _Clock:
+    """When a stage started, and when it was last heard of."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._started = self._last = time.monotonic()
+        self._silent = True
+
+    def heard(self) -> None:
+        self._last, self._silent = time.monotonic(), False
+
+    def check(self) -> None:
+        """Raise :class:`StageStalled` when the stage broke a limit."""
+        now, limits = time.monotonic(), self._limits
+        if limits.total_s is not None and now - self._started > limits.total_s:
+            raise StageStalled(f"The stage ran for more than {limits.total_s:g} s.")
+        if self._silent and now - self._started > limits.start_s:
+            raise StageStalled(f"The stage's process did not start within {limits.start_s:g} s.")
+        if now - self._last > limits.progress_s:
+            raise StageStalled(f"The stage made no progress for {limits.progress_s:g} s.")
 
 
 def _events(data: bytes, on_event: Callable[[Event], None]) -> bytes:
@@ -166,19 +227,3 @@ def _result(process: subprocess.Popen[bytes], folder: Path) -> StageResult:
     how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
     hint = " (the kernel does this when memory runs out)" if code == -signal.SIGKILL else ""
     raise StageLost(f"The stage's process ended by {how}{hint}.\n{tail(folder, 2000)}")
-
-
-def _members(session: int) -> list[psutil.Process]:
-    """Living processes of a session, in whatever process group they put themselves."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(number)

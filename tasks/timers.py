@@ -39,6 +39,7 @@ def ask(app: Any, every_s: float) -> None:
     """Enqueue a reconciliation unless another worker did so in this interval."""
     try:
         if app.redis.set(_TURN, "taken", nx=True, px=int(every_s * 900)):
-            app.send_task(RECONCILE, queue=app.settings.queue_cpu, expires=every_s)
+            # Without an expiry, which would compare the clocks of two machines.
+            app.send_task(RECONCILE, queue=app.settings.queue_cpu)
     except (RedisError, OperationalError, OSError):
         logger.warning("no reconciliation this time: Redis does not answer", exc_info=True)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+from functools import partial
+from typing import Any
 
+from celery import signals
 from redis.exceptions import RedisError
 
-from tasks.app import connect_redis, make_app
+from nss_train.process import die_with_parent
+from tasks import logs
+from tasks.app import App, connect_redis, make_app
 from tasks.broker_check import weaknesses
+from tasks.revocation import on_revoked
 from tasks.scratch import sweep
 from tasks.settings import Settings
 
@@ -21,18 +28,31 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="unique name, such as cpu@host")
     parser.add_argument("--concurrency", type=int, default=1, help="stages at a time")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run_worker(Settings(), arguments.queues, name=arguments.name, concurrency=arguments.concurrency)
 
 
 def run_worker(settings: Settings, queues: str, *, name: str, concurrency: int) -> None:
     """Serve the queues until SIGTERM. Prefork, because only there the worker answers while a stage runs."""
+    logs.configure(settings.log_format)
     sweep(settings.scratch_dir)
     _warn_of_broker(settings)
     options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
-    make_app(settings).worker_main(
-        ["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"]
-    )
+    app = make_app(settings)
+    # Celery keeps weak references of its receivers.
+    starts, revokes = partial(_on_pool_process, settings=settings), partial(_on_revoked, app=app)
+    signals.worker_process_init.connect(starts)
+    signals.task_revoked.connect(revokes)
+    app.worker_main(["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"])
+
+
+def _on_pool_process(*, settings: Settings, **_: Any) -> None:
+    """A pool's process ends with its worker, and makes up for a killed predecessor."""
+    die_with_parent(os.getppid())
+    sweep(settings.scratch_dir)
+
+
+def _on_revoked(*, app: App, request: Any, **_: Any) -> None:
+    on_revoked(app, request)
 
 
 def _warn_of_broker(settings: Settings) -> None:

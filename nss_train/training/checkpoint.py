@@ -12,13 +12,18 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from nss_train.contract import CHECKPOINT_MANIFEST, CHECKPOINT_SAVED, DRAIN, CheckpointPolicy, Event, Report
+from nss_train.contract import (
+    CHECKPOINT_MANIFEST,
+    CHECKPOINT_SAVED,
+    CHECKPOINTS,
+    DRAIN,
+    CheckpointPolicy,
+    Event,
+    Report,
+)
 from nss_train.training.group import agreed, wait_for_all
 
 logger = logging.getLogger(__name__)
-
-HANDED_OVER = "checkpoints"
-"""Folder of complete checkpoints: whoever listens to the events owns what is in it."""
 
 
 class Checkpoints(TrainerCallback):
@@ -70,12 +75,12 @@ class Checkpoints(TrainerCallback):
     def _hand_over(self, output: Path, step: int) -> None:
         made = output / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         write_manifest(made, step)
-        target = self._folder / HANDED_OVER / str(step)
+        target = self._folder / CHECKPOINTS / str(step)
         target.parent.mkdir(exist_ok=True)
         made.rename(target)
         logger.info("kept the state after step %d", step, extra={"action": CHECKPOINT_SAVED, "step": step})
-        fields = {"step": step, "folder": target.relative_to(self._folder).as_posix()}
-        self._report(Event(action=CHECKPOINT_SAVED, message=f"state after step {step}", fields=fields))
+        message = f"state after step {step}"
+        self._report(Event(action=CHECKPOINT_SAVED, message=message, fields={"step": step}))
 
 
 def step_of(folder: Path) -> int:

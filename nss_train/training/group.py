@@ -69,14 +69,13 @@ def launch(
     return _outcome(notes)
 
 
-def choose_ranks(wanted: int, effective_batch: int) -> int:
+def choose_ranks(wanted: int, effective_batch: int, *, room: int = 0) -> int:
     """Ranks that share an effective batch evenly.
 
-    ``wanted`` is the job's or the operator's number, or 0 for one per visible CUDA device. A number
-    that was asked for is kept or refused with :class:`ParameterError`; the number of devices is
-    lowered to the next that divides the batch.
+    ``wanted`` is the job's number: it is kept, or refused with :class:`ParameterError`. Without one
+    (0) as many as the worker has ``room`` for, or CUDA devices, lowered to what divides the batch.
     """
-    devices = torch.cuda.device_count()
+    devices = room or torch.cuda.device_count()
     if wanted == 0:
         found = max(n for n in range(1, max(devices, 1) + 1) if effective_batch % n == 0)
         if found < devices:

@@ -9,7 +9,7 @@ from redis import Redis
 
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable
-from tasks.lease import Lease, lease_key
+from tasks.lease import Lease, Renewal, lease_key
 from tasks.servers import Valkey
 
 
@@ -32,7 +32,7 @@ def test_renewing_puts_the_end_off(redis: Redis) -> None:
     lease = Lease.acquire(redis, "job-two-2", Stage.TRAIN, ttl_s=60)
     assert lease is not None
     redis.pexpire(lease_key("job-two-2", Stage.TRAIN), 1000)
-    assert lease.renew()
+    assert lease.renew() is Renewal.HELD
     assert int(redis.pttl(lease_key("job-two-2", Stage.TRAIN))) > 50_000
 
 
@@ -41,9 +41,18 @@ def test_a_lease_that_went_to_another_is_lost_and_stays_theirs(redis: Redis) -> 
     assert mine is not None
     redis.delete(lease_key("job-three-3", Stage.TRAIN))
     assert Lease.acquire(redis, "job-three-3", Stage.TRAIN, ttl_s=60) is not None
-    assert not mine.renew()
+    assert mine.renew() is Renewal.LOST
     mine.release()
     assert redis.exists(lease_key("job-three-3", Stage.TRAIN))
+
+
+def test_a_lease_that_redis_forgot_is_regained(redis: Redis) -> None:
+    lease = Lease.acquire(redis, "job-five-5", Stage.TRAIN, ttl_s=60)
+    assert lease is not None
+    redis.delete(lease_key("job-five-5", Stage.TRAIN))
+    assert lease.renew() is Renewal.REGAINED
+    assert lease.renew() is Renewal.HELD
+    assert Lease.acquire(redis, "job-five-5", Stage.TRAIN, ttl_s=60) is None
 
 
 def test_without_redis_nothing_is_acquired_but_nothing_is_lost_either(tmp_path: Path) -> None:
@@ -51,7 +60,7 @@ def test_without_redis_nothing_is_acquired_but_nothing_is_lost_either(tmp_path: 
         redis = Redis.from_url(server.url, retry=None)
         lease = Lease.acquire(redis, "job-four-4", Stage.TRAIN, ttl_s=60)
         assert lease is not None
-    assert lease.renew()
+    assert lease.renew() is Renewal.HELD
     lease.release()
     with pytest.raises(BrokerUnavailable):
         Lease.acquire(redis, "job-four-4", Stage.TRAIN, ttl_s=60)

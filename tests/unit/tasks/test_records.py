@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nss_train.contract import Stage
-from nss_train.errors import OutOfMemory, ParameterError, Retry
-from tasks.job import Marker, Outcome, StageMessage
+from nss_train.errors import OutOfMemory, ParameterError, Retry, StoreUnavailable
+from tasks.job import EndKind, Marker, Outcome, StageMessage
 from tasks.records import AttemptsExhausted, JobRecords
 from tasks.store.local import LocalStore
 
@@ -42,14 +42,61 @@ def test_attempts_are_capped_by_the_store(records: JobRecords) -> None:
         records.claim(Stage.TRAIN, worker="w", max_attempts=3)
 
 
+def test_attempts_that_ended_for_other_reasons_do_not_count(records: JobRecords) -> None:
+    ends = [(EndKind.DRAINED, None), (EndKind.LOST, None), (EndKind.FAILED, StoreUnavailable("away"))]
+    for kind, error in ends:
+        number = records.claim(Stage.TRAIN, worker="w", max_attempts=1)
+        records.end_attempt(Stage.TRAIN, number, kind, error)
+    assert records.claim(Stage.TRAIN, worker="w", max_attempts=1) == 4
+
+
+def test_attempts_are_counted_anew_after_each_progress(records: JobRecords) -> None:
+    for position in (0, 10, 20):
+        records.claim(Stage.TRAIN, worker="w", max_attempts=1, position=position)
+    with pytest.raises(AttemptsExhausted):
+        records.claim(Stage.TRAIN, worker="w", max_attempts=1, position=20)
+
+
+class DeafStore(LocalStore):
+    """Does what it is asked, but the answer to the next conditional write is lost on the way."""
+
+    deaf = True
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        written = super().put_if_absent(key, data)
+        if self.deaf:
+            self.deaf = False
+            raise StoreUnavailable("connection reset")
+        return written
+
+
+def test_a_commit_whose_answer_was_lost_is_still_ours(tmp_path: Path) -> None:
+    records = JobRecords(DeafStore(tmp_path), "job-0001")
+    with pytest.raises(StoreUnavailable):
+        records.commit(marker(1))
+    records.store.write(records.keys.output(Stage.TRAIN, 1, "adapter/x"), b"whole")
+    records.discard_attempt(Stage.TRAIN, 1)
+    assert records.store.exists(records.keys.output(Stage.TRAIN, 1, "adapter/x"))
+    assert records.commit(marker(1))
+    assert not records.commit(marker(2))
+
+
+def test_a_claim_whose_answer_was_lost_is_still_ours(tmp_path: Path) -> None:
+    records = JobRecords(DeafStore(tmp_path), "job-0001")
+    with pytest.raises(StoreUnavailable):
+        records.claim(Stage.TRAIN, worker="w", max_attempts=3, token="a")
+    assert records.claim(Stage.TRAIN, worker="w", max_attempts=3, token="a") == 1
+    assert records.claim(Stage.TRAIN, worker="w", max_attempts=3, token="b") == 2
+
+
 def test_what_ended_the_attempts_is_told_when_there_are_no_more(records: JobRecords) -> None:
     number = records.claim(Stage.TRAIN, worker="w", max_attempts=1)
-    records.record_failure(Stage.TRAIN, number, OutOfMemory("No room for a tensor."))
+    records.end_attempt(Stage.TRAIN, number, EndKind.FAILED, OutOfMemory("No room for a tensor."))
     records.discard_attempt(Stage.TRAIN, number)
     with pytest.raises(AttemptsExhausted) as caught:
         records.claim(Stage.TRAIN, worker="w", max_attempts=1)
     assert str(caught.value.problems[0]) == "attempt 1 = 'OutOfMemory': No room for a tensor."
-    assert [failure.retry for failure in records.failures(Stage.TRAIN)] == [Retry.SMALLER_BATCH]
+    assert [ending.retry for ending in records.endings(Stage.TRAIN)] == [Retry.SMALLER_BATCH]
 
 
 def test_a_number_is_not_given_out_again_after_its_attempt_is_discarded(records: JobRecords) -> None:

@@ -14,15 +14,23 @@ from typing import Any
 import psutil
 import pytest
 
-from nss_train.contract import CHECKPOINT_SAVED, DRAIN, CheckpointPolicy, Event, Request, Stage, StageResult
+from nss_train.contract import (
+    CHECKPOINT_SAVED,
+    CHECKPOINTS,
+    DRAIN,
+    CheckpointPolicy,
+    Event,
+    Request,
+    Stage,
+    StageResult,
+)
 from nss_train.errors import ParameterError, StageLost
 from nss_train.training.group import choose_ranks
-from tasks.supervisor import StageStopped, StopReason, run_child
+from tasks.supervisor import Limits, StageStopped, StopReason, run_child
 
 from .conftest import load, make_request, read
 
 EVERY_STEP = CheckpointPolicy(every_s=None, every_steps=1)
-SETTINGS: dict[str, Any] = {"tick_s": 0.1, "kill_grace_s": 2.0, "environment": dict(os.environ)}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,14 @@ class Run:
             if on_event is not None:
                 on_event(event)
 
-        return run_child(Stage.TRAIN, self.folder, on_event=note, on_tick=lambda: None, **SETTINGS)
+        return run_child(
+            Stage.TRAIN,
+            self.folder,
+            on_event=note,
+            on_tick=lambda: None,
+            limits=Limits(tick_s=0.1),
+            environment=dict(os.environ),
+        )
 
     @property
     def adapter(self) -> str:
@@ -104,7 +119,7 @@ def test_a_drained_training_goes_on_bit_for_bit(run: Callable[..., Run]) -> None
     assert stopped.value.reason is StopReason.DRAINED
     (kept,) = (e.fields for e in first.events if e.action == CHECKPOINT_SAVED)
     assert kept["step"] in (2, 3)
-    second = run("second", checkpoint=first.folder / kept["folder"])
+    second = run("second", checkpoint=first.folder / CHECKPOINTS / str(kept["step"]))
     second.start()
     steps = [e.fields["step"] for e in second.events if e.action == "train.step"]
     assert steps[0] == kept["step"] + 1
@@ -136,8 +151,8 @@ def test_the_death_of_a_rank_ends_its_group_and_is_the_cause(run: Callable[..., 
         group.start(kill_rank_1)
     assert time.monotonic() - killed_at[0] < 10
     assert not ranks_of(group.folder)
-    kept = [e.fields["folder"] for e in group.events if e.action == CHECKPOINT_SAVED]
-    resumed = run("resumed", ranks=2, checkpoint=group.folder / kept[-1])
+    kept = [e.fields["step"] for e in group.events if e.action == CHECKPOINT_SAVED]
+    resumed = run("resumed", ranks=2, checkpoint=group.folder / CHECKPOINTS / str(kept[-1]))
     resumed.start()
     assert resumed.losses
 

@@ -1,0 +1,194 @@
+"""One attempt at a stage: fetch, supervise the child, upload, commit."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, Event, Stage, StageResult
+from nss_train.errors import DiskFull, StoreUnavailable
+from tasks import files
+from tasks.checkpoints import CheckpointStore, Uploader
+from tasks.counters import count
+from tasks.inputs import Worker, prepare_folder
+from tasks.job import Marker
+from tasks.progress import Progress
+from tasks.records import JobRecords
+from tasks.scratch import scratch
+from tasks.settings import Settings, child_environment
+from tasks.supervisor import Limits, StageStopped, StopReason, run_child
+from tasks.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+
+class Attempt:
+    """Attempt ``number`` at a stage, by the worker that holds its lease."""
+
+    def __init__(
+        self, stage: Stage, number: int, *, records: JobRecords, worker: Worker, watch: Watch
+    ) -> None:
+        self._stage = stage
+        self._number = number
+        self._records = records
+        self._worker = worker
+        self._watch = watch
+        self._checkpoints = CheckpointStore(worker.store, records.keys)
+
+    def run(self) -> bool:
+        """Whether this attempt's outputs are those of the stage now; what it wrote is gone if they are not.
+
+        Raises the stage's error, or :class:`StageStopped`.
+        """
+        committed = False
+        name = f"{self._records.job_id}.{self._stage}.{self._number}"
+        try:
+            with (
+                _disk_errors(self._worker.settings.scratch_dir),
+                scratch(self._worker.settings.scratch_dir / name, on_left=self._worker.leave) as folder,
+            ):
+                committed = self._work(folder)
+        finally:
+            if not committed:
+                self._discard()
+        return committed
+
+    def _work(self, folder: Path) -> bool:
+        started_at, patiently = datetime.now(UTC), self._watch.patiently
+        digest = patiently(lambda: self._fetch(folder))
+        result = self._supervise(folder)
+        figures = patiently(lambda: self._adopt_model(result, folder))
+        stored = patiently(
+            lambda: files.upload(
+                self._worker.store, self._records.keys, self._stage, self._number, folder / "out"
+            )
+        )
+        if patiently(self._records.cancellation) is not None:
+            raise StageStopped(StopReason.CANCELLED)
+        marker = Marker(
+            stage=self._stage,
+            attempt=self._number,
+            input_digest=digest,
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+            files=stored,
+            figures=figures,
+            model_digest=result.model_digest,
+        )
+        return patiently(lambda: self._commit(marker))
+
+    def _fetch(self, folder: Path) -> str:
+        _, digest = prepare_folder(folder, self._stage, records=self._records, worker=self._worker)
+        if self._stage is Stage.TRAIN:
+            kept = self._checkpoints.restore(folder / "in" / "checkpoint")
+            if kept is not None:
+                count(self._worker.redis, "resumed")
+                fields = {"action": "stage.resumed", "step": kept.step, "kept_by": kept.attempt}
+                logger.info("going on after step %d", kept.step, extra=fields)
+        return digest
+
+    def _supervise(self, folder: Path) -> StageResult:
+        progress = Progress(
+            redis=self._worker.redis,
+            store=self._worker.store,
+            job_id=self._records.job_id,
+            stage=self._stage,
+            attempt=self._number,
+            send_event=self._worker.send_event,
+        )
+        settings = self._worker.settings
+        uploader = Uploader(self._checkpoints, attempt=self._number, keep=settings.keep_checkpoints)
+
+        def on_event(event: Event) -> None:
+            if event.action == CHECKPOINT_SAVED:
+                step = int(event.fields["step"])
+                uploader.offer(folder / CHECKPOINTS / str(step), step)
+            progress.report(event)
+
+        self._watch.folder = folder
+        try:
+            return run_child(
+                self._stage,
+                folder,
+                on_event=on_event,
+                on_tick=self._watch.look,
+                limits=_limits(settings),
+                environment=child_environment(settings.devices),
+            )
+        except StageStopped as stopped:
+            if stopped.reason is StopReason.DRAINED:
+                self._finish_upload(uploader)
+            raise
+        finally:
+            uploader.close()
+            progress.close()
+            self._watch.store_log(folder)
+            self._watch.folder = None
+
+    def _finish_upload(self, uploader: Uploader) -> None:
+        try:
+            uploader.finish(self._watch.grace_left_s)
+        except (TimeoutError, OSError, StoreUnavailable):
+            logger.warning("the last checkpoint is not in the store; the one before it counts", exc_info=True)
+
+    def _adopt_model(self, result: StageResult, folder: Path) -> dict[str, Any]:
+        """Move a freshly prepared model to the cache, or count the hit."""
+        if result.model_digest is None:
+            return result.figures
+        made = folder / "out" / "model"
+        if made.exists():
+            self._worker.models.adopt(result.model_digest, made)
+            return result.figures | {"cache": "miss"}
+        count(self._worker.redis, "model_cache_hits")
+        fields = {"action": "model.cache_hit", "digest": result.model_digest}
+        logger.info("cache hit: model %s is prepared already", result.model_digest[:12], extra=fields)
+        return result.figures | {"cache": "hit"}
+
+    def _commit(self, marker: Marker) -> bool:
+        committed = self._records.commit(marker)
+        action = "stage.committed" if committed else "stage.fenced"
+        logger.info("%s, attempt %d", action, marker.attempt, extra={"action": action})
+        if not committed:
+            count(self._worker.redis, "fenced")
+        return committed
+
+    def _discard(self) -> None:
+        try:
+            self._records.discard_attempt(self._stage, self._number)
+            if self._records.outcome() is not None or self._records.marker(self._stage) is not None:
+                self._checkpoints.discard(self._number)
+        except StoreUnavailable:
+            # The attempt's own error matters more; what stays is invisible, and goes when the job ends.
+            logger.exception("attempt %d was not cleaned up", self._number)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        tick_s=settings.tick_s,
+        kill_grace_s=settings.kill_grace_s,
+        start_s=settings.start_deadline_s,
+        progress_s=settings.progress_deadline_s,
+        total_s=settings.stage_deadline_s,
+    )
+
+
+def raise_if_full(settings: Settings) -> None:
+    """Raise :class:`DiskFull` when the worker's disk has no room to begin with."""
+    settings.scratch_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.scratch_dir).free
+    if free < settings.scratch_free_bytes:
+        raise DiskFull(f"The worker's disk has {free / 2**20:.0f} MiB left.")
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """The worker's own disk as :class:`DiskFull`."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskFull(f"The worker cannot write to {folder.name}: {error.strerror or error}.") from error

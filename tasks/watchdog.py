@@ -1,0 +1,46 @@
+"""Ends the processes of a session when the one that watched over them is gone: ``watchdog.py SESSION``.
+
+The kernel kills a stage's process with its worker, but not that process's own children. This one
+waits on its standard input, which closes with the worker, however the worker ended. Standard
+library only: it starts in milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_ROUNDS = 100
+_PAUSE_S = 0.05
+
+
+def members(session: int) -> Iterator[int]:
+    """Processes of a session that still run, in whatever process group they put themselves."""
+    for entry in Path("/proc").iterdir():
+        with suppress(ValueError, OSError):
+            pid = int(entry.name)
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            if os.getsid(pid) == session and state != "Z":
+                yield pid
+
+
+def main() -> None:
+    session = int(sys.argv[1])
+    sys.stdin.buffer.read()
+    for _ in range(_ROUNDS):
+        left = list(members(session))
+        if not left:
+            return
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_PAUSE_S)
+
+
+if __name__ == "__main__":
+    main()
