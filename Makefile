@@ -10,7 +10,11 @@ MODEL := $(NSS_TRAIN_HOME)/models/SmolLM2-135M-Instruct/config.json
 REFERENCE ?= ../shared/reference
 DEMO := examples/penguins.yaml
 
-.PHONY: run test check up interop clean
+SEED ?= 1
+FAULTS ?= 200
+JOBS ?= 20
+
+.PHONY: run test check up interop chaos clean
 
 run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv
 	$(BIN)/nss-train run .nss-train/penguins.csv --config $(DEMO) --rows 10
@@ -53,6 +57,11 @@ interop: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
 	.nss-train/reference/bin/python tests/interop/theirs.py make \
 		$(CURDIR)/.nss-train/models/SmolLM2-tiny .nss-train/interop/theirs
 	$(BIN)/python tests/interop/ours.py load .nss-train/interop/theirs
+
+# Jobs on real servers while processes are killed, services go away, clocks jump and disks fill up.
+chaos: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
+	$(BIN)/python -m tests.chaos.round --seed $(SEED) --faults $(FAULTS) --jobs $(JOBS) \
+		--model .nss-train/models/SmolLM2-tiny
 
 .nss-train/models/SmolLM2-tiny: | $(MODEL)
 	$(BIN)/python tests/make_tiny.py $(NSS_TRAIN_HOME)/models/SmolLM2-135M-Instruct $@

@@ -1,0 +1,40 @@
+"""A worker whose stages do nothing, and two kinds of chain to compare with: ``python -m benchmarks.noop_app``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from typing import Any
+
+from celery import chain, shared_task
+
+from tasks import attempt
+from tasks.app import App
+from tasks.settings import Settings
+from tasks.supervisor import run_child
+from tasks.worker import run_worker
+
+BARE, PROCESS = "noop.bare", "noop.process"
+
+
+@shared_task(name=BARE, bind=True)
+def bare(self: Any) -> None:
+    self.app.redis.incr(BARE)
+
+
+@shared_task(name=PROCESS, bind=True)
+def process(self: Any) -> None:
+    """What any task must do that wants a process without a past."""
+    subprocess.run([sys.executable, "-c", "import pydantic"], check=True)
+    self.app.redis.incr(PROCESS)
+
+
+def bare_chain(app: App, task: str) -> Any:
+    one = app.signature(task, immutable=True, queue=app.settings.queue_cpu)
+    return chain(*[one.clone() for _ in range(4)], app=app)
+
+
+if __name__ == "__main__":
+    attempt.run_child = partial(run_child, module="benchmarks.noop_stages")  # type: ignore[assignment]
+    run_worker(Settings(), "cpu,cuda", name="noop@localhost", concurrency=1)

@@ -1,0 +1,211 @@
+"""A deployment that faults can be done to: Valkey, S3 behind a proxy, and workers with disks of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import libfaketime
+import psutil
+
+from tasks.servers import SeaweedFS, Valkey, free_ports
+from tasks.settings import Settings, worker_environment
+from tests.chaos.proxy import Mode
+
+LEASE_S = 6.0
+TIMINGS: dict[str, Any] = {
+    "lease_ttl_s": LEASE_S,
+    "visibility_timeout_s": 10.0,
+    "reconcile_every_s": 3.0,
+    "tick_s": 0.25,
+    "kill_grace_s": 1.0,
+    "drain_grace_s": 20.0,
+    "start_deadline_s": 60.0,
+    "progress_deadline_s": 90.0,
+    "checkpoint_every_steps": 1,
+    "max_attempts": 40,
+    "scratch_free_bytes": 2**20,
+}
+_DISK = "48m"
+
+
+class WorkerHost:
+    """A worker process on a machine of its own: home, scratch disk, clock."""
+
+    def __init__(self, name: str, folder: Path, settings: Settings) -> None:
+        self.name = name
+        self.folder = folder
+        self.settings = settings.model_copy(update={"home": folder})
+        self.process: subprocess.Popen[bytes] | None = None
+        self.clock = ""
+        """Offset of its clock, such as ``+5m``."""
+        self.exits: list[int] = []
+
+    def start(self) -> None:
+        environment = worker_environment(self.settings)
+        if self.clock:
+            library = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
+            environment |= {"LD_PRELOAD": str(library), "FAKETIME": self.clock, "DONT_FAKE_MONOTONIC": "1"}
+        command = [
+            sys.executable,
+            "-m",
+            "tasks.worker",
+            "--queues",
+            "cpu,cuda",
+            "--name",
+            f"{self.name}@chaos",
+        ]
+        with (self.folder / "worker.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self) -> None:
+        """As when a machine loses its power, except for its disk."""
+        if self.process is not None:
+            self.process.kill()
+            self.exits.append(self.process.wait())
+            self.process = None
+
+    def terminate(self, timeout_s: float) -> None:
+        """Let it leave; :class:`subprocess.TimeoutExpired` when it does not."""
+        if self.process is not None:
+            self.process.terminate()
+            self.exits.append(self.process.wait(timeout_s))
+            self.process = None
+
+    def tree(self) -> list[psutil.Process]:
+        """The worker's process and all below it, the worker first."""
+        if self.process is None:
+            return []
+        with suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.process.pid)
+            return [root, *root.children(recursive=True)]
+        return []
+
+    def stage_processes(self) -> list[psutil.Process]:
+        """The processes of its stages: launcher first, then its ranks."""
+        found = []
+        for process in self.tree():
+            with suppress(psutil.NoSuchProcess):
+                if "nss_train.child" in process.cmdline():
+                    found.append(process)
+        return sorted(found, key=lambda process: process.pid)
+
+    def is_running(self, attempt: str) -> bool:
+        """Whether the process of an attempt lives here, and is not stopped."""
+        found = [p for p in self.stage_processes() if any(attempt in part for part in p.cmdline())]
+        return any(p.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE) for p in found)
+
+    @property
+    def working_on(self) -> str | None:
+        """``job.stage.attempt``, or ``None``."""
+        names = [path.name for path in self.settings.scratch_dir.glob("*.*.*")]
+        return names[0] if names else None
+
+
+class Cluster:
+    """Everything that a service of jobs consists of."""
+
+    def __init__(self, folder: Path, *, workers: int) -> None:
+        self.folder = folder
+        self.valkey = Valkey(folder / "valkey", append_only=True)
+        self.s3 = SeaweedFS(folder / "s3")
+        self._workers = workers
+        self.hosts: list[WorkerHost] = []
+        self._mode_file = folder / "proxy-mode"
+        self._running = ExitStack()
+
+    def __enter__(self) -> Self:
+        (self.folder / "valkey").mkdir(parents=True)
+        self._running.enter_context(self.valkey)
+        self._running.enter_context(self.s3)
+        self.set_store(Mode.PASS)
+        (self._port,) = free_ports(1)
+        self._running.enter_context(self._proxy())
+        for number in range(self._workers):
+            self.hosts.append(self._host(f"w{number}"))
+        for host in self.hosts:
+            host.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for host in self.hosts:
+            for process in host.tree():
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGCONT)
+            host.kill()
+        self._running.close()
+
+    @property
+    def settings(self) -> Settings:
+        """A client's: it reaches the store without the proxy."""
+        return self._settings(self.s3.endpoint, self.folder / "client")
+
+    def set_store(self, mode: Mode) -> None:
+        self._mode_file.write_text(mode)
+
+    def _settings(self, endpoint: str, home: Path) -> Settings:
+        given = {
+            "home": home,
+            "broker_url": self.valkey.url,
+            "store_url": self.s3.url,
+            "s3_endpoint": endpoint,
+            "s3_access_key": self.s3.access_key,
+            "s3_secret_key": self.s3.secret_key,
+            "s3_secure": False,
+        }
+        return Settings.model_validate(given | TIMINGS)
+
+    def _host(self, name: str) -> WorkerHost:
+        folder = self.folder / name
+        folder.mkdir()
+        host = WorkerHost(name, folder, self._settings(f"127.0.0.1:{self._port}", folder))
+        host.settings.scratch_dir.mkdir(parents=True)
+        self._running.enter_context(small_disk(host.settings.scratch_dir))
+        return host
+
+    @contextmanager
+    def _proxy(self) -> Iterator[None]:
+        ports = [str(self._port), str(self.s3.ports[0]), str(self._mode_file)]
+        command = [sys.executable, "-m", "tests.chaos.proxy", *ports]
+        with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
+            try:
+                yield
+            finally:
+                process.kill()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A disk of its own below a folder, where this user may mount one."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        yield
+        return
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def is_small_disk(folder: Path) -> bool:
+    """Whether filling the folder fills nothing else."""
+    return os.path.ismount(folder)
+
+
+def wait_until(happened: Any, deadline_s: float) -> bool:
+    """Whether it happened in time."""
+    deadline = time.monotonic() + deadline_s
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,124 @@
+"""Jobs on a cluster, and what can be seen of them while they run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minio import Minio
+from redis import Redis
+
+from nss_train.contract import Stage
+from tasks.client import Client
+from tasks.job import Claim, Ending
+from tasks.records import JobRecords
+from tasks.status import JobStatus
+from tasks.store.open import open_store
+from tests.chaos.auditor import Auditor
+from tests.chaos.cluster import Cluster, WorkerHost, wait_until
+
+WAIT_S = 240.0
+BATCH, RECORDS = 4, 3
+"""Examples of a step, and records of an example."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a job ended."""
+
+    status: JobStatus
+    adapter: str
+    """SHA-256, empty when there is none."""
+    steps: list[tuple[int, int]]
+    """Attempt and number of every optimizer step that was reported, in their order."""
+
+
+class Jobs:
+    """A client of the cluster that knows where to look."""
+
+    def __init__(self, cluster: Cluster, model: Path) -> None:
+        self.cluster = cluster
+        self.client = Client(cluster.settings)
+        self._model = model
+        self._table = cluster.folder / "birds.csv"
+        rows = [f"{'Adelie' if i % 3 else 'Gentoo'},{35 + i / 10},{3000 + 25 * i}" for i in range(60)]
+        self._table.write_text("species,bill_length_mm,body_mass_g\n" + "\n".join(rows) + "\n")
+
+    def submit(self, *, steps: int, **options: Any) -> str:
+        """A job of about so many optimizer steps."""
+        config = {
+            "data": {"holdout": 0, "random_state": 1, "max_sequences_per_example": RECORDS},
+            "preflight": {"disabled_checks": ["dataset.size"]},
+            "training": {
+                "pretrained_model": str(self._model),
+                "num_input_records_to_sample": steps * BATCH * RECORDS,
+                "gradient_accumulation_steps": BATCH,
+                "learning_rate": 0.01,
+                "lora_r": 4,
+            },
+        }
+        return self.client.submit(table=self._table, config=config, **({"seed": 5} | options))
+
+    def end(self, job_id: str, timeout_s: float = WAIT_S) -> End:
+        *_, status = self.client.watch(job_id, timeout_s=timeout_s)
+        return End(status=status, adapter=self.audit().adapter(job_id), steps=self.steps(job_id))
+
+    def steps(self, job_id: str) -> list[tuple[int, int]]:
+        found = []
+        for _, entry in self.redis.xrange(f"nss-train:progress:{job_id}"):
+            event = json.loads(entry[b"event"])
+            if event["action"] == "train.step":
+                found.append((int(event["attempt"]), int(event["fields"]["step"])))
+        return found
+
+    def wait_for_step(self, job_id: str, step: int) -> None:
+        """Return when an attempt has reported a step as high as this."""
+        assert wait_until(lambda: any(s >= step for _, s in self.steps(job_id)), WAIT_S), step
+
+    def wait_for_stage(self, job_id: str, stage: Stage) -> WorkerHost:
+        """The worker whose process works on a stage of a job."""
+        assert wait_until(lambda: self.host_of(job_id, stage) is not None, WAIT_S), stage
+        host = self.host_of(job_id, stage)
+        assert host is not None
+        return host
+
+    def host_of(self, job_id: str, stage: Stage) -> WorkerHost | None:
+        for host in self.cluster.hosts:
+            if host.working_on and host.working_on.startswith(f"{job_id}.{stage}."):
+                return host
+        return None
+
+    def endings(self, job_id: str, stage: Stage = Stage.TRAIN) -> list[Ending]:
+        return self._records(job_id).endings(stage)
+
+    def claims(self, job_id: str, stage: Stage = Stage.TRAIN) -> list[Claim]:
+        records = self._records(job_id)
+        numbers = records.attempts(stage)
+        return [Claim.model_validate_json(records.store.read(records.keys.claim(stage, n))) for n in numbers]
+
+    def audit(self) -> Auditor:
+        s3 = self.cluster.s3
+        minio = Minio(s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, secure=False)
+        disks = [host.settings.scratch_dir for host in self.cluster.hosts]
+        return Auditor(minio, s3.bucket, self.redis, disks)
+
+    def violations(self, expected: dict[str, str]) -> list[str]:
+        """What is wrong once everything has come to rest."""
+        wait_until(self._is_quiet, 40)
+        return list(self.audit().violations(expected))
+
+    @property
+    def redis(self) -> Redis:
+        return Redis.from_url(self.cluster.valkey.url, socket_timeout=5)
+
+    def _is_quiet(self) -> bool:
+        if any(host.working_on for host in self.cluster.hosts):
+            return False
+        if self.redis.llen("cpu") or self.redis.llen("cuda"):
+            return False
+        return not [key for key in self.audit().objects if key.startswith("open/")]
+
+    def _records(self, job_id: str) -> JobRecords:
+        return JobRecords(open_store(self.cluster.settings), job_id)
