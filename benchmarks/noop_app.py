@@ -1,4 +1,4 @@
-"""A worker whose stages do nothing, and two kinds of chain to compare with: ``python -m benchmarks.noop_app``."""
+"""A worker whose stages do nothing, and two kinds of chain to compare it with."""
 
 from __future__ import annotations
 

@@ -65,10 +65,12 @@ def _is_owned(folder: Path) -> bool:
         owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
         if owner["host"] != platform.node():
             return True  # on a shared disk: not ours to judge
-        started = psutil.Process(owner["pid"]).create_time()
+        process = psutil.Process(owner["pid"])
+        started, is_dead = process.create_time(), process.status() == psutil.STATUS_ZOMBIE
     except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
         return False
-    return bool(abs(started - owner["started"]) < _START_TOLERANCE_S)
+    # In a container without an init process nobody reaps the children of a killed worker.
+    return not is_dead and bool(abs(started - owner["started"]) < _START_TOLERANCE_S)
 
 
 def _working_in(folder: Path) -> Iterator[psutil.Process]:

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -49,6 +50,18 @@ def test_what_a_killed_worker_left_is_removed_with_its_processes(
         assert orphan.wait(10) != 0
     assert not folder.exists()
     assert not psutil.pid_exists(orphan.pid)
+
+
+def test_an_owner_that_is_dead_but_not_reaped_owns_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "job.train.1"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        process = psutil.Process(dead.pid)
+        owner = {"pid": dead.pid, "started": process.create_time(), "host": HOST}
+        (folder / OWNER).write_text(json.dumps(owner))
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert sweep(tmp_path) == ["job.train.1"]
 
 
 def test_another_machine_s_folder_on_a_shared_disk_is_left_alone(tmp_path: Path) -> None:
