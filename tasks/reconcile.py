@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from nss_train.contract import Stage
 from tasks import pipeline
@@ -21,8 +22,6 @@ from tasks.submit import broker_errors
 
 logger = logging.getLogger(__name__)
 
-UNACKED = "unacked"
-"""The transport's hash of delivered messages."""
 STRANDED = "nss-train:stranded"
 """Hash of the jobs that were found without message and lease, and when by the clock of Redis."""
 ABANDONED = timedelta(days=1)
@@ -32,7 +31,9 @@ ABANDONED = timedelta(days=1)
 def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
     """Send the next stage of every job that is stranded for ``after_s``; the ids of these jobs.
 
-    By default that is the time of a lease: a shorter absence may be a message on its way. Ended
+    A job is stranded when no message of it waits in a queue and nobody holds the lease of its stage.
+    A message that was delivered says nothing: who works on it holds the lease, and when the
+    transport delivers it again depends on the clocks of two machines. By default that is the time of a lease: a shorter absence may be a message on its way. Ended
     jobs that a worker had no time to tidy up are tidied up. Safe to run at any time and on several
     workers at once: one of them sends, and a message too many finds the stage leased or committed.
     Raises what store and broker raise.
@@ -72,6 +73,14 @@ def _forget_abandoned(records: JobRecords) -> None:
         records.forget()
 
 
+def keep_from_stranding(redis: Redis, job_id: str) -> None:
+    """Tell reconcile that a worker has the job's message and will put it back. Best effort."""
+    try:
+        redis.hdel(STRANDED, job_id)
+    except RedisError:
+        logger.debug("Redis does not answer", exc_info=True)
+
+
 def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
     """Whether a job is stranded for so long; of several callers one is told so."""
     seconds, microseconds = redis.time()
@@ -82,14 +91,12 @@ def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
 
 
 def _jobs_with_message(app: App) -> Iterator[str]:
-    """The job of every message in the broker, waiting or delivered."""
+    """The job of every message that waits in a queue."""
     for queue in {app.settings.queue_cpu, app.settings.queue_cuda}:
         # One list for each priority: the bare name and the name with the priority's number.
         for key in [queue.encode(), *app.redis.scan_iter(f"{queue}\x06\x16*")]:
             for message in app.redis.lrange(key, 0, -1):
                 yield from _job_of(json.loads(message))
-    for delivered in app.redis.hvals(UNACKED):
-        yield from _job_of(json.loads(delivered)[0])
 
 
 def _job_of(message: dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from celery.exceptions import Ignore
 from tasks.app import App
 from tasks.counters import count
 from tasks.job import StageMessage
+from tasks.reconcile import keep_from_stranding
 from tasks.reconcile import reconcile as reconcile_jobs
 from tasks.run import JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.submit import submit_table
@@ -37,6 +38,7 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
     except TryLater as later:
         # Waiting here, not in the message: Celery would hand a delayed one to a worker that may be busy
         # for hours when its time has come.
+        keep_from_stranding(app.redis, str(message.get("job_id")))
         app.drain.wait(later.delay_s)
         raise task.retry(countdown=0, max_retries=None, exc=later) from later
 

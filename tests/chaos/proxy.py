@@ -1,6 +1,7 @@
 """A TCP proxy in front of the S3 server that can misbehave.
 
-``python -m tests.chaos.proxy PORT TARGET MODE_FILE``: a process of its own, so that it never waits for the test's interpreter. The file holds its mode.
+``python -m tests.chaos.proxy PORT TARGET MODE_FILE`` is a process of its own, so that it never
+waits for the test's interpreter. The file holds its mode.
 """
 
 from __future__ import annotations
