@@ -28,9 +28,11 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Fine-tune the adapter."""
-    from nss_train.training.group import choose_ranks, launch
+    from nss_train.training.group import check_fsdp, choose_ranks, launch
 
     batch = load_resolved(folder).training.effective_batch_size
+    if request.fsdp:
+        check_fsdp()
     ranks = choose_ranks(request.ranks, batch, room=request.max_ranks)
     return launch(_train_as_rank, folder, request, ranks=ranks, report=report)
 

@@ -33,10 +33,12 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
 
     A job is stranded when no message of it waits in a queue and nobody holds the lease of its stage.
     A message that was delivered says nothing: who works on it holds the lease, and when the
-    transport delivers it again depends on the clocks of two machines. By default that is the time of a lease: a shorter absence may be a message on its way. Ended
-    jobs that a worker had no time to tidy up are tidied up. Safe to run at any time and on several
-    workers at once: one of them sends, and a message too many finds the stage leased or committed.
-    Raises what store and broker raise.
+    transport delivers it again depends on the clocks of two machines. By default ``after_s`` is the
+    time of a lease: a shorter absence may be a message on its way.
+
+    Ended jobs that a worker had no time to tidy up are tidied up. Safe to run at any time and on
+    several workers at once: one of them sends, and a message too many finds the stage leased or
+    committed. Raises what store and broker raise.
     """
     wait_s = app.settings.lease_ttl_s if after_s is None else after_s
     sent = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,16 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Pef
     return model
 
 
-def save_adapter(model: PeftModel, folder: Path, *, base_name: str) -> None:
-    """Write the adapter as PEFT does, with the base model's name and with the same bytes each time."""
+def save_adapter(
+    model: PeftModel, folder: Path, *, base_name: str, weights: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Write the adapter as PEFT does, with the base model's name and with the same bytes each time.
+
+    ``weights`` are the whole ones of a model of which this process holds a part.
+    """
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_name
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
     config_file = folder / "adapter_config.json"
     document: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
     # PEFT keeps the modules in a set, whose order follows the process's string-hash seed.
@@ -102,11 +107,11 @@ def snapshot(model: PeftModel) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def not_finite(model: PeftModel) -> list[str]:
-    """Names of the trainable weights that hold a NaN or an infinity."""
-    return [n for n, p in model.named_parameters() if p.requires_grad and not torch.isfinite(p).all()]
+def not_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the weights that hold a NaN or an infinity."""
+    return [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
 
 
-def unmoved(model: PeftModel, before: dict[str, torch.Tensor]) -> list[str]:
-    """Names of the trainable weights that are what they were."""
-    return [n for n, p in model.named_parameters() if p.requires_grad and torch.equal(p, before[n])]
+def unmoved(weights: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the trainable weights that are what they were ``before``."""
+    return [name for name, weight in before.items() if torch.equal(weights[name].to(weight.device), weight)]

@@ -19,6 +19,9 @@ from nss_train.model.rope import RopeScaling, stretch
 
 logger = logging.getLogger(__name__)
 
+Placement = str | dict[str, int] | None
+"""As the ``device_map`` of transformers."""
+
 RESERVED_BYTES = 2 * 2**30
 """Left free on a device for what is not weights, as in NSS."""
 
@@ -61,18 +64,20 @@ def load_base(
     quantization: Any = None,
     rope: RopeScaling | None = None,
     max_vram_fraction: float | None = None,
+    placement: Placement = "auto",
 ) -> PreTrainedModel:
     """A causal language model from a local safetensors folder.
 
     A folder that holds quantized weights is loaded as it is; ``quantization`` quantizes others while
-    they are loaded. ``rope`` stretches the context. Raises :class:`ParameterError` when the files
+    they are loaded. ``rope`` stretches the context. ``placement`` says which CUDA devices hold which
+    part of the model; ``None`` leaves it to the trainer. Raises :class:`ParameterError` when the files
     are not a model that can be loaded.
     """
     options: dict[str, Any] = {"dtype": precision.dtype, "use_safetensors": True}
     if quantization is not None:
         options["quantization_config"] = quantization
-    if torch.cuda.is_available() and max_vram_fraction is not None:
-        options |= {"device_map": "auto", "max_memory": max_memory(max_vram_fraction)}
+    if torch.cuda.is_available() and max_vram_fraction is not None and placement is not None:
+        options |= {"device_map": placement, "max_memory": max_memory(max_vram_fraction)}
     try:
         with _no_progress_bar():
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(

@@ -75,7 +75,7 @@ def training_arguments(
         disable_tqdm=True,
         report_to=list(reporters) or "none",
         ddp_find_unused_parameters=False,
-        fsdp="full_shard" if fsdp else "",
+        fsdp=fsdp,  # type: ignore[arg-type]  (a string, as annotated, is deprecated)
         fsdp_config=_FSDP if fsdp else None,
         dataloader_pin_memory=cuda,
         seed=seed,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback
@@ -40,6 +41,8 @@ class Fitted:
     """Of this process, so without what an earlier one did of the same training."""
     tokens_per_s: float
     ranks: int
+    weights: dict[str, torch.Tensor] | None = None
+    """The whole adapter's, where each rank's model holds a part of it."""
 
 
 def fit(
@@ -111,4 +114,5 @@ def _fitted(trainer: Trainer, *, tokens: int, seconds: float, first_step: int) -
         seconds=seconds,
         tokens_per_s=round(done * tokens / seconds, 1),
         ranks=trainer.args.world_size,
+        weights=trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None,
     )

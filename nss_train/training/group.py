@@ -94,6 +94,14 @@ def choose_ranks(wanted: int, effective_batch: int, *, room: int = 0) -> int:
     return wanted
 
 
+def check_fsdp() -> None:
+    """Raise :class:`ParameterError` on a machine where Accelerate would quietly not share the weights."""
+    if not torch.cuda.is_available():
+        remedy = "Accelerate shares weights between CUDA devices only, and this worker has none; leave it out"
+        problem = Problem(field="fsdp", value=True, remedy=remedy)
+        raise ParameterError("The job cannot be trained with shared weights here.", [problem])
+
+
 def agreed(mine: bool) -> bool:
     """Rank 0's answer, on every rank. Clocks and files are seen at different moments."""
     state = PartialState()
@@ -105,6 +113,14 @@ def agreed(mine: bool) -> bool:
 def is_first() -> bool:
     """Whether this process is rank 0."""
     return bool(PartialState().is_main_process)
+
+
+def placement(*, fsdp: bool) -> str | dict[str, int] | None:
+    """Where this rank's copy of the base model goes: on its device, or on all when there is one rank."""
+    state = PartialState()
+    if fsdp:
+        return None
+    return "auto" if state.num_processes == 1 else {"": int(state.local_process_index)}
 
 
 def wait_for_all() -> None:

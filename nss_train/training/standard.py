@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 
@@ -27,8 +29,8 @@ from nss_train.model.quantization import quantization_config
 from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
 from nss_train.training.checkpoint import Checkpoints
-from nss_train.training.fit import fit
-from nss_train.training.group import is_first
+from nss_train.training.fit import Fitted, fit
+from nss_train.training.group import is_first, placement
 from nss_train.training.trainer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -68,8 +70,9 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     )
     if not is_first():
         return StageResult(stage=Stage.TRAIN)
-    _check_trained(model, before, config, complete=fitted.training_complete, steps=fitted.steps)
-    save_adapter(model, folder / "out" / "adapter", base_name=config.training.pretrained_model)
+    _check_trained(fitted, dict(fitted.weights or model.named_parameters()), before, config)
+    name = config.training.pretrained_model
+    save_adapter(model, folder / "out" / "adapter", base_name=name, weights=fitted.weights)
     figures = {
         "training_complete": fitted.training_complete,
         "incomplete_reason": fitted.reason,
@@ -110,6 +113,7 @@ def _model(
         quantization=None if late is None else quantization_config(late, precision.dtype),
         rope=rope_from_json(json.loads((folder.parent / "prepare_data" / "metadata.json").read_text())),
         max_vram_fraction=training.max_vram_fraction,
+        placement=placement(fsdp=request.fsdp),
     )
     needed = estimate(
         base.config, tokens=longest, batch_size=training.batch_size, bytes_per_value=precision.dtype.itemsize
@@ -121,14 +125,17 @@ def _model(
 
 
 def _check_trained(
-    model: PeftModel, before: dict[str, Any], config: SafeSynthesizerParameters, *, complete: bool, steps: int
+    fitted: Fitted,
+    after: Mapping[str, torch.Tensor],
+    before: Mapping[str, torch.Tensor],
+    config: SafeSynthesizerParameters,
 ) -> None:
-    if not_finite(model):
+    if not_finite({name: after[name] for name in before}):
         rate = config.training.learning_rate
         problem = Problem(field="training.learning_rate", value=rate, remedy="use a smaller one")
         raise ParameterError("Training diverged: the adapter holds values that are no numbers.", [problem])
-    if complete and len(unmoved(model, before)) == len(before):
-        raise _not_trained(config, steps)
+    if fitted.training_complete and len(unmoved(after, before)) == len(before):
+        raise _not_trained(config, fitted.steps)
 
 
 def _not_trained(config: SafeSynthesizerParameters, steps: int) -> ParameterError:

@@ -78,9 +78,12 @@ class Run:
         )
 
     @property
+    def adapter_file(self) -> Path:
+        return self.folder / "out" / "adapter" / "adapter_model.safetensors"
+
+    @property
     def adapter(self) -> str:
-        file = self.folder / "out" / "adapter" / "adapter_model.safetensors"
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(self.adapter_file.read_bytes()).hexdigest()
 
     @property
     def losses(self) -> list[float]:
@@ -161,6 +164,11 @@ def ranks_of(folder: Path) -> list[psutil.Process]:
     """Processes of the group below the launcher, by rank."""
     found = [p for p in psutil.process_iter(["cmdline"]) if str(folder) in (p.info["cmdline"] or [])]
     return sorted((p for p in found if p.parent() in found), key=lambda p: p.pid)
+
+
+def test_shared_weights_are_refused_where_they_would_quietly_not_be_shared(run: Callable[..., Run]) -> None:
+    with pytest.raises(ParameterError, match="fsdp = True: .* this worker has none"):
+        run("sharded", ranks=2, fsdp=True).start()
 
 
 @pytest.mark.parametrize(("wanted", "batch", "fits"), [(0, 7, True), (2, 8, True), (3, 8, False)])
