@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from transformers import SchedulerType, TrainingArguments
 
 from nss_train.config.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
+from nss_train.training.group import group_state
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +41,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The reference's arguments; each exception is logged with its reason."""
     cuda = torch.cuda.is_available()
-    batch, accumulation = micro_batches(
-        training, halvings=halvings, ranks=PartialState(cpu=not cuda).num_processes
-    )
+    batch, accumulation = micro_batches(training, halvings=halvings, ranks=group_state().num_processes)
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     if not bf16:
         logger.info("bf16=False because this device has no bfloat16 units")
@@ -75,7 +73,7 @@ def training_arguments(
         disable_tqdm=True,
         report_to=list(reporters) or "none",
         ddp_find_unused_parameters=False,
-        fsdp=fsdp,  # type: ignore[arg-type]  (a string, as annotated, is deprecated)
+        fsdp=fsdp,  # type: ignore[arg-type]  # a string, as annotated, is deprecated
         fsdp_config=_FSDP if fsdp else None,
         dataloader_pin_memory=cuda,
         seed=seed,

@@ -102,9 +102,14 @@ def check_fsdp() -> None:
         raise ParameterError("The job cannot be trained with shared weights here.", [problem])
 
 
+def group_state() -> PartialState:
+    """Accelerate's view of this process's group. Asked otherwise it takes a CPU rank for a lone process."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 def agreed(mine: bool) -> bool:
     """Rank 0's answer, on every rank. Clocks and files are seen at different moments."""
-    state = PartialState()
+    state = group_state()
     if state.num_processes == 1:
         return mine
     return bool(broadcast(torch.tensor([int(mine)], device=state.device)).item())
@@ -112,12 +117,12 @@ def agreed(mine: bool) -> bool:
 
 def is_first() -> bool:
     """Whether this process is rank 0."""
-    return bool(PartialState().is_main_process)
+    return bool(group_state().is_main_process)
 
 
 def placement(*, fsdp: bool) -> str | dict[str, int] | None:
     """Where this rank's copy of the base model goes: on its device, or on all when there is one rank."""
-    state = PartialState()
+    state = group_state()
     if fsdp:
         return None
     return "auto" if state.num_processes == 1 else {"": int(state.local_process_index)}
@@ -125,7 +130,7 @@ def placement(*, fsdp: bool) -> str | dict[str, int] | None:
 
 def wait_for_all() -> None:
     """Return when every rank is here."""
-    PartialState().wait_for_everyone()
+    group_state().wait_for_everyone()
 
 
 def _become_rank(parent: int, ranks: int) -> None:

@@ -31,7 +31,7 @@ from tests.chaos.cluster import Cluster, wait_until
 from tests.chaos.faults import FAULTS, Setting, Submission, script
 
 RECOVERY_LIMIT_S = 60.0
-BETWEEN_S = (0.5, 4.0)
+BETWEEN_S = (0.2, 2.0)
 SEEDS = (1, 2, 3, 4)
 OPEN_JOBS = 3
 JOB_S = 120.0
