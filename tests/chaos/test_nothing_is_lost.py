@@ -168,19 +168,22 @@ def test_revoking_by_stamp_cancels_the_job(jobs: Jobs, terminate: bool) -> None:
     assert jobs.violations({}) == []
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "away_during" in metafunc.fixturenames:
+        short = [Stage.LOAD_MODEL, Stage.TRAIN]
+        metafunc.parametrize("away_during", list(Stage) if metafunc.config.getoption("--long") else short)
+
+
 def test_a_store_that_is_away_is_waited_for(
-    jobs: Jobs, cluster: Cluster, undisturbed: End, stage: Stage, long: bool
+    jobs: Jobs, cluster: Cluster, undisturbed: End, away_during: Stage, long: bool
 ) -> None:
-    if not long and stage not in {Stage.LOAD_MODEL, Stage.TRAIN}:
-        pytest.skip("with --long only")
     job_id = jobs.submit(steps=STEPS)
-    jobs.wait_for_stage(job_id, stage)
+    jobs.wait_for_stage(job_id, away_during)
     cluster.set_store(Mode.DOWN)
     try:
         time.sleep(30 if long else 10)
         # Nothing of the stage is visible meanwhile.
-        assert jobs.client.status(job_id).stages[list(Stage).index(stage)].state == "running"
+        assert jobs.client.status(job_id).stages[list(Stage).index(away_during)].state == "running"
     finally:
         cluster.set_store(Mode.PASS)
     end = jobs.end(job_id)
