@@ -8,13 +8,17 @@ from typing import Any, cast
 from celery import Task, shared_task
 from celery.exceptions import Ignore
 
+from nss_train.errors import InfrastructureError
 from tasks.app import App
 from tasks.counters import count
 from tasks.job import StageMessage
 from tasks.reconcile import keep_from_stranding
 from tasks.reconcile import reconcile as reconcile_jobs
-from tasks.run import JobEnded, Superseded, TryLater, Worker, run_stage
+from tasks.run import RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.submit import submit_table
+
+RECONCILE_RETRIES = 3
+"""The next one comes by itself."""
 
 
 def _run(task: Task, message: Mapping[str, Any]) -> None:
@@ -36,11 +40,20 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         # Ignoring the message also keeps Celery from sending the rest of the chain.
         raise Ignore(str(done)) from done
     except TryLater as later:
-        # Waiting here, not in the message: Celery would hand a delayed one to a worker that may be busy
-        # for hours when its time has come.
         keep_from_stranding(app.redis, str(message.get("job_id")))
-        app.drain.wait(later.delay_s)
-        raise task.retry(countdown=0, max_retries=None, exc=later) from later
+        _hand_back(task, later, delay_s=later.delay_s)
+
+
+def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int | None = None) -> None:
+    """Put the message back for whoever is free, and stay away from it for a while.
+
+    The waiting is done here, not by the message: Celery would hand a delayed one to a worker that
+    may be busy for hours when its time has come. And it is done afterwards: of two workers the one
+    that cannot reach the store must not be the one that takes it again.
+    """
+    again = task.retry(countdown=0, max_retries=max_retries, exc=error, throw=False)
+    cast("App", task.app).drain.wait(delay_s)
+    raise again from error
 
 
 @shared_task(name="nss_train.prepare_data", bind=True)
@@ -70,7 +83,11 @@ def save_model(self: Task, message: dict[str, Any]) -> None:
 @shared_task(name="nss_train.reconcile", bind=True)
 def reconcile(self: Task) -> None:
     """Send jobs again that lost their message."""
-    reconcile_jobs(cast("App", self.app))
+    try:
+        reconcile_jobs(cast("App", self.app))
+    except InfrastructureError as error:
+        # It may be this worker alone that does not reach the store.
+        _hand_back(self, error, delay_s=RETRY_DELAY_S, max_retries=RECONCILE_RETRIES)
 
 
 @shared_task(name="nss_train.submit", bind=True)

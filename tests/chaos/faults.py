@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
 from nss_train.contract import Stage
 from tasks import pipeline
 from tasks.app import make_app
-from tasks.client import Client
 from tests.chaos.cluster import LEASE_S, Cluster, WorkerHost, is_small_disk
+from tests.chaos.jobs import Jobs
 from tests.chaos.proxy import Mode
 
 DOWN_S = 30.0
@@ -31,11 +32,7 @@ class Submission:
     """A job, and what is needed to submit it again."""
 
     job_id: str
-    key: str
-    seed: int
-    ranks: int
-    table: object
-    config: dict[str, object]
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,8 @@ class Setting:
     """Where a fault is done."""
 
     cluster: Cluster
-    jobs: list[Submission]
+    jobs: Jobs
+    open: list[Submission]
     rng: random.Random
 
     def host(self) -> WorkerHost:
@@ -191,7 +189,7 @@ def move_clock(setting: Setting) -> list[str]:
 
 
 def deliver_twice(setting: Setting) -> list[str]:
-    job = setting.rng.choice(setting.jobs)
+    job = setting.rng.choice(setting.open)
     app = make_app(setting.cluster.settings)
     stage = setting.rng.choice(list(Stage)[:2])
     senders = [
@@ -206,11 +204,8 @@ def deliver_twice(setting: Setting) -> list[str]:
 
 
 def submit_again(setting: Setting) -> list[str]:
-    job = setting.rng.choice(setting.jobs)
-    again = Client(setting.cluster.settings).submit(
-        table=job.table, config=job.config, idempotency_key=job.key, seed=job.seed, ranks=job.ranks
-    )
-    assert again == job.job_id
+    job = setting.rng.choice(setting.open)
+    assert setting.jobs.submit(**job.options) == job.job_id
     return []
 
 

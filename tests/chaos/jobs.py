@@ -106,8 +106,12 @@ class Jobs:
 
     def violations(self, expected: dict[str, str]) -> list[str]:
         """What is wrong once everything has come to rest."""
-        wait_until(self._is_quiet, 40)
+        self.wait_until_quiet(40)
         return list(self.audit().violations(expected))
+
+    def wait_until_quiet(self, deadline_s: float) -> bool:
+        """Whether everything that was delivered and running has come to its end, in time."""
+        return wait_until(self._is_quiet, deadline_s)
 
     @property
     def redis(self) -> Redis:
@@ -116,7 +120,7 @@ class Jobs:
     def _is_quiet(self) -> bool:
         if any(host.working_on for host in self.cluster.hosts):
             return False
-        if self.redis.llen("cpu") or self.redis.llen("cuda"):
+        if self.redis.llen("cpu") or self.redis.llen("cuda") or self.redis.hlen("unacked"):
             return False
         return not [key for key in self.audit().objects if key.startswith("open/")]
 

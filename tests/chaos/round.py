@@ -16,24 +16,25 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-from minio import Minio
-from redis import Redis
 from redis.exceptions import RedisError
 
 from nss_train.errors import InfrastructureError
-from tasks.client import Client
-from tests.chaos.auditor import Auditor
+from tasks import counters, pipeline
+from tasks.app import make_app
 from tests.chaos.cluster import Cluster, wait_until
 from tests.chaos.faults import FAULTS, Setting, Submission, script
+from tests.chaos.jobs import Jobs
 
 RECOVERY_LIMIT_S = 60.0
 BETWEEN_S = (0.2, 2.0)
 SEEDS = (1, 2, 3, 4)
 OPEN_JOBS = 3
+STEPS = 20
 JOB_S = 120.0
 """Most that a job may take on its own, without faults."""
 
@@ -45,10 +46,8 @@ class Round:
         self._cluster = cluster
         self._rng = random.Random(seed)
         self._script = script(self._rng, faults)
-        self._client = Client(cluster.settings)
-        self._jobs = jobs
-        self._model = model
-        self._table = cluster.folder / "birds.csv"
+        self._jobs = Jobs(cluster, model)
+        self._count = jobs
         self._recoveries: dict[str, list[float]] = defaultdict(list)
         self._done: dict[str, int] = defaultdict(int)
         self._watchers: list[threading.Thread] = []
@@ -56,50 +55,35 @@ class Round:
 
     def run(self) -> dict[str, Any]:
         """Undisturbed runs first, then the faults; the verdict."""
-        self._write_table()
-        variants = [(seed, 1) for seed in SEEDS] + [(SEEDS[0], 2)]
-        variants = variants[: max(1, min(len(variants), self._jobs))]
-        undisturbed = {variant: self._submit("calm", *variant) for variant in variants}
-        self._wait_for_all(list(undisturbed.values()), JOB_S * len(variants))
-        calm = self._auditor()
-        digests = {variant: calm.adapter(job.job_id) for variant, job in undisturbed.items()}
+        variants = [{"seed": seed, "ranks": 1} for seed in SEEDS] + [{"seed": SEEDS[0], "ranks": 2}]
+        variants = variants[: max(1, min(len(variants), self._count))]
+        calm = [self._submit(f"calm-{n}", variant) for n, variant in enumerate(variants)]
+        self._wait_for_all(calm, JOB_S * len(calm))
+        adapters = [self._jobs.audit().adapter(job.job_id) for job in calm]
         started = time.monotonic()
-        jobs = [self._submit(f"job-{n}", *variants[n % len(variants)]) for n in range(self._jobs)]
+        jobs = [self._submit(f"job-{n}", variants[n % len(variants)]) for n in range(self._count)]
         self._disturb(jobs, variants)
         self._wait_for_all(jobs, JOB_S * len(jobs) + 120)
         seconds = time.monotonic() - started
         for watcher in self._watchers:
             watcher.join()
-        expected = {job.job_id: digests[job.seed, job.ranks] for job in jobs}
+        # The numbers go on, so each job's variant is told by its place.
+        expected = {job.job_id: adapters[n % len(variants)] for n, job in enumerate(jobs)}
         return self._verdict(expected, seconds)
 
-    def _submit(self, name: str, seed: int, ranks: int) -> Submission:
-        config = {
-            "data": {"holdout": 0, "random_state": 1},
-            "preflight": {"disabled_checks": ["dataset.size"]},
-            "training": {
-                "pretrained_model": str(self._model),
-                "num_input_records_to_sample": 120,
-                "gradient_accumulation_steps": 2,
-                "learning_rate": 0.01,
-                "lora_r": 4,
-            },
-        }
-        key = f"{name}-{seed}-{ranks}"
-        job_id = self._client.submit(
-            table=self._table, config=config, idempotency_key=key, seed=seed, ranks=ranks
-        )
-        return Submission(job_id=job_id, key=key, seed=seed, ranks=ranks, table=self._table, config=config)
+    def _submit(self, key: str, variant: dict[str, int]) -> Submission:
+        options: dict[str, Any] = {"steps": STEPS, "idempotency_key": key, **variant}
+        return Submission(job_id=self._jobs.submit(**options), options=options)
 
-    def _disturb(self, jobs: list[Submission], variants: list[tuple[int, int]]) -> None:
+    def _disturb(self, jobs: list[Submission], variants: list[dict[str, int]]) -> None:
         for number, name in enumerate(self._script, start=1):
             time.sleep(self._rng.uniform(*BETWEEN_S))
-            open_jobs = [job for job in jobs if not self._ended(job)]
-            if len(open_jobs) < OPEN_JOBS:
+            still_open = [job for job in jobs if not self._ended(job)]
+            if len(still_open) < OPEN_JOBS:
                 # More work, so that the rest of the script has something to hit.
-                jobs.append(self._submit(f"more-{number}", *variants[number % len(variants)]))
-                open_jobs.append(jobs[-1])
-            setting = Setting(cluster=self._cluster, jobs=open_jobs, rng=self._rng)
+                jobs.append(self._submit(f"job-{len(jobs)}", variants[len(jobs) % len(variants)]))
+                still_open.append(jobs[-1])
+            setting = Setting(cluster=self._cluster, jobs=self._jobs, open=still_open, rng=self._rng)
             done, hit = self._do(name, setting)
             self._done[done] += 1
             print(f"{number}/{len(self._script)} {done}: {', '.join(hit)}", file=sys.stderr, flush=True)
@@ -133,7 +117,7 @@ class Round:
         try:
             if any(host.is_running(attempt) for host in self._cluster.hosts):
                 return True
-            status = self._client.status(job_id)
+            status = self._jobs.client.status(job_id)
             found = next(one for one in status.stages if one.stage == stage)
             if status.ended or found.state == "done" or found.attempt > int(number):
                 return True
@@ -142,51 +126,44 @@ class Round:
             return False
 
     def _bodies(self, queue: str) -> bytes:
-        return b"".join(self._redis().lrange(queue, 0, -1))
-
-    def _redis(self) -> Redis:
-        return Redis.from_url(self._cluster.valkey.url, socket_timeout=5)
+        return b"".join(self._jobs.redis.lrange(queue, 0, -1))
 
     def _ended(self, job: Submission) -> bool:
         try:
-            return self._client.status(job.job_id).ended
+            return self._jobs.client.status(job.job_id).ended
         except InfrastructureError:
             return False
 
     def _wait_for_all(self, jobs: list[Submission], timeout_s: float) -> None:
         wait_until(lambda: all(self._ended(job) for job in jobs), timeout_s)
         # What is still delivered and running comes to its end, and reconcile tidies up after the killed.
-        wait_until(self._is_quiet, RECOVERY_LIMIT_S)
-
-    def _is_quiet(self) -> bool:
-        if any(host.working_on for host in self._cluster.hosts):
-            return False
-        redis = self._redis()
-        if redis.llen("cpu") or redis.llen("cuda") or redis.hlen("unacked"):
-            return False
-        return not [key for key in self._auditor().objects if key.startswith("open/")]
-
-    def _auditor(self) -> Auditor:
-        s3 = self._cluster.s3
-        minio = Minio(s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, secure=False)
-        disks = [host.settings.scratch_dir for host in self._cluster.hosts]
-        return Auditor(minio, s3.bucket, self._redis(), disks)
+        self._jobs.wait_until_quiet(RECOVERY_LIMIT_S)
 
     def _verdict(self, expected: dict[str, str], seconds: float) -> dict[str, Any]:
-        auditor = self._auditor()
-        found = list(auditor.violations(expected))
+        auditor = self._jobs.audit()
+        found = [*auditor.violations(expected), *self._violations_of_redelivery(expected)]
         recoveries = [value for values in self._recoveries.values() for value in values]
-        redis = self._redis()
         return {
             "faults": sum(self._done.values()),
             "jobs": len(expected),
             "seconds": round(seconds),
             "violations": found,
             "attempts": dict(auditor.claims()),
-            "counters": {k.decode(): int(v) for k, v in sorted(redis.hgetall("nss-train:counters").items())},
+            "counters": counters.read(self._jobs.redis),
             "slowest_recovery_s": round(max(recoveries, default=0), 1),
             "by_fault": {name: self._summary(name) for name in sorted(self._done)},
         }
+
+    def _violations_of_redelivery(self, jobs: Iterable[str]) -> Iterator[str]:
+        """I3: everything is sent once more, and nothing changes."""
+        before, app = self._jobs.audit().fingerprint(), make_app(self._cluster.settings)
+        for job_id in jobs:
+            pipeline.send(app, job_id)
+        if not self._jobs.wait_until_quiet(RECOVERY_LIMIT_S):
+            yield "I3: what was sent once more does not come to an end"
+        after = self._jobs.audit().fingerprint()
+        for key in sorted(before.keys() ^ after.keys() | {k for k in before if before[k] != after.get(k)}):
+            yield f"I3: {key} changed when its job was sent once more"
 
     def _summary(self, name: str) -> dict[str, Any]:
         values = self._recoveries[name]
@@ -197,10 +174,6 @@ class Round:
             "median_s": round(statistics.median(values), 1),
             "max_s": round(max(values), 1),
         }
-
-    def _write_table(self) -> None:
-        rows = [f"{'Adelie' if i % 3 else 'Gentoo'},{35 + i / 10},{3000 + 25 * i}" for i in range(60)]
-        self._table.write_text("species,bill_length_mm,body_mass_g\n" + "\n".join(rows) + "\n")
 
 
 def main() -> int:
