@@ -1,6 +1,6 @@
 """What a job costs beyond its work: no-op jobs through the four stages, and bare chains of four no-op tasks.
 
-``python benchmarks/overhead.py 500`` runs both on one Valkey and one worker each, alternating in
+``python -m benchmarks.overhead 500`` runs both on one Valkey and one worker each, alternating in
 blocks, and prints one JSON line: seconds per job, their ratio, and what the worker holds at the end.
 A third kind of chain starts one Python process per task: the price of a clean process alone.
 """
