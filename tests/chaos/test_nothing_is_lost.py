@@ -126,7 +126,7 @@ def test_the_death_of_a_rank_is_told_and_made_up_for(jobs: Jobs, undisturbed: En
 
 def test_cancel_at_any_moment(jobs: Jobs, undisturbed: End, long: bool) -> None:
     rng, whole = random.Random(3), seconds_of(undisturbed)
-    for _ in range(20 if long else 5):
+    for _ in range(20 if long else 4):
         job_id = jobs.submit(steps=STEPS)
         time.sleep(rng.uniform(0, 1.1 * whole))
         jobs.client.cancel(job_id, reason="test", requested_by="a person")
