@@ -228,7 +228,7 @@ class HuggingFaceBackend(TrainingBackend):
         )
         write_json(adapter.metadata, document)
         write_json(adapter.schema, self.dataset_schema)
-        write_json(self.workdir.train.config, self.params.model_dump(mode="json"))
+        write_json(self.workdir.train.config, self.params.as_nss())
 
     def teardown(self) -> None:
         """Release model, trainer, device memory and process group. Safe at any time, any number of times."""

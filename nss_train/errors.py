@@ -39,7 +39,8 @@ class NSSTrainError(Exception):
     ├── UserError                    the request is wrong; never retried (exit code 2)
     │   ├── DataError                the table (NSS's name, kept)
     │   ├── ParameterError           the config (NSS's name, kept)
-    │   └── GenerationError          records or prompt do not fit the model (NSS's name, kept)
+    │   ├── GenerationError          records or prompt do not fit the model (NSS's name, kept)
+    │   └── BudgetExceeded           the privacy budget of the job or of its dataset says no
     ├── ResourceError                the machine is too small (exit code 3)
     │   └── OutOfMemory              retried with half the micro-batch
     └── InfrastructureError          broker, store, disk, a lost process; retried elsewhere (exit code 3)
@@ -82,6 +83,10 @@ class ParameterError(UserError, ValueError):
 
 class GenerationError(UserError, RuntimeError):
     """Records or prompt do not fit the model's context."""
+
+
+class BudgetExceeded(UserError):
+    """What was asked for, or was done, costs more privacy than is allowed."""
 
 
 class ResourceError(NSSTrainError):
@@ -138,6 +143,7 @@ _CLASSES: Mapping[str, type[NSSTrainError]] = {
         DataError,
         ParameterError,
         GenerationError,
+        BudgetExceeded,
         ResourceError,
         OutOfMemory,
         InfrastructureError,

@@ -45,7 +45,10 @@ def assemble(folder: Path, request: Request, *, report: Report) -> StageResult:
 def _write_documents(inputs: Path, out: Path) -> None:
     prepared = inputs / "prepare_data"
     metadata = read_json(prepared / "metadata.json")
-    write_json(out / CONFIG, read_json(prepared / "config.json"))
+    config = read_json(prepared / "config.json")
+    # NSS does not know the section and would refuse the file.
+    config.pop("guarantee", None)
+    write_json(out / CONFIG, config)
     write_json(out / ADAPTER / "metadata_v2.json", metadata)
     write_json(out / ADAPTER / "dataset_schema.json", read_json(prepared / "schema.json"))
     adapter_config = read_json(inputs / "train/adapter/adapter_config.json")

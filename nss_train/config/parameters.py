@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from nss_train.config.data import DataParameters
+from nss_train.config.guarantee import GuaranteeParameters
 from nss_train.config.passthrough import (
     EvaluationParameters,
     GenerateParameters,
@@ -32,8 +33,13 @@ class SafeSynthesizerParameters(Section):
     time_series: TimeSeriesParameters = TimeSeriesParameters()
     replace_pii: ReplacePII = None
     preflight: PreflightParameters = PreflightParameters()
+    guarantee: GuaranteeParameters = GuaranteeParameters()
     emit_telemetry: bool = False
     unknown_fields: Literal["reject", "ignore"] = "reject"
+
+    def as_nss(self) -> dict[str, Any]:
+        """The config as NSS reads it: without the sections that it does not know."""
+        return self.model_dump(mode="json", exclude={"guarantee"})
 
     @property
     def dp_enabled(self) -> bool:

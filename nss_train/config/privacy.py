@@ -14,5 +14,6 @@ class DifferentialPrivacyParameters(Section):
 
     dp_enabled: bool = False
     epsilon: Annotated[float, Field(gt=0)] = 8.0
-    delta: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
+    delta: Literal["auto", "nss"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
+    """``auto`` is min(1e-5, 1/(10 n)) for n units; ``nss`` is NSS's rule, 1/n^1.2."""
     per_sample_max_grad_norm: Annotated[float, Field(gt=0)] = 1.0

@@ -90,6 +90,9 @@ def _remedy(kind: str, message: str, context: Mapping[str, Any]) -> str:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds. A mapping's keys are its writer's own."""
+    if typing.get_origin(annotation) is dict:
+        return None
     for candidate in (annotation, *typing.get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate

@@ -51,7 +51,7 @@ def resolve(
     """Resolve all automatic values for a training split, in NSS's order."""
     rope = _rope_scaling_factor(config, frame)
     choices = [rope, _num_input_records(config, rope), _learning_rate(config, family), _max_sequences(config)]
-    delta = _delta(config, len(frame))
+    delta = _delta(config, frame)
     training = {c.name.partition(".")[2]: c.value for c in choices if c and c.name.startswith("training.")}
     update: dict[str, Any] = {"training": config.training.model_copy(update=training)}
     if delta is not None and config.privacy is not None:
@@ -144,11 +144,23 @@ def _max_sequences(config: SafeSynthesizerParameters) -> Choice | None:
     return Choice(name="data.max_sequences_per_example", value=value, reason=reason)
 
 
-def _delta(config: SafeSynthesizerParameters, records: int) -> Choice | None:
-    if not config.dp_enabled or config.privacy is None or config.privacy.delta != "auto":
+def unit_column(config: SafeSynthesizerParameters) -> str | None:
+    """The column whose values are the units of privacy; ``None`` when each row is one."""
+    return config.guarantee.unit_column or config.data.group_training_examples_by
+
+
+def _delta(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Choice | None:
+    if not config.dp_enabled or config.privacy is None or isinstance(config.privacy.delta, float):
         return None
-    if records < 100:
-        reason, value = f"there are {records} records, fewer than 100: 0.1/n", 0.1 / records
+    column = unit_column(config)
+    units = frame[column].nunique() if column in frame.columns else len(frame)
+    if config.privacy.delta == "nss":
+        few = units < 100
+        reason = f"NSS's rule for {units} units: {'0.1/n' if few else '1/n^1.2'}"
+        value = 0.1 / units if few else 1 / units**1.2
     else:
-        reason, value = f"there are {records} records: 1/n^1.2", 1 / records**1.2
+        reason, value = (
+            f"of {units} units not one in ten is lost: min(1e-5, 1/(10 n))",
+            min(1e-5, 0.1 / units),
+        )
     return Choice(name="privacy.delta", value=value, reason=reason)

@@ -27,7 +27,7 @@ def describe(
         "format": FORMAT,
         "entry": entry.value,
         "rng": {"seed": seed},
-        "resolved_params": prepared.config.model_dump(mode="json"),
+        "resolved_params": prepared.config.as_nss(),
         "dataset_schema": prepared.schema,
         "model_metadata": prepared.metadata.as_json(dataset_name="data", run_name="run"),
         "schema_prompt": prepared.schema_prompt,

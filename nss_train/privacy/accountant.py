@@ -1,0 +1,86 @@
+"""What a mechanism costs: ε at a δ, by Google's dp-accounting. Neighbours differ by one unit more or less."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+from dp_accounting import (
+    ComposedDpEvent,
+    DpEvent,
+    GaussianDpEvent,
+    PoissonSampledDpEvent,
+    PrivacyAccountant,
+    SelfComposedDpEvent,
+)
+from dp_accounting.mechanism_calibration import ExplicitBracketInterval, calibrate_dp_mechanism
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
+
+SMALLEST_NOISE, LARGEST_NOISE = 0.2, 100.0
+"""Below the first the guarantee is one in name only; above the second nothing is learned."""
+NOISE_TOLERANCE = 1e-4
+_NARROW = 0.85
+RDP_ORDERS = (*(1 + i / 10 for i in range(5, 100)), *range(11, 64), 128, 256, 512, 1024)
+"""From 1.5: the smaller ones converge slowly, and no ε that is of use is found there."""
+
+
+class Accountant(StrEnum):
+    """How privacy loss is composed."""
+
+    PLD = "pld"
+    """Privacy loss distributions with connect-the-dots (Doroshenko et al. 2022, arXiv 2207.04380): tight."""
+    RDP = "rdp"
+    """Rényi differential privacy (Mironov 2017, arXiv 1702.07476): never below PLD; the cross-check."""
+
+    def fresh(self) -> PrivacyAccountant:
+        return PLDAccountant() if self is Accountant.PLD else RdpAccountant(orders=RDP_ORDERS)
+
+
+def training(*, noise_multiplier: float, sampling_rate: float, steps: int) -> DpEvent:
+    """So many steps of a Gaussian mechanism on Poisson-sampled units.
+
+    ``noise_multiplier`` is the noise's standard deviation in units of the sensitivity.
+    """
+    step = PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise_multiplier))
+    return SelfComposedDpEvent(step, steps)
+
+
+def together(*events: DpEvent) -> DpEvent:
+    """All of them on the same data."""
+    return ComposedDpEvent(list(events))
+
+
+def spent(event: DpEvent, delta: float, accountant: Accountant = Accountant.PLD) -> float:
+    """The smallest ε for which the event is (ε, ``delta``)-differentially private."""
+    found = accountant.fresh().compose(event)
+    return float(found.get_epsilon(delta))
+
+
+def noise_multiplier(*, epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
+    """The least noise with which a training stays within (ε, δ), rounded to the safe side.
+
+    :data:`SMALLEST_NOISE` at least, ``inf`` when more than :data:`LARGEST_NOISE` would be needed.
+    """
+
+    def event(noise: float) -> DpEvent:
+        return training(noise_multiplier=noise, sampling_rate=sampling_rate, steps=steps)
+
+    def enough(noise: float, accountant: Accountant = Accountant.PLD) -> bool:
+        return spent(event(noise), delta, accountant) <= epsilon
+
+    def least(accountant: Accountant, low: float, high: float, tolerance: float) -> float:
+        bracket = ExplicitBracketInterval(low, high)
+        return float(calibrate_dp_mechanism(accountant.fresh, event, epsilon, delta, bracket, tol=tolerance))
+
+    if not enough(LARGEST_NOISE):
+        return math.inf
+    low = high = LARGEST_NOISE
+    if enough(LARGEST_NOISE, Accountant.RDP) and not enough(SMALLEST_NOISE, Accountant.RDP):
+        # It is fast and never asks for less: the slow search begins near its end.
+        low = high = least(Accountant.RDP, SMALLEST_NOISE, LARGEST_NOISE, 1e-2)
+    while enough(low):
+        if low == SMALLEST_NOISE:
+            return SMALLEST_NOISE
+        low, high = max(_NARROW * low, SMALLEST_NOISE), low
+    return least(Accountant.PLD, low, high, NOISE_TOLERANCE)

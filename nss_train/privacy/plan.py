@@ -1,0 +1,186 @@
+"""What a private training will do, and what it will cost: decided from public facts before it begins."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.guarantee import SchemaSource
+from nss_train.config.privacy import DifferentialPrivacyParameters
+from nss_train.contract import Frozen
+from nss_train.errors import ParameterError, Problem
+from nss_train.privacy import accountant
+from nss_train.privacy.accountant import LARGEST_NOISE, Accountant
+
+logger = logging.getLogger(__name__)
+
+LOSS_NOISE_RATIO = 5.0
+"""A reported loss gets this many times the gradients' noise: it costs 2% of the noise."""
+
+
+class ByProduct(Frozen):
+    """Something that is published beside the adapter, and its price."""
+
+    name: str
+    epsilon: float
+    delta: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Units:
+    """The units of privacy of a table. Their number counts as public knowledge."""
+
+    kind: str
+    """``record``, ``group`` or ``value of <column>``."""
+    count: int
+    passes: float
+    """How often each shall be seen, on average (NSS's ``data_fraction``)."""
+
+
+class PrivacyPlan(Frozen):
+    """``privacy.json``: the mechanism of a job. Neighbours differ by one unit more or less."""
+
+    dataset: str
+    """Whose budget it is charged to."""
+    unit: str
+    units: int
+    """n"""
+    epsilon: float
+    delta: float
+    """What the job may spend in all."""
+    by_products: tuple[ByProduct, ...] = ()
+    clip: float
+    """C: the largest ℓ2 norm that a unit's gradient keeps."""
+    batch: int
+    """Expected number of units of a step: q·n, a constant."""
+    sampling_rate: float
+    """q: the probability with which each unit takes part in each step."""
+    steps: int
+    noise_multiplier: float
+    """σ: standard deviation of a step's noise in units of the sensitivity."""
+    report_loss: bool = False
+
+    @property
+    def gradient_noise(self) -> float:
+        """σ of the gradients alone.
+
+        Gradient and loss of a step are one Gaussian release with multiplier σ when
+        1/σ² = 1/σ_gradient² + 1/σ_loss².
+        """
+        return self.noise_multiplier * (math.sqrt(1 + LOSS_NOISE_RATIO**-2) if self.report_loss else 1.0)
+
+    @property
+    def loss_noise(self) -> float:
+        """σ of a reported loss."""
+        return self.gradient_noise * LOSS_NOISE_RATIO
+
+    def spent(self, steps: int, by: Accountant = Accountant.PLD) -> float:
+        """ε after so many steps, by-products included (they are added: basic composition)."""
+        paid = sum(product.epsilon for product in self.by_products)
+        delta = self.delta - sum(product.delta for product in self.by_products)
+        if steps == 0:
+            return paid
+        event = accountant.training(
+            noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=steps
+        )
+        return paid + accountant.spent(event, delta, by)
+
+    def affordable_steps(self) -> int:
+        """The most steps that stay within ε; the planned ones do, and rounding may leave room for a few."""
+        steps = self.steps
+        while self.spent(steps + 1) <= self.epsilon:
+            steps += 1
+        return steps
+
+    @classmethod
+    def of(cls, config: SafeSynthesizerParameters, units: Units, *, dataset: str) -> Self:
+        """The plan of a resolved config; :class:`ParameterError` with every reason why there is none.
+
+        As in NSS, q = min(1, B/n) and there are ``passes`` · (1/q + 1) steps.
+        """
+        problems = list(_problems(config, units))
+        if problems:
+            raise ParameterError("The guarantee cannot be given.", problems)
+        privacy, guarantee = _required(config), config.guarantee
+        delta = float(privacy.delta)
+        by_products = _by_products(config, delta)
+        batch = config.training.effective_batch_size
+        rate = min(1.0, batch / units.count)
+        steps = max(1, int(units.passes * (1 / rate + 1)))
+        noise = accountant.noise_multiplier(
+            epsilon=privacy.epsilon - sum(product.epsilon for product in by_products),
+            delta=delta - sum(product.delta for product in by_products),
+            sampling_rate=rate,
+            steps=steps,
+        )
+        if math.isinf(noise):
+            raise ParameterError("The guarantee cannot be given.", [_too_noisy(privacy.epsilon, steps)])
+        plan = cls(
+            dataset=guarantee.dataset or dataset,
+            unit=units.kind,
+            units=units.count,
+            epsilon=privacy.epsilon,
+            delta=delta,
+            by_products=by_products,
+            clip=privacy.per_sample_max_grad_norm,
+            batch=batch,
+            sampling_rate=rate,
+            steps=steps,
+            noise_multiplier=noise,
+            report_loss=guarantee.report_loss,
+        )
+        plan.log()
+        return plan
+
+    def log(self) -> None:
+        """Say what was chosen, why, and what the cross-check makes of it."""
+        pld, rdp = self.spent(self.steps), self.spent(self.steps, Accountant.RDP)
+        reasons = {
+            "sampling_rate": f"{self.batch} of {self.units} units are expected in a step",
+            "steps": "as many passes over the units as the config asks for",
+            "noise_multiplier": f"it is the least with ε ≤ {self.epsilon:g} at δ = {self.delta:.3g}"
+            f" (PLD: {pld:.4f}, RDP: {rdp:.4f})",
+        }
+        for name, reason in reasons.items():
+            value = getattr(self, name)
+            fields = {"action": "privacy.planned", "parameter": name, "value": value}
+            logger.info("%s=%s because %s", name, value, reason, extra=fields)
+
+
+def _required(config: SafeSynthesizerParameters) -> DifferentialPrivacyParameters:
+    if config.privacy is None or not config.dp_enabled:
+        raise ValueError("the config asks for no privacy")
+    return config.privacy
+
+
+def _by_products(config: SafeSynthesizerParameters, delta: float) -> tuple[ByProduct, ...]:
+    guarantee = config.guarantee
+    if guarantee.schema_source is not SchemaSource.PRIVATE:
+        return ()
+    share = guarantee.schema_share
+    return (ByProduct(name="schema", epsilon=share * _required(config).epsilon, delta=share * delta),)
+
+
+def _problems(config: SafeSynthesizerParameters, units: Units) -> Iterator[Problem]:
+    privacy, batch = _required(config), config.training.effective_batch_size
+    if not isinstance(privacy.delta, float) or not 0 < privacy.delta < 1 / units.count:
+        remedy = f"must be above 0 and below 1/n = {1 / units.count:.3g} for {units.count} units; use auto"
+        yield Problem(field="privacy.delta", value=privacy.delta, remedy=remedy)
+    if batch > units.count:
+        remedy = (
+            f"there are {units.count} units, fewer than a step expects; lower batch_size ×"
+            " gradient_accumulation_steps, or bring more units"
+        )
+        yield Problem(field="training.batch_size", value=batch, remedy=remedy)
+
+
+def _too_noisy(epsilon: float, steps: int) -> Problem:
+    remedy = (
+        f"{steps} steps would need noise of more than {LARGEST_NOISE:g} times the clipping norm;"
+        " raise it, ask for fewer records, or bring more units"
+    )
+    return Problem(field="privacy.epsilon", value=epsilon, remedy=remedy)
