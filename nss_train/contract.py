@@ -71,6 +71,8 @@ class Request(Frozen):
     """Whether the ranks share the base model's weights instead of each holding all of them."""
     checkpoints: CheckpointPolicy | None = None
     """``None``: the training keeps nothing on the way."""
+    charged_steps: int | None = None
+    """Private steps of other attempts, which count as spent; ``None``: nobody keeps a record of them."""
     prepared: tuple[str, ...] = ()
     """Digests of prepared models that exist already: load_model skips those."""
 
@@ -111,5 +113,12 @@ CHECKPOINT_SAVED = "checkpoint.saved"
 CHECKPOINTS = "checkpoints"
 """Folder in the stage's folder; what is in ``checkpoints/<step>`` belongs to whoever got its event."""
 CHECKPOINT_MANIFEST = "manifest.json"
+
+CHARGE = "privacy.charge"
+"""Action of the event that asks to put ``steps`` on record: private ones of this attempt, the next included.
+
+It is taken once :data:`CHARGED` says so, so that no step is lost with its machine."""
+CHARGED = "charged"
+"""A file of this name in the stage's folder holds the number of private steps that is on record."""
 
 Report = Callable[[Event], None]
