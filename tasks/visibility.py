@@ -8,7 +8,6 @@ long. So the timeout is short, and a worker that lives moves the time of its mes
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from celery import bootsteps
@@ -46,8 +45,11 @@ def renew(consumer: Any) -> int:
         return 0
     try:
         with channel.conn_or_acquire() as redis:
+            # By the clock of Redis: a machine whose own is wrong neither loses its messages to others
+            # nor keeps them from others when it dies.
+            seconds, _ = redis.time()
             # Only those that are still listed: one that was acknowledged meanwhile must not come back.
-            redis.zadd(channel.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)
+            redis.zadd(channel.unacked_index_key, dict.fromkeys(held, seconds), xx=True)
     except (RedisError, OSError):
         logger.warning("messages were not kept invisible: Redis does not answer", exc_info=True)
     return len(held)
