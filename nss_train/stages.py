@@ -39,7 +39,7 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
 
 def _train_as_rank(folder: Path, request: Request, *, report: Report) -> StageResult:
     # Imported in the rank: bitsandbytes may touch the devices, which no process may do before it forks.
-    from nss_train.training.standard import train as train_adapter
+    from nss_train.training.stage import train as train_adapter
 
     return train_adapter(folder, request, report=report)
 

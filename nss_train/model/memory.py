@@ -38,6 +38,12 @@ def estimate(config: PretrainedConfig, *, tokens: int, batch_size: int, bytes_pe
     return Estimate(activation_bytes=needed, available_bytes=available_bytes())
 
 
+def fits(config: PretrainedConfig, *, bytes_per_value: int) -> int:
+    """Tokens whose activations, recomputed or not, fit into memory at once."""
+    one = estimate(config, tokens=1, batch_size=1, bytes_per_value=bytes_per_value)
+    return int(_HEADROOM * one.available_bytes) // one.activation_bytes
+
+
 def available_bytes() -> int:
     """Free memory of the device that will train."""
     if torch.cuda.is_available():

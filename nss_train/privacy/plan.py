@@ -18,6 +18,7 @@ from nss_train.privacy.accountant import LARGEST_NOISE, Accountant
 
 logger = logging.getLogger(__name__)
 
+CURVE_POINTS = 8
 LOSS_NOISE_RATIO = 5.0
 """A reported loss gets this many times the gradients' noise: it costs 2% of the noise."""
 
@@ -63,6 +64,8 @@ class PrivacyPlan(Frozen):
     noise_multiplier: float
     """σ: standard deviation of a step's noise in units of the sensitivity."""
     report_loss: bool = False
+    curve: tuple[tuple[int, float], ...] = ()
+    """Some numbers of steps, ascending up to all of them, and ε after each."""
 
     @property
     def gradient_noise(self) -> float:
@@ -88,6 +91,10 @@ class PrivacyPlan(Frozen):
             noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=steps
         )
         return paid + accountant.spent(event, delta, by)
+
+    def spent_at_most(self, steps: int) -> float:
+        """ε at the next point of the curve: near enough for watching, and never too little."""
+        return next((spent for at, spent in self.curve if at >= steps), self.epsilon)
 
     def affordable_steps(self) -> int:
         """The most steps that stay within ε; the planned ones do, and rounding may leave room for a few."""
@@ -133,6 +140,7 @@ class PrivacyPlan(Frozen):
             noise_multiplier=noise,
             report_loss=guarantee.report_loss,
         )
+        plan = plan.model_copy(update={"curve": tuple((at, plan.spent(at)) for at in _points(steps))})
         plan.log()
         return plan
 
@@ -149,6 +157,10 @@ class PrivacyPlan(Frozen):
             value = getattr(self, name)
             fields = {"action": "privacy.planned", "parameter": name, "value": value}
             logger.info("%s=%s because %s", name, value, reason, extra=fields)
+
+
+def _points(steps: int) -> list[int]:
+    return sorted({math.ceil(steps * part / CURVE_POINTS) for part in range(1, CURVE_POINTS + 1)})
 
 
 def _required(config: SafeSynthesizerParameters) -> DifferentialPrivacyParameters:

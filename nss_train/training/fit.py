@@ -32,17 +32,22 @@ class Fitted:
 
     log_history: list[dict[str, Any]]
     steps: int
-    training_complete: bool
     reason: str | None
     """Why it ended early; ``None`` when it is complete."""
-    tokens: int
-    """Of the training examples, once each."""
     seconds: float
     """Of this process, so without what an earlier one did of the same training."""
-    tokens_per_s: float
     ranks: int
+    figures: dict[str, Any]
+    """What is worth showing, and the same for the same job."""
+    speed: dict[str, float]
     weights: dict[str, torch.Tensor] | None = None
     """The whole adapter's, where each rank's model holds a part of it."""
+    privacy: dict[str, Any] | None = None
+    """What a private training has spent (``privacy_result.json``)."""
+
+    @property
+    def training_complete(self) -> bool:
+        return self.reason is None
 
 
 def fit(
@@ -103,16 +108,16 @@ def fit(
 
 def _fitted(trainer: Trainer, *, tokens: int, seconds: float, first_step: int) -> Fitted:
     state = trainer.state
-    reason = incomplete_reason(state.log_history)
     done = (state.global_step - first_step) / max(state.max_steps, 1)
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     return Fitted(
         log_history=state.log_history,
         steps=state.global_step,
-        training_complete=reason is None,
-        reason=reason,
-        tokens=tokens,
+        reason=incomplete_reason(state.log_history),
         seconds=seconds,
-        tokens_per_s=round(done * tokens / seconds, 1),
         ranks=trainer.args.world_size,
+        # Of the training examples, once each.
+        figures={"tokens": tokens, "final_loss": losses[-1]},
+        speed={"tokens_per_s": round(done * tokens / seconds, 1)},
         weights=trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None,
     )

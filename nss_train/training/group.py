@@ -120,12 +120,15 @@ def is_first() -> bool:
     return bool(group_state().is_main_process)
 
 
-def placement(*, fsdp: bool) -> str | dict[str, int] | None:
-    """Where this rank's copy of the base model goes: on its device, or on all when there is one rank."""
+def placement(*, fsdp: bool, whole: bool = False) -> str | dict[str, int] | None:
+    """Where this rank's copy of the base model goes: on its device, or on all when there is one rank.
+
+    A ``whole`` one is never spread over devices.
+    """
     state = group_state()
     if fsdp:
         return None
-    return "auto" if state.num_processes == 1 else {"": int(state.local_process_index)}
+    return "auto" if state.num_processes == 1 and not whole else {"": int(state.local_process_index)}
 
 
 def wait_for_all() -> None:

@@ -51,7 +51,7 @@ def make_trainer(
         halvings=halvings,
         fsdp=fsdp,
     )
-    trainer = AdapterTrainer(
+    trainer = SharedBatchTrainer(
         model=model,
         args=arguments,
         train_dataset=examples["train"],
@@ -67,7 +67,17 @@ def make_trainer(
 
 
 class AdapterTrainer(Trainer):
-    """The trainer of Hugging Face, whose runs do not depend on how many ranks share a batch."""
+    """The trainer of Hugging Face, whose checkpoints hold the adapter alone."""
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Neither the tokenizer nor a pickle of the arguments is needed to go on."""
+        folder = self.args.output_dir if output_dir is None else output_dir
+        model: PeftModel = self.accelerator.unwrap_model(self.model)
+        model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
+
+
+class SharedBatchTrainer(AdapterTrainer):
+    """One whose runs do not depend on how many ranks share a batch."""
 
     def __init__(self, *, train_dataset: Dataset, args: TrainingArguments, **options: Any) -> None:
         self._real = len(train_dataset)
@@ -80,12 +90,6 @@ class AdapterTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 (its interface)
         return Shuffled(real=self._real, padding=self._padding, seed=self.args.seed)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """The adapter alone: neither the tokenizer nor a pickle of the arguments is needed to go on."""
-        folder = self.args.output_dir if output_dir is None else output_dir
-        model: PeftModel = self.accelerator.unwrap_model(self.model)
-        model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -71,7 +71,7 @@ def evaluations(fitted: Fitted) -> list[float]:
 def test_nothing_ends_a_training_early_unless_asked(run: Fit) -> None:
     fitted = run()
     assert (fitted.training_complete, fitted.reason, fitted.steps) == (True, None, 12)
-    assert fitted.tokens == 24 * len(ROW)
+    assert fitted.figures["tokens"] == 24 * len(ROW)
     assert len(evaluations(fitted)) == 6
     assert all(math.isfinite(loss) for loss in evaluations(fitted))
 

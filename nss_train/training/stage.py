@@ -1,4 +1,4 @@
-"""Training without differential privacy."""
+"""The train stage: a prepared model and examples become an adapter."""
 
 from __future__ import annotations
 
@@ -35,39 +35,23 @@ from nss_train.training.trainer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
+Examples = dict[str, Dataset | None]
 _TIMES = ("_runtime", "_per_second")
 
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """The train stage: ``in/model`` and the examples become ``out/adapter``, written by rank 0.
+    """``in/model`` and the examples become ``out/adapter``, written by rank 0.
 
     Goes on from ``in/checkpoint`` where there is one.
     """
     if (folder / DRAIN).exists():
         raise StageDrained(0)
     prepared, config, precision = folder / "in" / "prepare_data", load_resolved(folder), choose_precision()
-    examples: dict[str, Any] = {
-        side: _examples(prepared / f"{side}.arrow") for side in ("train", "validation")
-    }
+    examples: Examples = {side: _examples(prepared / f"{side}.arrow") for side in ("train", "validation")}
     longest = json.loads((prepared / "statistics.json").read_text())["tokens_per_example"]["max"]
     model, checkpointing = _model(folder / "in" / "model", config, request, precision, int(longest))
-    before, kept = snapshot(model), folder / "in" / "checkpoint"
-    fitted = fit(
-        model,
-        load_tokenizer(folder / "in" / "model" / "base"),
-        examples,
-        config,
-        output=folder / "trainer",
-        seed=request.seed,
-        checkpointing=checkpointing,
-        report=report,
-        max_seconds=request.max_train_s,
-        reporters=request.reporters,
-        halvings=request.halvings,
-        fsdp=request.fsdp,
-        checkpoints=_checkpoints(folder, request, report),
-        resume_from=kept if kept.is_dir() else None,
-    )
+    before = snapshot(model)
+    fitted = _fit(model, examples, config, folder, request, checkpointing=checkpointing, report=report)
     if not is_first():
         return StageResult(stage=Stage.TRAIN)
     _check_trained(fitted, dict(fitted.weights or model.named_parameters()), before, config)
@@ -77,16 +61,56 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         "training_complete": fitted.training_complete,
         "incomplete_reason": fitted.reason,
         "steps": fitted.steps,
-        "examples": len(examples["train"]),
-        "tokens": fitted.tokens,
+        "examples": len(examples["train"] or ()),
         "dtype": precision.name,
         "dtype_reason": precision.reason,
         "gradient_checkpointing": checkpointing,
-        "final_loss": [entry["loss"] for entry in fitted.log_history if "loss" in entry][-1],
+        **fitted.figures,
     }
-    _write(folder / "out", figures, fitted.log_history)
-    ran = {"seconds": round(fitted.seconds, 2), "tokens_per_s": fitted.tokens_per_s, "ranks": fitted.ranks}
+    _write(folder / "out", figures, fitted)
+    ran = {"seconds": round(fitted.seconds, 2), "ranks": fitted.ranks, **fitted.speed}
     return StageResult(stage=Stage.TRAIN, figures=figures | ran)
+
+
+def _fit(
+    model: PeftModel,
+    examples: Examples,
+    config: SafeSynthesizerParameters,
+    folder: Path,
+    request: Request,
+    *,
+    checkpointing: bool,
+    report: Report,
+) -> Fitted:
+    kept = folder / "in" / "checkpoint"
+    tokenizer = load_tokenizer(folder / "in" / "model" / "base")
+    options: dict[str, Any] = {
+        "output": folder / "trainer",
+        "seed": request.seed,
+        "checkpointing": checkpointing,
+        "report": report,
+        "max_seconds": request.max_train_s,
+        "halvings": request.halvings,
+        "checkpoints": _checkpoints(folder, request, report),
+        "resume_from": kept if kept.is_dir() else None,
+    }
+    if not config.dp_enabled:
+        options |= {"reporters": request.reporters, "fsdp": request.fsdp}
+        return fit(model, tokenizer, examples, config, **options)
+    # Imported where it is needed: most trainings are done without Opacus and an accountant.
+    from nss_train.privacy.budget import NoRecord, SupervisorsRecord
+    from nss_train.privacy.fit import fit_privately
+
+    return fit_privately(
+        model,
+        tokenizer,
+        examples,
+        config,
+        prepared=folder / "in" / "prepare_data",
+        record=NoRecord() if request.charged_steps is None else SupervisorsRecord(folder, report),
+        charged=request.charged_steps or 0,
+        **options,
+    )
 
 
 def _checkpoints(folder: Path, request: Request, report: Report) -> Checkpoints | None:
@@ -113,7 +137,7 @@ def _model(
         quantization=None if late is None else quantization_config(late, precision.dtype),
         rope=rope_from_json(json.loads((folder.parent / "prepare_data" / "metadata.json").read_text())),
         max_vram_fraction=training.max_vram_fraction,
-        placement=placement(fsdp=request.fsdp),
+        placement=placement(fsdp=request.fsdp, whole=config.dp_enabled),
     )
     needed = estimate(
         base.config, tokens=longest, batch_size=training.batch_size, bytes_per_value=precision.dtype.itemsize
@@ -147,10 +171,13 @@ def _not_trained(config: SafeSynthesizerParameters, steps: int) -> ParameterErro
     return ParameterError(message, [problem])
 
 
-def _write(out: Path, figures: dict[str, Any], log_history: list[dict[str, Any]]) -> None:
-    (out / "training_result.json").write_text(json.dumps(figures, indent=4), encoding="utf-8")
-    history = [_without_times(entry) for entry in log_history if "train_runtime" not in entry]
-    (out / "log_history.json").write_text(json.dumps(history, indent=4), encoding="utf-8")
+def _write(out: Path, figures: dict[str, Any], fitted: Fitted) -> None:
+    history = [_without_times(entry) for entry in fitted.log_history if "train_runtime" not in entry]
+    documents = {"training_result": figures, "log_history": history}
+    if fitted.privacy is not None:
+        documents["privacy_result"] = fitted.privacy
+    for name, document in documents.items():
+        (out / f"{name}.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
 
 
 def _without_times(entry: dict[str, Any]) -> dict[str, Any]:

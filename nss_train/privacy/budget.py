@@ -1,0 +1,77 @@
+"""Steps are paid for before they are taken, and put on record where a machine's loss cannot erase them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Protocol
+
+from nss_train.contract import CHARGE, CHARGED, Event, Report
+from nss_train.errors import BudgetExceeded, Problem
+from nss_train.privacy.plan import PrivacyPlan
+
+_POLL_S = 0.002
+
+
+class Record(Protocol):
+    """Where the private steps of an attempt are kept, out of reach of what may end it."""
+
+    def put(self, steps: int) -> None:
+        """Return when it is on record that this attempt took ``steps`` steps."""
+
+
+class NoRecord:
+    """Of a training that nobody goes on with: a lost one is done again from its beginning."""
+
+    def put(self, steps: int) -> None:
+        """Nothing outlives this process."""
+
+
+class SupervisorsRecord:
+    """The supervisor of this process puts steps on record, and says so in a file."""
+
+    def __init__(self, folder: Path, report: Report) -> None:
+        self._file = folder / CHARGED
+        self._report = report
+
+    def put(self, steps: int) -> None:
+        """Ask, and wait for as long as it takes: who stops waiting is ended from outside."""
+        self._report(Event(action=CHARGE, fields={"steps": steps}))
+        while self._on_record() < steps:
+            time.sleep(_POLL_S)
+
+    def _on_record(self) -> int:
+        return int(self._file.read_text(encoding="utf-8")) if self._file.is_file() else 0
+
+
+class Budget:
+    """The steps that a plan affords. Those of lost attempts are spent, although nothing is left of them."""
+
+    def __init__(self, plan: PrivacyPlan, *, charged: int, record: Record) -> None:
+        self._plan = plan
+        self._most = plan.affordable_steps()
+        self._charged = charged
+        self._record = record
+        self._taken = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps that are paid for, over all attempts."""
+        return self._charged + self._taken
+
+    def pay(self) -> bool:
+        """Pay for one step more; ``False`` when it would pass ε, and then nothing is paid."""
+        if self.steps >= self._most:
+            return False
+        self._record.put(self._taken + 1)
+        self._taken += 1
+        return True
+
+    def settle(self) -> float:
+        """ε of all that was paid for, accounted anew; :class:`BudgetExceeded` when it is too much."""
+        spent = self._plan.spent(self.steps)
+        if spent > self._plan.epsilon:
+            remedy = f"{self.steps} steps were taken, which is more than ε = {self._plan.epsilon:g} affords"
+            problem = Problem(field="epsilon_spent", value=round(spent, 4), remedy=remedy)
+            raise BudgetExceeded("The adapter is not released: it cost more than it may.", [problem])
+        return spent

@@ -1,0 +1,83 @@
+"""The private gradient of a step: clip each unit's, add them up, add noise once, divide by a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nss_train.privacy.randomness import SecretRandomness
+from nss_train.training.group import group_state, is_first
+
+GRID = 2.0**-20
+"""Noisy sums are multiples of this many standard deviations of the noise.
+
+A sum of floating-point numbers gives itself away by its lowest bits (Mironov 2012, "On significance
+of the least significant bits for differential privacy"). The noise has 2^52 possible values per power
+of two, so that each multiple of the grid can be reached in some 2^32 ways, whatever the sum was.
+"""
+_TINY = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noise:
+    """Gaussian noise of a standard deviation, from a secret source."""
+
+    deviation: float
+    randomness: SecretRandomness
+
+    def draw(self, total: torch.Tensor) -> torch.Tensor:
+        """Noise for each of the values of ``total``, in double precision."""
+        drawn = torch.from_numpy(self.randomness.gaussian(total.numel()))
+        return self.deviation * drawn.to(total.device).view_as(total)
+
+    def on_grid(self, noisy: torch.Tensor) -> torch.Tensor:
+        """The nearest multiples of the grid."""
+        grid = self.deviation * GRID
+        return torch.round(noisy / grid) * grid if grid else noisy
+
+
+class ClippedSum:
+    """Sum of the units' gradients of a step, each clipped to an ℓ2 norm of ``clip`` over all parameters.
+
+    ``rows`` of gradients come as one tensor per parameter, of shape (rows, *parameter's shape), with the
+    place of each row's unit among the units of the same call; all rows of a unit come in one call.
+    """
+
+    def __init__(self, parameters: Sequence[torch.Tensor], *, clip: float) -> None:
+        self._clip = clip
+        self._shapes = [parameter.shape for parameter in parameters]
+        self._sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
+
+    def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
+        """Clip and add some units; in float32 whatever the gradients were computed in."""
+        units = [_of_units(gradient.float(), places) for gradient in rows]
+        squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in units])
+        scale = (self._clip / (squares.sum(0).sqrt() + _TINY)).clamp(max=1.0)
+        for total, gradient in zip(self._sums, units, strict=True):
+            total.add_(torch.einsum("u,u...->...", scale, gradient))
+
+    def release(self, noise: Noise, *, batch: float) -> list[torch.Tensor]:
+        """The noisy sum over all ranks, divided by the expected ``batch``; the next step begins at zero.
+
+        Rank 0 alone adds noise; every rank gets the same values, of the parameters' shapes.
+        """
+        total = torch.cat([part.double().flatten() for part in self._sums])
+        if is_first():
+            total += noise.draw(total)
+        if group_state().num_processes > 1:
+            torch.distributed.all_reduce(total)
+        total = noise.on_grid(total) / batch
+        for part in self._sums:
+            part.zero_()
+        pieces = total.float().split([shape.numel() for shape in self._shapes])
+        return [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
+
+
+def _of_units(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Sums of the rows that belong to one unit; shape (units, …)."""
+    units = int(places.max()) + 1 if len(places) else 0
+    if units == len(rows):
+        return rows
+    return torch.zeros(units, *rows.shape[1:], device=rows.device).index_add_(0, places, rows)

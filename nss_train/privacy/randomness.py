@@ -1,0 +1,38 @@
+"""Randomness that nobody can repeat: what sampling and noise are drawn from."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from randomgen import ChaCha
+
+KEY_BYTES = 32
+ROUNDS = 20
+"""Of ChaCha: the number for which no attack is known."""
+
+
+class SecretRandomness:
+    """ChaCha20 under a key from the operating system.
+
+    The key is in this process's memory and nowhere else: it is not a seed of the job, it is never
+    logged, and it cannot be stored, so that an attempt that goes on from a checkpoint draws anew.
+    Torch's own generator would not do: on a CPU it keeps 32 bits of its seed.
+    """
+
+    def __init__(self) -> None:
+        key = int.from_bytes(os.urandom(KEY_BYTES), "little")
+        self._generator = np.random.Generator(ChaCha(key=key, rounds=ROUNDS))
+
+    def heads(self, count: int, probability: float) -> npt.NDArray[np.bool_]:
+        """So many independent tosses of a coin; shape (count,)."""
+        return self._generator.random(count) < probability
+
+    def gaussian(self, count: int) -> npt.NDArray[np.float64]:
+        """Standard normal values in double precision; shape (count,)."""
+        return self._generator.standard_normal(count)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("secret randomness is never stored")
