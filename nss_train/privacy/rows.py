@@ -18,6 +18,8 @@ class RowGradients:
 
     def __init__(self, model: PeftModel) -> None:
         self._weights: list[Any] = [weight for weight in model.parameters() if weight.requires_grad]
+        # Hooks on a layer want inputs that have a gradient, and the embeddings in front have none.
+        model.enable_input_require_grads()
         self._hooks = GradSampleHooks(model, loss_reduction="sum")
 
     def take(self) -> list[torch.Tensor]:
