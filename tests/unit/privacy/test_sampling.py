@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -21,14 +22,14 @@ def draws() -> list[np.ndarray]:
     return [sampler.draw() for _ in range(DRAWS)]
 
 
-def test_the_number_of_drawn_units_is_binomial(draws: list[np.ndarray], record_property: object) -> None:
+def test_the_number_of_drawn_units_is_binomial(draws: list[np.ndarray], record_property: Callable[[str, object], None]) -> None:
     sizes = np.bincount([len(drawn) for drawn in draws], minlength=UNITS + 1)
     expected = DRAWS * stats.binom(UNITS, RATE).pmf(np.arange(UNITS + 1))
     # Sizes that are hardly ever drawn are counted together.
     common = expected >= 5
     found = [*sizes[common], sizes[~common].sum()]
     fitting = stats.chisquare(found, [*expected[common], expected[~common].sum()])
-    print(f"p-value {fitting.pvalue:.3f}")
+    record_property("p_value", float(fitting.pvalue))
     assert fitting.pvalue > FALSE_ALARM
 
 
