@@ -48,6 +48,11 @@ class SafeSynthesizerParameters(Section):
     def dp_enabled(self) -> bool:
         return self.privacy is not None and self.privacy.dp_enabled
 
+    @property
+    def strictly_private(self) -> bool:
+        """Whether nothing may leave the job that the guarantee does not cover."""
+        return self.dp_enabled and self.guarantee.strict
+
     @model_validator(mode="before")
     @classmethod
     def _draw_random_state(cls, given: Any) -> Any:
@@ -68,9 +73,7 @@ class SafeSynthesizerParameters(Section):
         """NSS's own rules; a config that breaks one learns all that is refused besides."""
         problems = list(self._against_privacy())
         if problems:
-            raise ParameterError(
-                "The config is not valid.", [*problems, *unsupported_training(self)]
-            )
+            raise ParameterError("The config is not valid.", [*problems, *unsupported_training(self)])
 
     def _against_privacy(self) -> Iterator[Problem]:
         if self.time_series.is_timeseries:
@@ -78,9 +81,8 @@ class SafeSynthesizerParameters(Section):
             yield Problem(field="time_series.is_timeseries", value=True, remedy=remedy)
         given = self.data.max_sequences_per_example
         if given not in ("auto", None, 1):
-            remedy = (
-                f"When enabling DP, data.max_sequences_per_example must be 1, 'auto', or None. Received: {given}"
-            )
+            rule = "When enabling DP, data.max_sequences_per_example must be 1, 'auto', or None."
+            remedy = f"{rule} Received: {given}"
             yield Problem(field="data.max_sequences_per_example", value=given, remedy=remedy)
 
     def _check_time_series(self) -> None:

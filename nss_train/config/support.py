@@ -16,7 +16,7 @@ def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ..
     """Every reason why a private training of this config is refused, as far as the config alone tells."""
     if not config.dp_enabled:
         return ()
-    strict = _against_strict(config) if config.guarantee.strict else ()
+    strict = _against_strict(config) if config.strictly_private else ()
     return (*strict, *_units(config), *_declared(config))
 
 
