@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nss_train.artifacts.files import read_json
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.config.guarantee import SchemaSource
 from nss_train.errors import StageLost
-from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.result import PrivacyResult, check_release
+
+if TYPE_CHECKING:
+    from nss_train.privacy.plan import PrivacyPlan
 
 NO_PRIVACY = "trained without differential privacy; no formal privacy guarantee"
 
@@ -50,6 +53,8 @@ def read_guarantee(inputs: Path) -> Guarantee | None:
         raise StageLost(
             f"A private training left no {' and no '.join(missing)}: nothing can be promised of it."
         )
+    from nss_train.privacy.plan import PrivacyPlan  # the accountant takes a second to load
+
     found = Guarantee(
         config=config,
         plan=PrivacyPlan.model_validate(read_json(plan)),
@@ -79,17 +84,22 @@ def privacy_section(guarantee: Guarantee | None) -> str:
 def _promise(guarantee: Guarantee) -> str:
     plan, result = guarantee.plan, guarantee.result
     return (
-        f"What this guarantee covers is ({result.epsilon_spent:.4g}, {plan.delta:.3g})-differentially private. "
-        f"The unit of privacy is one {plan.unit}; neighbouring tables differ in whether one unit's records "
-        "take part. With one unit more or less every outcome is at most exp(ε) times as likely, but for a "
-        "chance of δ."
+        f"What is covered below is ({_up(result.epsilon_spent)}, {plan.delta:.3g})-differentially private, "
+        f"and the unit of privacy is one {plan.unit}: whether the records of one unit take part makes every "
+        "outcome at most exp(ε) times as likely, but for a chance of δ. Its place is counted all the same, "
+        "because the number of units is public."
     )
+
+
+def _up(epsilon: float) -> str:
+    """Four digits behind the point, never less than what was spent."""
+    return f"{math.ceil(epsilon * 1e4 - 1e-6) / 1e4:g}"
 
 
 def _figures(guarantee: Guarantee) -> Iterator[tuple[str, str]]:
     plan, result = guarantee.plan, guarantee.result
     yield "unit of privacy", f"{plan.unit}, {plan.units:,} of them"
-    yield "ε", f"{result.epsilon_spent:.6g} spent of {plan.epsilon:g}"
+    yield "ε", f"{_up(result.epsilon_spent)} spent of {plan.epsilon:g}"
     yield "δ", f"{plan.delta:.3g}"
     yield (
         "accountants",
@@ -128,8 +138,8 @@ def _audit(guarantee: Guarantee) -> str:
 
 
 _SCHEMAS = {
-    SchemaSource.PRIVATE: "the schema: declared columns as declared, others from noisy counts or by their type",
-    SchemaSource.DECLARED: "the schema: declared columns as declared, others by their type alone",
+    SchemaSource.PRIVATE: "the schema: columns as declared, from noisy counts, or by their type alone",
+    SchemaSource.DECLARED: "the schema: columns as declared, or by their type alone",
 }
 
 
@@ -170,8 +180,8 @@ def _published_raw(guarantee: Guarantee) -> Sequence[str]:
 def _left_out() -> str:
     return (
         "`dataset/training.csv` and `dataset/test.csv` hold private records and are not published. NSS's "
-        "generation reads the first only to compare with: give it your own copy of the table as its data "
-        "source where you may, or switch its evaluation off."
+        "generation asks for a data source when the first is missing: give it the table that you submitted. "
+        "It compares what it generates with it, and its report is outside the guarantee."
     )
 
 

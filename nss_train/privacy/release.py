@@ -19,10 +19,11 @@ COVERED = 0.9
 """Categories are published when they make up this share of the units: others would be rejected for good."""
 MISTAKE = 0.02
 """Chance that a bucket without any unit passes for one that has some; it makes bounds wider, no more."""
-OCTAVES = (-20, 40)
-"""Bounds are powers of two between these, their negatives, and 0; beyond them there is no bound."""
+OCTAVES = 40
+"""Bounds are 0, powers of two from 1 to two to this, and their negatives; beyond there is no bound.
+Smaller ones would put many buckets between 0 and 1, and a 0 that is overlooked out of reach."""
 FINE = 8
-"""Parts of an octave, where there are units enough."""
+"""Parts of a bucket, where there are units enough."""
 FINE_UNITS = 200
 """They are enough when a part that is overlooked holds at most one in so many of them."""
 
@@ -71,7 +72,7 @@ def categories(values: Sequence[int], *, epsilon: float, delta: float) -> Catego
 
 
 def bounds(values: Numbers, *, units: int, epsilon: float) -> Bounds:
-    """The outermost buckets of a public grid whose noisy counts tell of units: ε-differentially private.
+    """The outermost buckets of a public grid in which noisy counts tell of units: ε-differentially private.
 
     These are the extreme quantiles of a noisy histogram over powers of two, as in the approximate bounds
     of Wilson et al. 2020 (arXiv 1909.01917). A bucket with few units is overlooked, so bounds lie one
@@ -99,9 +100,9 @@ def bounds(values: Numbers, *, units: int, epsilon: float) -> Bounds:
 
 def _edges(parts: int) -> Numbers:
     """Ascending edges of the buckets; two more buckets lie outside."""
-    low, high = OCTAVES
-    octaves = 2.0 ** np.arange(low, high)
-    positive = np.append(np.multiply.outer(octaves, 1 + np.arange(parts) / parts).ravel(), 2.0**high)
+    part = np.arange(parts) / parts
+    octaves = np.multiply.outer(2.0 ** np.arange(OCTAVES), 1 + part).ravel()
+    positive = np.concatenate([part[1:], octaves, [2.0**OCTAVES]])
     return np.concatenate([-positive[::-1], [0.0], positive])
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nss_train.contract import Frozen
 from nss_train.errors import BudgetExceeded, Problem
-from nss_train.privacy.plan import PrivacyPlan
+
+if TYPE_CHECKING:
+    from nss_train.privacy.plan import PrivacyPlan
 
 
 class AuditBound(Frozen):
