@@ -19,6 +19,7 @@ from nss_train.privacy.budget import Budget
 from nss_train.privacy.gradients import ClippedSum, Noise
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.randomness import SecretRandomness
+from nss_train.privacy.result import PrivacyResult
 from nss_train.privacy.rows import RowGradients
 from nss_train.privacy.sampling import PoissonSampler
 from nss_train.training.callbacks import stop
@@ -57,7 +58,6 @@ class OpacusDPTrainer(AdapterTrainer):
         secret = randomness or SecretRandomness()
         self._sampler = PoissonSampler(units=len(units), rate=plan.sampling_rate, randomness=secret)
         self._noise = Noise(deviation=plan.gradient_noise * plan.clip, randomness=secret)
-        self.is_strict = strict
         self._loss_noise = _loss_noise(plan, secret, strict=strict)
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self._gradients = ClippedSum(self._trained, clip=plan.clip)
@@ -150,8 +150,17 @@ class OpacusDPTrainer(AdapterTrainer):
         """Nothing: whoever goes on draws anew."""
 
     def get_epsilon(self) -> float:
-        """ε of all steps that were paid for, at the plan's δ."""
+        """ε of all steps that were paid for, accounted anew, at the plan's δ."""
         return self._plan.spent(self._budget.steps)
+
+    def privacy_result(self) -> PrivacyResult:
+        """What was spent so far; steps whose update was lost with a machine included."""
+        return PrivacyResult(
+            steps_applied=self._budget.steps,
+            epsilon_spent=self.get_epsilon(),
+            delta=self._plan.delta,
+            loss_reported=self._loss_noise is not None,
+        )
 
 
 def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
