@@ -20,6 +20,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback
 
 from nss_train.artifacts.files import write_json
+from nss_train.artifacts.guarantee import Guarantee
 from nss_train.artifacts.preview import Sampling
 from nss_train.artifacts.run_folder import BoundDir, Workdir
 from nss_train.config.support import unsupported_training
@@ -262,8 +263,8 @@ class HuggingFaceBackend(TrainingBackend):
         if isinstance(self.trainer, OpacusDPTrainer) and self.prepared.plan is not None:
             result = self.trainer.privacy_result()
             check_release(self.prepared.plan, result)
-            document = {"plan": self.prepared.plan.model_dump(mode="json"), **result.model_dump(mode="json")}
-            write_json(Path(self.workdir.train) / "privacy.json", document)
+            found = Guarantee(config=self.params, plan=self.prepared.plan, result=result)
+            write_json(Path(self.workdir.train) / "privacy.json", found.as_json())
 
     def _early_ends(self) -> list[TrainerCallback]:
         """Callbacks that may end the training: a bad sample, or too long a time."""

@@ -22,7 +22,9 @@ def draws() -> list[np.ndarray]:
     return [sampler.draw() for _ in range(DRAWS)]
 
 
-def test_the_number_of_drawn_units_is_binomial(draws: list[np.ndarray], record_property: Callable[[str, object], None]) -> None:
+def test_the_number_of_drawn_units_is_binomial(
+    draws: list[np.ndarray], record_property: Callable[[str, object], None]
+) -> None:
     sizes = np.bincount([len(drawn) for drawn in draws], minlength=UNITS + 1)
     expected = DRAWS * stats.binom(UNITS, RATE).pmf(np.arange(UNITS + 1))
     # Sizes that are hardly ever drawn are counted together.
