@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from nss_train.config.problems import wrong_values
 from nss_train.errors import InfrastructureError, ParameterError, Problem
 from nss_train.privacy.ledger import Budget, Entry, Ledger, Reservation, Settlement
 from nss_train.privacy.plan import PrivacyPlan
@@ -54,7 +53,7 @@ class DatasetLedger:
         try:
             budget = Budget(at=datetime.now(UTC), by=by, reason=reason, epsilon=epsilon, delta=delta)
         except ValidationError as error:
-            raise ParameterError("Not a budget.", wrong_values(error)) from error
+            raise ParameterError("Not a budget.", _problems(error)) from error
 
         def entry(ledger: Ledger) -> Entry | None:
             held = ledger.budget
@@ -110,6 +109,13 @@ class DatasetLedger:
             return _ENTRY.validate_json(self._store.read(self._prefix + name))
         except ValidationError as error:
             raise InfrastructureError(f"The store's {self._prefix}{name} is no entry: {error}") from error
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    return [
+        Problem(field=".".join(map(str, wrong["loc"])), value=wrong["input"], remedy=wrong["msg"])
+        for wrong in error.errors()
+    ]
 
 
 def _name(number: int) -> str:

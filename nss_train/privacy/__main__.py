@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def main() -> int:
     command.add_argument("--config", type=Path, help="NSS YAML or JSON with privacy.dp_enabled")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    # An order of RDP that does not converge is left out, which never makes ε smaller.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         config = parse_config({}) if arguments.config is None else load_config(arguments.config)
         shown = describe(estimate(arguments.table, config))
@@ -97,8 +100,9 @@ def _as_text(shown: dict[str, Any]) -> str:
         f"batch  {shown['batch']} units expected in a step",
         f"q      {shown['sampling_rate']:.6g}",
         f"steps  {shown['steps']}",
-        f"sigma  {shown['noise_multiplier']:.6g} for epsilon {shown['epsilon']:g}, delta {shown['delta']:.3g}",
-        *(f"       {p['name']} takes epsilon {p['epsilon']:g} of it" for p in shown["by_products"]),
+        f"sigma  {shown['noise_multiplier']:.6g}",
+        f"for epsilon {shown['epsilon']:g} at delta {shown['delta']:.3g}",
+        *(f"       of which the {p['name']} takes epsilon {p['epsilon']:g}" for p in shown["by_products"]),
         "",
         f"{'step':>8}  {'epsilon (PLD)':>13}  {'(RDP)':>8}",
         *(f"{p['step']:>8}  {p['pld']:>13.4f}  {p['rdp']:>8.4f}" for p in shown["curve"]),
