@@ -30,18 +30,19 @@ SETTINGS = settings(20)
 
 # PRV and PLD approximate the same exact value; the references are the libraries' own documentation.
 @pytest.mark.parametrize(
-    ("by", "noise", "rate", "steps", "delta", "epsilon"),
+    ("by", "given", "epsilon"),
     [
-        (PLD, 0.8, 0.05, 100, 1e-6, 6.74105),
-        (PLD, 1.5, 0.05, 1000, 1e-6, 6.20997),
-        (RDP, 1.5, 0.04, 2250, 1e-5, 7.32911117),
-        (RDP, 1.3, 0.0025, 6000, 1e-5, 0.7242234),
-        (PLD, 1.0, 0.0064, 782, 1e-6, 1.199),
+        (PLD, (0.8, 0.05, 100, 1e-6), 6.74105),
+        (PLD, (1.5, 0.05, 1000, 1e-6), 6.20997),
+        (RDP, (1.5, 0.04, 2250, 1e-5), 7.32911117),
+        (RDP, (1.3, 0.0025, 6000, 1e-5), 0.7242234),
+        (PLD, (1.0, 0.0064, 782, 1e-6), 1.199),
     ],
 )
 def test_the_cost_of_a_training_is_the_published_one(
-    by: Accountant, noise: float, rate: float, steps: int, delta: float, epsilon: float
+    by: Accountant, given: tuple[float, float, int, float], epsilon: float
 ) -> None:
+    noise, rate, steps, delta = given
     event = training(noise_multiplier=noise, sampling_rate=rate, steps=steps)
     assert spent(event, delta, by) == pytest.approx(epsilon, rel=0.01)
 
