@@ -126,10 +126,15 @@ def test_every_reason_is_told_at_once() -> None:
     assert "each record" in caught.value.problems[1].remedy
 
 
-def test_by_products_alone_can_use_delta_up() -> None:
-    greedy = plan(by_products=schema(0.2, 9e-7))
-    two = ledger(budget(8), reserved("job-1", greedy), reserved("job-2", greedy))
-    assert math.isinf(two.epsilon())
+@pytest.mark.parametrize("steps", [0, 10])
+@pytest.mark.parametrize("by", list(Accountant))
+def test_by_products_alone_can_use_delta_up(by: Accountant, steps: int) -> None:
+    greedy = plan(by_products=schema(0.2, 6e-7))
+    entries: list[Entry] = [budget(8)]
+    for job_id in ("job-1", "job-2"):
+        entries += [reserved(job_id, greedy), settled(job_id, steps=steps)]
+    assert math.isinf(ledger(*entries).epsilon(by))
+    assert math.isfinite(ledger(*entries[:3]).epsilon(by))
 
 
 def test_a_job_that_did_nothing_does_not_decide_the_unit() -> None:
