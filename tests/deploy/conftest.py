@@ -65,9 +65,9 @@ def secrets(tls_port: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def guarded(
     secrets: Path, tls_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GuardedValkey]:
-    with GuardedValkey(tmp_path_factory.mktemp("guarded"), secrets) as server:
-        with tls(tls_port, server.ports[0], secrets):
-            yield server
+    server = GuardedValkey(tmp_path_factory.mktemp("guarded"), secrets)
+    with server, tls(tls_port, server.ports[0], secrets):
+        yield server
 
 
 @contextmanager

@@ -208,7 +208,7 @@ def test_a_role_is_refused_what_is_not_its_work(
 
 
 def test_nobody_enters_without_a_password(guarded: GuardedValkey) -> None:
-    with Redis(port=guarded.ports[0]) as redis, pytest.raises(AuthenticationError):
+    with Redis(port=guarded.ports[0], retry=None) as redis, pytest.raises(AuthenticationError):
         redis.ping()
 
 
@@ -225,6 +225,6 @@ def test_a_broker_with_a_strange_certificate_gets_no_job(
 def test_a_broker_without_tls_gets_no_password(as_role: Role, guarded: GuardedValkey, tls_port: int) -> None:
     url = as_role("client").broker_url.get_secret_value()
     plain = url.replace(str(tls_port), str(guarded.ports[0]))
-    with Redis.from_url(plain, socket_connect_timeout=1, retry=None) as redis:
-        with pytest.raises(RedisError, match=r"SSL|Timeout"):
-            redis.ping()
+    redis = Redis.from_url(plain, socket_connect_timeout=1, retry=None)
+    with redis, pytest.raises(RedisError, match=r"SSL|Timeout"):
+        redis.ping()
