@@ -78,8 +78,7 @@ def _schema(name: str) -> Path:
 
 
 def _hold_against(schema: Path, document: Any) -> None:
-    rules = json.loads(schema.read_text())
-    validator = jsonschema.validators.validator_for(rules)(rules)
+    validator = jsonschema.Draft7Validator(json.loads(schema.read_text()))
     errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
     if errors:
         raise CheckFailed("\n".join(errors))

@@ -71,7 +71,8 @@ def test_every_setting_that_deploy_names_exists() -> None:
 
 
 def test_compose_is_what_its_schema_says() -> None:
-    jsonschema.validate(COMPOSE, json.loads((DEPLOY / "checks/schemas/compose.json").read_text()))
+    schema = json.loads((DEPLOY / "checks/schemas/compose.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(COMPOSE)
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])
