@@ -24,7 +24,7 @@ def checks() -> Iterator[tuple[str, Check]]:
     yield "Dockerfile: hadolint", lambda _: call("hadolint", DEPLOY / "Dockerfile")
     yield "Dockerfile: checkov", lambda _: manifests.checkov("dockerfile", DEPLOY / "Dockerfile")
     yield "scripts: shellcheck", lambda _: call("shellcheck", *scripts)
-    yield "Procfile: honcho", lambda _: call("honcho", "--procfile", DEPLOY / "Procfile", "check")
+    yield "Procfile: honcho", units.check_procfile
     yield "systemd: verify, exposure", units.check
     yield "compose: schema", lambda _: manifests.check_schema("compose", DEPLOY / "compose.yaml")
     yield "redis.conf, users.acl: Redis with TLS", broker.check
