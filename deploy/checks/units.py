@@ -28,7 +28,7 @@ def check(folder: Path) -> None:
 
 
 def _instance(unit: Path, folder: Path) -> Path:
-    """A copy that starts a program which every machine has, unlike ours; of a template, its instance ``cuda``."""
+    """A copy that starts a program which every machine has; of a template, its instance ``cuda``."""
     copy = folder / unit.name.replace("@.", "@cuda.")
     copy.write_text(re.sub(r"/opt/nss-train/bin/[a-z.-]+", "/bin/true", unit.read_text()))
     return copy
