@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,14 +121,8 @@ def _epsilons(*, sigma: float, rate: float, steps: int, delta: float) -> dict[st
     library.require(ACCOUNTANT)
     from nss_train.privacy.accountant import Accountant, spent, training
 
-    _quiet()
     event = training(noise_multiplier=sigma, sampling_rate=rate, steps=steps)
     return {by.value: spent(event, delta, by) for by in Accountant}
-
-
-def _quiet() -> None:
-    # An order of RDP that does not converge is left out, which never makes ε smaller.
-    logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def _check(**given: float) -> None:
@@ -152,7 +145,6 @@ def _describe(ledger: Ledger) -> dict[str, Any]:
     """The ledger in figures; an ε without bound is ``null``."""
     from nss_train.privacy.accountant import Accountant
 
-    _quiet()
     held, costs = ledger.budget, ledger.costs
     epsilon = {by.value: _finite(ledger.epsilon(by)) for by in Accountant}
     pld = epsilon[Accountant.PLD.value]

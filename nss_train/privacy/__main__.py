@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pandas as pd
 from nss_train import errors
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.resolve import resolve, unit_column
+from nss_train.config.support import unsupported_training
 from nss_train.data.columns import check_columns, check_roles, check_rows
 from nss_train.data.holdout import hold_out
 from nss_train.data.packing import requested_fraction
@@ -39,8 +39,6 @@ def main() -> int:
     command.add_argument("--config", type=Path, help="NSS YAML or JSON with privacy.dp_enabled")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    # An order of RDP that does not converge is left out, which never makes ε smaller.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         config = parse_config({}) if arguments.config is None else load_config(arguments.config)
         shown = describe(estimate(arguments.table, config))
@@ -59,11 +57,14 @@ def estimate(table: Path, config: SafeSynthesizerParameters) -> PrivacyPlan:
     if not config.dp_enabled:
         problem = Problem(field="privacy.dp_enabled", value=False, remedy="set it to true")
         raise ParameterError("The config asks for no privacy.", [problem])
+    problems = unsupported_training(config)
+    if problems:
+        raise ParameterError("The config asks for what a private training cannot do.", problems)
     frame = read_table(table)
     check_columns(frame)
     check_rows(frame, config)
     check_roles(frame, config)
-    training = hold_out(frame, config.data).train
+    training = hold_out(frame, config.data, unit_column=unit_column(config)).train
     # The family decides the learning rate alone, and that costs no privacy.
     resolved = resolve(config, training, family=FAMILIES[0]).config
     return PrivacyPlan.of(resolved, count_units(training, resolved), dataset=table.stem)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.nn import functional
-from transformers import TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
 from nss_train.privacy.batches import IGNORED_LABEL, MicroBatch, Room, UnitExamples
@@ -132,15 +129,9 @@ class OpacusDPTrainer(AdapterTrainer):
         """Optimizer, schedule and state; those of a checkpoint when there is one."""
         self._optimizer = self.create_optimizer()
         self._schedule = self.create_scheduler(self._plan.steps)
-        self.state = TrainerState()
+        self._init_training_state(self._plan.steps, self._plan.steps, 1, checkpoint, None)
         if checkpoint is not None:
-            self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
             self._load_optimizer_and_scheduler(checkpoint)
-        self.state.max_steps, self.state.num_train_epochs = self._plan.steps, 1
-        self.state.logging_steps, self.state.save_steps = 1, 0
-        self.state.eval_steps = int(self.args.eval_steps or 0)
-        self.state.is_world_process_zero = self.is_world_process_zero()
-        self.state.is_local_process_zero = self.is_local_process_zero()
         self.callback_handler.optimizer = self._optimizer
         self.callback_handler.lr_scheduler = self._schedule
         self._model.train()

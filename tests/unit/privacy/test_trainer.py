@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, CheckpointPolicy
 from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy import accountant
-
 from tests.unit.training.conftest import read
+
 from .conftest import PrivateRun
 
 Make = Callable[..., PrivateRun]
