@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, CheckpointPolicy
 from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy import accountant
+from nss_train.privacy.randomness import KEY_BYTES
 from tests.unit.training.conftest import read
 
 from .conftest import PrivateRun
@@ -113,6 +116,29 @@ def test_a_checkpoint_holds_no_randomness_and_is_gone_on_from(private_run: Make)
     assert not (
         adapter(first.folder / "out").popitem()[1] == adapter(second.folder / "out").popitem()[1]
     ).all()
+
+
+def test_the_key_of_the_randomness_is_in_no_file(private_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, keys, urandom = private_run(checkpoints=EVERY_STEP), [], os.urandom
+
+    def remembered(size: int) -> bytes:
+        keys.append(urandom(size))
+        return keys[-1]
+
+    monkeypatch.setattr("nss_train.privacy.randomness.os", SimpleNamespace(urandom=remembered))
+    run.start()
+    (key,) = keys
+    assert len(key) == KEY_BYTES
+    number = int.from_bytes(key, "little")
+    shapes = [key, key[::-1], key.hex().encode(), str(number).encode(), f"{number:x}".encode()]
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        content = path.read_bytes()
+        assert not any(shape in content for shape in shapes), path
+        # Nor any half of it.
+        assert key[:16] not in content
+        assert key[16:] not in content
 
 
 def test_an_adapter_that_does_not_move_fails_the_job(
