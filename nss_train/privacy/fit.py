@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 from peft import PeftModel
@@ -16,6 +15,7 @@ from transformers.trainer_callback import PrinterCallback
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Frozen, Report, StageDrained
 from nss_train.model.memory import fits
+from nss_train.privacy.audit.canaries import Canaries, TrainingAudit
 from nss_train.privacy.batches import Room, UnitExamples, read_units
 from nss_train.privacy.budget import Budget, Record
 from nss_train.privacy.plan import PrivacyPlan
@@ -26,6 +26,7 @@ from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.checkpoint import Checkpoints, step_of
 from nss_train.training.fit import Fitted
+from nss_train.training.group import is_first
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.trainer import incomplete_reason
 
@@ -45,7 +46,8 @@ class PrivacyResult(Frozen):
     epsilon_spent: float
     delta: float
     loss_reported: bool
-    audit: dict[str, Any] | None = None
+    audit: TrainingAudit | None = None
+    """What its canaries prove."""
 
 
 def fit_privately(
@@ -81,6 +83,7 @@ def fit_privately(
     budget = Budget(plan, charged=charged, record=record)
     limits = [] if max_seconds is None else [TimeLimit(max_seconds)]
     keeping = [] if checkpoints is None else [checkpoints]
+    canaries = canaries_of(model, plan, config.guarantee.audit_canaries)
     trainer = OpacusDPTrainer(
         model=model,
         args=training_arguments(
@@ -101,6 +104,7 @@ def fit_privately(
         ),
         room=room_for(model, halvings=halvings),
         strict=config.guarantee.strict,
+        canaries=canaries,
     )
     trainer.remove_callback(PrinterCallback)
     started, first = time.monotonic(), 0 if resume_from is None else step_of(resume_from)
@@ -108,7 +112,13 @@ def fit_privately(
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     if checkpoints is not None and checkpoints.drained:
         raise StageDrained(trainer.state.global_step)
-    return _fitted(trainer, plan, budget, seconds=time.monotonic() - started, first=first)
+    return _fitted(trainer, plan, budget, canaries, seconds=time.monotonic() - started, first=first)
+
+
+def canaries_of(model: PeftModel, plan: PrivacyPlan, count: int) -> Canaries | None:
+    """So many invented units that the training is audited with; rank 0 alone has them."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    return Canaries(count, plan=plan, parameters=trained) if count and is_first() else None
 
 
 def room_for(model: PeftModel, *, halvings: int) -> Room:
@@ -126,7 +136,13 @@ def room_for(model: PeftModel, *, halvings: int) -> Room:
 
 
 def _fitted(
-    trainer: OpacusDPTrainer, plan: PrivacyPlan, budget: Budget, *, seconds: float, first: int
+    trainer: OpacusDPTrainer,
+    plan: PrivacyPlan,
+    budget: Budget,
+    canaries: Canaries | None,
+    *,
+    seconds: float,
+    first: int,
 ) -> Fitted:
     history, done = trainer.state.log_history, trainer.state.global_step - first
     result = PrivacyResult(
@@ -134,6 +150,7 @@ def _fitted(
         epsilon_spent=budget.settle(),
         delta=plan.delta,
         loss_reported=plan.report_loss or not trainer.is_strict,
+        audit=None if canaries is None else canaries.result(),
     )
     logger.info(
         "ε=%.4f was spent in %d steps", result.epsilon_spent, budget.steps, extra={"action": "privacy.spent"}
