@@ -13,8 +13,9 @@ DEMO := examples/penguins.yaml
 SEED ?= 1
 FAULTS ?= 200
 JOBS ?= 20
+DEPLOY_TOOLS := .nss-train/deploy-tools
 
-.PHONY: run test check up interop chaos clean
+.PHONY: run test check up interop chaos deploy-check clean
 
 run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv
 	$(BIN)/nss-train run .nss-train/penguins.csv --config $(DEMO) --rows 10
@@ -65,6 +66,14 @@ chaos: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
 
 .nss-train/models/SmolLM2-tiny: | $(MODEL)
 	$(BIN)/python tests/make_tiny.py $(NSS_TRAIN_HOME)/models/SmolLM2-135M-Instruct $@
+
+# Everything in deploy/ by the validators of its formats; the tools live apart from the project's own.
+deploy-check: $(DEPLOY_TOOLS)/.installed
+	$(DEPLOY_TOOLS)/bin/python deploy/checks/run.py
+
+$(DEPLOY_TOOLS)/.installed: deploy/requirements-check.txt deploy/requirements-helm.txt deploy/checks/setup.sh
+	sh deploy/checks/setup.sh $(DEPLOY_TOOLS)
+	touch $@
 
 clean:
 	rm -rf $(VENV) .nss-train

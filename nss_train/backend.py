@@ -20,6 +20,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback
 
 from nss_train.artifacts.files import write_json
+from nss_train.artifacts.guarantee import Guarantee
 from nss_train.artifacts.preview import Sampling
 from nss_train.artifacts.run_folder import BoundDir, Workdir
 from nss_train.config.support import unsupported_training
@@ -34,6 +35,9 @@ from nss_train.model.prepared import full_weights
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
 from nss_train.model.source import ModelSource, find_model
+from nss_train.privacy.fit import Private, make_private_trainer
+from nss_train.privacy.result import check_release
+from nss_train.privacy.trainer import OpacusDPTrainer
 from nss_train.training.backend import NSSTrainerResult, TrainingBackend
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
@@ -86,7 +90,7 @@ class HuggingFaceBackend(TrainingBackend):
         problems = unsupported_training(self.params)
         if problems:
             raise ParameterError("The config asks for what this version cannot do.", problems)
-        self.trainer_type = Trainer
+        self.trainer_type = OpacusDPTrainer if self.params.dp_enabled else Trainer
         self.model_loader_type = AutoModelForCausalLM
         self.training_output_dir = Path(self.workdir.train.cache)
         self.source = self._find_source()
@@ -176,16 +180,19 @@ class HuggingFaceBackend(TrainingBackend):
         if not hasattr(self, "training_examples"):
             raise _too_early("prepare_params", "prepare_training_data")
         self.workdir.ensure_directories()
-        self.trainer = make_trainer(
-            self.model,
-            self.tokenizer,
-            self.params,
-            output=self.training_output_dir,
-            examples=self.training_examples,
-            seed=self.seed % 2**31,
-            checkpointing=True,
-            callbacks=[*self.callbacks, *self._early_ends()],
-        )
+        options: dict[str, Any] = {
+            "output": self.training_output_dir,
+            "examples": self.training_examples,
+            "seed": self.seed % 2**31,
+            "checkpointing": True,
+            "callbacks": [*self.callbacks, *self._early_ends()],
+        }
+        plan, membership = self.prepared.plan, self.prepared.assembled.membership
+        if plan is None or membership is None:
+            self.trainer: Trainer = make_trainer(self.model, self.tokenizer, self.params, **options)
+        else:
+            private = Private(plan=plan, unit_of=membership.of_example)
+            self.trainer = make_private_trainer(self.model, self.tokenizer, self.params, private, **options)
         self.train_args = self.trainer.args
 
     def train(self, **training_args: Any) -> None:
@@ -196,6 +203,7 @@ class HuggingFaceBackend(TrainingBackend):
             self.prepare_params(**training_args)
             with typed_out_of_memory():
                 self.trainer.train()
+            self._check_release()
             seconds = time.monotonic() - started
             log_history = self.trainer.state.log_history
             self.save_model()
@@ -249,6 +257,14 @@ class HuggingFaceBackend(TrainingBackend):
             "artifact_path": self.workdir.run_dir,
         }
         logger.info("Trainer Information\n%s", "\n".join(f"{name}: {value}" for name, value in shown.items()))
+
+    def _check_release(self) -> None:
+        """Nothing is saved that cost more than it may; what was spent is saved beside the adapter."""
+        if isinstance(self.trainer, OpacusDPTrainer) and self.prepared.plan is not None:
+            result = self.trainer.privacy_result()
+            check_release(self.prepared.plan, result)
+            found = Guarantee(config=self.params, plan=self.prepared.plan, result=result)
+            write_json(Path(self.workdir.train) / "privacy.json", found.as_json())
 
     def _early_ends(self) -> list[TrainerCallback]:
         """Callbacks that may end the training: a bad sample, or too long a time."""

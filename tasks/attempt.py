@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, Event, Stage, StageResult
+from nss_train.contract import CHARGE, CHECKPOINT_SAVED, CHECKPOINTS, Event, Stage, StageResult
 from nss_train.errors import DiskFull, StoreUnavailable
 from tasks import files
+from tasks.charges import allow
 from tasks.checkpoints import CheckpointStore, Uploader
 from tasks.counters import count
 from tasks.inputs import Worker, prepare_folder
@@ -62,6 +63,7 @@ class Attempt:
         started_at, patiently = datetime.now(UTC), self._watch.patiently
         digest = patiently(lambda: self._fetch(folder))
         result = self._supervise(folder)
+        patiently(lambda: self._reserve(result))
         figures = patiently(lambda: self._adopt_model(result, folder))
         stored = patiently(
             lambda: files.upload(
@@ -83,7 +85,9 @@ class Attempt:
         return patiently(lambda: self._commit(marker))
 
     def _fetch(self, folder: Path) -> str:
-        _, digest = prepare_folder(folder, self._stage, records=self._records, worker=self._worker)
+        _, digest = prepare_folder(
+            folder, self._stage, self._number, records=self._records, worker=self._worker
+        )
         if self._stage is Stage.TRAIN:
             kept = self._checkpoints.restore(folder / "in" / "checkpoint")
             if kept is not None:
@@ -105,6 +109,9 @@ class Attempt:
         uploader = Uploader(self._checkpoints, attempt=self._number, keep=settings.keep_checkpoints)
 
         def on_event(event: Event) -> None:
+            if event.action == CHARGE:
+                self._charge(folder, int(event.fields["steps"]))
+                return
             if event.action == CHECKPOINT_SAVED:
                 step = int(event.fields["step"])
                 uploader.offer(folder / CHECKPOINTS / str(step), step)
@@ -129,6 +136,23 @@ class Attempt:
             progress.close()
             self._watch.store_log(folder)
             self._watch.folder = None
+
+    def _charge(self, folder: Path, steps: int) -> None:
+        """Put private steps on record, however long that takes, and let the stage go on."""
+        self._watch.patiently(lambda: self._records.charges.record(self._number, steps))
+        allow(folder, steps)
+
+    def _reserve(self, result: StageResult) -> None:
+        """Set aside what a private job may cost before anything expensive.
+
+        Raises :class:`~nss_train.errors.BudgetExceeded` when its dataset has not enough left.
+        """
+        if result.stage is not Stage.PREPARE_DATA or "privacy" not in result.figures:
+            return
+        self._records.charges.reserve(result.figures["privacy"])
+        if self._records.settle():
+            # The job ended elsewhere, and whoever tidied it up may have looked before we reserved.
+            raise StageStopped(StopReason.LEASE_LOST)
 
     def _finish_upload(self, uploader: Uploader) -> None:
         try:

@@ -16,7 +16,7 @@ import typer
 from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError, ParameterError, Problem
-from tasks import display, library
+from tasks import cli_privacy, display, library
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Fine-tune a language model on a table.")
 models = typer.Typer(no_args_is_help=True, help="Base models of this machine.")
 app.add_typer(models, name="model")
+app.add_typer(cli_privacy.budget, name="budget")
+app.add_typer(cli_privacy.privacy, name="privacy")
+app.command()(cli_privacy.estimate)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="NSS config, YAML or JSON; NSS's defaults without it.")]

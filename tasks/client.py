@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
@@ -13,6 +14,7 @@ from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from tasks import submit
 from tasks.app import App, make_app
+from tasks.charges import open_ledger
 from tasks.files import download
 from tasks.job import Cancel, JobState, Outcome
 from tasks.lease import lease_key
@@ -22,6 +24,9 @@ from tasks.settings import Settings
 from tasks.status import JobStatus, read_status
 from tasks.submit import ConfigSource, check_request
 from tasks.table import check_table_file
+
+if TYPE_CHECKING:
+    from tasks.ledger import DatasetLedger
 
 POLL_S = 0.5
 
@@ -136,6 +141,13 @@ class Client:
             raise ParameterError("No base model.", [problem])
         cache = ModelCache(self._app.settings.prepared_dir, self._app.store)
         return cache.fetch(marker.model_digest) / "base"
+
+    def ledger(self, dataset: str) -> DatasetLedger:
+        """What the private jobs on a dataset cost, and its budget.
+
+        Raises :class:`~nss_train.errors.InfrastructureError` where the accountant is not installed.
+        """
+        return open_ledger(self._app.store, dataset)
 
     def list(self) -> Iterator[JobStatus]:
         """Every job in the store."""

@@ -43,7 +43,9 @@ class Worker:
         return ModelCache(self.settings.prepared_dir, self.store)
 
 
-def prepare_folder(folder: Path, stage: Stage, *, records: JobRecords, worker: Worker) -> tuple[Request, str]:
+def prepare_folder(
+    folder: Path, stage: Stage, attempt: int, *, records: JobRecords, worker: Worker
+) -> tuple[Request, str]:
     """Fill ``in`` and ``request.json``; return the request and the digest of all inputs."""
     job = records.request()
     markers = {earlier: _marker(records, earlier, needed_by=stage) for earlier in files.NEEDED[stage]}
@@ -61,9 +63,14 @@ def prepare_folder(folder: Path, stage: Stage, *, records: JobRecords, worker: W
     prepared = tuple(records.prepared_models()) if stage is Stage.LOAD_MODEL else ()
     halvings = sum(ending.retry is Retry.SMALLER_BATCH for ending in records.endings(stage))
     request = _request(job, table=table, prepared=prepared, settings=worker.settings)
-    request = request.model_copy(update={"halvings": halvings})
+    charged = records.charges.taken(except_by=attempt) if _takes_private_steps(job, stage) else None
+    request = request.model_copy(update={"halvings": halvings, "charged_steps": charged})
     (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
     return request, files.input_digest(job, markers)
+
+
+def _takes_private_steps(job: JobRequest, stage: Stage) -> bool:
+    return stage is Stage.TRAIN and job.config.dp_enabled
 
 
 def _marker(records: JobRecords, stage: Stage, *, needed_by: Stage) -> Marker:

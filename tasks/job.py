@@ -145,6 +145,13 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Charge(Frozen):
+    """``privacy/<attempt>.json``: how many private steps an attempt may have taken."""
+
+    attempt: int
+    steps: int
+
+
 class EndKind(StrEnum):
     """How an attempt ended that committed nothing. Cancellation ends the job, not an attempt."""
 
@@ -184,6 +191,8 @@ class Keys:
         self.cancel = f"{self.root}/cancel.json"
         self.outcome = f"{self.root}/outcome.json"
         self.checkpoints = f"{self.root}/checkpoints/"
+        self.privacy_plan = f"{self.root}/privacy.json"
+        self.charges = f"{self.root}/privacy/"
         self.open = f"open/{job_id}"
         """Written before the request, removed when the job has ended and is tidied up."""
 
@@ -198,6 +207,9 @@ class Keys:
 
     def attempt(self, stage: Stage, number: int) -> str:
         return f"{self.attempts(stage)}{number}"
+
+    def charge(self, attempt: int) -> str:
+        return f"{self.charges}{attempt}.json"
 
     def claim(self, stage: Stage, number: int) -> str:
         return f"{self.attempt(stage, number)}/claim.json"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from nss_train import errors
-from nss_train.errors import NSSTrainError
+from nss_train.errors import InfrastructureError, NSSTrainError, Problem
 from tasks.settings import Settings, child_environment
 
 
@@ -27,6 +28,15 @@ def output(module: str, *arguments: str) -> str:
     if done.returncode != 0 and not done.stdout.startswith('{"error"'):
         raise NSSTrainError(f"{module} ended with exit code {done.returncode}.\n{done.stderr[-2000:]}")
     return done.stdout
+
+
+def require(*packages: str) -> None:
+    """Raise :class:`InfrastructureError` naming every package that is missing: a client may lack some."""
+    remedy = "not installed here; pip install 'nss-train[train]'"
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        problems = [Problem(field="package", value=package, remedy=remedy) for package in missing]
+        raise InfrastructureError("This needs the training library.", problems)
 
 
 def sample(folder: Path, base: Path, *, rows: int, seed: int | None) -> dict[str, Any]:

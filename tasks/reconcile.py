@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from nss_train.contract import Stage
+from nss_train.errors import InfrastructureError, StoreUnavailable
 from tasks import pipeline
 from tasks.app import App
 from tasks.counters import count
@@ -64,9 +65,19 @@ def _open_stage(records: JobRecords) -> Stage | None:
         _forget_abandoned(records)
         return None
     if records.outcome() is not None:
-        records.tidy()
+        _tidy(records)
         return None
     return next((stage for stage in Stage if not records.is_finished(stage)), None)
+
+
+def _tidy(records: JobRecords) -> None:
+    """Tidy up a job that has ended. What stands in the way of one must not keep the others waiting."""
+    try:
+        records.tidy()
+    except StoreUnavailable:
+        raise
+    except InfrastructureError:
+        logger.exception("job %s is not tidied up", records.job_id, extra={"action": "job.untidy"})
 
 
 def _forget_abandoned(records: JobRecords) -> None:

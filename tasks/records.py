@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from nss_train import errors
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, Problem
+from tasks.charges import Charges
 from tasks.job import (
     Cancel,
     Claim,
@@ -42,6 +43,7 @@ class JobRecords:
         self.store = store
         self.keys = Keys(job_id)
         self.job_id = job_id
+        self.charges = Charges(store, job_id)
 
     def request(self) -> JobRequest:
         """What was submitted; :class:`ParameterError` when there is no such job."""
@@ -203,13 +205,23 @@ class JobRecords:
                 self.store.delete(key)
 
     def tidy(self) -> None:
-        """Delete what an ended job needs no more: checkpoints, and what no stage committed."""
+        """Charge an ended job what it cost; delete what it needs no more: checkpoints, and what no stage
+        committed. Idempotent."""
+        self.settle()
         for stage in Stage:
             for number in self.attempts(stage):
                 self.discard_attempt(stage, number)
         for key in list(self.store.list(self.keys.checkpoints)):
             self.store.delete(key)
         self.store.delete(self.keys.open)
+
+    def settle(self) -> bool:
+        """Charge the job what it cost, if it has ended; whether it has."""
+        ended = self.outcome()
+        if ended is None:
+            return False
+        self.charges.settle(ended.outcome, by_products=self.marker(Stage.PREPARE_DATA) is not None)
+        return True
 
     def forget(self) -> None:
         """Delete a submission that was never finished."""

@@ -164,7 +164,7 @@ class Delivery:
         self._records.finish(outcome, stage=self._stage, error=error, reason=reason)
         try:
             self._records.tidy()
-        except StoreUnavailable:
+        except InfrastructureError:
             logger.warning("the job is not tidied up yet; reconcile will do it", exc_info=True)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nss_train.artifacts.guarantee import Guarantee, privacy_section
+
 _SHOWN = ("data", "training", "privacy", "time_series", "generation")
 """Sections of the config that shaped the adapter or shape its use."""
-
-_NO_PRIVACY = "trained without differential privacy; no formal privacy guarantee"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +29,12 @@ class CardFacts:
     log_history: Sequence[Mapping[str, Any]]
     training: Mapping[str, Any]
     adapter: Mapping[str, Any]
+    guarantee: Guarantee | None = None
+
+    @property
+    def strict(self) -> bool:
+        """Whether only what the guarantee covers may be said."""
+        return self.guarantee is not None and self.guarantee.strict
 
 
 def model_card(facts: CardFacts) -> str:
@@ -38,7 +44,7 @@ def model_card(facts: CardFacts) -> str:
         "# LoRA adapter for one table",
         _purpose(facts),
         "## Privacy",
-        _privacy(facts),
+        privacy_section(facts.guarantee),
         "## Table",
         _table(facts),
         "## Training",
@@ -76,21 +82,10 @@ def _purpose(facts: CardFacts) -> str:
     )
 
 
-def _privacy(facts: CardFacts) -> str:
-    privacy = facts.config.get("privacy") or {}
-    if not privacy.get("dp_enabled"):
-        return f"This adapter was {_NO_PRIVACY}."
-    return (
-        f"Differential privacy was asked for with epsilon = {privacy['epsilon']} and "
-        f"delta = {privacy['delta']}. This card makes no claim about what was spent."
-    )
-
-
 def _table(facts: CardFacts) -> str:
     required = set(facts.schema.get("required", ()))
-    size = f"{facts.training_rows:,} rows for training, {facts.test_rows:,} held out"
     rows = [
-        f"{size}, {len(facts.schema['properties']):,} columns.",
+        f"{_size(facts)}, {len(facts.schema['properties']):,} columns.",
         "",
         "| column | kind | may be missing |",
         "|---|---|---|",
@@ -98,6 +93,12 @@ def _table(facts: CardFacts) -> str:
     for name, column in facts.schema["properties"].items():
         rows.append(f"| {_cell(name)} | {_kind(column)} | {'no' if name in required else 'yes'} |")
     return "\n".join(rows)
+
+
+def _size(facts: CardFacts) -> str:
+    if facts.guarantee is not None and facts.strict:
+        return f"{facts.guarantee.plan.units:,} units of privacy for training"
+    return f"{facts.training_rows:,} rows for training, {facts.test_rows:,} held out"
 
 
 def _kind(column: Mapping[str, Any]) -> str:
@@ -108,10 +109,10 @@ def _kind(column: Mapping[str, Any]) -> str:
 
 
 def _training(facts: CardFacts) -> str:
-    losses = [entry["loss"] for entry in facts.log_history if "loss" in entry]
+    losses = _losses(facts)
     figures = {
         "optimizer steps": facts.training.get("steps"),
-        "tokens": facts.training.get("tokens"),
+        "tokens": None if facts.strict else facts.training.get("tokens"),
         "dtype": facts.training.get("dtype"),
         "first loss": losses[0] if losses else None,
         "last loss": losses[-1] if losses else None,
@@ -120,6 +121,13 @@ def _training(facts: CardFacts) -> str:
         "adapter SHA-256": facts.adapter.get("adapter_sha256"),
     }
     return "\n".join(f"- {name}: {value}" for name, value in figures.items() if value is not None)
+
+
+def _losses(facts: CardFacts) -> list[float]:
+    """Of a strictly private training those that hold noise, if any do."""
+    if facts.guarantee is not None and facts.strict and not facts.guarantee.result.loss_reported:
+        return []
+    return [entry["loss"] for entry in facts.log_history if "loss" in entry]
 
 
 def _choices(facts: CardFacts) -> str:
@@ -133,7 +141,8 @@ def _choices(facts: CardFacts) -> str:
 
 
 def _config(facts: CardFacts) -> str:
-    shown = {name: facts.config[name] for name in _SHOWN if name in facts.config}
+    sections = (*_SHOWN, "guarantee") if facts.guarantee is not None else _SHOWN
+    shown = {name: facts.config[name] for name in sections if name in facts.config}
     return f"```json\n{json.dumps(shown, indent=2)}\n```"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from nss_train.artifacts.adapter_file import AdapterFile, inspect_adapter
 from nss_train.artifacts.files import copy_aside, read_json, write_aside, write_json
+from nss_train.artifacts.guarantee import Guarantee, read_guarantee
 from nss_train.artifacts.manifest import write_manifest
 from nss_train.artifacts.model_card import CardFacts, model_card
 from nss_train.contract import Event, Report, Request, Stage, StageResult
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG = Path("train/safe-synthesizer-config.json")
 ADAPTER = Path("train/adapter")
+PRIVACY = Path("train/privacy.json")
 TRAINING_CSV = Path("dataset/training.csv")
 TEST_CSV = Path("dataset/test.csv")
 WEIGHTS = "adapter_model.safetensors"
@@ -32,12 +34,19 @@ def assemble(folder: Path, request: Request, *, report: Report) -> StageResult:
         StageLost: the training stage left no usable adapter.
         ParameterError: the adapter holds infinite or NaN weights.
         DataError: a JSON file of an earlier stage is missing or broken.
+        BudgetExceeded: the training spent more privacy than the job has.
     """
     inputs, out = folder / "in", folder / "out"
     adapter = inspect_adapter(inputs / "train/adapter" / WEIGHTS)
+    guarantee = read_guarantee(inputs)
     _write_documents(inputs, out)
-    _copy_files(inputs, out)
-    write_aside(out / ADAPTER / "README.md", model_card(_facts(inputs, adapter)).encode())
+    copy_aside(inputs / "train/adapter" / WEIGHTS, out / ADAPTER / WEIGHTS)
+    if guarantee is not None:
+        write_json(out / PRIVACY, guarantee.as_json())
+    if guarantee is None or not guarantee.strict:
+        _copy_tables(inputs, out)
+    card = model_card(_facts(inputs, adapter, guarantee))
+    write_aside(out / ADAPTER / "README.md", card.encode())
     manifest = write_manifest(out)
     return _result(manifest, adapter, request, report)
 
@@ -63,15 +72,14 @@ def _portable(adapter_config: dict[str, Any], metadata: dict[str, Any]) -> bytes
     return json.dumps(named, indent=2, sort_keys=True).encode()  # as PEFT writes it
 
 
-def _copy_files(inputs: Path, out: Path) -> None:
-    copy_aside(inputs / "train/adapter" / WEIGHTS, out / ADAPTER / WEIGHTS)
+def _copy_tables(inputs: Path, out: Path) -> None:
     copy_aside(inputs / "prepare_data/training.csv", out / TRAINING_CSV)
     held_out = inputs / "prepare_data/test.csv"
     if held_out.exists():
         copy_aside(held_out, out / TEST_CSV)
 
 
-def _facts(inputs: Path, adapter: AdapterFile) -> CardFacts:
+def _facts(inputs: Path, adapter: AdapterFile, guarantee: Guarantee | None) -> CardFacts:
     prepared, trained = inputs / "prepare_data", inputs / "train"
     return CardFacts(
         config=read_json(prepared / "config.json"),
@@ -83,6 +91,7 @@ def _facts(inputs: Path, adapter: AdapterFile) -> CardFacts:
         log_history=read_json(trained / "log_history.json"),
         training=read_json(trained / "training_result.json"),
         adapter=adapter.figures(),
+        guarantee=guarantee,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -16,8 +17,10 @@ from nss_train.config.passthrough import (
 )
 from nss_train.config.privacy import DifferentialPrivacyParameters
 from nss_train.config.section import Section
+from nss_train.config.support import unsupported_training
 from nss_train.config.time_series import TimeSeriesParameters
 from nss_train.config.training import TrainingHyperparams
+from nss_train.errors import ParameterError, Problem
 
 DEFAULT_MAX_SEQUENCES = 10
 
@@ -45,6 +48,11 @@ class SafeSynthesizerParameters(Section):
     def dp_enabled(self) -> bool:
         return self.privacy is not None and self.privacy.dp_enabled
 
+    @property
+    def strictly_private(self) -> bool:
+        """Whether nothing may leave the job that the guarantee does not cover."""
+        return self.dp_enabled and self.guarantee.strict
+
     @model_validator(mode="before")
     @classmethod
     def _draw_random_state(cls, given: Any) -> Any:
@@ -53,15 +61,31 @@ class SafeSynthesizerParameters(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> SafeSynthesizerParameters:
+        if self.dp_enabled:
+            self._check_privacy()
         if self.time_series.is_timeseries:
             self._check_time_series()
         elif self.evaluation.enabled and self.evaluation.time_series.enabled:
             raise ValueError("evaluation.time_series.enabled needs time_series.is_timeseries")
         return self._with_max_sequences(self._max_sequences())
 
+    def _check_privacy(self) -> None:
+        """NSS's own rules; a config that breaks one learns all that is refused besides."""
+        problems = list(self._against_privacy())
+        if problems:
+            raise ParameterError("The config is not valid.", [*problems, *unsupported_training(self)])
+
+    def _against_privacy(self) -> Iterator[Problem]:
+        if self.time_series.is_timeseries:
+            remedy = "Differential privacy is not supported in time-series mode."
+            yield Problem(field="time_series.is_timeseries", value=True, remedy=remedy)
+        given = self.data.max_sequences_per_example
+        if given not in ("auto", None, 1):
+            rule = "When enabling DP, data.max_sequences_per_example must be 1, 'auto', or None."
+            remedy = f"{rule} Received: {given}"
+            yield Problem(field="data.max_sequences_per_example", value=given, remedy=remedy)
+
     def _check_time_series(self) -> None:
-        if self.dp_enabled:
-            raise ValueError("Differential privacy is not supported in time-series mode.")
         order, timestamp = self.data.order_training_examples_by, self.time_series.timestamp_column
         if order is not None and timestamp is not None and order != timestamp:
             raise ValueError(
@@ -71,11 +95,6 @@ class SafeSynthesizerParameters(Section):
     def _max_sequences(self) -> int | None:
         given = self.data.max_sequences_per_example
         if self.dp_enabled:
-            if given not in ("auto", None, 1):
-                raise ValueError(
-                    "When enabling DP, data.max_sequences_per_example must be 1, 'auto', or None. "
-                    f"Received: {given}"
-                )
             return 1
         if given == "auto":
             return None if self.time_series.is_timeseries else DEFAULT_MAX_SEQUENCES

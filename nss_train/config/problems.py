@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from nss_train.errors import Problem
+from nss_train.errors import ParameterError, Problem
 
 DEPRECATED = {"training.warmup_ratio"}
 """Keys that are read but are no fields any more."""
@@ -59,11 +59,16 @@ def wrong_values(error: ValidationError) -> list[Problem]:
     """A problem for each field that pydantic refuses; the branches of a union are put together."""
     remedies: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
+    listed: list[Problem] = []
     for detail in error.errors(include_url=False):
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, ParameterError):  # a rule across sections, which names its fields itself
+            listed += cause.problems
+            continue
         field = _field_of(detail["loc"])
         remedies.setdefault(field, []).append(_remedy(detail["type"], detail["msg"], detail.get("ctx", {})))
         values[field] = detail["input"] if detail["loc"] else None
-    return [
+    return listed + [
         Problem(field=field, value=_shown(values[field]), remedy=", or ".join(dict.fromkeys(said)))
         for field, said in remedies.items()
     ]

@@ -107,6 +107,9 @@ def _text_tokens(content: str) -> float:
 def _rope_scaling_factor(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Choice | None:
     if config.training.rope_scaling_factor != "auto":
         return None
+    if config.strictly_private:
+        reason = "the lengths of private records may not decide; set it by what is publicly known of them"
+        return Choice(name="training.rope_scaling_factor", value=1, reason=reason)
     tokens = max_token_count(frame, config.data.group_training_examples_by)
     factor = min(MAX_ROPE_FACTOR, math.ceil(tokens / ROPE_UNIT_TOKENS))
     reason = f"the longest record has about {tokens:,.0f} tokens, and one unit is {ROPE_UNIT_TOKENS:,}"

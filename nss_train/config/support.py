@@ -1,15 +1,60 @@
-"""What this version cannot run yet: better one clear refusal than a wrong result."""
+"""What is refused before any work: better one clear list than a guarantee that does not hold."""
 
 from __future__ import annotations
 
-from nss_train.config.parameters import SafeSynthesizerParameters
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nss_train.config.guarantee import PublicColumn, SchemaSource
 from nss_train.errors import Problem
+
+if TYPE_CHECKING:
+    from nss_train.config.parameters import SafeSynthesizerParameters
 
 
 def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ...]:
-    """Problems for training that this version cannot do. Preparing examples works all the same."""
-    problems = []
-    if config.dp_enabled:
-        remedy = "training with differential privacy is not supported in this version; set it to false"
-        problems.append(Problem(field="privacy.dp_enabled", value=True, remedy=remedy))
-    return tuple(problems)
+    """Every reason why a private training of this config is refused, as far as the config alone tells."""
+    if not config.dp_enabled:
+        return ()
+    strict = _against_strict(config) if config.strictly_private else ()
+    return (*strict, *_units(config), *_declared(config))
+
+
+def _against_strict(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    ratio, source = config.training.validation_ratio, config.guarantee.schema_source
+    if ratio > 0:
+        remedy = "validation losses are of private records and have no noise; set it to 0, {otherwise}"
+        yield _uncovered("training.validation_ratio", ratio, remedy)
+    if source is SchemaSource.RAW:
+        remedy = "the schema would hold the table's own values; take private or declared, {otherwise}"
+        yield _uncovered("guarantee.schema_source", source.value, remedy)
+
+
+def _uncovered(field: str, value: float | str, remedy: str) -> Problem:
+    otherwise = "or publish it outside the guarantee with guarantee.strict: false"
+    return Problem(field=field, value=value, remedy=remedy.format(otherwise=otherwise))
+
+
+def _units(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    unit, group = config.guarantee.unit_column, config.data.group_training_examples_by
+    if unit is not None and group is not None and unit != group:
+        remedy = f"a group is one example and so one unit; leave it out, or make it {group!r} too"
+        yield Problem(field="guarantee.unit_column", value=unit, remedy=remedy)
+
+
+def _declared(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    for name, column in config.guarantee.columns.items():
+        remedy = _contradiction(column)
+        if remedy:
+            yield Problem(field=f"guarantee.columns.{name}", value=column.model_dump_json(), remedy=remedy)
+
+
+def _contradiction(column: PublicColumn) -> str:
+    if column.categories is not None and not column.categories:
+        return "an empty list of categories allows no value; name some, or leave it out"
+    bounded = column.minimum is not None or column.maximum is not None
+    if column.categories is not None and bounded:
+        return "categories say it all; leave minimum and maximum out"
+    if column.minimum is not None and column.maximum is not None and column.minimum > column.maximum:
+        return "minimum must not be above maximum"
+    return ""

@@ -21,6 +21,7 @@ _FIELDS = {
     "Group by": "data.group_training_examples_by",
     "Order by": "data.order_training_examples_by",
     "Timestamp": "time_series.timestamp_column",
+    "Unit": "guarantee.unit_column",
 }
 
 
@@ -49,6 +50,13 @@ validate_orderby_column = check_orderby_column
 """The same under the name of NSS's older versions."""
 
 
+def check_unit_column(frame: pd.DataFrame, column: str | None) -> None:
+    """The column whose values are units of privacy must be there, and every row must belong to a unit."""
+    if column is not None:
+        check_present(frame, column, role="Unit")
+        check_no_nulls(frame, column, role="Unit")
+
+
 def check_present(frame: pd.DataFrame, column: str, *, role: str, remedy: str = "") -> None:
     """Raise :class:`ParameterError` when a column that the config names is missing."""
     if isinstance(frame.columns, pd.MultiIndex):
@@ -72,11 +80,12 @@ def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
 
 
 def check_roles(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
-    """Check the group and order columns, all problems at once."""
+    """Check the group, order and unit columns, all problems at once."""
     found: list[UserError] = []
     checks = (
         (check_groupby_column, config.data.group_training_examples_by),
         (check_orderby_column, config.data.order_training_examples_by),
+        (check_unit_column, config.guarantee.unit_column if config.dp_enabled else None),
     )
     for check, column in checks:
         try:
@@ -121,7 +130,12 @@ def warn_of_dates(columns: Iterable[Column]) -> None:
 
 
 def warn_of_size(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
-    """Log what NSS's preflight warns of: few rows, and rows that are seen many times."""
+    """Log what NSS's preflight warns of: few rows, and rows that are seen many times.
+
+    Not under differential privacy: how many rows there are may be private, and the plan says what matters.
+    """
+    if config.dp_enabled:
+        return
     if len(frame) < SMALL_ROWS:
         logger.warning(
             "the training split has %d rows; more would help", len(frame), extra={"action": "data.small"}

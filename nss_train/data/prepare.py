@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.resolve import Choice, Resolved, resolve
+from nss_train.config.resolve import Choice, Resolved, resolve, unit_column
 from nss_train.contract import Event, Report, Request, Stage, StageResult
 from nss_train.data import columns, time_series
 from nss_train.data.assembly import Assembled, Assembler
 from nss_train.data.distinct import Column, distinct_columns, to_arrow
 from nss_train.data.examples import Examples, Prompt
 from nss_train.data.holdout import Split, hold_out
+from nss_train.data.outputs import write
 from nss_train.data.packing import check_lengths
 from nss_train.data.records import Records, tokenize
 from nss_train.data.schema import make_schema
@@ -31,7 +32,13 @@ from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.source import find_model
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 
+if TYPE_CHECKING:
+    from nss_train.privacy.plan import PrivacyPlan
+
 logger = logging.getLogger(__name__)
+
+DATASET_DIGITS = 32
+"""Hex digits of a table's SHA-256 that name its budget when the config names none."""
 
 
 class Entry(StrEnum):
@@ -63,6 +70,8 @@ class Prepared:
     validation: Examples | None
     assembled: Assembled
     data_fraction: float
+    plan: PrivacyPlan | None = None
+    """Under differential privacy; then ``assembled.membership`` tells whose the examples are."""
 
     @property
     def records_train(self) -> int:
@@ -94,7 +103,8 @@ def run(folder: Path, request: Request, *, report: Report) -> StageResult:
         table, request.config, model=model.folder, seed=request.seed, stated_family=request.family
     )
     figures = write(folder / "out", prepared, request)
-    report(Event(action="prepare.done", message=f"{figures['examples']} examples", fields=figures))
+    counted = "units" if "units" in figures else "examples"
+    report(Event(action="prepare.done", message=f"{figures[counted]} {counted}", fields=figures))
     return StageResult(stage=Stage.PREPARE_DATA, figures=figures)
 
 
@@ -117,28 +127,50 @@ def prepare(
         columns.check_columns(training)
         columns.check_rows(training, config)
         columns.check_roles(training, config)
-        split = hold_out(training, config.data)
+        unit = unit_column(config) if config.dp_enabled else None
+        split = hold_out(training, config.data, unit_column=unit)
         training, test = split.train, split.test
+    split = Split(train=training, test=test)
     return prepare_split(
-        Split(train=training, test=test), config, model=model, seed=seed, stated_family=stated_family
+        split, config, model=model, seed=seed, stated_family=stated_family, dataset=_digest(table)
     )
 
 
+def _digest(table: Path) -> str:
+    with table.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DATASET_DIGITS]
+
+
 def prepare_split(
-    split: Split, config: SafeSynthesizerParameters, *, model: Path, seed: int, stated_family: str = ""
+    split: Split,
+    config: SafeSynthesizerParameters,
+    *,
+    model: Path,
+    seed: int,
+    stated_family: str = "",
+    dataset: str = "",
 ) -> Prepared:
-    """Prepare a training split that is in memory; raises what :func:`prepare` raises."""
+    """Prepare a training split that is in memory; raises what :func:`prepare` raises.
+
+    ``dataset`` names whose privacy budget it is; without a name it is that of these very rows.
+    """
     family = family_of(config.training.pretrained_model, model, stated=stated_family)
     resolved = resolve(config, split.train, family=family)
     columns.warn_of_size(split.train, resolved.config)
     columns.check_roles(split.train, resolved.config)
     tokenizer = load_tokenizer(model)
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer, family=family)
-    return assemble(split, resolved, metadata, tokenizer, seed=seed)
+    return assemble(split, resolved, metadata, tokenizer, seed=seed, dataset=dataset)
 
 
 def assemble(
-    split: Split, resolved: Resolved, metadata: ModelMetadata, tokenizer: ModelTokenizer, *, seed: int
+    split: Split,
+    resolved: Resolved,
+    metadata: ModelMetadata,
+    tokenizer: ModelTokenizer,
+    *,
+    seed: int,
+    dataset: str = "",
 ) -> Prepared:
     """Everything from the resolved config on: series, schema, records, packing."""
     config, frame = resolved.config, split.train
@@ -164,13 +196,14 @@ def assemble(
         schema_tokens=len(schema_ids),
         seed=seed,
     ).assemble()
+    schema, chosen, plan = _publish(written, assembled, config, frame, dataset)
     train = Examples.of(prompt, records, assembled.train)
     validation = None if assembled.validation is None else Examples.of(prompt, records, assembled.validation)
     return Prepared(
         config=config,
-        choices=resolved.choices,
-        metadata=_counted(metadata, train, assembled),
-        schema=make_schema(written),
+        choices=(*resolved.choices, *chosen),
+        metadata=_counted(metadata, train, assembled, config),
+        schema=schema,
         schema_prompt=schema_prompt,
         schema_prompt_tokens=len(schema_ids),
         table=table,
@@ -182,46 +215,45 @@ def assemble(
         validation=validation,
         assembled=assembled,
         data_fraction=assembled.fraction,
+        plan=plan,
     )
 
 
-def _counted(metadata: ModelMetadata, train: Examples, assembled: Assembled) -> ModelMetadata:
-    """The metadata with what generation has to know of the examples."""
+def _publish(
+    written: Sequence[Column],
+    assembled: Assembled,
+    config: SafeSynthesizerParameters,
+    frame: pd.DataFrame,
+    dataset: str,
+) -> tuple[Mapping[str, Any], tuple[Choice, ...], PrivacyPlan | None]:
+    """The schema with how it came about and, under differential privacy, the plan of the job."""
+    if assembled.membership is None:
+        return make_schema(written), (), None
+    from nss_train.privacy.publication import publish  # the accountant takes a second to load
+
+    found = publish(
+        written,
+        assembled.membership,
+        config,
+        passes=assembled.fraction,
+        dataset=dataset or _digest_of(frame),
+    )
+    return found.schema, found.choices, found.plan
+
+
+def _digest_of(frame: pd.DataFrame) -> str:
+    return hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()[:DATASET_DIGITS]
+
+
+def _counted(
+    metadata: ModelMetadata, train: Examples, assembled: Assembled, config: SafeSynthesizerParameters
+) -> ModelMetadata:
+    """The metadata with what generation has to know of the examples: public limits when that is private."""
+    if config.strictly_private:
+        return replace(metadata, max_tokens_per_example=metadata.max_seq_length)
     return replace(
         metadata,
         max_tokens_per_example=int(train.tokens_per_example.max()),
         max_records_per_group=assembled.max_records_per_group,
         timeseries_group_values=assembled.group_values,
     )
-
-
-def write(out: Path, prepared: Prepared, request: Request) -> dict[str, Any]:
-    """Write everything that the later stages read; return the figures worth showing."""
-    metadata = prepared.metadata.as_json(dataset_name=request.dataset_name, run_name=request.job_id)
-    choices = [{"name": c.name, "value": c.value, "reason": c.reason} for c in prepared.choices]
-    statistics = {name: series.as_json() for name, series in prepared.statistics.items()}
-    documents = {
-        "config": prepared.config.model_dump(mode="json"),
-        "choices": choices,
-        "schema": prepared.schema,
-        "metadata": metadata,
-        "statistics": statistics,
-    }
-    for name, document in documents.items():
-        (out / f"{name}.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
-    prepared.train.write(out / "train.arrow")
-    if prepared.validation is not None:
-        prepared.validation.write(out / "validation.arrow")
-    prepared.training.to_csv(out / "training.csv", index=False)
-    if prepared.test is not None:
-        prepared.test.to_csv(out / "test.csv", index=False)
-    return {
-        "rows": len(prepared.training),
-        "rows_held_out": 0 if prepared.test is None else len(prepared.test),
-        "columns": len(prepared.columns),
-        "examples": len(prepared.train),
-        "validation_examples": 0 if prepared.validation is None else len(prepared.validation),
-        "tokens": int(statistics["tokens_per_example"]["mean"] * len(prepared.train) + 0.5),
-        "data_fraction": prepared.data_fraction,
-        "seed": request.seed,
-    }

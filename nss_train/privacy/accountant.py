@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 from dp_accounting import (
@@ -53,8 +56,20 @@ def together(*events: DpEvent) -> DpEvent:
 
 def spent(event: DpEvent, delta: float, accountant: Accountant = Accountant.PLD) -> float:
     """The smallest ε for which the event is (ε, ``delta``)-differentially private."""
-    found = accountant.fresh().compose(event)
-    return float(found.get_epsilon(delta))
+    with _without_warnings():
+        return float(accountant.fresh().compose(event).get_epsilon(delta))
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """An order of RDP that does not converge is left out with a warning; ε never becomes smaller by it."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def noise_multiplier(*, epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:

@@ -54,7 +54,7 @@ class MicroBatch:
 class UnitExamples:
     """The examples of each unit of privacy."""
 
-    def __init__(self, examples: Dataset, unit_of: npt.NDArray[np.int32], *, pad_id: int) -> None:
+    def __init__(self, examples: Dataset, unit_of: npt.NDArray[np.int64], *, pad_id: int) -> None:
         self._examples = examples.with_format("torch", columns=["input_ids", "labels"])
         self._offsets = np.searchsorted(unit_of, np.arange(int(unit_of[-1]) + 2))
         self._pad_id = pad_id
@@ -94,7 +94,7 @@ class UnitExamples:
         )
 
 
-def read_units(path: Path) -> npt.NDArray[np.int32]:
+def read_units(path: Path) -> npt.NDArray[np.int64]:
     """The unit of each example, as prepare_data wrote it; shape (examples,), ascending."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-        return np.asarray(stream.read_all().column("unit"), dtype=np.int32)
+        return np.asarray(stream.read_all().column("unit"), dtype=np.int64)

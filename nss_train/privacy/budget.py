@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from nss_train.contract import CHARGE, CHARGED, Event, Report
-from nss_train.errors import BudgetExceeded, Problem
 from nss_train.privacy.plan import PrivacyPlan
 
 _POLL_S = 0.002
@@ -66,12 +65,3 @@ class Budget:
         self._record.put(self._taken + 1)
         self._taken += 1
         return True
-
-    def settle(self) -> float:
-        """ε of all that was paid for, accounted anew; :class:`BudgetExceeded` when it is too much."""
-        spent = self._plan.spent(self.steps)
-        if spent > self._plan.epsilon:
-            remedy = f"{self.steps} steps were taken, which is more than ε = {self._plan.epsilon:g} affords"
-            problem = Problem(field="epsilon_spent", value=round(spent, 4), remedy=remedy)
-            raise BudgetExceeded("The adapter is not released: it cost more than it may.", [problem])
-        return spent

@@ -5,21 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.contract import Frozen, Report, StageDrained
+from nss_train.contract import Report, StageDrained
 from nss_train.model.memory import fits
-from nss_train.privacy.audit.canaries import Canaries, TrainingAudit
+from nss_train.privacy.audit.canaries import Canaries
 from nss_train.privacy.batches import Room, UnitExamples, read_units
-from nss_train.privacy.budget import Budget, Record
+from nss_train.privacy.budget import Budget, NoRecord, Record
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.progress import ReportPrivateSteps
+from nss_train.privacy.result import check_release
 from nss_train.privacy.trainer import OpacusDPTrainer
 from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
@@ -38,16 +42,22 @@ ROW_BYTES = 2 * 2**30
 """For the gradients of single rows."""
 
 
-class PrivacyResult(Frozen):
-    """``privacy_result.json``: what a private training has spent."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Private:
+    """What makes a training a private one."""
 
-    steps_applied: int
-    """Over all attempts, those included whose update was lost with a machine."""
-    epsilon_spent: float
-    delta: float
-    loss_reported: bool
-    audit: TrainingAudit | None = None
-    """What its canaries prove."""
+    plan: PrivacyPlan
+    unit_of: npt.NDArray[np.int64]
+    """The unit of each training example, ascending; shape (examples,)."""
+    record: Record = field(default_factory=NoRecord)
+    charged: int = 0
+    """Steps of attempts that are lost: they count as spent."""
+
+    @classmethod
+    def read(cls, prepared: Path, *, record: Record, charged: int = 0) -> Private:
+        """What prepare_data left in a folder."""
+        plan = PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes())
+        return cls(plan=plan, unit_of=read_units(prepared / "units.arrow"), record=record, charged=charged)
 
 
 def fit_privately(
@@ -55,64 +65,86 @@ def fit_privately(
     tokenizer: PreTrainedTokenizerFast,
     examples: Mapping[str, Dataset | None],
     config: SafeSynthesizerParameters,
+    private: Private,
     *,
-    prepared: Path,
     output: Path,
     seed: int,
     checkpointing: bool,
     report: Report,
-    record: Record,
-    charged: int = 0,
-    callbacks: Sequence[TrainerCallback] = (),
     max_seconds: float | None = None,
     halvings: int = 0,
     checkpoints: Checkpoints | None = None,
     resume_from: Path | None = None,
 ) -> Fitted:
-    """Train the adapter of ``model`` on ``examples["train"]`` by the plan in ``prepared``.
+    """Train the adapter of ``model`` on ``examples["train"]`` as planned.
 
-    ``seed`` decides nothing that has to be secret. ``charged`` steps were taken by attempts that are
-    lost. Raises :class:`~nss_train.errors.BudgetExceeded` instead of handing over an adapter that cost
-    too much, and :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
+    ``seed`` decides nothing that has to be secret. Raises
+    :class:`~nss_train.errors.BudgetExceeded` instead of handing over an adapter that cost too much, and
+    :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
     """
-    keep_memory_to_itself()
-    training = examples["train"]
-    if training is None:
-        raise ValueError("there are no training examples")
-    plan = PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes())
-    budget = Budget(plan, charged=charged, record=record)
     limits = [] if max_seconds is None else [TimeLimit(max_seconds)]
     keeping = [] if checkpoints is None else [checkpoints]
-    canaries = canaries_of(model, plan, config.guarantee.audit_canaries)
-    trainer = OpacusDPTrainer(
-        model=model,
-        args=training_arguments(
-            config.training,
-            output=output,
-            seed=seed,
-            checkpointing=checkpointing,
-            evaluate=examples["validation"] is not None,
-        ),
-        processing_class=tokenizer,
-        train_dataset=training,
-        eval_dataset=examples["validation"],
-        callbacks=[ReportPrivateSteps(report, batch=plan.batch), *callbacks, *limits, *keeping],
-        plan=plan,
-        budget=budget,
-        units=UnitExamples(
-            training, read_units(prepared / "units.arrow"), pad_id=int(tokenizer.pad_token_id or 0)
-        ),
-        room=room_for(model, halvings=halvings),
-        strict=config.guarantee.strict,
-        canaries=canaries,
+    trainer = make_private_trainer(
+        model,
+        tokenizer,
+        config,
+        private,
+        output=output,
+        examples=examples,
+        seed=seed,
+        checkpointing=checkpointing,
+        callbacks=[ReportPrivateSteps(report, batch=private.plan.batch), *limits, *keeping],
+        halvings=halvings,
     )
-    trainer.remove_callback(PrinterCallback)
     started, first = time.monotonic(), 0 if resume_from is None else step_of(resume_from)
     with typed_out_of_memory():
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     if checkpoints is not None and checkpoints.drained:
         raise StageDrained(trainer.state.global_step)
-    return _fitted(trainer, plan, budget, canaries, seconds=time.monotonic() - started, first=first)
+    return _fitted(trainer, private.plan, seconds=time.monotonic() - started, first=first)
+
+
+def make_private_trainer(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    config: SafeSynthesizerParameters,
+    private: Private,
+    *,
+    output: Path,
+    examples: Mapping[str, Dataset | None],
+    seed: int,
+    checkpointing: bool,
+    callbacks: Sequence[TrainerCallback] = (),
+    halvings: int = 0,
+) -> OpacusDPTrainer:
+    """A trainer over the units of ``examples["train"]``."""
+    keep_memory_to_itself()
+    training, validation = examples["train"], examples["validation"]
+    if training is None:
+        raise ValueError("there are no training examples")
+    arguments = training_arguments(
+        config.training,
+        output=output,
+        seed=seed,
+        checkpointing=checkpointing,
+        evaluate=validation is not None,
+    )
+    trainer = OpacusDPTrainer(
+        model=model,
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=training,
+        eval_dataset=validation,
+        callbacks=[*callbacks],
+        plan=private.plan,
+        budget=Budget(private.plan, charged=private.charged, record=private.record),
+        units=UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0)),
+        room=room_for(model, halvings=halvings),
+        strict=config.guarantee.strict,
+        canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def canaries_of(model: PeftModel, plan: PrivacyPlan, count: int) -> Canaries | None:
@@ -135,25 +167,15 @@ def room_for(model: PeftModel, *, halvings: int) -> Room:
     return found
 
 
-def _fitted(
-    trainer: OpacusDPTrainer,
-    plan: PrivacyPlan,
-    budget: Budget,
-    canaries: Canaries | None,
-    *,
-    seconds: float,
-    first: int,
-) -> Fitted:
+def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, first: int) -> Fitted:
     history, done = trainer.state.log_history, trainer.state.global_step - first
-    result = PrivacyResult(
-        steps_applied=budget.steps,
-        epsilon_spent=budget.settle(),
-        delta=plan.delta,
-        loss_reported=plan.report_loss or not trainer.is_strict,
-        audit=None if canaries is None else canaries.result(),
-    )
+    result = trainer.privacy_result()
+    check_release(plan, result)
     logger.info(
-        "ε=%.4f was spent in %d steps", result.epsilon_spent, budget.steps, extra={"action": "privacy.spent"}
+        "ε=%.4f was spent in %d steps",
+        result.epsilon_spent,
+        result.steps_applied,
+        extra={"action": "privacy.spent"},
     )
     return Fitted(
         log_history=history,
@@ -161,7 +183,7 @@ def _fitted(
         reason=incomplete_reason(history),
         seconds=seconds,
         ranks=trainer.args.world_size,
-        figures={"steps_applied": budget.steps, "epsilon_spent": round(result.epsilon_spent, 4)},
+        figures={"steps_applied": result.steps_applied, "epsilon_spent": round(result.epsilon_spent, 4)},
         # Expected ones: how many were drawn is nobody's business.
         speed={"units_per_s": round(done * plan.batch / seconds, 1)},
         privacy=result.model_dump(mode="json"),

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.nn import functional
-from transformers import TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import TrainOutput
 
 from nss_train.privacy.audit.canaries import Canaries
@@ -21,6 +18,7 @@ from nss_train.privacy.gradients import ClippedSum, Noise
 from nss_train.privacy.mechanism import Mechanism
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.randomness import SecretRandomness
+from nss_train.privacy.result import PrivacyResult
 from nss_train.privacy.rows import RowGradients
 from nss_train.training.callbacks import stop
 from nss_train.training.group import group_state
@@ -57,7 +55,6 @@ class OpacusDPTrainer(AdapterTrainer):
         # Opacus sees nothing of a layer that is recomputed in any other way.
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": True}
         secret = randomness or SecretRandomness()
-        self.is_strict = strict
         self._loss_noise = _loss_noise(plan, secret, strict=strict)
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self._mechanism = Mechanism.of(plan, self._trained, units=len(units), randomness=secret)
@@ -87,11 +84,7 @@ class OpacusDPTrainer(AdapterTrainer):
         mine = drawn[group.process_index :: group.num_processes]
         for batch in self._units.micro_batches(mine, self._room):
             self._add(batch.to(self.args.device))
-        if self._canaries is not None:
-            self._canaries.join(self._mechanism.gradients)
-        released = self._mechanism.release()
-        if self._canaries is not None:
-            self._canaries.see(released)
+        released = self._release()
         for parameter, gradient in zip(self._trained, released, strict=True):
             parameter.grad = gradient.to(parameter.dtype)
         self._optimizer.step()
@@ -110,6 +103,15 @@ class OpacusDPTrainer(AdapterTrainer):
         self._mechanism.gradients.add(self._rows.take(), batch.places)
         if self._loss_noise is not None:
             self._losses.add([per_token(losses.detach(), batch)[:, None]], batch.places)
+
+    def _release(self) -> list[torch.Tensor]:
+        """The step's gradient, with the canaries among the units where there are any."""
+        if self._canaries is None:
+            return self._mechanism.release()
+        self._canaries.join(self._mechanism.gradients)
+        released = self._mechanism.release()
+        self._canaries.see(released)
+        return released
 
     def _log_evaluate_save(self) -> None:
         if self.control.should_log:
@@ -137,15 +139,9 @@ class OpacusDPTrainer(AdapterTrainer):
         """Optimizer, schedule and state; those of a checkpoint when there is one."""
         self._optimizer = self.create_optimizer()
         self._schedule = self.create_scheduler(self._plan.steps)
-        self.state = TrainerState()
+        self._init_training_state(self._plan.steps, self._plan.steps, 1, checkpoint, None)
         if checkpoint is not None:
-            self.state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
             self._load_optimizer_and_scheduler(checkpoint)
-        self.state.max_steps, self.state.num_train_epochs = self._plan.steps, 1
-        self.state.logging_steps, self.state.save_steps = 1, 0
-        self.state.eval_steps = int(self.args.eval_steps or 0)
-        self.state.is_world_process_zero = self.is_world_process_zero()
-        self.state.is_local_process_zero = self.is_local_process_zero()
         self.callback_handler.optimizer = self._optimizer
         self.callback_handler.lr_scheduler = self._schedule
         self._model.train()
@@ -155,8 +151,18 @@ class OpacusDPTrainer(AdapterTrainer):
         """Nothing: whoever goes on draws anew."""
 
     def get_epsilon(self) -> float:
-        """ε of all steps that were paid for, at the plan's δ."""
+        """ε of all steps that were paid for, accounted anew, at the plan's δ."""
         return self._plan.spent(self._budget.steps)
+
+    def privacy_result(self) -> PrivacyResult:
+        """What was spent so far; steps whose update was lost with a machine included."""
+        return PrivacyResult(
+            steps_applied=self._budget.steps,
+            epsilon_spent=self.get_epsilon(),
+            delta=self._plan.delta,
+            audit=None if self._canaries is None else self._canaries.result(),
+            loss_reported=self._loss_noise is not None,
+        )
 
 
 def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:

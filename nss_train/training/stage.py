@@ -97,20 +97,16 @@ def _fit(
     if not config.dp_enabled:
         options |= {"reporters": request.reporters, "fsdp": request.fsdp}
         return fit(model, tokenizer, examples, config, **options)
-    # Imported where it is needed: most trainings are done without Opacus and an accountant.
+    # Imported where it is needed: most trainings do without Opacus and an accountant.
     from nss_train.privacy.budget import NoRecord, SupervisorsRecord
-    from nss_train.privacy.fit import fit_privately
+    from nss_train.privacy.fit import Private, fit_privately
 
-    return fit_privately(
-        model,
-        tokenizer,
-        examples,
-        config,
-        prepared=folder / "in" / "prepare_data",
+    private = Private.read(
+        folder / "in" / "prepare_data",
         record=NoRecord() if request.charged_steps is None else SupervisorsRecord(folder, report),
         charged=request.charged_steps or 0,
-        **options,
     )
+    return fit_privately(model, tokenizer, examples, config, private, **options)
 
 
 def _checkpoints(folder: Path, request: Request, report: Report) -> Checkpoints | None:

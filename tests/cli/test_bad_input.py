@@ -23,6 +23,11 @@ privacy: {epsilon: 0}
 generation: {top_p: 2}
 evaluation: {sqs_report_rows: many}
 """
+UNCOVERED = """
+privacy: {dp_enabled: true}
+training: {validation_ratio: 0.2}
+guarantee: {schema_source: raw}
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +73,12 @@ CASES = {
     ),
     "privacy": Case(
         command=["run", "t.csv", "--config", "c.yaml"],
-        files={"c.yaml": b"privacy: {dp_enabled: true}"},
-        says=["privacy.dp_enabled", "not supported in this version"],
+        files={"c.yaml": UNCOVERED.encode()},
+        says=[
+            "training.validation_ratio = 0.2",
+            "guarantee.schema_source = 'raw'",
+            "guarantee.strict: false",
+        ],
     ),
     "unknown job": Case(
         command=["status", "20990101-000000-abcdef01"], says=["Unknown job", "nss-train list"]

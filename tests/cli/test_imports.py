@@ -8,7 +8,16 @@ import sys
 
 def test_the_client_imports_neither_torch_nor_pandas() -> None:
     script = (
-        "import sys, tasks.client; print([m for m in ('torch','transformers','pandas') if m in sys.modules])"
+        "import sys, tasks.client; "
+        "print([m for m in ('torch','transformers','pandas','numpy','dp_accounting') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_ledger_imports_neither_torch_nor_pandas() -> None:
+    script = (
+        "import sys, tasks.ledger; print([m for m in ('torch','transformers','pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from nss_train.config import SafeSynthesizerParameters, load_config
+from nss_train.config.guarantee import GuaranteeParameters, SchemaSource
 from nss_train.config.privacy import DifferentialPrivacyParameters
 from nss_train.data.golden import describe
-from nss_train.data.prepare import Entry, prepare
+from nss_train.data.prepare import Entry, Prepared, prepare
 from nss_train.errors import GenerationError
 from nss_train.model.tokenizer import load_tokenizer
 
@@ -31,7 +32,6 @@ SETS = [
     "04b_stocks_timeseries",
     "04c_stocks_timeseries_validation",
     "05_penguins_validation",
-    "06_penguins_dp",
     "07_wide_auto",
     "07c_wide_rope_3",
     "07d_long_text_auto",
@@ -79,13 +79,25 @@ def models(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ours(name: str, case: dict[str, Any], models: Path) -> dict[str, Any]:
+    return described(case, models, prepared_for(name, case, models))
+
+
+def prepared_for(
+    name: str, case: dict[str, Any], models: Path, guarantee: GuaranteeParameters | None = None
+) -> Prepared:
     model = models / case["model"]
     given = load_config(GOLDEN / name / case["config"])
     training = given.training.model_copy(update={"pretrained_model": str(model)})
-    entry = Entry(case["entry"])
-    config = given.model_copy(update={"training": training, "privacy": _with_nss_delta(given)})
-    prepared = prepare(GOLDEN / name / case["data"], config, model=model, seed=case["seed"], entry=entry)
-    document = describe(prepared, tokenizer=load_tokenizer(model), seed=case["seed"], entry=entry)
+    update = {"training": training, "privacy": _with_nss_delta(given), "guarantee": guarantee}
+    config = given.model_copy(update={key: value for key, value in update.items() if value is not None})
+    table, entry = GOLDEN / name / case["data"], Entry(case["entry"])
+    return prepare(table, config, model=model, seed=case["seed"], entry=entry)
+
+
+def described(case: dict[str, Any], models: Path, prepared: Prepared) -> dict[str, Any]:
+    model = models / case["model"]
+    entry, tokenizer = Entry(case["entry"]), load_tokenizer(model)
+    document = describe(prepared, tokenizer=tokenizer, seed=case["seed"], entry=entry)
     found: dict[str, Any] = json.loads(json.dumps(document).replace(str(model), case["model"]))
     return found
 
@@ -116,6 +128,41 @@ def test_every_example_is_equal_to_the_reference(
     count = f"{theirs['train']['count']:>6} examples {theirs['train']['tokens']:>9} tokens"
     parity_table.append(f"{name:<36}{count}  {'equal' if not differing else ', '.join(differing)}")
     assert not differing
+
+
+def test_a_private_set_holds_each_of_the_reference_s_examples_once(
+    models: Path, parity_table: list[str]
+) -> None:
+    """The reference repeats units to make more steps, which breaks its guarantee."""
+    name = "06_penguins_dp"
+    case, theirs = golden(name)
+    open_ = GuaranteeParameters(strict=False, schema_source=SchemaSource.RAW)
+    prepared = prepared_for(name, case, models, open_)
+    found = described(case, models, prepared)
+    differing = [key for key in EXACT if found[key] != theirs[key]]
+    differing += _metadata(found["model_metadata"], theirs["model_metadata"])
+    distinct = {example["ids"] for example in theirs["train"]["all"]}
+    once = [example["ids"] for example in found["train"]["all"]]
+    # Equal rows of two penguins would be two examples.
+    assert sorted(once) == sorted(distinct)
+    assert len(once) == theirs["true_dataset_size"] < theirs["train"]["count"]
+    assert prepared.plan is not None
+    assert prepared.plan.sampling_rate == theirs["dp"]["sampling_probability"]
+    assert prepared.plan.steps == theirs["dp"]["num_steps"]
+    count = f"{len(once):>6} examples {found['train']['tokens']:>9} tokens"
+    parity_table.append(f"{name:<36}{count}  {'each once' if not differing else ', '.join(differing)}")
+    assert not differing
+
+
+def test_a_strict_private_set_holds_the_same_examples(models: Path) -> None:
+    name = "06_penguins_dp"
+    case, theirs = golden(name)
+    found = described(case, models, prepared_for(name, case, models))
+    once = [example["ids"] for example in found["train"]["all"]]
+    assert set(once) == {example["ids"] for example in theirs["train"]["all"]}
+    assert found["resolved_params"] == theirs["resolved_params"]
+    assert list(found["dataset_schema"]["properties"]) == list(theirs["dataset_schema"]["properties"])
+    assert found["model_metadata"]["max_tokens_per_example"] == theirs["max_seq_length"]
 
 
 def _examples(side: str, found: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

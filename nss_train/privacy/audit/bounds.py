@@ -49,7 +49,9 @@ def epsilon_of_scores(
 def best_threshold(inside: Floats, outside: Floats, *, delta: float, alpha: float) -> Threshold:
     """The threshold by which these scores prove the most."""
     candidates = np.quantile(np.concatenate([inside, outside]), np.linspace(0, 1, CANDIDATES))
-    above = [len(side) - np.searchsorted(np.sort(side), candidates, side="right") for side in (inside, outside)]
+    above = [
+        len(side) - np.searchsorted(np.sort(side), candidates, side="right") for side in (inside, outside)
+    ]
     below = [len(side) - count for side, count in zip((inside, outside), above, strict=True)]
     sizes = len(inside), len(outside)
     telling_in = _epsilon(above[0], sizes[0], above[1], sizes[1], delta=delta, alpha=alpha)
@@ -70,9 +72,7 @@ def _epsilon(
     return found
 
 
-def epsilon_of_guesses(
-    *, canaries: int, guesses: int, correct: int, delta: float, alpha: float
-) -> float:
+def epsilon_of_guesses(*, canaries: int, guesses: int, correct: int, delta: float, alpha: float) -> float:
     """The largest ε that so many correct guesses refute, wrong with probability ``alpha`` at most."""
 
     def refuted(epsilon: float) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from nss_train.contract import Frozen
 from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.audit.bounds import epsilon_of_guesses
 from nss_train.privacy.audit.evidence import log_likelihood_ratio
@@ -16,6 +15,7 @@ from nss_train.privacy.audit.observations import NORM
 from nss_train.privacy.gradients import ClippedSum
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.randomness import SecretRandomness
+from nss_train.privacy.result import AuditBound
 
 logger = logging.getLogger(__name__)
 
@@ -26,21 +26,6 @@ all, the second proves most of one that is kept."""
 NEVER_DRAWN = 0.5
 """Share of canaries that no step draws above which an audit is weak."""
 FEWEST_GUESSES = 50
-
-
-class TrainingAudit(Frozen):
-    """What the guesses prove."""
-
-    epsilon_lower_bound: float
-    """At the δ of the plan."""
-    confidence: float = CONFIDENCE
-    canaries: int
-    guesses: int
-    correct: int
-    steps: int
-    """Those that were seen: of a training that went on from a checkpoint, the ones since."""
-    weak_because: str | None = None
-    """Why more was hardly to be proved, whatever the training gave away."""
 
 
 class Canaries:
@@ -90,7 +75,7 @@ class Canaries:
         self._scores += log_likelihood_ratio(values * self._plan.batch / self._plan.clip, self._plan)
         self._steps += 1
 
-    def result(self) -> TrainingAudit:
+    def result(self) -> AuditBound:
         """The best of some numbers of guesses; the chance of being wrong is shared among them."""
         found = max(map(self._guess, SHARES), key=lambda one: one.epsilon_lower_bound)
         fields = {"action": "privacy.audited", "epsilon_lower_bound": found.epsilon_lower_bound}
@@ -105,7 +90,7 @@ class Canaries:
         )
         return found
 
-    def _guess(self, share: float) -> TrainingAudit:
+    def _guess(self, share: float) -> AuditBound:
         """The highest scores are guessed to take part, the lowest not to; nothing is said of the rest."""
         count = len(self._scores)
         each = int(count * share / 2)
@@ -118,8 +103,9 @@ class Canaries:
             delta=self._plan.delta,
             alpha=(1 - CONFIDENCE) / len(SHARES),
         )
-        return TrainingAudit(
+        return AuditBound(
             epsilon_lower_bound=bound,
+            confidence=CONFIDENCE,
             canaries=count,
             guesses=2 * each,
             correct=correct,

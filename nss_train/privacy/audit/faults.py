@@ -52,7 +52,7 @@ class StaleNoise(Noise):
     kept: list[torch.Tensor] = field(default_factory=list)
 
     def draw(self, total: torch.Tensor) -> torch.Tensor:
-        self.kept[:] = self.kept or [super(StaleNoise, self).draw(total)]
+        self.kept[:] = self.kept or [super().draw(total)]
         return self.kept[0]
 
 

@@ -153,15 +153,6 @@ def test_the_card_quotes_no_cell_of_the_table(folder: Path) -> None:
     assert "secret" not in (folder / "out/train/adapter/README.md").read_text()
 
 
-def test_the_card_claims_nothing_of_a_privacy_that_was_asked_for(folder: Path) -> None:
-    config = SafeSynthesizerParameters.model_validate({"privacy": {"dp_enabled": True, "epsilon": 3.0}})
-    put(folder / "in/prepare_data/config.json", config.model_dump(mode="json"))
-    assemble(folder, REQUEST, report=ignore)
-    card = (folder / "out/train/adapter/README.md").read_text()
-    assert "asked for with epsilon = 3.0" in card
-    assert "no claim" in card
-
-
 def test_weights_that_are_not_finite_are_refused_by_name(folder: Path) -> None:
     weights = {"good": np.ones(3, np.float32), "bad": np.array([1, np.nan], np.float32)}
     weights["worse"] = np.array([np.inf], np.float16)

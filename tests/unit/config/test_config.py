@@ -108,7 +108,8 @@ def test_the_token_estimate_is_the_reference_s() -> None:
 
 @pytest.mark.parametrize(("rows", "delta"), [(50, 0.1 / 50), (1000, 1 / 1000**1.2)])
 def test_automatic_values_carry_a_reason(rows: int, delta: float) -> None:
-    given_ = {"privacy": {"dp_enabled": True}, "training": {"pretrained_model": "Mistral-x"}}
+    privacy = {"dp_enabled": True, "delta": "nss"}
+    given_ = {"privacy": privacy, "training": {"pretrained_model": "Mistral-x"}}
     resolved = resolve(parse_config(given_), pd.DataFrame({"a": range(rows)}))
     assert resolved.config.privacy is not None
     assert resolved.config.privacy.delta == delta

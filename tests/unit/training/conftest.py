@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ def silent(event: Event) -> None:
     """A report nobody reads."""
 
 
-def make_request(model: Path, *, seed: int = 1, **training: Any) -> Request:
+def make_request(
+    model: Path, *, seed: int = 1, sections: Mapping[str, Any] | None = None, **training: Any
+) -> Request:
+    """A request of a short training; ``sections`` of the config beside it."""
     options = {
         "pretrained_model": str(model),
         "num_input_records_to_sample": 60,
@@ -33,6 +36,7 @@ def make_request(model: Path, *, seed: int = 1, **training: Any) -> Request:
             "data": {"holdout": 0, "random_state": 1},
             "training": options | training,
             "preflight": {"disabled_checks": ["dataset.size"]},
+            **(sections or {}),
         }
     )
     policy = ModelPolicy(models_dir=str(model.parent))

@@ -1,0 +1,66 @@
+"""What prepare_data leaves in its folder, and the figures that ``status`` shows of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nss_train.contract import Request
+
+if TYPE_CHECKING:
+    from nss_train.data.prepare import Prepared
+
+
+def write(out: Path, prepared: Prepared, request: Request) -> dict[str, Any]:
+    """Write everything that the later stages read; return the figures worth showing.
+
+    ``statistics.json`` and the ``*.arrow`` files stay inside: training needs them exact.
+    """
+    for name, document in _documents(prepared, request).items():
+        (out / f"{name}.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
+    prepared.train.write(out / "train.arrow")
+    if prepared.validation is not None:
+        prepared.validation.write(out / "validation.arrow")
+    if prepared.assembled.membership is not None:
+        prepared.assembled.membership.write(out / "units.arrow")
+    if not prepared.config.strictly_private:
+        _write_tables(out, prepared)
+    return {**_figures(prepared), "seed": request.seed}
+
+
+def _documents(prepared: Prepared, request: Request) -> dict[str, Any]:
+    found = {
+        "config": prepared.config.model_dump(mode="json"),
+        "choices": [{"name": c.name, "value": c.value, "reason": c.reason} for c in prepared.choices],
+        "schema": prepared.schema,
+        "metadata": prepared.metadata.as_json(dataset_name=request.dataset_name, run_name=request.job_id),
+        "statistics": {name: series.as_json() for name, series in prepared.statistics.items()},
+    }
+    return found | _privacy(prepared)
+
+
+def _privacy(prepared: Prepared) -> dict[str, Any]:
+    return {} if prepared.plan is None else {"privacy": prepared.plan.model_dump(mode="json")}
+
+
+def _write_tables(out: Path, prepared: Prepared) -> None:
+    prepared.training.to_csv(out / "training.csv", index=False)
+    if prepared.test is not None:
+        prepared.test.to_csv(out / "test.csv", index=False)
+
+
+def _figures(prepared: Prepared) -> dict[str, Any]:
+    """Counts of the table; of a strictly private one what is public: its units and its columns."""
+    public = {"columns": len(prepared.columns), "data_fraction": prepared.data_fraction, **_privacy(prepared)}
+    if prepared.plan is not None:
+        public["units"] = prepared.plan.units
+    if prepared.config.strictly_private:
+        return public
+    return public | {
+        "rows": len(prepared.training),
+        "rows_held_out": 0 if prepared.test is None else len(prepared.test),
+        "examples": len(prepared.train),
+        "validation_examples": 0 if prepared.validation is None else len(prepared.validation),
+        "tokens": int(prepared.train.tokens_per_example.sum()),
+    }

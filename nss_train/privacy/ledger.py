@@ -1,0 +1,210 @@
+"""What all private jobs on a dataset cost together, and whether one more fits. Pure: no files, no store."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field
+
+from nss_train.contract import Frozen
+from nss_train.errors import BudgetExceeded, Problem
+from nss_train.privacy import accountant
+from nss_train.privacy.accountant import Accountant
+from nss_train.privacy.plan import PrivacyPlan
+
+ROUNDING = 1e-9
+"""A sum of floats may miss the budget by this share of it and still be the budget."""
+
+
+class Budget(Frozen):
+    """What a dataset may cost in all, from now on; it replaces the budget before it."""
+
+    kind: Literal["budget"] = "budget"
+    at: AwareDatetime
+    by: str
+    reason: str
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Reservation(Frozen):
+    """What a job may cost; a later one of the same job replaces it."""
+
+    kind: Literal["reservation"] = "reservation"
+    at: AwareDatetime
+    job_id: str
+    plan: PrivacyPlan
+
+
+class Settlement(Frozen):
+    """What a job that has ended did."""
+
+    kind: Literal["settlement"] = "settlement"
+    at: AwareDatetime
+    job_id: str
+    outcome: Literal["succeeded", "failed", "cancelled"]
+    steps: Annotated[int, Field(ge=0)]
+    """Private steps that were really run, those of lost attempts included."""
+    by_products: bool
+    """Whether they were released."""
+
+
+Entry = Annotated[Budget | Reservation | Settlement, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a job is charged: what it ran once it is settled, all that it reserved until then."""
+
+    job_id: str
+    plan: PrivacyPlan
+    steps: int
+    by_products: bool
+    settled: bool
+
+    @classmethod
+    def of(cls, reservation: Reservation, settlement: Settlement | None) -> Self:
+        return cls(
+            job_id=reservation.job_id,
+            plan=reservation.plan,
+            steps=reservation.plan.steps if settlement is None else settlement.steps,
+            by_products=settlement is None or settlement.by_products,
+            settled=settlement is not None,
+        )
+
+    @property
+    def is_nothing(self) -> bool:
+        return self.steps == 0 and not (self.by_products and self.plan.by_products)
+
+    @property
+    def epsilon(self) -> float:
+        """ε of this job alone, at its own δ."""
+        return composed([self], self.plan.delta)
+
+
+def composed(costs: Iterable[Cost], delta: float, by: Accountant = Accountant.PLD) -> float:
+    """ε of several jobs together at a δ, as if their settings had been fixed beforehand.
+
+    The accountant composes the steps. By-products are added (basic composition): their ε to what it
+    finds, and their δ is taken off the one it is asked at. ``inf`` when that leaves nothing.
+    """
+    costs = list(costs)
+    products = [product for cost in costs if cost.by_products for product in cost.plan.by_products]
+    paid = sum(product.epsilon for product in products)
+    left = delta - sum(product.delta for product in products)
+    steps: Counter[tuple[float, float]] = Counter()
+    for cost in costs:
+        steps[cost.plan.noise_multiplier, cost.plan.sampling_rate] += cost.steps
+    trainings = [
+        accountant.training(noise_multiplier=noise, sampling_rate=rate, steps=count)
+        for (noise, rate), count in steps.items()
+        if count > 0
+    ]
+    if left < 0 or (trainings and left == 0):
+        return math.inf
+    return paid + accountant.spent(accountant.together(*trainings), left, by) if trainings else paid
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ledger:
+    """Everything that happened to the privacy of one dataset, in its order."""
+
+    dataset: str
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def budget(self) -> Budget | None:
+        """The one in force. Without any there is a history, but no limit."""
+        return next((entry for entry in reversed(self.entries) if isinstance(entry, Budget)), None)
+
+    def reservation(self, job_id: str) -> Reservation | None:
+        return self._reservations.get(job_id)
+
+    def settlement(self, job_id: str) -> Settlement | None:
+        return self._settlements.get(job_id)
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """Of every job, in the order of their first reservations."""
+        settled = self._settlements
+        return tuple(Cost.of(held, settled.get(job_id)) for job_id, held in self._reservations.items())
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What the jobs that cost anything count as a unit of privacy. More than one do not add up."""
+        return tuple(dict.fromkeys(cost.plan.unit for cost in self.costs if not cost.is_nothing))
+
+    @property
+    def delta(self) -> float:
+        """The δ that ε is told at: the budget's, or else the sum of the jobs' own."""
+        return (
+            min(1.0, sum(cost.plan.delta for cost in self.costs))
+            if self.budget is None
+            else self.budget.delta
+        )
+
+    def epsilon(self, by: Accountant = Accountant.PLD) -> float:
+        """ε of all jobs together at :attr:`delta`."""
+        return composed(self.costs, self.delta, by)
+
+    def epsilon_with(self, job_id: str, plan: PrivacyPlan) -> float:
+        """The same with one more job, or with another plan for one that is there."""
+        return composed(self._costs_with(job_id, plan), self.delta)
+
+    def check(self, job_id: str, plan: PrivacyPlan) -> None:
+        """Raise :class:`BudgetExceeded` with every reason why the budget does not allow the job."""
+        problems = [] if self.budget is None else list(self._problems(job_id, plan, self.budget))
+        if problems:
+            raise BudgetExceeded(f"The privacy budget of dataset {self.dataset} does not allow it.", problems)
+
+    def _problems(self, job_id: str, plan: PrivacyPlan, budget: Budget) -> Iterator[Problem]:
+        costs = self._costs_with(job_id, plan)
+        delta = sum(product.delta for cost in costs if cost.by_products for product in cost.plan.by_products)
+        epsilon = composed(costs, budget.delta)
+        if delta >= budget.delta:
+            yield _delta_is_used_up(plan, delta, budget)
+        elif epsilon > budget.epsilon * (1 + ROUNDING):
+            others = [cost for cost in costs if cost.job_id != job_id]
+            yield _too_much(plan, epsilon, others, budget)
+        others_unit = next((unit for unit in self.units if unit != plan.unit), None)
+        if others_unit is not None:
+            remedy = (
+                f"other jobs protect each {others_unit}, and the two do not add up; protect the same"
+                " (guarantee.unit_column, data.group_training_examples_by)"
+            )
+            yield Problem(field="guarantee.unit_column", value=plan.unit, remedy=remedy)
+
+    def _costs_with(self, job_id: str, plan: PrivacyPlan) -> list[Cost]:
+        more = Cost(job_id=job_id, plan=plan, steps=plan.steps, by_products=True, settled=False)
+        return [*(cost for cost in self.costs if cost.job_id != job_id), more]
+
+    @property
+    def _reservations(self) -> dict[str, Reservation]:
+        return {entry.job_id: entry for entry in self.entries if isinstance(entry, Reservation)}
+
+    @property
+    def _settlements(self) -> dict[str, Settlement]:
+        return {entry.job_id: entry for entry in self.entries if isinstance(entry, Settlement)}
+
+
+def _delta_is_used_up(plan: PrivacyPlan, delta: float, budget: Budget) -> Problem:
+    remedy = (
+        f"the by-products of all jobs would take δ = {delta:.3g} of the budget's {budget.delta:.3g} and leave"
+        " none for training; lower it or guarantee.schema_share, or declare the schema"
+    )
+    return Problem(field="privacy.delta", value=plan.delta, remedy=remedy)
+
+
+def _too_much(plan: PrivacyPlan, epsilon: float, others: list[Cost], budget: Budget) -> Problem:
+    unfinished = sum(not cost.settled for cost in others)
+    waiting = f", {unfinished} of them unfinished and counted in full" if unfinished else ""
+    remedy = (
+        f"all jobs would cost ε = {epsilon:.4g} at δ = {budget.delta:.3g}, the budget is {budget.epsilon:g};"
+        f" {len(others)} others cost {composed(others, budget.delta):.4g}{waiting}; ask for less,"
+        " or raise the budget with `nss-train budget set`"
+    )
+    return Problem(field="privacy.epsilon", value=plan.epsilon, remedy=remedy)

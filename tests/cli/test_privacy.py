@@ -1,0 +1,218 @@
+"""Budgets and costs from the command line, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nss_train.privacy.plan import PrivacyPlan
+from tasks.job import Outcome
+from tasks.ledger import DatasetLedger
+from tasks.settings import Settings, worker_environment
+from tasks.store.open import open_store
+from tests.unit.privacy.plans import plan, schema
+
+CONFIG = """
+privacy: {dp_enabled: true, epsilon: 4}
+data: {holdout: 0, random_state: 1}
+preflight: {disabled_checks: [dataset.size]}
+training: {num_input_records_to_sample: 120, batch_size: 2, gradient_accumulation_steps: 3}
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A deployment whose broker nobody asks."""
+    return Settings.model_validate({"home": tmp_path, "broker_url": "redis://127.0.0.1:9/0"})
+
+
+def nss_train(settings: Settings, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tasks.cli", *command],
+        env=worker_environment(settings) | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def as_json(settings: Settings, *command: str) -> dict[str, Any]:
+    done = nss_train(settings, *command, "--json")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture
+def used(settings: Settings) -> DatasetLedger:
+    """A ledger with a budget, a job that has ended and one that has not."""
+    ledger = DatasetLedger(open_store(settings), "birds")
+    ledger.set_budget(epsilon=8, delta=1e-6, by="the board", reason="a [red] test")
+    ledger.reserve("job-0001", plan(by_products=schema(0.1, 1e-7)))
+    ledger.settle("job-0001", outcome=Outcome.CANCELLED, steps=7, by_products=True)
+    ledger.reserve("job-0002", plan())
+    return ledger
+
+
+def test_a_budget_is_set_and_shown(settings: Settings) -> None:
+    before = as_json(settings, "budget", "show", "birds")
+    assert (before["budget"], before["epsilon"], before["left"]) == (None, {"pld": 0, "rdp": 0}, None)
+    options = ["--epsilon", "8", "--delta", "1e-5", "--reason", "so decided"]
+    assert as_json(settings, "budget", "set", "birds", *options)["epsilon"] == 8
+    after = as_json(settings, "budget", "show", "birds")
+    assert (after["budget"]["epsilon"], after["budget"]["delta"], after["left"]) == (8, 1e-5, 8)
+    assert after["budget"]["reason"] == "so decided"
+    assert after["budget"]["by"]
+
+
+def test_what_the_jobs_cost_is_shown_by_both_accountants(settings: Settings, used: DatasetLedger) -> None:
+    shown = as_json(settings, "budget", "show", "birds")
+    epsilon = used.read().epsilon()
+    assert shown["epsilon"]["pld"] == pytest.approx(epsilon)
+    assert shown["epsilon"]["rdp"] > epsilon
+    assert shown["left"] == pytest.approx(8 - epsilon)
+    assert (shown["jobs"], shown["unfinished"], shown["units"]) == (2, 1, ["record"])
+    text = nss_train(settings, "budget", "show", "birds").stdout
+    assert "budget: ε ≤ 8 at δ = 1e-06, by the board: a [red] test" in text
+    assert f"2 jobs, 1 of them unfinished and counted in full: ε = {epsilon:.4f} at δ = 1e-06" in text
+
+
+def test_a_cost_without_bound_is_null(settings: Settings, used: DatasetLedger) -> None:
+    used.set_budget(epsilon=8, delta=1e-8, by="the board", reason="less than a schema takes")
+    shown = as_json(settings, "budget", "show", "birds")
+    assert (shown["epsilon"], shown["left"]) == ({"pld": None, "rdp": None}, 0)
+    assert "ε = without bound" in nss_train(settings, "budget", "show", "birds").stdout
+
+
+def test_the_history_tells_who_did_what(settings: Settings, used: DatasetLedger) -> None:
+    entries = as_json(settings, "budget", "history", "birds")["entries"]
+    assert [entry["number"] for entry in entries] == [1, 2, 3, 4]
+    assert [entry["kind"] for entry in entries] == ["budget", "reservation", "settlement", "reservation"]
+    assert PrivacyPlan.model_validate(entries[3]["plan"]) == plan()
+    text = nss_train(settings, "budget", "history", "birds").stdout
+    assert "a [red] test" in text
+    assert "σ = 1, q = 0.01, 1000 steps" in text
+    assert "cancelled after 7 private steps, by-products released" in text
+
+
+def test_epsilon_is_told_by_both_accountants(settings: Settings) -> None:
+    options = ["--sigma", "1", "--rate", "0.0064", "--steps", "782", "--delta", "1e-6"]
+    epsilon = as_json(settings, "privacy", "epsilon", *options)["epsilon"]
+    assert epsilon["pld"] == pytest.approx(1.199, rel=0.01)
+    assert epsilon["rdp"] > epsilon["pld"]
+    assert "epsilon = 1.19" in nss_train(settings, "privacy", "epsilon", *options).stdout
+
+
+def test_sigma_is_found_for_an_epsilon(settings: Settings) -> None:
+    options = ["--epsilon", "1.199", "--rate", "0.0064", "--steps", "782", "--delta", "1e-6"]
+    found = as_json(settings, "privacy", "sigma", *options)
+    assert found["sigma"] == pytest.approx(1.0, abs=1e-3)
+    assert found["epsilon"]["pld"] <= 1.199 < found["epsilon"]["rdp"]
+
+
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [
+        ("privacy epsilon --sigma 0 --rate 1.1 --steps 0 --delta 1", ["sigma", "rate", "steps", "delta"]),
+        ("privacy sigma --epsilon nan --rate 1 --steps 1 --delta 0", ["epsilon", "delta"]),
+        ("privacy sigma --epsilon 1e-6 --rate 1 --steps 99 --delta 1e-9", ["epsilon"]),
+        ("budget set birds --epsilon 0 --delta 2 --reason x", ["epsilon", "delta"]),
+        ("budget show ../../etc", ["dataset"]),
+    ],
+)
+def test_every_number_that_makes_no_sense_is_named(
+    command: str, fields: list[str], settings: Settings
+) -> None:
+    done = nss_train(settings, *command.split(), "--json")
+    assert done.returncode == 2, done.stderr
+    assert [problem["field"] for problem in json.loads(done.stdout)["error"]["problems"]] == fields
+    assert not list(settings.home.rglob("*.json"))
+
+
+@pytest.fixture
+def birds(tmp_path: Path) -> Path:
+    table = tmp_path / "birds.csv"
+    rows = [f"{'Adelie' if n % 2 else 'Gentoo'},{n % 12},{35 + n / 10}" for n in range(60)]
+    table.write_text("species,nest,bill\n" + "\n".join(rows) + "\n")
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    return table
+
+
+def estimate(settings: Settings, table: Path) -> dict[str, Any]:
+    return as_json(settings, "estimate", str(table), "--config", str(table.with_name("c.yaml")))
+
+
+def test_an_estimate_tells_what_a_training_would_do_and_cost(settings: Settings, birds: Path) -> None:
+    shown = estimate(settings, birds)
+    assert (shown["units"], shown["unit"], shown["batch"]) == (60, "record", 6)
+    assert (shown["sampling_rate"], shown["steps"]) == (0.1, 22)
+    curve = shown["curve"]
+    assert [point["step"] for point in curve] == [2, 4, 7, 9, 11, 13, 15, 18, 20, 22]
+    assert [point["pld"] for point in curve] == sorted(point["pld"] for point in curve)
+    assert 3.99 < curve[-1]["pld"] <= 4 < curve[-1]["rdp"]
+    made = {name: value for name, value in shown.items() if name != "curve"}
+    assert PrivacyPlan.model_validate(made | {"dataset": "birds"}).spent(22) == curve[-1]["pld"]
+    done = nss_train(settings, "estimate", str(birds), "--config", str(birds.with_name("c.yaml")))
+    assert f"sigma  {shown['noise_multiplier']:.6g}" in done.stdout
+    assert done.stderr == ""
+    assert not list(settings.home.glob("store/**/*"))
+
+
+def test_an_estimate_counts_groups_where_they_are_the_units(settings: Settings, birds: Path) -> None:
+    config = birds.with_name("c.yaml")
+    config.write_text(CONFIG.replace("data: {", "data: {group_training_examples_by: nest, "))
+    shown = estimate(settings, birds)
+    assert (shown["unit"], shown["units"], shown["sampling_rate"]) == ("group", 12, 0.5)
+    assert shown["steps"] == 6
+    config.write_text(CONFIG + "guarantee: {unit_column: species, max_records_per_unit: 10}\n")
+    assert "there are 2 units" in json.dumps(estimate(settings, birds))
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [("training: {lora_r: 4}", "privacy.dp_enabled"), ("guarantee: {unit_column: owner}", "unit_column")],
+)
+def test_an_estimate_of_nothing_is_refused(config: str, field: str, settings: Settings, birds: Path) -> None:
+    birds.with_name("c.yaml").write_text(config if "dp" in field else CONFIG + config)
+    done = nss_train(settings, "estimate", str(birds), "--config", str(birds.with_name("c.yaml")))
+    assert done.returncode == 2
+    assert field in done.stderr
+
+
+HIDDEN = """
+import sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.startswith("dp_accounting") else find(name, *rest)
+sys.argv = ["nss-train", *sys.argv[1:]]
+from tasks.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "budget show birds",
+        "privacy sigma --epsilon 1 --rate 0.1 --steps 9 --delta 1e-6",
+        "privacy epsilon --sigma 1 --rate 0.1 --steps 9 --delta 1e-6",
+        "estimate birds.csv --config c.yaml",
+    ],
+)
+def test_where_the_accountant_is_not_installed_the_commands_say_so(command: str, settings: Settings) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN, *command.split()],
+        env=worker_environment(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "dp_accounting" in done.stderr
+    assert "pip install" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,151 @@
+"""What the files of deploy/ say agrees with the code, and each other."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from tasks.settings import Settings
+from tests.deploy.conftest import DEPLOY
+
+CHART = DEPLOY / "helm" / "nss-train"
+METRICS = {
+    "nss_train_stages",
+    "nss_train_jobs_open",
+    "nss_train_worker_up",
+    "nss_train_store_up",
+    "nss_train_broker_up",
+    "nss_train_gpu_memory_bytes",
+    "nss_train_events_total",
+    "nss_train_jobs_total",
+    "nss_train_steps_total",
+    "nss_train_tokens_total",
+    "nss_train_stage_seconds_bucket",
+    "nss_train_stage_seconds_count",
+    "nss_train_queue_wait_seconds_bucket",
+    "nss_train_training_loss",
+}
+ACTIONS = {
+    "redelivered",
+    "duplicates",
+    "fenced",
+    "resumed",
+    "retried_smaller_batch",
+    "retried_other_worker",
+    "retried_same_worker",
+    "reconciled",
+    "drained",
+    "teardown_leaks",
+    "leases_lost",
+    "checkpoints",
+    "model_cache_hits",
+    "webhooks_failed",
+}
+
+
+def load(path: str) -> Any:
+    return yaml.safe_load((DEPLOY / path).read_text())
+
+
+COMPOSE = load("compose.yaml")
+ALERTS = {rule["alert"]: rule for rule in load("prometheus/rules.yaml")["groups"][0]["rules"]}
+
+
+def texts() -> list[Path]:
+    ends = {".yaml", ".conf", ".service", ".example", ".sh", ".json", ".tpl", ""}
+    return [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix in ends]
+
+
+def test_every_setting_that_deploy_names_exists() -> None:
+    named = {
+        name for path in texts() for name in re.findall(r"NSS_TRAIN_([A-Z][A-Z0-9_]+)", path.read_text())
+    }
+    named |= set(load("helm/nss-train/values.yaml")["settings"])
+    assert named - {name.upper() for name in Settings.model_fields} == set()
+
+
+def test_compose_is_what_its_schema_says() -> None:
+    schema = json.loads((DEPLOY / "checks/schemas/compose.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(COMPOSE)
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_a_service_may_do_and_use_only_so_much(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"cpus", "memory", "pids"} <= set(service["deploy"]["resources"]["limits"])
+    # Not on this machine's other interfaces.
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_each_service_sees_its_own_secrets_only() -> None:
+    seen = {
+        name: {one if isinstance(one, str) else one["source"] for one in service.get("secrets", [])}
+        for name, service in COMPOSE["services"].items()
+    }
+    for role in ("worker", "metrics", "flower"):
+        users = {name for name, secrets in seen.items() if f"broker-url-{role}" in secrets}
+        assert users == ({"cpu", "cuda"} if role == "worker" else {role})
+    assert {name for name, secrets in seen.items() if "server.key" in secrets} == {"redis", "s3"}
+    assert set().union(*seen.values()) == set(COMPOSE["secrets"])
+
+
+def test_everyone_waits_longer_than_a_drain_takes() -> None:
+    grace_s = Settings.model_fields["drain_grace_s"].default
+    assert float(COMPOSE["x-settings"]["NSS_TRAIN_DRAIN_GRACE_S"]) == grace_s
+    for name in ("cpu", "cuda"):
+        assert int(COMPOSE["services"][name]["stop_grace_period"].removesuffix("s")) > grace_s
+    unit = (DEPLOY / "systemd/nss-train-worker@.service").read_text()
+    assert int(re.findall(r"TimeoutStopSec=(\d+)", unit)[0]) > grace_s
+    assert "KillMode=mixed" in unit
+    drain = load("helm/nss-train/values.yaml")["drain"]
+    assert (drain["graceSeconds"], drain["marginSeconds"] > 0) == (grace_s, True)
+
+
+def test_the_broker_keeps_what_it_is_given() -> None:
+    lines = dict(
+        line.split(" ", 1) for line in (DEPLOY / "redis.conf").read_text().splitlines() if line[:1] > "#"
+    )
+    assert (lines["port"], lines["maxmemory-policy"], lines["appendonly"]) == ("0", "noeviction", "yes")
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_exist() -> None:
+    asked = (DEPLOY / "prometheus/rules.yaml").read_text() + (DEPLOY / "grafana/dashboard.json").read_text()
+    asked += (CHART / "templates/cuda.yaml").read_text()
+    assert set(re.findall(r"nss_train_\w+", asked)) <= METRICS
+    assert set(re.findall(r'action="(\w+)"', asked)) <= ACTIONS
+
+
+def test_each_alert_is_fired_in_a_test_and_has_a_section_of_its_own() -> None:
+    tests = load("prometheus/rules.test.yaml")["tests"]
+    cases = [case for one in tests for case in one.get("alert_rule_test", [])]
+    assert {case["alertname"] for case in cases if case["exp_alerts"]} == set(ALERTS)
+    assert {case["alertname"] for case in cases if not case["exp_alerts"]} == set(ALERTS)
+    for name, rule in ALERTS.items():
+        anchor = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{anchor}"
+
+
+def test_the_chart_carries_the_same_alerts_and_dashboard() -> None:
+    for name, original in (
+        ("rules.yaml", "prometheus/rules.yaml"),
+        ("dashboard.json", "grafana/dashboard.json"),
+    ):
+        assert (CHART / "files" / name).resolve() == DEPLOY / original
+
+
+def test_a_secret_in_the_charts_settings_is_refused() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = load("helm/nss-train/values.yaml")
+    jsonschema.validate(values, schema)
+    values["settings"]["S3_SECRET_KEY"] = "x"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, schema)

@@ -1,0 +1,65 @@
+"""The scripts of deploy/ do what the containers need of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import DEPLOY
+
+
+def health(home: Path, minutes: str = "1") -> int:
+    command = [str(DEPLOY / "healthcheck.sh"), minutes]
+    return subprocess.run(
+        command, check=False, stderr=subprocess.DEVNULL, env=os.environ | {"NSS_TRAIN_HOME": str(home)}
+    ).returncode
+
+
+@pytest.mark.parametrize(
+    ("age_s", "minutes", "code"), [(5, "1", 0), (90, "1", 1), (90, "15", 0), (1000, "15", 1)]
+)
+def test_a_worker_lives_as_long_as_its_heartbeat_is_young(
+    age_s: int, minutes: str, code: int, tmp_path: Path
+) -> None:
+    heartbeat = tmp_path / "heartbeat"
+    heartbeat.touch()
+    then = time.time() - age_s
+    os.utime(heartbeat, (then, then))
+    assert health(tmp_path, minutes) == code
+
+
+def test_a_worker_without_a_heartbeat_is_not_well(tmp_path: Path) -> None:
+    assert health(tmp_path) == 1
+
+
+def test_secrets_in_files_become_variables_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / "NSS_TRAIN_S3_SECRET_KEY").write_text("a b'\"$c\n")
+    (tmp_path / "server.key").write_text("no variable")
+    done = subprocess.run(
+        [str(DEPLOY / "with-secrets.sh"), "printenv"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "SECRETS_DIR": str(tmp_path)},
+    )
+    assert "NSS_TRAIN_S3_SECRET_KEY=a b'\"$c\n" in done.stdout
+    assert "no variable" not in done.stdout
+
+
+def test_secrets_are_made_once_and_the_folder_is_closed(secrets: Path) -> None:
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+    again = subprocess.run([str(DEPLOY / "make-secrets.sh"), str(secrets)], check=False, capture_output=True)
+    assert again.returncode != 0
+
+
+def test_redis_is_given_hashes_and_no_password(secrets: Path) -> None:
+    users = (secrets / "users.acl").read_text()
+    for role in ("client", "worker", "flower", "metrics"):
+        url = (secrets / f"broker-url-{role}").read_text()
+        assert url.split(":")[2].split("@")[0] not in users
+    assert "@" not in users.replace("-@all", "")

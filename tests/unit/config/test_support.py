@@ -1,0 +1,103 @@
+"""What a private training is refused for, before any work."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from nss_train.config import parse_config
+from nss_train.config.resolve import resolve
+from nss_train.config.support import unsupported_training
+from nss_train.errors import ParameterError
+
+DP = {"dp_enabled": True}
+
+
+def fields(**sections: Any) -> list[str]:
+    return [problem.field for problem in unsupported_training(parse_config({"privacy": DP} | sections))]
+
+
+def test_a_private_training_with_defaults_is_not_refused() -> None:
+    assert fields() == []
+
+
+def test_all_that_strict_forbids_is_named_at_once() -> None:
+    found = fields(
+        training={"validation_ratio": 0.1},
+        guarantee={"schema_source": "raw", "unit_column": "who", "columns": {"a": {"categories": []}}},
+        data={"group_training_examples_by": "family"},
+    )
+    assert found == [
+        "training.validation_ratio",
+        "guarantee.schema_source",
+        "guarantee.unit_column",
+        "guarantee.columns.a",
+    ]
+
+
+def test_what_is_not_strict_may_validate_and_show_its_schema() -> None:
+    guarantee = {"strict": False, "schema_source": "raw"}
+    assert fields(training={"validation_ratio": 0.1}, guarantee=guarantee) == []
+
+
+def test_without_privacy_nothing_of_it_is_refused() -> None:
+    config = parse_config({"training": {"validation_ratio": 0.1}, "guarantee": {"schema_source": "raw"}})
+    assert unsupported_training(config) == ()
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ({"categories": []}, "allows no value"),
+        ({"categories": ["a"], "minimum": 1}, "leave minimum and maximum out"),
+        ({"minimum": 2, "maximum": 1}, "minimum must not be above maximum"),
+    ],
+)
+def test_declarations_that_contradict_themselves_are_refused(column: dict[str, Any], says: str) -> None:
+    config = parse_config({"privacy": DP, "guarantee": {"columns": {"c": column}}})
+    assert [says in problem.remedy for problem in unsupported_training(config)] == [True]
+
+
+def test_a_config_that_nss_refuses_too_learns_everything() -> None:
+    given = {
+        "privacy": DP,
+        "data": {"max_sequences_per_example": 3},
+        "time_series": {"is_timeseries": True, "timestamp_column": "t"},
+        "training": {"validation_ratio": 0.2, "bogus": 1},
+        "guarantee": {"schema_source": "raw"},
+    }
+    with pytest.raises(ParameterError) as caught:
+        parse_config(given)
+    assert {problem.field for problem in caught.value.problems} == {
+        "training.bogus",
+        "time_series.is_timeseries",
+        "data.max_sequences_per_example",
+        "training.validation_ratio",
+        "guarantee.schema_source",
+    }
+
+
+def long_records() -> pd.DataFrame:
+    return pd.DataFrame({"text": ["x" * 100_000] * 3})
+
+
+def test_private_lengths_do_not_decide_on_the_context(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"privacy": DP, "training": {"pretrained_model": "TinyLlama-x"}}
+    with caplog.at_level(logging.INFO):
+        resolved = resolve(parse_config(given), long_records())
+    choice = next(c for c in resolved.choices if c.name == "training.rope_scaling_factor")
+    assert choice.value == 1
+    assert "may not decide" in choice.reason
+    assert "longest record" not in caplog.text
+
+
+def test_what_is_not_strict_looks_at_the_lengths() -> None:
+    given = {
+        "privacy": DP,
+        "training": {"pretrained_model": "TinyLlama-x"},
+        "guarantee": {"strict": False},
+    }
+    assert resolve(parse_config(given), long_records()).config.training.rope_scaling_factor == 3

@@ -1,0 +1,91 @@
+"""Clip each unit, add, noise once, divide by a constant."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy import stats
+
+from nss_train.privacy.gradients import GRID, ClippedSum, Noise
+from nss_train.privacy.randomness import SecretRandomness
+
+SILENT = Noise(deviation=0.0, randomness=SecretRandomness())
+FALSE_ALARM = 1e-4
+
+
+def rows(*shapes: tuple[int, ...], scale: float = 1.0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [scale * torch.randn(*shape, generator=generator) for shape in shapes]
+
+
+def norms(gradients: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([one.flatten(1) for one in gradients], 1).norm(dim=1)
+
+
+def test_each_unit_is_clipped_over_all_of_its_parameters() -> None:
+    found = rows((5, 3, 2), (5, 4), scale=3.0)
+    total = ClippedSum([torch.zeros(3, 2), torch.zeros(4)], clip=1.5)
+    total.add(found, torch.arange(5))
+    scale = 1.5 / norms(found)
+    assert (scale < 1).all()
+    expected = [torch.einsum("n,n...->...", scale, one) / 4 for one in found]
+    for released, wanted in zip(total.release(SILENT, batch=4), expected, strict=True):
+        assert torch.allclose(released, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_small_gradient_is_left_as_it_is() -> None:
+    (found,) = rows((2, 3), scale=0.01)
+    total = ClippedSum([torch.zeros(3)], clip=1.0)
+    total.add([found], torch.arange(2))
+    (released,) = total.release(SILENT, batch=1)
+    assert torch.allclose(released, found.sum(0), atol=1e-7)
+
+
+def test_no_unit_weighs_more_than_the_clip_whatever_it_holds() -> None:
+    for scale in (1e-3, 1.0, 1e3, 1e10):
+        total = ClippedSum([torch.zeros(50)], clip=2.0)
+        total.add(rows((1, 50), scale=scale), torch.arange(1))
+        (released,) = total.release(SILENT, batch=1)
+        assert released.norm() <= 2.0 * (1 + 1e-6)
+
+
+def test_the_rows_of_a_unit_are_clipped_together() -> None:
+    (found,) = rows((4, 6), scale=5.0)
+    places = torch.tensor([0, 1, 1, 1])
+    total = ClippedSum([torch.zeros(6)], clip=1.0)
+    total.add([found], places)
+    (released,) = total.release(SILENT, batch=1)
+    units = torch.stack([found[0], found[1:].sum(0)])
+    assert torch.allclose(released, (units / units.norm(dim=1, keepdim=True)).sum(0), atol=1e-5)
+
+
+def test_the_divisor_does_not_depend_on_what_was_drawn() -> None:
+    released = []
+    for drawn in (1, 10):
+        total = ClippedSum([torch.zeros(1)], clip=1.0)
+        total.add([torch.ones(drawn, 1)], torch.arange(drawn))
+        released.append(float(total.release(SILENT, batch=8)[0]))
+    assert released == pytest.approx([1 / 8, 10 / 8], rel=1e-5)
+
+
+def test_a_step_begins_at_zero() -> None:
+    total = ClippedSum([torch.zeros(3)], clip=1.0)
+    total.add(rows((2, 3)), torch.arange(2))
+    total.release(SILENT, batch=1)
+    assert float(total.release(SILENT, batch=1)[0].abs().max()) == 0
+
+
+def test_a_step_of_nobody_is_noise_of_the_right_size() -> None:
+    count, deviation, batch = 50_000, 0.7, 4
+    noise = Noise(deviation=deviation, randomness=SecretRandomness())
+    (released,) = ClippedSum([torch.zeros(count)], clip=1.0).release(noise, batch=batch)
+    spread = float((released.double() ** 2).sum()) * batch**2 / deviation**2
+    assert FALSE_ALARM < stats.chi2(count).sf(spread) < 1 - FALSE_ALARM
+    assert stats.kstest(released.numpy() * batch / deviation, "norm").pvalue > FALSE_ALARM
+
+
+def test_noisy_sums_lie_on_a_grid_whatever_was_summed() -> None:
+    noise = Noise(deviation=0.9, randomness=SecretRandomness())
+    sums = torch.tensor([0.0, 1e-9, 0.123456789, -3.3, 1e3], dtype=torch.float64).repeat(100)
+    steps = noise.on_grid(sums + noise.draw(sums)) / (0.9 * GRID)
+    assert torch.allclose(steps, steps.round(), atol=1e-6, rtol=0)

@@ -1,0 +1,244 @@
+"""Noise on what is said of a column: what it hides, and what it still tells."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from nss_train.config import SafeSynthesizerParameters, parse_config
+from nss_train.data.distinct import distinct_columns, to_arrow
+from nss_train.errors import ParameterError
+from nss_train.privacy import release
+from nss_train.privacy.schema import (
+    PublishedSchema,
+    check_declared,
+    json_type,
+    paid_columns,
+    publish_schema,
+)
+
+ROWS = 500
+DELTA = 1e-6
+
+
+def private(**guarantee: Any) -> SafeSynthesizerParameters:
+    return parse_config({"privacy": {"dp_enabled": True}, "guarantee": guarantee})
+
+
+def published(frame: pd.DataFrame, epsilon: float = 8.0, **guarantee: Any) -> PublishedSchema:
+    columns = distinct_columns(to_arrow(frame))
+    firsts = np.arange(len(frame))
+    return publish_schema(columns, firsts, private(**guarantee), epsilon=epsilon, delta=DELTA)
+
+
+def people(rows: int = ROWS) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "name": [f"person {i}" for i in range(rows)],
+            "city": rng.choice(["Bern", "Graz", "Köln"], rows),
+            "age": rng.integers(18, 90, rows),
+            "weight": rng.normal(75, 12, rows).round(1),
+            "member": rng.random(rows) < 0.5,
+        }
+    )
+
+
+def test_a_value_of_one_unit_is_hardly_ever_found() -> None:
+    values = [0] * 300 + [1]
+    found = [release.categories(values, epsilon=1.0, delta=1e-3).found for _ in range(400)]
+    assert all(0 in categories for categories in found)
+    # With probability δ in each draw: more than 6 of 400 would be a wonder of one in a million.
+    assert sum(1 in categories for categories in found) <= 6
+
+
+def test_categories_cost_no_more_than_they_may() -> None:
+    """The likelihood ratio of neighbours, where it is largest: a count just at the threshold."""
+    epsilon, delta, draws = 1.0, 0.01, 2000
+    threshold = release.categories([0], epsilon=epsilon, delta=delta).threshold
+
+    def found(count: int) -> float:
+        values = [0] * count + [1] * 100
+        return sum(0 in release.categories(values, epsilon=epsilon, delta=delta).found for _ in range(draws))
+
+    with_unit, without = found(threshold) / draws, found(threshold - 1) / draws
+    # Five standard errors of room; half the noise would need more than three times as much.
+    assert with_unit <= np.exp(epsilon) * without + delta + 0.15
+    assert with_unit > without
+
+
+@given(
+    values=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=64), min_size=1, max_size=60),
+    epsilon=st.floats(0.05, 20),
+)
+def test_bounds_lie_on_the_public_grid(values: list[float], epsilon: float) -> None:
+    found = release.bounds(np.asarray(values), units=len(values), epsilon=epsilon)
+    grid = set(release._edges(1)) | set(release._edges(release.FINE))
+    assert {found.minimum, found.maximum} - {None} <= grid
+    if found.minimum is not None and found.maximum is not None:
+        assert found.minimum < found.maximum
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 1.0])
+def test_bounds_cover_most_rows(epsilon: float) -> None:
+    rng = np.random.default_rng(1)
+
+    def covered(values: np.ndarray[Any, Any]) -> float:
+        found = release.bounds(values.astype(float), units=ROWS, epsilon=epsilon)
+        low = -np.inf if found.minimum is None else found.minimum
+        high = np.inf if found.maximum is None else found.maximum
+        return float(((values >= low) & (values <= high)).mean())
+
+    for values in (rng.normal(45, 5, ROWS), rng.integers(0, 6, ROWS), -rng.lognormal(8, 0.5, ROWS)):
+        assert np.mean([covered(values) for _ in range(20)]) > 0.9
+
+
+def test_bounds_do_not_follow_a_single_unit() -> None:
+    values = np.append(np.full(ROWS, 50.0), 1e6)
+    farthest = [release.bounds(values, units=len(values), epsilon=1.0).maximum for _ in range(50)]
+    assert sum(maximum is not None and maximum < 1e6 for maximum in farthest) >= 40
+
+
+def test_many_units_get_a_finer_grid() -> None:
+    def usual(units: int) -> float:
+        values = np.full(units, 50.0)
+        found = [release.bounds(values, units=units, epsilon=1.0).maximum for _ in range(15)]
+        return float(np.median([np.inf if maximum is None else maximum for maximum in found]))
+
+    assert usual(ROWS) == 128.0
+    assert usual(100_000) == 56.0
+
+
+def test_a_private_schema_knows_what_many_units_share() -> None:
+    found = published(people()).document["properties"]
+    assert list(found) == ["name", "city", "age", "weight", "member"]
+    assert found["name"] == {"type": ["string", "null"]}
+    assert found["city"] == {"enum": ["Bern", "Graz", "Köln", None]}
+    assert found["age"]["type"] == ["integer", "null"]
+    assert found["age"]["minimum"] <= 18
+    assert found["age"]["maximum"] >= 89
+    assert found["member"] == {"type": ["boolean", "null"]}
+
+
+def test_a_private_schema_accepts_the_table_s_own_rows() -> None:
+    frame = people()
+    validator = Draft202012Validator(dict(published(frame).document))
+    rows = json.loads(frame.to_json(orient="records"))
+    assert sum(validator.is_valid(row) for row in rows) >= 0.95 * len(rows)
+
+
+def test_a_schema_of_few_units_falls_back_to_types() -> None:
+    found = published(people(20), epsilon=0.2)
+    kinds = [found.document["properties"][name] for name in ("name", "city")]
+    assert kinds == [{"type": ["string", "null"]}] * 2
+    assert "do not make up 90%" in found.choices[1].reason
+
+
+def test_declared_columns_are_free_of_charge_and_taken_as_they_are() -> None:
+    declared = {
+        "city": {"categories": ["Bern", "Graz", "Köln", "Wien"], "nullable": False},
+        "age": {"minimum": 0, "maximum": 120, "nullable": False},
+        "weight": {"minimum": 0},
+        "name": {},
+    }
+    guarantee = {"schema_source": "private", "columns": declared}
+    assert paid_columns(distinct_columns(to_arrow(people())), private(**guarantee).guarantee) == []
+    found = published(people(), **guarantee).document
+    assert found["properties"]["city"] == {"enum": ["Bern", "Graz", "Köln", "Wien"]}
+    assert found["properties"]["age"] == {"type": "integer", "minimum": 0.0, "maximum": 120.0}
+    assert found["properties"]["weight"] == {"type": ["number", "null"], "minimum": 0.0}
+    assert found["required"] == ["city", "age"]
+
+
+def test_a_declared_schema_looks_at_no_value() -> None:
+    one, other = people(), people().assign(city="Rome", age=7, weight=1e9)
+    assert published(one, schema_source="declared") == published(other, schema_source="declared")
+    assert published(one, schema_source="declared").document["required"] == []
+
+
+def test_no_private_schema_holds_text_lengths() -> None:
+    for source in ("private", "declared"):
+        text = json.dumps(dict(published(people(), schema_source=source).document))
+        assert "Length" not in text
+
+
+def test_a_raw_schema_says_that_it_is_outside() -> None:
+    found = published(people(), schema_source="raw", strict=False)
+    assert found.document["properties"]["age"] == {"type": "integer", "minimum": 18.0, "maximum": 89.0}
+    assert "outside the guarantee" in found.choices[0].reason
+
+
+def test_the_share_is_divided_and_not_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent: list[tuple[float, float]] = []
+    categories, bounds = release.categories, release.bounds
+
+    def count_categories(values: Any, *, epsilon: float, delta: float) -> release.Categories:
+        spent.append((epsilon, delta))
+        return categories(values, epsilon=epsilon, delta=delta)
+
+    def count_bounds(values: Any, *, units: int, epsilon: float) -> release.Bounds:
+        spent.append((epsilon, 0.0))
+        return bounds(values, units=units, epsilon=epsilon)
+
+    monkeypatch.setattr(release, "categories", count_categories)
+    monkeypatch.setattr(release, "bounds", count_bounds)
+    published(people(), epsilon=0.8)
+    assert len(spent) == 4
+    assert sum(epsilon for epsilon, _ in spent) == pytest.approx(0.8)
+    assert sum(delta for _, delta in spent) == pytest.approx(DELTA)
+
+
+def test_only_one_record_of_each_unit_is_looked_at() -> None:
+    frame = pd.DataFrame({"city": ["Bern"] * 300 + ["Graz"] * 300})
+    columns = distinct_columns(to_arrow(frame))
+    found = publish_schema(columns, np.arange(300), private(), epsilon=8.0, delta=DELTA)
+    assert found.document["properties"]["city"] == {"enum": ["Bern", None]}
+
+
+def test_the_log_holds_no_value(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        published(people())
+    assert "schema of city: categories with noise because it is text and not declared" in caplog.text
+    assert "Bern" not in caplog.text
+
+
+def test_declarations_that_fit_no_column_are_named_together() -> None:
+    guarantee = private(columns={"town": {}, "city": {"minimum": 1}}).guarantee
+    with pytest.raises(ParameterError) as caught:
+        check_declared(distinct_columns(to_arrow(people())), guarantee)
+    assert [problem.field for problem in caught.value.problems] == [
+        "guarantee.columns.town",
+        "guarantee.columns.city",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (pa.int32(), "integer"),
+        (pa.float64(), "number"),
+        (pa.bool_(), "boolean"),
+        (pa.string(), "string"),
+        (pa.dictionary(pa.int8(), pa.string()), "string"),
+        (pa.timestamp("ms"), "string"),
+        (pa.decimal128(5, 2), "string"),
+        (pa.list_(pa.int8()), "array"),
+        (pa.struct([("a", pa.int8())]), "object"),
+    ],
+)
+def test_types_are_those_of_json(kind: pa.DataType, name: str) -> None:
+    assert json_type(kind) == name
+
+
+def test_dates_and_nested_values_are_not_looked_at() -> None:
+    frame = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=300), "tags": [["a"]] * 300})
+    found = published(frame).document["properties"]
+    assert found == {"when": {"type": ["string", "null"]}, "tags": {"type": ["array", "null"]}}

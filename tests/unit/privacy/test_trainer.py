@@ -1,0 +1,135 @@
+"""A private training from its plan to what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, CheckpointPolicy
+from nss_train.errors import BudgetExceeded, ParameterError
+from nss_train.privacy import accountant
+from tests.unit.training.conftest import read
+
+from .conftest import PrivateRun
+
+Make = Callable[..., PrivateRun]
+ADAPTER = "adapter/adapter_model.safetensors"
+EVERY_STEP = CheckpointPolicy(every_s=None, every_steps=1)
+
+
+def adapter(folder: Path) -> dict[str, Any]:
+    return dict(load_file(folder / ADAPTER))
+
+
+def test_it_takes_the_planned_steps_and_says_what_they_cost(private_run: Make) -> None:
+    run = private_run()
+    result, plan = run.start(), run.plan
+    assert [fields["step"] for fields in run.steps] == list(range(1, plan.steps + 1))
+    spent = read(run.folder / "out" / "privacy_result.json")
+    event = accountant.training(
+        noise_multiplier=plan.noise_multiplier, sampling_rate=plan.sampling_rate, steps=plan.steps
+    )
+    assert spent["epsilon_spent"] == pytest.approx(accountant.spent(event, 1e-5), rel=1e-9)
+    assert 7.9 < spent["epsilon_spent"] <= 8.0
+    assert spent["steps_applied"] == plan.steps == result.figures["steps"]
+    shown = [fields["epsilon"] for fields in run.steps]
+    assert shown == sorted(shown)
+    assert shown[0] < shown[-1] <= 8.0
+
+
+def test_nothing_that_was_not_paid_for_is_told(private_run: Make) -> None:
+    run = private_run()
+    result = run.start()
+    allowed = {"step", "total_steps", "epsilon", "learning_rate", "units_per_s", "eta_s"}
+    assert all(set(fields) <= allowed for fields in run.steps)
+    history = read(run.folder / "out" / "log_history.json")
+    assert all(set(entry) <= {"step", "epoch", "epsilon", "learning_rate"} for entry in history)
+    assert not {"tokens", "tokens_per_s", "final_loss"} & set(result.figures)
+
+
+def test_the_same_job_gives_another_adapter_each_time(private_run: Make) -> None:
+    runs = [private_run(name) for name in ("first", "second")]
+    for run in runs:
+        run.start()
+    first, second = (adapter(run.folder / "out") for run in runs)
+    assert not any((first[name] == second[name]).all() for name in first)
+
+
+def test_a_reported_loss_is_noisy_and_its_noise_is_in_the_account(private_run: Make) -> None:
+    run = private_run()
+    run.replan(report_loss=True)
+    plan = run.plan
+    # 1/σ² = 1/σ_gradient² + 1/σ_loss²
+    parts = 1 / plan.gradient_noise**2 + 1 / plan.loss_noise**2
+    assert parts == pytest.approx(1 / plan.noise_multiplier**2)
+    run.start()
+    assert all("noisy_loss" in fields and "loss" not in fields for fields in run.steps)
+    assert read(run.folder / "out" / "privacy_result.json")["loss_reported"]
+
+
+def test_steps_of_lost_attempts_are_spent(private_run: Make) -> None:
+    run = private_run(charged_steps=4)
+    run.request = run.request.model_copy(update={"charged_steps": 4})
+    # The supervisor's part: everything is on record already.
+    (run.folder / "charged").write_text("1000")
+    result, plan = run.start(), run.plan
+    assert result.figures["steps"] == plan.affordable_steps() - 4
+    assert result.figures["incomplete_reason"] == "privacy_budget"
+    spent = read(run.folder / "out" / "privacy_result.json")
+    assert spent["steps_applied"] == plan.affordable_steps()
+    assert spent["epsilon_spent"] <= 8.0
+    asked = [event.fields["steps"] for event in run.events if event.action == "privacy.charge"]
+    assert asked == list(range(1, result.figures["steps"] + 1))
+
+
+def test_an_adapter_that_cost_too_much_is_not_released(
+    private_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, honest = private_run(), accountant.spent
+    monkeypatch.setattr(accountant, "spent", lambda *args: honest(*args) + 0.5)
+    with pytest.raises(BudgetExceeded, match="privacy.epsilon"):
+        run.start()
+    assert not (run.folder / "out" / ADAPTER).exists()
+
+
+def test_a_checkpoint_holds_no_randomness_and_is_gone_on_from(private_run: Make) -> None:
+    first = private_run("first", checkpoints=EVERY_STEP)
+    first.start()
+    kept = [event.fields["step"] for event in first.events if event.action == CHECKPOINT_SAVED]
+    checkpoint = first.folder / CHECKPOINTS / str(kept[3])
+    assert not [path.name for path in checkpoint.iterdir() if "rng" in path.name]
+    second = private_run("second", checkpoint=checkpoint, charged_steps=kept[3])
+    (second.folder / "charged").write_text("1000")
+    result = second.start()
+    assert second.steps[0]["step"] == kept[3] + 1
+    assert result.figures["steps"] == second.plan.steps
+    history = read(second.folder / "out" / "log_history.json")
+    assert [entry["step"] for entry in history] == list(range(1, second.plan.steps + 1))
+    # Other units, other noise: the same steps lead somewhere else.
+    assert not (
+        adapter(first.folder / "out").popitem()[1] == adapter(second.folder / "out").popitem()[1]
+    ).all()
+
+
+def test_an_adapter_that_does_not_move_fails_the_job(
+    private_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = private_run()
+    monkeypatch.setattr("torch.optim.AdamW.step", lambda *_args, **_options: None)
+    with pytest.raises(ParameterError, match="none of its weights moved"):
+        run.start()
+
+
+def test_without_noise_the_loss_falls(private_run: Make) -> None:
+    run = private_run()
+    run.replan(noise_multiplier=0.01, steps=30, epsilon=1e9, report_loss=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accountant, "spent", lambda *_: 1.0)
+        patch.setattr("nss_train.privacy.plan.PrivacyPlan.affordable_steps", lambda plan: plan.steps)
+        run.start()
+    losses = [fields["noisy_loss"] for fields in run.steps]
+    assert sum(losses[-10:]) < sum(losses[:10])

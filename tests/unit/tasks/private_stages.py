@@ -1,0 +1,58 @@
+"""The stages of a private job without a model: each step is paid for before it is taken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from nss_train.contract import CHARGE, CHARGED, Event, Report, Request, Stage, StageResult
+from nss_train.privacy.plan import PrivacyPlan
+from tests.unit.privacy.plans import plan, schema
+
+STEPS = 5
+PLAN: PrivacyPlan = plan(steps=STEPS, by_products=schema(0.1, 1e-7))
+LOST = 3
+DEADLINE_S = 60.0
+
+
+def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
+    (folder / "out" / "config.json").write_text(request.config.model_dump_json())
+    figures = {"privacy": PLAN.model_dump(mode="json")} if request.config.dp_enabled else {}
+    return StageResult(stage=Stage.PREPARE_DATA, figures=figures)
+
+
+def load_model(folder: Path, request: Request, *, report: Report) -> StageResult:
+    model = folder / "out" / "model"
+    model.mkdir()
+    (model / "manifest.json").write_text('{"files": {}}')
+    return StageResult(stage=Stage.LOAD_MODEL, model_digest="0" * 64)
+
+
+def train(folder: Path, request: Request, *, report: Report) -> StageResult:
+    """Does what ``dataset_name`` says; what is done already is what other attempts were charged."""
+    before = request.charged_steps or 0
+    for step in range(1, STEPS + 1 if request.config.dp_enabled else 1):
+        report(Event(action=CHARGE, fields={"steps": step}))
+        wait_for(folder / CHARGED, step)
+        report(Event(action="train.step", message=f"step {step}", fields={"step": step}))
+        if request.dataset_name == "killed" and before == 0 and step == LOST:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if request.dataset_name == "waits" and step == LOST:
+            time.sleep(600)
+    return StageResult(stage=Stage.TRAIN, figures={"charged_steps": request.charged_steps})
+
+
+def save_model(folder: Path, request: Request, *, report: Report) -> StageResult:
+    (folder / "out" / "manifest.json").write_text("{}")
+    return StageResult(stage=Stage.SAVE_MODEL)
+
+
+def wait_for(file: Path, steps: int) -> None:
+    """Until a file holds so many steps at least."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (file.exists() and int(file.read_text()) >= steps):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"step {steps} was not put on record")
+        time.sleep(0.005)

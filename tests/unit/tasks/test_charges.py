@@ -1,0 +1,295 @@
+"""A private job pays for what it does: before each step, and once more when it ends, however it ends."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from nss_train.config import parse_config
+from nss_train.contract import CHARGE, CHARGED, Stage
+from nss_train.errors import BudgetExceeded, StoreUnavailable
+from nss_train.privacy.ledger import Settlement
+from tasks.app import make_app
+from tasks.charges import Charges
+from tasks.client import Client
+from tasks.job import Cancel, JobRequest, Outcome, StageMessage
+from tasks.ledger import DatasetLedger
+from tasks.progress import stream_key
+from tasks.reconcile import reconcile
+from tasks.records import JobRecords
+from tasks.run import JobEnded, Superseded, TryLater, Worker, run_stage
+from tasks.servers import Valkey
+from tasks.settings import Settings
+from tasks.store.local import LocalStore
+from tasks.supervisor import run_child
+from tasks.table import store_table
+from tests.unit.tasks.private_stages import LOST, PLAN, STEPS
+
+JOB = "job-0001"
+
+
+@pytest.fixture(autouse=True)
+def stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The children run stages that need no model."""
+    private = functools.partial(run_child, module="tests.unit.tasks.private_stages")
+    monkeypatch.setattr("tasks.attempt.run_child", private)
+
+
+@pytest.fixture
+def store(settings: Settings) -> LocalStore:
+    return LocalStore(settings.home / "store")
+
+
+@pytest.fixture
+def ledger(store: LocalStore) -> DatasetLedger:
+    return DatasetLedger(store, PLAN.dataset)
+
+
+class Deployment:
+    """One worker and one job on a store."""
+
+    def __init__(self, store: LocalStore, settings: Settings, redis: Redis, tmp_path: Path) -> None:
+        self.records = JobRecords(store, JOB)
+        self._tables = tmp_path
+        self._worker = Worker(
+            name="test",
+            store=store,
+            redis=redis,
+            settings=settings,
+            send_event=lambda *_args, **_fields: None,
+        )
+
+    def submit(self, behaviour: str = "trains", *, private: bool = True) -> None:
+        table = self._tables / f"{behaviour}.csv"
+        table.write_text("a,b\n1,2\n")
+        request = JobRequest(
+            job_id=JOB,
+            table=store_table(table, job_id=JOB, store=self._worker.store),
+            config=parse_config({"privacy": {"dp_enabled": private}}),
+            seed=1,
+            submitted_at=datetime.now(UTC),
+        )
+        assert self.records.submitted(request)
+
+    def run(self, *stages: Stage) -> None:
+        for stage in stages:
+            run_stage(StageMessage(job_id=JOB, stage=stage), worker=self._worker)
+
+
+@pytest.fixture
+def redis(valkey: Valkey) -> Redis:
+    found = Redis.from_url(valkey.url)
+    found.flushall()
+    return found
+
+
+@pytest.fixture
+def deployment(store: LocalStore, settings: Settings, redis: Redis, tmp_path: Path) -> Deployment:
+    return Deployment(store, settings, redis, tmp_path)
+
+
+def settlement(ledger: DatasetLedger) -> Settlement:
+    found = ledger.read().settlement(JOB)
+    assert found is not None
+    return found
+
+
+def charged(records: JobRecords) -> object:
+    marker = records.marker(Stage.TRAIN)
+    assert marker is not None
+    return marker.figures["charged_steps"]
+
+
+def test_a_job_reserves_its_plan_and_is_charged_what_it_ran(
+    deployment: Deployment, ledger: DatasetLedger
+) -> None:
+    deployment.submit()
+    deployment.run(Stage.PREPARE_DATA)
+    (cost,) = ledger.read().costs
+    assert (cost.plan, cost.settled) == (PLAN, False)
+    deployment.run(Stage.LOAD_MODEL, Stage.TRAIN, Stage.SAVE_MODEL)
+    found = settlement(ledger)
+    assert (found.outcome, found.steps, found.by_products) == ("succeeded", STEPS, True)
+    assert charged(deployment.records) == 0
+    deployment.records.tidy()
+    assert len(ledger.read().entries) == 2
+
+
+def test_steps_of_an_attempt_that_was_killed_are_charged_too(
+    deployment: Deployment, ledger: DatasetLedger
+) -> None:
+    deployment.submit("killed")
+    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)
+    with pytest.raises(TryLater):
+        deployment.run(Stage.TRAIN)
+    assert deployment.records.charges.taken() == LOST
+    deployment.run(Stage.TRAIN, Stage.SAVE_MODEL)
+    assert charged(deployment.records) == LOST
+    assert settlement(ledger).steps == LOST + STEPS
+
+
+def test_a_step_is_on_record_before_it_is_allowed_however_long_the_store_is_away(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    class AwayStore(LocalStore):
+        """Refuses the first two records of a step; nobody may have been told that it is allowed."""
+
+        refused, early = 0, False
+
+        def write(self, key: str, data: bytes) -> None:
+            if key.startswith(f"jobs/{JOB}/privacy/"):
+                steps = json.loads(data)["steps"]
+                told = [int(file.read_text()) for file in settings.scratch_dir.rglob(CHARGED)]
+                AwayStore.early |= any(number >= steps for number in told)
+                if steps == 2 and AwayStore.refused < 2:
+                    AwayStore.refused += 1
+                    raise StoreUnavailable("away")
+            super().write(key, data)
+
+    store = AwayStore(settings.home / "store")
+    deployment = Deployment(store, settings, redis, tmp_path)
+    deployment.submit()
+    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL, Stage.TRAIN)
+    assert (AwayStore.refused, AwayStore.early) == (2, False)
+    assert deployment.records.attempts(Stage.TRAIN) == [1]
+    assert deployment.records.charges.taken() == STEPS
+
+
+def test_charges_are_no_progress(deployment: Deployment, redis: Redis) -> None:
+    deployment.submit()
+    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL, Stage.TRAIN)
+    actions = [json.loads(fields[b"event"])["action"] for _, fields in redis.xrange(stream_key(JOB))]
+    assert actions.count("train.step") == STEPS
+    assert CHARGE not in actions
+
+
+def test_a_job_that_is_not_private_has_no_charges(deployment: Deployment, store: LocalStore) -> None:
+    deployment.submit(private=False)
+    deployment.run(*Stage)
+    assert charged(deployment.records) is None
+    assert list(store.list("privacy/")) == []
+
+
+def test_a_job_over_the_budget_ends_before_anything_expensive(
+    deployment: Deployment, ledger: DatasetLedger
+) -> None:
+    ledger.set_budget(epsilon=0.2, delta=1e-6, by="the board", reason="a test")
+    deployment.submit()
+    with pytest.raises(BudgetExceeded):
+        deployment.run(Stage.PREPARE_DATA)
+    outcome = deployment.records.outcome()
+    assert outcome is not None
+    assert outcome.outcome is Outcome.FAILED
+    assert outcome.error is not None
+    assert outcome.error["type"] == "BudgetExceeded"
+    assert deployment.records.marker(Stage.PREPARE_DATA) is None
+    assert ledger.read().costs == ()
+    with pytest.raises(JobEnded):
+        deployment.run(Stage.LOAD_MODEL)
+
+
+def test_a_job_cancelled_while_it_trains_is_charged_the_steps_it_took(
+    deployment: Deployment, ledger: DatasetLedger
+) -> None:
+    deployment.submit("waits")
+    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)
+    records = deployment.records
+    cancel = Cancel(reason="enough", requested_by="test", requested_at=datetime.now(UTC))
+    asking = threading.Thread(
+        target=lambda: wait_until(lambda: records.charges.taken() == LOST) and records.request_cancel(cancel)
+    )
+    asking.start()
+    with pytest.raises(JobEnded):
+        deployment.run(Stage.TRAIN)
+    asking.join()
+    found = settlement(ledger)
+    assert (found.outcome, found.steps, found.by_products) == ("cancelled", LOST, True)
+
+
+def test_a_job_cancelled_by_the_client_while_nobody_worked_on_it_is_settled_by_reconcile(
+    deployment: Deployment, ledger: DatasetLedger, settings: Settings
+) -> None:
+    deployment.submit()
+    deployment.run(Stage.PREPARE_DATA)
+    Client(settings).cancel(JOB, reason="enough", requested_by="test")
+    assert ledger.read().settlement(JOB) is None
+    for _ in range(2):
+        reconcile(make_app(settings), after_s=0)
+    found = settlement(ledger)
+    assert (found.outcome, found.steps, found.by_products) == ("cancelled", 0, True)
+    assert len(ledger.read().entries) == 2
+
+
+def test_a_worker_that_died_before_it_tidied_up_is_made_up_for(
+    deployment: Deployment, ledger: DatasetLedger, settings: Settings
+) -> None:
+    deployment.submit()
+    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL, Stage.TRAIN)
+    deployment.records.finish(Outcome.SUCCEEDED)
+    reconcile(make_app(settings), after_s=0)
+    assert (settlement(ledger).outcome, settlement(ledger).steps) == ("succeeded", STEPS)
+
+
+def test_by_products_that_nobody_committed_cost_nothing(store: LocalStore, ledger: DatasetLedger) -> None:
+    records = JobRecords(store, JOB)
+    records.charges.reserve(PLAN.model_dump(mode="json"))
+    records.finish(Outcome.FAILED)
+    records.tidy()
+    assert (settlement(ledger).steps, settlement(ledger).by_products) == (0, False)
+    assert ledger.read().epsilon() == 0
+
+
+def test_a_reservation_made_after_the_job_had_ended_is_given_back(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    class TwinStore(LocalStore):
+        """Another worker ends the job, and tidies up, just before the reservation is written."""
+
+        def put_if_absent(self, key: str, data: bytes) -> bool:
+            if key.startswith("privacy/") and JobRecords(self, JOB).outcome() is None:
+                JobRecords(self, JOB).finish(Outcome.FAILED)
+                JobRecords(self, JOB).tidy()
+            return super().put_if_absent(key, data)
+
+    store = TwinStore(settings.home / "store")
+    deployment = Deployment(store, settings, redis, tmp_path)
+    deployment.submit()
+    with pytest.raises(Superseded):
+        deployment.run(Stage.PREPARE_DATA)
+    assert deployment.records.marker(Stage.PREPARE_DATA) is None
+    assert settlement(DatasetLedger(store, PLAN.dataset)).by_products is False
+
+
+def test_a_broken_ledger_keeps_no_other_job_waiting(
+    deployment: Deployment, store: LocalStore, settings: Settings
+) -> None:
+    deployment.submit()
+    deployment.run(Stage.PREPARE_DATA)
+    deployment.records.finish(Outcome.CANCELLED)
+    store.write(f"privacy/{PLAN.dataset}/00000001.json", b"{")
+    other = JobRecords(store, "job-0002")
+    other.submitted(deployment.records.request().model_copy(update={"job_id": "job-0002"}))
+    assert reconcile(make_app(settings), after_s=0) == ["job-0002"]
+
+
+def test_the_record_of_an_attempt_is_replaced_by_a_later_one(store: LocalStore) -> None:
+    charges = Charges(store, JOB)
+    for attempt, steps in ((1, 1), (1, 2), (2, 5)):
+        charges.record(attempt, steps)
+    assert charges.taken() == 7
+    assert charges.taken(except_by=2) == 2
+
+
+def wait_until(happened: Callable[[], bool], deadline_s: float = 60) -> bool:
+    deadline = time.monotonic() + deadline_s
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return happened()
