@@ -10,16 +10,19 @@ import numpy as np
 import torch
 
 from nss_train.privacy.audit.observations import MakeMechanism, real
-from nss_train.privacy.audit.verdict import RUNS, Verdict, audit
+from nss_train.privacy.audit.verdict import Verdict, audit
 from nss_train.privacy.gradients import ClippedSum, Noise
 from nss_train.privacy.mechanism import Mechanism
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.sampling import Indices, PoissonSampler
 
+RUNS_OF_FAULTS = 200
+"""Enough to see them; an honest mechanism takes more to be cleared."""
+
 Parameters = Sequence[torch.Tensor]
 
 
-def planted(runs: int = RUNS) -> dict[str, Verdict]:
+def planted(runs: int = RUNS_OF_FAULTS) -> dict[str, Verdict]:
     """What the audit says of each fault."""
     return {name: audit(make, runs=runs) for name, make in FAULTS.items()}
 
