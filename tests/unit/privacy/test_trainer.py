@@ -39,6 +39,7 @@ def test_it_takes_the_planned_steps_and_says_what_they_cost(private_run: Make) -
     assert spent["epsilon_spent"] == pytest.approx(accountant.spent(event, 1e-5), rel=1e-9)
     assert 7.9 < spent["epsilon_spent"] <= 8.0
     assert spent["steps_applied"] == plan.steps == result.figures["steps"]
+    assert spent["audit"] is None
     shown = [fields["epsilon"] for fields in run.steps]
     assert shown == sorted(shown)
     assert shown[0] < shown[-1] <= 8.0
