@@ -37,8 +37,8 @@ class Canaries:
     told from noise better than one that is as long as the clip allows and alone at its place. So this
     is the worst that the guarantee covers, stronger than any record of a table could be.
 
-    They cost no forward or backward pass. But they pull at the adapter: an audit with thousands of
-    them tests the software, and what it trains is of no use. Who takes part is in this object's
+    They cost no forward or backward pass. But each pulls at its coordinate: an audit with thousands
+    of them tests the software, and its adapter is not one to use. Who takes part is in this object's
     memory alone: a training that goes on from a checkpoint is audited from there on, with new coins.
     """
 

@@ -24,7 +24,6 @@ WIDTH = 2 * CANARIES + 1
 """Coordinates: of canaries, of as many that are not in the data, and the crowd's."""
 NORM = 10.0
 """Of a unit's gradient, in units of the clip."""
-PUBLIC_SEED = 42
 
 MakeMechanism = Callable[[PrivacyPlan, Sequence[torch.Tensor]], Mechanism]
 
@@ -69,7 +68,7 @@ def observe(make: MakeMechanism, plan: PrivacyPlan, *, runs: int) -> Observation
 def _run(make: MakeMechanism, plan: PrivacyPlan, *, replay: bool = False) -> Floats:
     """Shape (steps, coordinates)."""
     parameters = [torch.zeros(WIDTH), torch.zeros(WIDTH, 1)]
-    with _public_seed():
+    with _same_public_state():
         mechanism = make(plan, parameters)
         return np.stack([_step(mechanism, plan, replay=replay) for _ in range(plan.steps)])
 
@@ -94,16 +93,13 @@ def _gradients(units: Indices, plan: PrivacyPlan) -> tuple[list[torch.Tensor], t
 
 
 @contextmanager
-def _public_seed() -> Iterator[None]:
-    """Seed the generators of Python, NumPy and Torch as a job does, and leave them as they were.
+def _same_public_state() -> Iterator[None]:
+    """Leave the generators of Python, NumPy and Torch as they were, as if a job had seeded them anew.
 
     Whoever draws from them what has to be secret draws the same in every run.
     """
     kept = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        random.seed(PUBLIC_SEED)
-        np.random.seed(PUBLIC_SEED)
-        torch.manual_seed(PUBLIC_SEED)
         try:
             yield
         finally:
