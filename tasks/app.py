@@ -10,9 +10,12 @@ from functools import cached_property
 from celery import Celery
 from redis import Redis
 
+from tasks.counters import Action, count
 from tasks.drain import Drain, DrainFlag
+from tasks.heartbeat import Heart, HeartStep, HeartTimer
 from tasks.pipeline import TASK_NAMES, queue_of
 from tasks.settings import Settings
+from tasks.stint import Stint, StintStep
 from tasks.store.base import Store
 from tasks.store.open import open_store
 from tasks.timers import ReconcileTimer
@@ -39,6 +42,11 @@ class App(Celery):
         self.steps["consumer"].add(ReconcileTimer)
         self.drain = DrainFlag()
         self.steps["worker"].add(Drain)
+        self.heart = Heart(settings.heartbeats_dir)
+        self.steps["worker"].add(HeartStep)
+        self.steps["consumer"].update({HeartTimer, StintStep})
+        self.stint: Stint | None = None
+        """What a worker does before it leaves; ``None``: it stays."""
 
     @cached_property
     def store(self) -> Store:
@@ -48,9 +56,15 @@ class App(Celery):
     def redis(self) -> Redis:
         return connect_redis(self.settings)
 
+    def stage_done(self) -> None:
+        """A stage that this worker worked on has come to its end."""
+        if self.stint is not None:
+            self.stint.count()
+
     def leave(self, why: str) -> None:
         """Let this worker finish what it does and end: it holds something that it could not release."""
         logger.error("the worker leaves: %s", why, extra={"action": "worker.unhealthy"})
+        count(self.redis, Action.TEARDOWN_LEAKS)
         # Stages run in a child of the worker's main process.
         os.kill(os.getppid(), signal.SIGTERM)
 
@@ -99,6 +113,7 @@ def delivery_options(settings: Settings) -> dict[str, object]:
             "health_check_interval": 25,
         },
         "broker_connection_retry_on_startup": True,
+        "worker_consumer": "tasks.consumer:PatientConsumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Flower shows what the events say.
         "worker_send_task_events": True,

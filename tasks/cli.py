@@ -246,12 +246,23 @@ def worker(
     queues: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu,cuda",
     name: Annotated[str, typer.Option(help="Unique; %h is the host name.")] = "worker@%h",
     concurrency: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="Leave after so many stages.")] = None,
+    idle_exit_s: Annotated[
+        float | None, typer.Option(min=0, help="Leave after so many seconds without a stage.")
+    ] = None,
 ) -> None:
-    """Serve queues until SIGTERM."""
+    """Serve queues until SIGTERM, or for a number of stages."""
     from tasks.worker import run_worker
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    run_worker(Settings(), queues, name=name, concurrency=concurrency)
+    run_worker(
+        Settings(),
+        queues,
+        name=name,
+        concurrency=concurrency,
+        max_jobs=max_jobs,
+        idle_exit_s=idle_exit_s,
+    )
 
 
 @app.command()

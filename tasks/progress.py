@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from nss_train.contract import Event, Stage
 from nss_train.errors import StoreUnavailable
 from tasks.job import Keys
+from tasks.measures import TrainingMeter
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Progress:
         stage: Stage,
         attempt: int,
         send_event: Callable[..., Any],
+        meter: TrainingMeter,
     ) -> None:
         self._redis = redis
         self._store = store
@@ -47,6 +49,7 @@ class Progress:
         self._key = Keys(job_id).progress(stage, attempt)
         self._names = {"job_id": job_id, "stage": stage.value, "attempt": attempt}
         self._send_event = send_event
+        self._meter = meter
         self._last: Event | None = None
         self._stored_at = 0.0
         self._redis_is_away = False
@@ -57,6 +60,7 @@ class Progress:
             "%s: %s", self._names["stage"], event.message or event.action, extra={"action": event.action}
         )
         self._last = event
+        self._meter.take(event)
         self._publish(event)
         if time.monotonic() - self._stored_at >= SNAPSHOT_S:
             self._snapshot()
@@ -64,6 +68,7 @@ class Progress:
     def close(self) -> None:
         """Store the last event, so that `status` does not stop two seconds early."""
         self._snapshot()
+        self._meter.close()
 
     def _publish(self, event: Event) -> None:
         document = self._names | event.model_dump(mode="json")

@@ -16,7 +16,7 @@ from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, StoreUnavailable
 from tasks import pipeline
 from tasks.app import App
-from tasks.counters import count
+from tasks.counters import Action, count
 from tasks.lease import lease_key
 from tasks.records import JobRecords
 from tasks.submit import broker_errors
@@ -52,7 +52,7 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
             elif _is_due(app.redis, job_id, wait_s):
                 # A cancelled job too: the worker that it comes to ends it.
                 pipeline.send(app, job_id, start=stage)
-                count(app.redis, "reconciled")
+                count(app.redis, Action.RECONCILED)
                 fields = {"action": "job.reconciled", "job_id": job_id, "stage": stage}
                 logger.warning("job %s had no message; sent again from %s", job_id, stage, extra=fields)
                 sent.append(job_id)

@@ -96,6 +96,10 @@ class Settings(BaseSettings):
         return self.home / "scratch"
 
     @property
+    def heartbeats_dir(self) -> Path:
+        return self.home / "heartbeats"
+
+    @property
     def effective_store_url(self) -> str:
         return self.store_url or (self.home / "store").absolute().as_uri()
 

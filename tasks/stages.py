@@ -10,7 +10,7 @@ from celery.exceptions import Ignore
 
 from nss_train.errors import InfrastructureError
 from tasks.app import App
-from tasks.counters import count
+from tasks.counters import Action, count
 from tasks.job import StageMessage
 from tasks.reconcile import keep_from_stranding
 from tasks.reconcile import reconcile as reconcile_jobs
@@ -28,12 +28,14 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         store=app.store,
         redis=app.redis,
         settings=app.settings,
+        queue=str(task.request.delivery_info.get("routing_key", "")),
         send_event=task.send_event,
         drain=app.drain,
         leave=app.leave,
+        done=app.stage_done,
     )
     if task.request.delivery_info.get("redelivered"):
-        count(app.redis, "redelivered")
+        count(app.redis, Action.REDELIVERED)
     try:
         run_stage(StageMessage.model_validate(message), worker=worker)
     except (JobEnded, Superseded) as done:
