@@ -6,25 +6,32 @@ import logging
 import os
 import signal
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from redis import Redis
 
 from tasks.counters import Action, count
 from tasks.drain import Drain, DrainFlag
-from tasks.heartbeat import Heart, HeartStep, HeartTimer
+from tasks.heartbeat import Heart
 from tasks.pipeline import TASK_NAMES, queue_of
 from tasks.settings import Settings
-from tasks.stint import Stint, StintStep
 from tasks.store.base import Store
 from tasks.store.open import open_store
 from tasks.timers import ReconcileTimer
 from tasks.visibility import VisibilityHeartbeat
 
+if TYPE_CHECKING:
+    from tasks.stint import Stint
+
 logger = logging.getLogger(__name__)
 
 RESTORE_INTERVAL_S = 30
 """At most this long, or the visibility timeout if that is shorter, until messages of the dead come again."""
+
+# By name: a client imports nothing of Celery's worker.
+WORKER_STEPS = ("tasks.heartbeat:HeartStep", "tasks.presence:Farewell")
+CONSUMER_STEPS = ("tasks.heartbeat:HeartTimer", "tasks.presence:PresenceTimer", "tasks.stint:StintStep")
 
 
 class App(Celery):
@@ -43,8 +50,8 @@ class App(Celery):
         self.drain = DrainFlag()
         self.steps["worker"].add(Drain)
         self.heart = Heart(settings.heartbeats_dir)
-        self.steps["worker"].add(HeartStep)
-        self.steps["consumer"].update({HeartTimer, StintStep})
+        self.steps["worker"].update(WORKER_STEPS)
+        self.steps["consumer"].update(CONSUMER_STEPS)
         self.stint: Stint | None = None
         """What a worker does before it leaves; ``None``: it stays."""
 
@@ -69,12 +76,12 @@ class App(Celery):
         os.kill(os.getppid(), signal.SIGTERM)
 
 
-def connect_redis(settings: Settings) -> Redis:
+def connect_redis(settings: Settings, *, timeout_s: float = 30) -> Redis:
     """A client that notices a dead peer within seconds."""
     return Redis.from_url(
         settings.broker_url.get_secret_value(),
-        socket_connect_timeout=5,
-        socket_timeout=30,
+        socket_connect_timeout=min(5, timeout_s),
+        socket_timeout=timeout_s,
         socket_keepalive=True,
         health_check_interval=25,
     )

@@ -266,6 +266,22 @@ def worker(
 
 
 @app.command()
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 9464,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve /metrics for Prometheus and /scale for a scaler until SIGTERM."""
+    library.require("prometheus_client")
+    from tasks import logs as log
+    from tasks.metrics import make_server_on
+
+    settings = Settings()
+    log.configure(settings.log_format)
+    with make_server_on(settings, host=host, port=port) as server:
+        server.serve_forever()
+
+
+@app.command()
 def reconcile(*, as_json: AsJson = False) -> None:
     """Send jobs again that have no outcome, no worker and no message."""
     from tasks.app import make_app

@@ -65,6 +65,8 @@ _LONG_S = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200
 STAGE_SECONDS = Histogram(name="stage_seconds", labels=("stage", "outcome"), buckets_s=_LONG_S)
 QUEUE_WAIT_SECONDS = Histogram(name="queue_wait_seconds", labels=("queue",), buckets_s=_LONG_S)
 
+HISTOGRAMS = (STAGE_SECONDS, QUEUE_WAIT_SECONDS)
+
 
 def observe(redis: Redis, histogram: Histogram, labels: tuple[str, ...], seconds: float) -> None:
     """Add one value. A Redis that is away is not worth a stage."""

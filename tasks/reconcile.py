@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, StoreUnavailable
-from tasks import pipeline
+from tasks import pipeline, queues
 from tasks.app import App
 from tasks.counters import Action, count
 from tasks.lease import lease_key
@@ -105,14 +105,11 @@ def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
 
 def _jobs_with_message(app: App) -> Iterator[str]:
     """The job of every message that waits in a queue."""
-    for queue in {app.settings.queue_cpu, app.settings.queue_cuda}:
-        # One list for each priority: the bare name and the name with the priority's number.
-        for key in [queue.encode(), *app.redis.scan_iter(f"{queue}\x06\x16*")]:
-            for message in app.redis.lrange(key, 0, -1):
-                yield from _job_of(json.loads(message))
+    for message in queues.messages(app.redis, app.settings):
+        yield from _job_of(message)
 
 
-def _job_of(message: dict[str, Any]) -> Iterator[str]:
+def _job_of(message: Mapping[str, Any]) -> Iterator[str]:
     if str(message["headers"].get("task", "")) in pipeline.TASK_NAMES.values():
         _args, kwargs, _embedded = json.loads(base64.b64decode(message["body"]))
         yield kwargs["message"]["job_id"]

@@ -23,6 +23,11 @@ class Settings(BaseSettings):
     """Redis or Valkey, ``redis://`` or ``rediss://``."""
     queue_cpu: str = "cpu"
     queue_cuda: str = "cuda"
+    """Of trainings, unless ``cuda_queues`` names several."""
+    cuda_queues: dict[str, float] = Field(default_factory=dict)
+    """Queues of trainings and the GiB of device memory that their workers have: ``{"cuda-24g": 24}``.
+
+    A training goes to the smallest that has enough for it."""
 
     store_url: str = ""
     """``file:///folder`` or ``s3://bucket``; empty means ``<home>/store``."""
@@ -94,6 +99,11 @@ class Settings(BaseSettings):
     @property
     def scratch_dir(self) -> Path:
         return self.home / "scratch"
+
+    @property
+    def cuda_queue_names(self) -> tuple[str, ...]:
+        """Queues that trainings may go to, from the smallest on."""
+        return tuple(sorted(self.cuda_queues, key=lambda name: self.cuda_queues[name])) or (self.queue_cuda,)
 
     @property
     def heartbeats_dir(self) -> Path:

@@ -1,0 +1,42 @@
+"""The deployment's queues in Redis: their names, their lists, how many stages wait in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from redis import Redis
+
+from tasks.settings import Settings
+
+PRIORITY_STEPS = (0, 3, 6, 9)
+"""Of the transport: a message goes into the list of the step below its priority; 0 is served first."""
+_SEPARATOR = "\x06\x16"
+
+
+def names(settings: Settings) -> tuple[str, ...]:
+    """Every queue: that of the processor, and those of the accelerators from the smallest on."""
+    return tuple(dict.fromkeys((settings.queue_cpu, *settings.cuda_queue_names)))
+
+
+def lists(queue: str) -> list[str]:
+    """The lists that a queue consists of, the first served first."""
+    return [f"{queue}{_SEPARATOR}{step}" if step else queue for step in PRIORITY_STEPS]
+
+
+def waiting(redis: Redis, settings: Settings) -> dict[str, int]:
+    """Messages that wait in each queue."""
+    found = {}
+    for queue in names(settings):
+        lengths = [int(redis.llen(key)) for key in lists(queue)]
+        found[queue] = sum(lengths)
+    return found
+
+
+def messages(redis: Redis, settings: Settings) -> Iterator[Mapping[str, Any]]:
+    """Every message that waits."""
+    for queue in names(settings):
+        for key in lists(queue):
+            for message in redis.lrange(key, 0, -1):
+                yield json.loads(message)
