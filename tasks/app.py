@@ -14,7 +14,7 @@ from redis import Redis
 from tasks.counters import Action, count
 from tasks.drain import Drain, DrainFlag
 from tasks.heartbeat import Heart
-from tasks.pipeline import TASK_NAMES, queue_of
+from tasks.routes import Router
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
@@ -43,7 +43,7 @@ class App(Celery):
     def __init__(self, settings: Settings) -> None:
         super().__init__("nss_train", broker=settings.broker_url.get_secret_value())
         self.settings = settings
-        self.conf.update(delivery_options(settings))
+        self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
         if settings.visibility_heartbeat:
             self.steps["consumer"].add(VisibilityHeartbeat)
         self.steps["consumer"].add(ReconcileTimer)
@@ -104,8 +104,6 @@ def delivery_options(settings: Settings) -> dict[str, object]:
         # The store holds the results.
         "task_ignore_result": True,
         "result_backend": "disabled://",
-        "task_routes": {name: {"queue": queue_of(stage, settings)} for stage, name in TASK_NAMES.items()}
-        | {"nss_train.submit": {"queue": settings.queue_cpu}},
         "task_default_queue": settings.queue_cpu,
         # A message is done when its stage is; the attempts are capped in the store.
         "task_acks_late": True,
