@@ -17,6 +17,7 @@ from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks import cli_privacy, display, library
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -123,12 +124,22 @@ def submit(
     family: Family = "",
     ranks: Ranks = 0,
     fsdp: Fsdp = False,
+    priority: Annotated[int, typer.Option(help="0 begins first, 9 last.")] = DEFAULT_PRIORITY,
+    tenant: Annotated[str, typer.Option(help="Shares the workers with others.")] = DEFAULT_TENANT,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
     source = config if config is not None else _default_config()
     job_id = _client().submit(
-        table=table, config=source, idempotency_key=key, seed=seed, family=family, ranks=ranks, fsdp=fsdp
+        table=table,
+        config=source,
+        idempotency_key=key,
+        seed=seed,
+        family=family,
+        ranks=ranks,
+        fsdp=fsdp,
+        priority=priority,
+        tenant=tenant,
     )
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 

@@ -17,6 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from nss_train.contract import Frozen
+from tasks.queues import now_s
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,6 @@ def publish(redis: Redis, name: str, *, running: Mapping[str, int], gpu_bytes: M
     gone = [other for other, said in read(redis).items() if now - said.seen_s > FORGOTTEN_S]
     if gone:
         redis.hdel(WORKERS, *gone)
-
-
-def now_s(redis: Redis) -> float:
-    seconds, microseconds = redis.time()
-    return float(seconds) + float(microseconds) / 1e6
 
 
 def gpu_memory() -> dict[str, int]:

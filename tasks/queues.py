@@ -25,13 +25,24 @@ def lists(queue: str) -> list[str]:
     return [f"{queue}{_SEPARATOR}{step}" if step else queue for step in PRIORITY_STEPS]
 
 
+def now_s(redis: Redis) -> float:
+    """The time by the clock of Redis, which is one for everybody."""
+    seconds, microseconds = redis.time()
+    return float(seconds) + float(microseconds) / 1e6
+
+
+def stages_waiting(redis: Redis, settings: Settings) -> dict[str, int]:
+    """Stages that wait in each queue, without what is no stage: that has the first list for itself."""
+    return _lengths(redis, settings, first=1)
+
+
 def waiting(redis: Redis, settings: Settings) -> dict[str, int]:
     """Messages that wait in each queue."""
-    found = {}
-    for queue in names(settings):
-        lengths = [int(redis.llen(key)) for key in lists(queue)]
-        found[queue] = sum(lengths)
-    return found
+    return _lengths(redis, settings)
+
+
+def _lengths(redis: Redis, settings: Settings, *, first: int = 0) -> dict[str, int]:
+    return {queue: sum(int(redis.llen(key)) for key in lists(queue)[first:]) for queue in names(settings)}
 
 
 def messages(redis: Redis, settings: Settings) -> Iterator[Mapping[str, Any]]:

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     """Off only to show what happens without it."""
     reconcile_every_s: float = 60.0
     """How often jobs without a message are looked for; 0 for never."""
+    tenant_quota: int = 0
+    """Jobs of one tenant that may be at work at a time; 0: as many as there is room for."""
+    admission_window: int = 8
+    """So many stages may wait in each queue; other jobs wait outside for their tenant's turn."""
     lease_ttl_s: float = 60.0
     """How long a stage belongs to a worker that says nothing."""
     tick_s: float = 0.5

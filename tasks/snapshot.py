@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from nss_train.errors import StoreUnavailable
 from tasks import counters, presence, queues
+from tasks.admission import FIGURES
 from tasks.measures import HISTOGRAMS, INFINITY, LOSSES, TOTALS, Histogram
 from tasks.presence import Presence
 from tasks.settings import Settings
@@ -90,13 +91,13 @@ class Reader:
 
 def read_broker(redis: Redis, settings: Settings) -> Broker:
     """Everything from Redis; raises what the connection raises."""
-    now = presence.now_s(redis)
+    now = queues.now_s(redis)
     said = presence.read(redis)
     up = {name: now - worker.seen_s <= presence.UP_S for name, worker in said.items()}
     alive = {name: worker for name, worker in said.items() if up[name]}
     return Broker(
         waiting=queues.waiting(redis, settings),
-        held=0,
+        held=int(redis.hget(FIGURES, "held") or 0),
         running=_running(alive, settings),
         workers=up,
         gpu_bytes={(name, gpu): used for name, w in alive.items() for gpu, used in w.gpu_bytes.items()},
