@@ -77,13 +77,18 @@ class Progress:
                 self._stream, {"event": json.dumps(document)}, maxlen=STREAM_LENGTH, approximate=True
             )
             self._redis.expire(self._stream, STREAM_TTL_S)
-            self._send_event("task-progress", **self._names, **event.fields)
+            self._send_event("task-progress", **self._names | event.fields | {"result": self._line(event)})
         except (RedisError, OperationalError, OSError):
             if not self._redis_is_away:
                 logger.warning("progress is not published: Redis does not answer", exc_info=True)
             self._redis_is_away = True
         else:
             self._redis_is_away = False
+
+    def _line(self, event: Event) -> str:
+        """What Flower shows as the result of a task that has none yet."""
+        left = f", {event.fields['eta_s']:.0f} s left" if "eta_s" in event.fields else ""
+        return f"{self._names['job_id']} {self._names['stage']}: {event.message or event.action}{left}"
 
     def _snapshot(self) -> None:
         if self._last is None:
