@@ -1,4 +1,4 @@
-"""How long a tenant waits behind the many jobs of another: admission by turns against first come, first served.
+"""How long a tenant waits behind the many jobs of another: by turns against first come, first served.
 
 ``python -m benchmarks.fairness 200`` submits so many no-op jobs of tenant a, then five of tenant b, to one
 worker, and prints one line of a table for each order: seconds until a job of b begins and ends, on average,
