@@ -204,7 +204,7 @@ def _start(app: App, tenant: str, job_id: str) -> bool:
     begins = records.is_submitted() and records.outcome() is None
     if begins:
         note(app.redis, job_id, tenant)
-        pipeline.send(app, job_id, priority=records.request().priority)
+        pipeline.send(app, job_id)
         count(app.redis, Action.ADMITTED)
         fields = {"action": "job.admitted", "job_id": job_id, "tenant": tenant}
         logger.info("job %s begins", job_id, extra=fields)

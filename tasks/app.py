@@ -106,7 +106,6 @@ def delivery_options(settings: Settings) -> dict[str, object]:
         "result_backend": "disabled://",
         "task_default_queue": settings.queue_cpu,
         # A message is done when its stage is; the attempts are capped in the store.
-        "task_inherit_parent_priority": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,

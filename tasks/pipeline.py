@@ -8,23 +8,20 @@ from celery import Celery, Signature, chain
 
 from nss_train.contract import Stage
 from tasks.job import StageMessage
-from tasks.queues import PRIORITY_STEPS
 
 TASK_NAMES: dict[Stage, str] = {stage: f"nss_train.{stage}" for stage in Stage}
 
 
-def signature(app: Celery, job_id: str, stage: Stage, *, priority: int) -> Signature[Any]:
+def signature(app: Celery, job_id: str, stage: Stage) -> Signature[Any]:
     """One stage as an immutable signature, stamped so that Celery can revoke it by its job."""
     message = StageMessage(job_id=job_id, stage=stage).model_dump(mode="json")
     made = app.signature(TASK_NAMES[stage], kwargs={"message": message}, immutable=True)
-    # The first list is for what is no stage and must not wait for one.
-    made.set(priority=max(priority, PRIORITY_STEPS[1]))
     made.stamp(job_id=job_id)
     return made
 
 
-def send(app: Celery, job_id: str, *, start: Stage = Stage.PREPARE_DATA, priority: int) -> None:
+def send(app: Celery, job_id: str, *, start: Stage = Stage.PREPARE_DATA) -> None:
     """Enqueue a job's stages from ``start`` on; each passes on to the next when it is done."""
     stages = list(Stage)
-    rest = [signature(app, job_id, stage, priority=priority) for stage in stages[stages.index(start) :]]
+    rest = [signature(app, job_id, stage) for stage in stages[stages.index(start) :]]
     chain(*rest, app=app).apply_async()

@@ -101,7 +101,7 @@ def _send_again(app: App, records: JobRecords, stage: Stage) -> None:
         admission.hold(app.redis, request)
     else:
         admission.note(app.redis, request.job_id, request.tenant)
-        pipeline.send(app, request.job_id, start=stage, priority=request.priority)
+        pipeline.send(app, request.job_id, start=stage)
     count(app.redis, Action.RECONCILED)
     fields = {"action": "job.reconciled", "job_id": request.job_id, "stage": stage}
     logger.warning("job %s had no message; sent again from %s", request.job_id, stage, extra=fields)

@@ -10,6 +10,7 @@ from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError
 from tasks.job import StageMessage
 from tasks.pipeline import TASK_NAMES
+from tasks.queues import PRIORITY_STEPS
 from tasks.records import JobRecords
 from tasks.settings import Settings
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GIB = 2**30
+_, SOON, LATER, LAST = PRIORITY_STEPS
+PRIORITIES = {
+    TASK_NAMES[Stage.SAVE_MODEL]: SOON,
+    TASK_NAMES[Stage.TRAIN]: SOON,
+    TASK_NAMES[Stage.LOAD_MODEL]: LATER,
+    TASK_NAMES[Stage.PREPARE_DATA]: LAST,
+}
+"""What is begun is ended before something new begins. Tasks that are no stages come before all of them.
+
+The priority of a job decides when it is admitted; after that it is one of few."""
 
 
 class Router:
@@ -29,14 +40,18 @@ class Router:
 
     def __call__(
         self, name: str, _args: Any, kwargs: Mapping[str, Any], _options: Any, task: Any = None, **_: Any
-    ) -> dict[str, str] | None:
-        """Queue of a task of this project; ``None`` leaves others to Celery's default."""
+    ) -> dict[str, Any] | None:
+        """Queue and priority of a task of this project; ``None`` leaves others to Celery's default."""
         del task
-        settings = self._app.settings
+        if not name.startswith("nss_train."):
+            return None
+        priority = {"priority": PRIORITIES[name]} if name in PRIORITIES else {}
+        return {"queue": self._queue(name, kwargs)} | priority
+
+    def _queue(self, name: str, kwargs: Mapping[str, Any]) -> str:
         if name != TASK_NAMES[Stage.TRAIN]:
-            return {"queue": settings.queue_cpu} if name.startswith("nss_train.") else None
-        message = StageMessage.model_validate(kwargs["message"])
-        return {"queue": self._cuda_queue(message.job_id)}
+            return self._app.settings.queue_cpu
+        return self._cuda_queue(StageMessage.model_validate(kwargs["message"]).job_id)
 
     def _cuda_queue(self, job_id: str) -> str:
         queues = self._app.settings.cuda_queue_names

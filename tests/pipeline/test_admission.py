@@ -108,6 +108,13 @@ def test_a_newcomer_does_not_wait_for_the_jobs_of_another_tenant(app: App) -> No
     assert [job[4] for job in order[:8]] == ["a", "a", "b", "a", "b", "a", "b", "a"]
 
 
+def test_what_is_begun_is_ended_before_something_new_begins(app: App) -> None:
+    new = submit(app, "0001")
+    pipeline.send(app, "job-load", start=Stage.LOAD_MODEL)
+    pipeline.send(app, "job-save", start=Stage.SAVE_MODEL)
+    assert sent(app) == ["job-save", "job-load", new]
+
+
 def test_the_tenant_with_fewer_jobs_at_work_goes_first(app: App) -> None:
     for n in range(4):
         submit(app, f"a{n:03}", tenant="a")
@@ -145,7 +152,7 @@ def test_a_tenant_has_no_more_jobs_at_work_than_its_quota(given: dict[str, Any])
 
 def test_stages_that_wait_for_a_gpu_hold_jobs_back_too(app: App) -> None:
     for n in range(WINDOW):
-        pipeline.send(app, f"job-99{n}", start=Stage.TRAIN, priority=5)
+        pipeline.send(app, f"job-99{n}", start=Stage.TRAIN)
     assert queues.stages_waiting(app.redis, app.settings) == {"cpu": 0, "cuda": WINDOW}
     submit(app, "0001")
     assert sent(app) == []

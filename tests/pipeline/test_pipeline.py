@@ -21,7 +21,7 @@ from tasks import submit
 from tasks.app import App
 from tasks.client import Client
 from tasks.embedded import Flower, flower
-from tasks.job import JobState, Keys
+from tasks.job import JobState, Keys, StageMessage
 from tasks.run import Worker, run_stage
 from tasks.settings import Settings
 from tasks.status import JobStatus, StageState
@@ -127,7 +127,7 @@ def test_second_delivery_of_a_committed_stage_costs_one_read(
         send_event=lambda *_args, **_fields: None,
     )
     children = psutil.Process().children()
-    run_stage(submit.pipeline.StageMessage(job_id=finished.job_id, stage=stage), worker=worker)
+    run_stage(StageMessage(job_id=finished.job_id, stage=stage), worker=worker)
     assert store.calls == ["read"]
     assert psutil.Process().children() == children
     assert store.snapshot(f"jobs/{finished.job_id}/") == before

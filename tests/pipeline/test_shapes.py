@@ -58,7 +58,7 @@ def test_a_training_is_sent_to_the_smallest_queue_that_has_the_memory(
 ) -> None:
     app = make_app(shapes)
     load(app, "job-0001", {"train_bytes": int(gib * 2**30)})
-    send(app, "job-0001", start=Stage.TRAIN, priority=5)
+    send(app, "job-0001", start=Stage.TRAIN)
     assert lengths(app) == {queue: 1}
     warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert bool(warned) == (gib > 80)
@@ -67,21 +67,21 @@ def test_a_training_is_sent_to_the_smallest_queue_that_has_the_memory(
 def test_a_training_of_unknown_needs_goes_to_the_largest(shapes: Settings) -> None:
     app = make_app(shapes)
     load(app, "job-0001", {})
-    send(app, "job-0001", start=Stage.TRAIN, priority=5)
-    send(app, "job-0002", start=Stage.TRAIN, priority=5)
+    send(app, "job-0001", start=Stage.TRAIN)
+    send(app, "job-0002", start=Stage.TRAIN)
     assert lengths(app) == {"cuda-80g": 2}
 
 
 def test_a_store_that_is_away_loses_no_training(shapes: Settings) -> None:
     away = {"store_url": "s3://none", "s3_endpoint": "127.0.0.1:9"}
     app = make_app(Settings.model_validate(dict(shapes) | away))
-    send(app, "job-0001", start=Stage.TRAIN, priority=5)
+    send(app, "job-0001", start=Stage.TRAIN)
     assert lengths(app) == {"cuda-80g": 1}
 
 
 def test_without_shapes_there_is_one_queue(shapes: Settings) -> None:
     app = make_app(Settings.model_validate(dict(shapes) | {"cuda_queues": {}, "queue_cuda": "gpu"}))
-    send(app, "job-0001", start=Stage.TRAIN, priority=5)
+    send(app, "job-0001", start=Stage.TRAIN)
     assert lengths(app) == {"gpu": 1}
 
 
@@ -98,11 +98,10 @@ def test_the_worker_that_loaded_the_model_sends_the_training_where_it_fits(
     shapes: Settings, table: Path, config: dict[str, Any], tmp_path: Path
 ) -> None:
     app = make_app(shapes)
-    job_id = Client(shapes).submit(table=table, config=config, priority=7)
+    job_id = Client(shapes).submit(table=table, config=config)
     with worker(shapes, "cpu", tmp_path / "log.txt"):
         assert wait_until(lambda: bool(lengths(app).get("cuda-24g"))), (tmp_path / "log.txt").read_text()
     marker = JobRecords(app.store, job_id).marker(Stage.LOAD_MODEL)
     assert marker is not None
     assert 2**30 < marker.figures["train_bytes"] < 24 * 2**30
-    # The priority went along through the whole chain.
-    assert app.redis.llen(queues.lists("cuda-24g")[2]) == 1
+    assert app.redis.llen(queues.lists("cuda-24g")[1]) == 1
