@@ -6,6 +6,7 @@ import getpass
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -288,7 +289,7 @@ def metrics(
 
     settings = Settings()
     log.configure(settings.log_format)
-    with make_server_on(settings, host=host, port=port) as server:
+    with make_server_on(settings, host=host, port=port) as server, suppress(KeyboardInterrupt):
         server.serve_forever()
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -24,8 +25,8 @@ from tasks.app import connect_redis
 from tasks.job import Outcome
 from tasks.measures import QUEUE_WAIT_SECONDS, STAGE_SECONDS, TrainingMeter
 from tasks.metrics import make_server_on
-from tasks.servers import Valkey
-from tasks.settings import Settings
+from tasks.servers import Valkey, free_ports
+from tasks.settings import Settings, worker_environment
 from tests.deploy.test_files import ACTIONS, METRICS
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -219,6 +220,23 @@ def test_an_emptied_redis_begins_at_zero(url: str, redis: Redis) -> None:
     found = samples(url)
     assert value(found, "steps_total") == 0
     assert value(found, "events_total", action="fenced") == 0
+
+
+def test_the_command_serves_until_it_is_told_to_end(mine: Settings) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "tasks.cli", "metrics", "--port", str(port)]
+    with subprocess.Popen(command, env=worker_environment(mine)) as process:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                found = samples(f"http://127.0.0.1:{port}")
+                break
+            except urllib.error.URLError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        process.terminate()
+        assert process.wait(30) == 0
+    assert value(found, "broker_up") == 1
 
 
 def test_no_label_names_a_job(url: str, redis: Redis) -> None:
