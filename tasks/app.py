@@ -6,22 +6,32 @@ import logging
 import os
 import signal
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from celery import Celery
 from redis import Redis
 
+from tasks.counters import Action, count
 from tasks.drain import Drain, DrainFlag
-from tasks.pipeline import TASK_NAMES, queue_of
+from tasks.heartbeat import Heart
+from tasks.routes import Router
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
 from tasks.timers import Reconciler
 from tasks.visibility import VisibilityHeartbeat
 
+if TYPE_CHECKING:
+    from tasks.stint import Stint
+
 logger = logging.getLogger(__name__)
 
 RESTORE_INTERVAL_S = 30
 """At most this long, or the visibility timeout if that is shorter, until messages of the dead come again."""
+
+# By name: a client imports nothing of Celery's worker.
+WORKER_STEPS = ("tasks.heartbeat:HeartStep", "tasks.presence:Farewell")
+CONSUMER_STEPS = ("tasks.heartbeat:HeartTimer", "tasks.presence:PresenceTimer", "tasks.stint:StintStep")
 
 
 class App(Celery):
@@ -33,12 +43,17 @@ class App(Celery):
     def __init__(self, settings: Settings) -> None:
         super().__init__("nss_train", broker=settings.broker_url.get_secret_value())
         self.settings = settings
-        self.conf.update(delivery_options(settings))
+        self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
         if settings.visibility_heartbeat:
             self.steps["consumer"].add(VisibilityHeartbeat)
         self.steps["worker"].add(Reconciler)
         self.drain = DrainFlag()
         self.steps["worker"].add(Drain)
+        self.heart = Heart(settings.heartbeats_dir)
+        self.steps["worker"].update(WORKER_STEPS)
+        self.steps["consumer"].update(CONSUMER_STEPS)
+        self.stint: Stint | None = None
+        """What a worker does before it leaves; ``None``: it stays."""
 
     @cached_property
     def store(self) -> Store:
@@ -48,19 +63,25 @@ class App(Celery):
     def redis(self) -> Redis:
         return connect_redis(self.settings)
 
+    def stage_done(self) -> None:
+        """A stage that this worker worked on has come to its end."""
+        if self.stint is not None:
+            self.stint.count()
+
     def leave(self, why: str) -> None:
         """Let this worker finish what it does and end: it holds something that it could not release."""
         logger.error("the worker leaves: %s", why, extra={"action": "worker.unhealthy"})
+        count(self.redis, Action.TEARDOWN_LEAKS)
         # Stages run in a child of the worker's main process.
         os.kill(os.getppid(), signal.SIGTERM)
 
 
-def connect_redis(settings: Settings) -> Redis:
+def connect_redis(settings: Settings, *, timeout_s: float = 30) -> Redis:
     """A client that notices a dead peer within seconds."""
     return Redis.from_url(
         settings.broker_url.get_secret_value(),
-        socket_connect_timeout=5,
-        socket_timeout=30,
+        socket_connect_timeout=min(5, timeout_s),
+        socket_timeout=timeout_s,
         socket_keepalive=True,
         health_check_interval=25,
     )
@@ -83,8 +104,6 @@ def delivery_options(settings: Settings) -> dict[str, object]:
         # The store holds the results.
         "task_ignore_result": True,
         "result_backend": "disabled://",
-        "task_routes": {name: {"queue": queue_of(stage, settings)} for stage, name in TASK_NAMES.items()}
-        | {"nss_train.submit": {"queue": settings.queue_cpu}},
         "task_default_queue": settings.queue_cpu,
         # A message is done when its stage is; the attempts are capped in the store.
         "task_acks_late": True,
@@ -99,6 +118,7 @@ def delivery_options(settings: Settings) -> dict[str, object]:
             "health_check_interval": 25,
         },
         "broker_connection_retry_on_startup": True,
+        "worker_consumer": "tasks.consumer:PatientConsumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Flower shows what the events say.
         "worker_send_task_events": True,

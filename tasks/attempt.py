@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nss_train.contract import CHARGE, CHECKPOINT_SAVED, CHECKPOINTS, Event, Stage, StageResult
+from nss_train.contract import CHARGE, CHECKPOINT_SAVED, CHECKPOINTS, Event, Request, Stage, StageResult
 from nss_train.errors import DiskFull, StoreUnavailable
 from tasks import files
 from tasks.charges import allow
 from tasks.checkpoints import CheckpointStore, Uploader
-from tasks.counters import count
+from tasks.counters import Action, count
 from tasks.inputs import Worker, prepare_folder
 from tasks.job import Marker
+from tasks.measures import TrainingMeter
 from tasks.progress import Progress
 from tasks.records import JobRecords
 from tasks.scratch import scratch
@@ -61,8 +62,8 @@ class Attempt:
 
     def _work(self, folder: Path) -> bool:
         started_at, patiently = datetime.now(UTC), self._watch.patiently
-        digest = patiently(lambda: self._fetch(folder))
-        result = self._supervise(folder)
+        request, digest = patiently(lambda: self._fetch(folder))
+        result = self._supervise(folder, request)
         patiently(lambda: self._reserve(result))
         figures = patiently(lambda: self._adopt_model(result, folder))
         stored = patiently(
@@ -84,19 +85,19 @@ class Attempt:
         )
         return patiently(lambda: self._commit(marker))
 
-    def _fetch(self, folder: Path) -> str:
-        _, digest = prepare_folder(
+    def _fetch(self, folder: Path) -> tuple[Request, str]:
+        request, digest = prepare_folder(
             folder, self._stage, self._number, records=self._records, worker=self._worker
         )
         if self._stage is Stage.TRAIN:
             kept = self._checkpoints.restore(folder / "in" / "checkpoint")
             if kept is not None:
-                count(self._worker.redis, "resumed")
+                count(self._worker.redis, Action.RESUMED)
                 fields = {"action": "stage.resumed", "step": kept.step, "kept_by": kept.attempt}
                 logger.info("going on after step %d", kept.step, extra=fields)
-        return digest
+        return request, digest
 
-    def _supervise(self, folder: Path) -> StageResult:
+    def _supervise(self, folder: Path, request: Request) -> StageResult:
         progress = Progress(
             redis=self._worker.redis,
             store=self._worker.store,
@@ -104,9 +105,19 @@ class Attempt:
             stage=self._stage,
             attempt=self._number,
             send_event=self._worker.send_event,
+            meter=TrainingMeter(
+                self._worker.redis,
+                worker=self._worker.name,
+                show_loss=not request.config.strictly_private,
+            ),
         )
         settings = self._worker.settings
-        uploader = Uploader(self._checkpoints, attempt=self._number, keep=settings.keep_checkpoints)
+        uploader = Uploader(
+            self._checkpoints,
+            attempt=self._number,
+            keep=settings.keep_checkpoints,
+            on_uploaded=lambda: count(self._worker.redis, Action.CHECKPOINTS),
+        )
 
         def on_event(event: Event) -> None:
             if event.action == CHARGE:
@@ -168,7 +179,7 @@ class Attempt:
         if made.exists():
             self._worker.models.adopt(result.model_digest, made)
             return result.figures | {"cache": "miss"}
-        count(self._worker.redis, "model_cache_hits")
+        count(self._worker.redis, Action.MODEL_CACHE_HITS)
         fields = {"action": "model.cache_hit", "digest": result.model_digest}
         logger.info("cache hit: model %s is prepared already", result.model_digest[:12], extra=fields)
         return result.figures | {"cache": "hit"}
@@ -178,7 +189,7 @@ class Attempt:
         action = "stage.committed" if committed else "stage.fenced"
         logger.info("%s, attempt %d", action, marker.attempt, extra={"action": action})
         if not committed:
-            count(self._worker.redis, "fenced")
+            count(self._worker.redis, Action.FENCED)
         return committed
 
     def _discard(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from shutil import rmtree
@@ -92,10 +93,18 @@ class CheckpointStore:
 class Uploader:
     """Uploads an attempt's checkpoints behind the training's back, one at a time, the newest first."""
 
-    def __init__(self, store: CheckpointStore, *, attempt: int, keep: int) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        attempt: int,
+        keep: int,
+        on_uploaded: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._attempt = attempt
         self._keep = keep
+        self._on_uploaded = on_uploaded
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._closed = threading.Event()
         self._newest = -1
@@ -135,4 +144,5 @@ class Uploader:
             return False
         fields = {"action": "checkpoint.uploaded", "step": step}
         logger.info("checkpoint %d is in the store", step, extra=fields)
+        self._on_uploaded()
         return True

@@ -6,6 +6,7 @@ import getpass
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks import cli_audit, cli_privacy, display, library
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -124,12 +126,22 @@ def submit(
     family: Family = "",
     ranks: Ranks = 0,
     fsdp: Fsdp = False,
+    priority: Annotated[int, typer.Option(help="0 begins first, 9 last.")] = DEFAULT_PRIORITY,
+    tenant: Annotated[str, typer.Option(help="Shares the workers with others.")] = DEFAULT_TENANT,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
     source = config if config is not None else _default_config()
     job_id = _client().submit(
-        table=table, config=source, idempotency_key=key, seed=seed, family=family, ranks=ranks, fsdp=fsdp
+        table=table,
+        config=source,
+        idempotency_key=key,
+        seed=seed,
+        family=family,
+        ranks=ranks,
+        fsdp=fsdp,
+        priority=priority,
+        tenant=tenant,
     )
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 
@@ -247,12 +259,39 @@ def worker(
     queues: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu,cuda",
     name: Annotated[str, typer.Option(help="Unique; %h is the host name.")] = "worker@%h",
     concurrency: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="Leave after so many stages.")] = None,
+    idle_exit_s: Annotated[
+        float | None, typer.Option(min=0, help="Leave after so many seconds without a stage.")
+    ] = None,
 ) -> None:
-    """Serve queues until SIGTERM."""
+    """Serve queues until SIGTERM, or for a number of stages."""
     from tasks.worker import run_worker
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    run_worker(Settings(), queues, name=name, concurrency=concurrency)
+    run_worker(
+        Settings(),
+        queues,
+        name=name,
+        concurrency=concurrency,
+        max_jobs=max_jobs,
+        idle_exit_s=idle_exit_s,
+    )
+
+
+@app.command()
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 9464,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve /metrics for Prometheus and /scale for a scaler until SIGTERM."""
+    library.require("prometheus_client")
+    from tasks import logs as log
+    from tasks.metrics import make_server_on
+
+    settings = Settings()
+    log.configure(settings.log_format)
+    with make_server_on(settings, host=host, port=port) as server, suppress(KeyboardInterrupt):
+        server.serve_forever()
 
 
 @app.command()

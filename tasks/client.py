@@ -12,11 +12,12 @@ from redis.exceptions import RedisError
 
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
-from tasks import submit
+from tasks import admission, submit
+from tasks.admission import Place
 from tasks.app import App, make_app
 from tasks.charges import open_ledger
 from tasks.files import download
-from tasks.job import Cancel, JobState, Outcome
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, Cancel, JobState, Outcome
 from tasks.lease import lease_key
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
@@ -47,13 +48,16 @@ class Client:
         family: str = "",
         ranks: int = 0,
         fsdp: bool = False,
+        priority: int = DEFAULT_PRIORITY,
+        tenant: str = DEFAULT_TENANT,
     ) -> str:
         """Enqueue a job and return its id; the same key again is the same job.
 
         ``table`` is a local CSV, Parquet or JSON Lines file, or an ``s3://`` URI that the operator
         allows. ``family`` states the base model's family if its name does not tell it. ``ranks``
         processes train together (0 leaves it to the worker), with ``fsdp`` each of them holds a
-        part of the base model. Raises
+        part of the base model. Tenants share the workers fairly; among the jobs of one the smaller
+        ``priority`` (0 to 9) begins first. Raises
         :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
         problem of a bad request.
         """
@@ -66,11 +70,16 @@ class Client:
             family=family,
             ranks=ranks,
             fsdp=fsdp,
+            priority=priority,
+            tenant=tenant,
         )
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands; :class:`~nss_train.errors.ParameterError` for an unknown id."""
-        return read_status(self._records(job_id))
+        found = read_status(self._records(job_id))
+        if found.state is not JobState.QUEUED:
+            return found
+        return found.model_copy(update={"place": self._place(found)})
 
     def watch(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[JobStatus]:
         """The job's status whenever it changes, until it has ended; ``TimeoutError`` after ``timeout_s``."""
@@ -112,6 +121,13 @@ class Client:
                     continue
         remedy = "nothing is printed yet, or there is no such stage or attempt; see `nss-train status`"
         raise ParameterError("No log.", [Problem(field="job_id", value=job_id, remedy=remedy)])
+
+    def _place(self, queued: JobStatus) -> Place | None:
+        """Where a job stands in line. A broker that is away, or an older one's users, tell nothing."""
+        try:
+            return admission.place(self._app.redis, queued.job_id, queued.tenant)
+        except RedisError:
+            return None
 
     def _is_worked_on(self, job_id: str) -> bool:
         """Whether a worker holds a stage. Unknown is a yes: the worker, or reconcile, ends the job then."""

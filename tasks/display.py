@@ -15,6 +15,7 @@ from rich.table import Table
 from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError
+from tasks.admission import Place
 from tasks.status import JobStatus, StageState, StageStatus
 
 console = Console()
@@ -75,6 +76,12 @@ def detail(stage: StageStatus) -> str:
     )
 
 
+def place(found: Place) -> str:
+    """Jobs ahead of one that waits, and when it may begin."""
+    when = "" if found.starts_in_s is None else f", begins in about {found.starts_in_s / 60:.0f} min"
+    return f"waits for its turn: {found.ahead} ahead{when}"
+
+
 def job_table(jobs: Iterable[JobStatus]) -> Table:
     table = Table("job", "state", "stage", "table", "submitted")
     for job in jobs:
@@ -104,6 +111,8 @@ def show_status(found: JobStatus, *, as_json: bool) -> None:
         show(found.model_dump(mode="json"), as_json=True)
         return
     console.print(f"{found.job_id}: {found.state}{f', {found.reason}' if found.reason else ''}")
+    if found.place is not None:
+        console.print(f"  {place(found.place)}", highlight=False)
     for stage in found.stages:
         console.print(f"  {stage.stage:<13} {stage.state:<8} {detail(stage)}", highlight=False)
     if found.error is not None:

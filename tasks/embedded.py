@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nss_train.errors import InfrastructureError
+from tasks import queues
 from tasks.app import make_app
 from tasks.servers import SeaweedFS, Valkey, free_ports
 from tasks.settings import Settings, worker_environment
@@ -46,9 +47,9 @@ def stack(settings: Settings, *, s3: bool = False) -> Iterator[Settings]:
             update |= {"store_url": server.url, "s3_endpoint": server.endpoint, "s3_secure": False}
             update |= {"s3_access_key": server.access_key, "s3_secret_key": server.secret_key}
         reachable = Settings.model_validate(dict(settings) | update)
-        for queue in (settings.queue_cpu, settings.queue_cuda):
+        for queue in queues.names(settings):
             running.enter_context(worker(reachable, queue))
-        wait_for_workers(reachable, {settings.queue_cpu, settings.queue_cuda})
+        wait_for_workers(reachable, set(queues.names(settings)))
         yield reachable
 
 

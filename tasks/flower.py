@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from tasks.app import make_app
+from tasks.app import App, make_app
 from tasks.settings import Settings
 
+UNACKED = {
+    "unacked_key": "flower-unacked",
+    "unacked_index_key": "flower-unacked-index",
+    "unacked_mutex_key": "flower-unacked-mutex",
+}
+"""Lists of its own: in the shared ones kombu would put back overdue messages of workers, here too."""
+
+
+def flower_app(settings: Settings) -> App:
+    """The application of a dashboard, which leaves all messages to the workers."""
+    app = make_app(settings)
+    app.conf.broker_transport_options |= UNACKED
+    return app
+
+
 if __name__ == "__main__":
-    make_app(Settings()).start(argv=["flower", *sys.argv[1:]])
+    flower_app(Settings()).start(argv=["flower", *sys.argv[1:]])

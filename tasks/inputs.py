@@ -33,10 +33,15 @@ class Worker:
     redis: Redis
     settings: Settings
     send_event: Callable[..., Any]
+    queue: str = ""
+    """That the delivery came from."""
     drain: DrainFlag = field(default_factory=DrainFlag)
     """Set when the worker is about to leave."""
     leave: Callable[[str], None] = logger.error
     """Called with what the worker could not release: it should not take another stage."""
+
+    done: Callable[[], None] = lambda: None
+    """Called when a stage that this worker worked on has come to its end."""
 
     @property
     def models(self) -> ModelCache:

@@ -16,6 +16,10 @@ from nss_train.errors import ParameterError, Problem, Retry
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
 
+TENANT = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+DEFAULT_PRIORITY = 5
+DEFAULT_TENANT = "default"
+
 
 def check_job_id(job_id: str) -> str:
     """The id itself, or :class:`ParameterError`: it becomes part of store keys and folder names."""
@@ -65,6 +69,10 @@ class JobRequest(Frozen):
     """Processes that shall train together; 0 leaves it to the worker."""
     fsdp: bool = False
     """Whether they share the base model's weights instead of each holding all of them."""
+    priority: Annotated[int, Field(ge=0, le=9)] = DEFAULT_PRIORITY
+    """0 begins first, 9 last."""
+    tenant: Annotated[str, Field(pattern=TENANT)] = DEFAULT_TENANT
+    """Who shares the workers fairly with the others."""
     seed: int
     submitted_at: datetime
     idempotency_key: str | None = None

@@ -8,14 +8,8 @@ from celery import Celery, Signature, chain
 
 from nss_train.contract import Stage
 from tasks.job import StageMessage
-from tasks.settings import Settings
 
 TASK_NAMES: dict[Stage, str] = {stage: f"nss_train.{stage}" for stage in Stage}
-
-
-def queue_of(stage: Stage, settings: Settings) -> str:
-    """Training needs the accelerator; the other stages do not."""
-    return settings.queue_cuda if stage is Stage.TRAIN else settings.queue_cpu
 
 
 def signature(app: Celery, job_id: str, stage: Stage) -> Signature[Any]:

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from nss_train.contract import Event, Stage
 from nss_train.errors import StoreUnavailable
 from tasks.job import Keys
+from tasks.measures import TrainingMeter
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Progress:
         stage: Stage,
         attempt: int,
         send_event: Callable[..., Any],
+        meter: TrainingMeter,
     ) -> None:
         self._redis = redis
         self._store = store
@@ -47,6 +49,7 @@ class Progress:
         self._key = Keys(job_id).progress(stage, attempt)
         self._names = {"job_id": job_id, "stage": stage.value, "attempt": attempt}
         self._send_event = send_event
+        self._meter = meter
         self._last: Event | None = None
         self._stored_at = 0.0
         self._redis_is_away = False
@@ -57,6 +60,7 @@ class Progress:
             "%s: %s", self._names["stage"], event.message or event.action, extra={"action": event.action}
         )
         self._last = event
+        self._meter.take(event)
         self._publish(event)
         if time.monotonic() - self._stored_at >= SNAPSHOT_S:
             self._snapshot()
@@ -64,6 +68,7 @@ class Progress:
     def close(self) -> None:
         """Store the last event, so that `status` does not stop two seconds early."""
         self._snapshot()
+        self._meter.close()
 
     def _publish(self, event: Event) -> None:
         document = self._names | event.model_dump(mode="json")
@@ -72,13 +77,18 @@ class Progress:
                 self._stream, {"event": json.dumps(document)}, maxlen=STREAM_LENGTH, approximate=True
             )
             self._redis.expire(self._stream, STREAM_TTL_S)
-            self._send_event("task-progress", **self._names, **event.fields)
+            self._send_event("task-progress", **self._names | event.fields | {"result": self._line(event)})
         except (RedisError, OperationalError, OSError):
             if not self._redis_is_away:
                 logger.warning("progress is not published: Redis does not answer", exc_info=True)
             self._redis_is_away = True
         else:
             self._redis_is_away = False
+
+    def _line(self, event: Event) -> str:
+        """What Flower shows as the result of a task that has none yet."""
+        left = f", {event.fields['eta_s']:.0f} s left" if "eta_s" in event.fields else ""
+        return f"{self._names['job_id']} {self._names['stage']}: {event.message or event.action}{left}"
 
     def _snapshot(self) -> None:
         if self._last is None:

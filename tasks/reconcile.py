@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,11 @@ from redis.exceptions import RedisError
 
 from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, StoreUnavailable
-from tasks import pipeline
+from tasks import admission, pipeline, queues
 from tasks.app import App
-from tasks.counters import count
+from tasks.counters import Action, count
 from tasks.lease import lease_key
+from tasks.measures import count_job
 from tasks.records import JobRecords
 from tasks.submit import broker_errors
 
@@ -44,27 +46,76 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
     wait_s = app.settings.lease_ttl_s if after_s is None else after_s
     sent = []
     with broker_errors(app):
-        waiting = set(_jobs_with_message(app))
-        for job_id in list(app.store.children("open/")):
-            stage = _open_stage(JobRecords(app.store, job_id))
-            if stage is None or job_id in waiting or app.redis.exists(lease_key(job_id, stage)):
+        around = _Around.look(app)
+        opened = list(app.store.children("open/"))
+        for job_id in opened:
+            if job_id in around.held:
+                continue  # it is looked at when its turn comes
+            records = JobRecords(app.store, job_id)
+            stage = _open_stage(app, records)
+            if stage is None or job_id in around.asking:
                 app.redis.hdel(STRANDED, job_id)
+            elif job_id in around.sent or app.redis.exists(lease_key(job_id, stage)):
+                app.redis.hdel(STRANDED, job_id)
+                if job_id not in around.at_work:
+                    admission.note(app.redis, job_id, records.request().tenant)
             elif _is_due(app.redis, job_id, wait_s):
-                # A cancelled job too: the worker that it comes to ends it.
-                pipeline.send(app, job_id, start=stage)
-                count(app.redis, "reconciled")
-                fields = {"action": "job.reconciled", "job_id": job_id, "stage": stage}
-                logger.warning("job %s had no message; sent again from %s", job_id, stage, extra=fields)
+                _send_again(app, records, stage)
                 sent.append(job_id)
+        for job_id in around.at_work - set(opened):
+            admission.release(app.redis, job_id)
+        admission.admit(app)
     return sent
 
 
-def _open_stage(records: JobRecords) -> Stage | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Around:
+    """The jobs that Redis knows of."""
+
+    asking: set[str]
+    """With a message that asks for admission."""
+    sent: set[str]
+    """With a message of one of their stages."""
+    held: set[str]
+    at_work: set[str]
+
+    @classmethod
+    def look(cls, app: App) -> _Around:
+        found = list(queues.messages(app.redis, app.settings))
+        return cls(
+            asking={job for message in found for job in _asking(message)},
+            sent={job for message in found for job in _job_of(message)},
+            held=admission.held(app.redis),
+            at_work=set(admission.in_flight(app.redis)),
+        )
+
+
+def _send_again(app: App, records: JobRecords, stage: Stage) -> None:
+    """What a job lacks: its turn if it has not begun, else the message of its stage.
+
+    A cancelled job too: the worker that it comes to ends it.
+    """
+    request = records.request()
+    if stage is Stage.PREPARE_DATA and not records.attempts(stage):
+        admission.forget(app.redis, request.job_id)
+        admission.hold(app.redis, request)
+    else:
+        admission.note(app.redis, request.job_id, request.tenant)
+        pipeline.send(app, request.job_id, start=stage)
+    count(app.redis, Action.RECONCILED)
+    fields = {"action": "job.reconciled", "job_id": request.job_id, "stage": stage}
+    logger.warning("job %s had no message; sent again from %s", request.job_id, stage, extra=fields)
+
+
+def _open_stage(app: App, records: JobRecords) -> Stage | None:
     """The stage that a job waits for, or ``None`` when it waits for none and is tidied up."""
     if not records.is_submitted():
         _forget_abandoned(records)
         return None
-    if records.outcome() is not None:
+    ended = records.outcome()
+    if ended is not None:
+        count_job(app.redis, records.job_id, ended.outcome)
+        admission.release(app.redis, records.job_id)
         _tidy(records)
         return None
     return next((stage for stage in Stage if not records.is_finished(stage)), None)
@@ -103,16 +154,17 @@ def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
     return now - since >= wait_s and redis.hdel(STRANDED, job_id) == 1
 
 
-def _jobs_with_message(app: App) -> Iterator[str]:
-    """The job of every message that waits in a queue."""
-    for queue in {app.settings.queue_cpu, app.settings.queue_cuda}:
-        # One list for each priority: the bare name and the name with the priority's number.
-        for key in [queue.encode(), *app.redis.scan_iter(f"{queue}\x06\x16*")]:
-            for message in app.redis.lrange(key, 0, -1):
-                yield from _job_of(json.loads(message))
-
-
-def _job_of(message: dict[str, Any]) -> Iterator[str]:
+def _job_of(message: Mapping[str, Any]) -> Iterator[str]:
     if str(message["headers"].get("task", "")) in pipeline.TASK_NAMES.values():
-        _args, kwargs, _embedded = json.loads(base64.b64decode(message["body"]))
-        yield kwargs["message"]["job_id"]
+        yield _arguments(message)["message"]["job_id"]
+
+
+def _asking(message: Mapping[str, Any]) -> Iterator[str]:
+    if message["headers"].get("task") == admission.ADMIT:
+        yield _arguments(message)["job_id"]
+
+
+def _arguments(message: Mapping[str, Any]) -> dict[str, Any]:
+    _args, kwargs, _embedded = json.loads(base64.b64decode(message["body"]))
+    found: dict[str, Any] = kwargs
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from nss_train.errors import StoreUnavailable
 from tasks.job import Cancel, Outcome, StageMessage
+from tasks.measures import count_job
 from tasks.records import JobRecords
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ def on_revoked(app: Any, request: Any) -> None:
     try:
         records = JobRecords(app.store, job_id)
         records.request_cancel(cancel)
-        records.finish(Outcome.CANCELLED, reason=str(records.cancellation() or cancel))
+        if records.finish(Outcome.CANCELLED, reason=str(records.cancellation() or cancel)):
+            count_job(app.redis, job_id, Outcome.CANCELLED)
     except StoreUnavailable:
         # A message of the job is gone: reconcile sends the stage again, and Celery revokes it again.
         logger.exception("job %s was revoked, but the store does not answer", job_id)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
+from datetime import UTC, datetime
 
 from nss_train.contract import Stage
 from nss_train.errors import DiskFull, InfrastructureError, NSSTrainError, Retry, StoreUnavailable
 from tasks.attempt import Attempt, raise_if_full
 from tasks.checkpoints import CheckpointStore
-from tasks.counters import count
+from tasks.counters import Action, count
 from tasks.inputs import Worker
 from tasks.job import EndKind, Outcome, StageMessage
 from tasks.lease import Lease
 from tasks.logs import about
+from tasks.measures import QUEUE_WAIT_SECONDS, STAGE_SECONDS, StageEnd, count_job, observe
 from tasks.records import AttemptsExhausted, JobRecords
 from tasks.supervisor import StageStopped, StopReason
 from tasks.watch import Watch
@@ -21,6 +24,13 @@ from tasks.watch import Watch
 logger = logging.getLogger(__name__)
 
 RETRY_DELAY_S = 5.0
+_ENDS = {
+    EndKind.FAILED: StageEnd.RETRIED,
+    EndKind.DRAINED: StageEnd.DRAINED,
+    EndKind.LOST: StageEnd.LOST,
+}
+_FINAL = (StageEnd.SUCCEEDED, StageEnd.FAILED, StageEnd.CANCELLED)
+"""Ends after which nobody has to do the stage again."""
 
 
 class JobEnded(Exception):
@@ -58,12 +68,13 @@ def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None
         return
     ended = records.outcome()
     if ended is not None:
+        count_job(worker.redis, message.job_id, ended.outcome)  # a client that cancels counts nothing
         raise JobEnded(f"job {message.job_id} is {ended.outcome}")
     raise_if_full(worker.settings)
     lease = Lease.acquire(worker.redis, message.job_id, message.stage, ttl_s=worker.settings.lease_ttl_s)
     if lease is None:
         # Should its holder be dead, reconcile sends the stage again once the lease has run out.
-        count(worker.redis, "duplicates")
+        count(worker.redis, Action.DUPLICATES)
         raise Superseded(f"another worker holds the lease of {message.stage}")
     try:
         Delivery(message.stage, records=records, worker=worker, lease=lease).run()
@@ -81,6 +92,7 @@ class Delivery:
         self._lease = lease
         self._token = secrets.token_hex(8)
         self._number: int | None = None
+        self._began_at = time.monotonic()
 
     def run(self) -> None:
         """Run the stage unless it turns out to be committed, and turn every end into a record."""
@@ -111,6 +123,9 @@ class Delivery:
             position=position,
             token=self._token,
         )
+        if self._number == 1 and self._worker.queue:
+            waited = datetime.now(UTC) - self._ready_at()
+            observe(self._worker.redis, QUEUE_WAIT_SECONDS, (self._worker.queue,), waited.total_seconds())
         with about(attempt=self._number):
             watch = Watch(
                 self._stage,
@@ -122,9 +137,17 @@ class Delivery:
             attempt = Attempt(
                 self._stage, self._number, records=self._records, worker=self._worker, watch=watch
             )
-            if not attempt.run():
+            if attempt.run():
+                self._measure(StageEnd.SUCCEEDED)
+            else:
                 # The twin that was first passes on to the next stage; that we do so too does no harm.
                 self._end(EndKind.LOST)
+
+    def _ready_at(self) -> datetime:
+        """When the stage could have begun: after the one before it, or when the job was submitted."""
+        before = list(Stage)[: list(Stage).index(self._stage)]
+        marker = self._records.marker(before[-1]) if before else None
+        return self._records.request().submitted_at if marker is None else marker.finished_at
 
     def _stopped(self, reason: StopReason) -> None:
         if reason is StopReason.CANCELLED:
@@ -134,10 +157,11 @@ class Delivery:
             raise JobEnded(f"job {self._records.job_id} is cancelled")
         if reason is StopReason.LEASE_LOST:
             self._end(EndKind.LOST)
-            count(self._worker.redis, "fenced")
+            count(self._worker.redis, Action.FENCED)
+            count(self._worker.redis, Action.LEASES_LOST)
             raise Superseded("another worker took over")
         self._end(EndKind.DRAINED)
-        count(self._worker.redis, "drained")
+        count(self._worker.redis, Action.DRAINED)
         raise TryLater("the worker leaves", delay_s=0)
 
     def _failed(self, error: NSSTrainError) -> None:
@@ -151,6 +175,7 @@ class Delivery:
         raise error
 
     def _end(self, kind: EndKind, error: NSSTrainError | None = None) -> None:
+        self._measure(_ENDS[kind])
         if self._number is None:
             return
         try:
@@ -161,11 +186,23 @@ class Delivery:
     def _finish(
         self, outcome: Outcome, *, error: NSSTrainError | None = None, reason: str | None = None
     ) -> None:
+        if outcome is not Outcome.SUCCEEDED:
+            self._measure(StageEnd(outcome.value))
         self._records.finish(outcome, stage=self._stage, error=error, reason=reason)
+        count_job(self._worker.redis, self._records.job_id, outcome)
         try:
             self._records.tidy()
         except InfrastructureError:
             logger.warning("the job is not tidied up yet; reconcile will do it", exc_info=True)
+
+    def _measure(self, end: StageEnd) -> None:
+        """Tell how the attempt ended. A delivery that never began one tells nothing."""
+        if self._number is None:
+            return
+        seconds = time.monotonic() - self._began_at
+        observe(self._worker.redis, STAGE_SECONDS, (self._stage.value, end.value), seconds)
+        if end in _FINAL:
+            self._worker.done()
 
 
 __all__ = ["AttemptsExhausted", "DiskFull", "JobEnded", "Superseded", "TryLater", "Worker", "run_stage"]

@@ -23,6 +23,11 @@ class Settings(BaseSettings):
     """Redis or Valkey, ``redis://`` or ``rediss://``."""
     queue_cpu: str = "cpu"
     queue_cuda: str = "cuda"
+    """Of trainings, unless ``cuda_queues`` names several."""
+    cuda_queues: dict[str, float] = Field(default_factory=dict)
+    """Queues of trainings and the GiB of device memory that their workers have: ``{"cuda-24g": 24}``.
+
+    A training goes to the smallest that has enough for it."""
 
     store_url: str = ""
     """``file:///folder`` or ``s3://bucket``; empty means ``<home>/store``."""
@@ -45,6 +50,10 @@ class Settings(BaseSettings):
     """Off only to show what happens without it."""
     reconcile_every_s: float = 60.0
     """How often jobs without a message are looked for; 0 for never."""
+    tenant_quota: int = 0
+    """Jobs of one tenant that may be at work at a time; 0: as many as there is room for."""
+    admission_window: int = 8
+    """So many stages may wait in each queue; other jobs wait outside for their tenant's turn."""
     lease_ttl_s: float = 60.0
     """How long a stage belongs to a worker that says nothing."""
     tick_s: float = 0.5
@@ -94,6 +103,15 @@ class Settings(BaseSettings):
     @property
     def scratch_dir(self) -> Path:
         return self.home / "scratch"
+
+    @property
+    def cuda_queue_names(self) -> tuple[str, ...]:
+        """Queues that trainings may go to, from the smallest on."""
+        return tuple(sorted(self.cuda_queues, key=lambda name: self.cuda_queues[name])) or (self.queue_cuda,)
+
+    @property
+    def heartbeats_dir(self) -> Path:
+        return self.home / "heartbeats"
 
     @property
     def effective_store_url(self) -> str:

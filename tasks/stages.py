@@ -8,14 +8,16 @@ from typing import Any, cast
 from celery import Task, shared_task
 from celery.exceptions import Ignore
 
-from nss_train.errors import InfrastructureError
+from nss_train.contract import Stage
+from nss_train.errors import InfrastructureError, NSSTrainError
+from tasks import admission
 from tasks.app import App
-from tasks.counters import count
-from tasks.job import StageMessage
+from tasks.counters import Action, count
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, StageMessage
 from tasks.reconcile import keep_from_stranding
 from tasks.reconcile import reconcile as reconcile_jobs
 from tasks.run import RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
-from tasks.submit import submit_table
+from tasks.submit import broker_errors, submit_table
 
 RECONCILE_RETRIES = 3
 """The next one comes by itself."""
@@ -28,20 +30,40 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         store=app.store,
         redis=app.redis,
         settings=app.settings,
+        queue=str(task.request.delivery_info.get("routing_key", "")),
         send_event=task.send_event,
         drain=app.drain,
         leave=app.leave,
+        done=app.stage_done,
     )
+    with admission.best_effort():
+        admission.admit(app)  # a message less waits
     if task.request.delivery_info.get("redelivered"):
-        count(app.redis, "redelivered")
+        count(app.redis, Action.REDELIVERED)
+    asked = StageMessage.model_validate(message)
     try:
-        run_stage(StageMessage.model_validate(message), worker=worker)
-    except (JobEnded, Superseded) as done:
+        run_stage(asked, worker=worker)
+    except Superseded as done:
         # Ignoring the message also keeps Celery from sending the rest of the chain.
         raise Ignore(str(done)) from done
+    except JobEnded as done:
+        _make_room(app, asked.job_id)
+        raise Ignore(str(done)) from done
     except TryLater as later:
-        keep_from_stranding(app.redis, str(message.get("job_id")))
+        keep_from_stranding(app.redis, asked.job_id)
         _hand_back(task, later, delay_s=later.delay_s)
+    except NSSTrainError:
+        _make_room(app, asked.job_id)
+        raise
+    if asked.stage is Stage.SAVE_MODEL:
+        _make_room(app, asked.job_id)
+
+
+def _make_room(app: App, job_id: str) -> None:
+    """The job has ended; let another begin."""
+    with admission.best_effort():
+        admission.release(app.redis, job_id)
+        admission.admit(app)
 
 
 def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int | None = None) -> None:
@@ -80,6 +102,17 @@ def save_model(self: Task, message: dict[str, Any]) -> None:
     _run(self, message)
 
 
+@shared_task(name=admission.ADMIT, bind=True)
+def admit(self: Task, *, job_id: str) -> None:
+    """Let a submitted job wait for its tenant's turn."""
+    app = cast("App", self.app)
+    try:
+        with broker_errors(app):
+            admission.apply(app, job_id)
+    except InfrastructureError as error:
+        _hand_back(self, error, delay_s=RETRY_DELAY_S, max_retries=RECONCILE_RETRIES)
+
+
 @shared_task(name="nss_train.reconcile", bind=True)
 def reconcile(self: Task) -> None:
     """Send jobs again that lost their message."""
@@ -98,6 +131,8 @@ def submit(
     config: dict[str, Any],
     idempotency_key: str | None = None,
     seed: int | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    tenant: str = DEFAULT_TENANT,
 ) -> None:
     """Submit a job from any Celery client: its id is the key's, or else the id of this task."""
     app = cast("App", self.app)
@@ -107,5 +142,7 @@ def submit(
         config=config,
         idempotency_key=idempotency_key,
         seed=seed,
+        priority=priority,
+        tenant=tenant,
         task_id=str(self.request.id),
     )

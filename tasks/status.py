@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from nss_train.contract import Frozen, Stage
+from tasks.admission import Place
 from tasks.job import JobState, Marker, OutcomeRecord
 from tasks.records import JobRecords
 
@@ -43,7 +44,11 @@ class JobStatus(Frozen):
     state: JobState
     table: str
     submitted_at: datetime
+    priority: int
+    tenant: str
     stages: tuple[StageStatus, ...]
+    place: Place | None = None
+    """Where a queued job stands in line, when the broker tells."""
     outcome: OutcomeRecord | None = None
     error: dict[str, Any] | None = None
     reason: str | None = None
@@ -63,6 +68,8 @@ def read_status(records: JobRecords) -> JobStatus:
         state=_state(outcome, stages),
         table=request.table.name,
         submitted_at=request.submitted_at,
+        priority=request.priority,
+        tenant=request.tenant,
         stages=stages,
         outcome=outcome,
         error=None if outcome is None else outcome.error,

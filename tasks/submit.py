@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +18,18 @@ from redis.exceptions import RedisError
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.support import unsupported_training
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
-from tasks import pipeline
+from tasks import admission
 from tasks.app import App
-from tasks.job import JobRequest, Outcome, Table, check_job_id, new_job_id
+from tasks.job import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TENANT,
+    TENANT,
+    JobRequest,
+    Outcome,
+    Table,
+    check_job_id,
+    new_job_id,
+)
 from tasks.records import JobRecords
 from tasks.table import check_table_file, store_table, table_at
 
@@ -28,9 +38,18 @@ logger = logging.getLogger(__name__)
 ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
 
 
-def check_request(table: Path | str, config: ConfigSource) -> SafeSynthesizerParameters:
-    """Parse the config and glance at the table; raise one error with every problem of both."""
+def check_request(
+    table: Path | str,
+    config: ConfigSource,
+    *,
+    priority: int = DEFAULT_PRIORITY,
+    tenant: str = DEFAULT_TENANT,
+) -> SafeSynthesizerParameters:
+    """Parse the config and glance at the table; raise one error with every problem of the request."""
     caught: list[UserError] = []
+    in_line = list(_problems_in_line(priority, tenant))
+    if in_line:
+        caught.append(ParameterError("The job cannot be put in line.", in_line))
     try:
         if not is_uri(table):
             check_table_file(Path(table))
@@ -50,6 +69,14 @@ def check_request(table: Path | str, config: ConfigSource) -> SafeSynthesizerPar
     raise ParameterError(" ".join(e.message for e in caught), [p for e in caught for p in e.problems])
 
 
+def _problems_in_line(priority: int, tenant: str) -> Iterator[Problem]:
+    if not isinstance(priority, int) or priority not in range(10):
+        yield Problem(field="priority", value=priority, remedy="use 0 (first) to 9 (last)")
+    if not re.fullmatch(TENANT, tenant):
+        remedy = "use up to 63 lower-case letters, digits and inner hyphens"
+        yield Problem(field="tenant", value=tenant[:100], remedy=remedy)
+
+
 def submit(
     app: App,
     *,
@@ -60,6 +87,8 @@ def submit(
     family: str = "",
     ranks: int = 0,
     fsdp: bool = False,
+    priority: int = DEFAULT_PRIORITY,
+    tenant: str = DEFAULT_TENANT,
     job_id: str | None = None,
 ) -> str:
     """Submit a job; return its id. A second submission under one key is the same job.
@@ -67,7 +96,7 @@ def submit(
     Raises :class:`DataError` or :class:`ParameterError` for a bad request, and
     :class:`StoreUnavailable` or :class:`BrokerUnavailable` before anything is written.
     """
-    parsed = check_request(table, config)
+    parsed = check_request(table, config, priority=priority, tenant=tenant)
     job_id = check_job_id(job_id or (id_of_key(idempotency_key) if idempotency_key else new_job_id()))
     with broker_errors(app):
         app.redis.ping()
@@ -85,6 +114,8 @@ def submit(
         family=family,
         ranks=ranks,
         fsdp=fsdp,
+        priority=priority,
+        tenant=tenant,
         seed=secrets.randbits(31) if seed is None else seed,
         submitted_at=datetime.now(UTC),
         idempotency_key=idempotency_key,
@@ -92,7 +123,7 @@ def submit(
     if not records.submitted(request):
         _raise_if_different(records.request(), request, seed_given=seed is not None)
     with broker_errors(app):
-        pipeline.send(app, job_id)
+        admission.ask(app, job_id)
     logger.info("submitted job %s", job_id, extra={"action": "job.submitted", "job_id": job_id})
     return job_id
 
@@ -105,6 +136,8 @@ def submit_table(
     idempotency_key: str | None,
     seed: int | None,
     task_id: str,
+    priority: int = DEFAULT_PRIORITY,
+    tenant: str = DEFAULT_TENANT,
 ) -> None:
     """A submission that came as a message: nobody waits for an answer, so a refusal is an outcome."""
     job_id = id_of_key(idempotency_key) if idempotency_key else task_id
@@ -120,6 +153,8 @@ def submit_table(
             config=config,
             idempotency_key=idempotency_key,
             seed=seed,
+            priority=priority,
+            tenant=tenant,
             job_id=check_job_id(job_id),
         )
     except UserError as error:

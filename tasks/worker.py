@@ -18,6 +18,7 @@ from tasks.broker_check import weaknesses
 from tasks.revocation import on_revoked
 from tasks.scratch import sweep
 from tasks.settings import Settings
+from tasks.stint import Stint
 
 logger = logging.getLogger(__name__)
 
@@ -27,22 +28,42 @@ def main() -> None:
     parser.add_argument("--queues", required=True, help="comma-separated queue names")
     parser.add_argument("--name", required=True, help="unique name, such as cpu@host")
     parser.add_argument("--concurrency", type=int, default=1, help="stages at a time")
-    arguments = parser.parse_args()
-    run_worker(Settings(), arguments.queues, name=arguments.name, concurrency=arguments.concurrency)
+    parser.add_argument("--max-jobs", type=int, help="leave after so many stages")
+    parser.add_argument("--idle-exit-s", type=float, help="leave after so many seconds without a stage")
+    arguments = vars(parser.parse_args())
+    run_worker(Settings(), arguments.pop("queues"), **arguments)
 
 
-def run_worker(settings: Settings, queues: str, *, name: str, concurrency: int) -> None:
-    """Serve the queues until SIGTERM. Prefork, because only there the worker answers while a stage runs."""
+def run_worker(
+    settings: Settings,
+    queues: str,
+    *,
+    name: str,
+    concurrency: int,
+    max_jobs: int | None = None,
+    idle_exit_s: float | None = None,
+) -> None:
+    """Serve the queues until SIGTERM, or until a stint is over (:mod:`tasks.stint`).
+
+    Prefork, because only there the worker answers while a stage runs.
+    """
     logs.configure(settings.log_format)
     sweep(settings.scratch_dir)
     _warn_of_broker(settings)
     options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
     app = make_app(settings)
+    if max_jobs is not None or idle_exit_s is not None:
+        app.stint = Stint(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
     # Celery keeps weak references of its receivers.
     starts, revokes = partial(_on_pool_process, settings=settings), partial(_on_revoked, app=app)
     signals.worker_process_init.connect(starts)
     signals.task_revoked.connect(revokes)
-    app.worker_main(["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"])
+    try:
+        app.worker_main(
+            ["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"]
+        )
+    finally:
+        app.heart.stop()
 
 
 def _on_pool_process(*, settings: Settings, **_: Any) -> None:

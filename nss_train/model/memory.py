@@ -9,11 +9,10 @@ import psutil
 import torch
 from transformers import PretrainedConfig
 
+from nss_train.model.footprint import FLOATS_PER_LAYER_TOKEN, LOGIT_BYTES
+
 logger = logging.getLogger(__name__)
 
-_FLOATS_PER_LAYER_TOKEN = 34
-"""Activations kept per layer and token, in units of the hidden size (Korthikanti et al. 2022, §4.1, fp16
-bytes halved to values and rounded up)."""
 _HEADROOM = 0.8
 
 
@@ -31,9 +30,8 @@ class Estimate:
 
 def estimate(config: PretrainedConfig, *, tokens: int, batch_size: int, bytes_per_value: int) -> Estimate:
     """Activations of ``batch_size`` examples of ``tokens`` tokens, logits included."""
-    per_layer = _FLOATS_PER_LAYER_TOKEN * config.hidden_size * config.num_hidden_layers
-    # Logits, their softmax and its gradient are in float32 whatever the model computes in.
-    logits = 3 * 4 * config.vocab_size
+    per_layer = FLOATS_PER_LAYER_TOKEN * config.hidden_size * config.num_hidden_layers
+    logits = LOGIT_BYTES * config.vocab_size
     needed = tokens * batch_size * (per_layer * bytes_per_value + logits)
     return Estimate(activation_bytes=needed, available_bytes=available_bytes())
 

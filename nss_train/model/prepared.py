@@ -14,6 +14,8 @@ from nss_train.artifacts.manifest import write_manifest
 from nss_train.config import parse_config
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Event, Report, Request, Stage, StageResult
+from nss_train.model.footprint import training_bytes
+from nss_train.model.metadata import MAX_CONTEXT_TOKENS
 from nss_train.model.scheme import choose_scheme, uses_loftq
 from nss_train.model.source import ModelSource, find_model
 
@@ -43,7 +45,7 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     hit = digest in request.prepared or _is_complete(folder / "out" / "model")
     report(Event(action="model.digest", message=f"model {digest[:12]} {'is prepared' if hit else 'is new'}"))
-    figures: dict[str, Any] = {"digest": digest}
+    figures: dict[str, Any] = {"digest": digest, "train_bytes": _train_bytes(source, training)}
     if not hit:
         figures |= _write(folder / "out" / "model", source, training, request.seed)
     precision = {"dtype": parts["dtype"], "dtype_reason": DTYPE_REASON}
@@ -69,6 +71,14 @@ def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dic
         },
         "seed": seed,
     }
+
+
+def _train_bytes(source: ModelSource, training: TrainingHyperparams) -> int | None:
+    """Device memory for the longest examples that the model takes; by it a queue is chosen."""
+    config = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
+    factor = 1 if training.rope_scaling_factor == "auto" else training.rope_scaling_factor
+    context = min(int(config.get("max_position_embeddings") or MAX_CONTEXT_TOKENS), MAX_CONTEXT_TOKENS)
+    return training_bytes(config, training, tokens=context * factor, scheme=choose_scheme(training))
 
 
 def _write(out: Path, source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:

@@ -17,6 +17,10 @@ ADAPTER = "train/adapter/adapter_model.safetensors"
 KEPT_OF_AN_ATTEMPT = {"claim.json", "ending.json", "log.txt"}
 
 
+PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+"""What Celery's transport adds to the name of a queue."""
+
+
 class Auditor:
     """Looks at a bucket, a broker and the workers' disks with nothing but their own clients."""
 
@@ -96,7 +100,7 @@ class Auditor:
         for key in self._redis.scan_iter("nss-train:lease:*"):
             yield f"I4: {key.decode()} is left over"
         for queue in ("cpu", "cuda"):
-            waiting = self._redis.llen(queue)
+            waiting = sum(self._redis.llen(f"{queue}{step}") for step in PRIORITIES)
             if waiting:
                 yield f"I3: {waiting} messages are left in {queue}"
 

@@ -12,6 +12,7 @@ from minio import Minio
 from redis import Redis
 
 from nss_train.contract import Stage
+from tasks import queues
 from tasks.client import Client
 from tasks.job import Claim, Ending
 from tasks.records import JobRecords
@@ -122,7 +123,7 @@ class Jobs:
     def _is_quiet(self) -> bool:
         if any(host.working_on for host in self.cluster.hosts):
             return False
-        if self.redis.llen("cpu") or self.redis.llen("cuda") or self._unacknowledged():
+        if any(queues.waiting(self.redis, self.cluster.settings).values()) or self._unacknowledged():
             return False
         return not [key for key in self.audit().objects if key.startswith("open/")]
 

@@ -26,6 +26,7 @@ from redis.exceptions import RedisError
 from nss_train.errors import InfrastructureError
 from tasks import counters, pipeline
 from tasks.app import make_app
+from tasks.queues import lists
 from tests.chaos.cluster import Cluster, wait_until
 from tests.chaos.faults import FAULTS, Setting, Submission, script
 from tests.chaos.jobs import Jobs
@@ -126,7 +127,7 @@ class Round:
             return False
 
     def _bodies(self, queue: str) -> bytes:
-        return b"".join(self._jobs.redis.lrange(queue, 0, -1))
+        return b"".join(text for key in lists(queue) for text in self._jobs.redis.lrange(key, 0, -1))
 
     def _ended(self, job: Submission) -> bool:
         try:

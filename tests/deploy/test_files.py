@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from tasks.counters import Action
 from tasks.settings import Settings
 from tests.deploy.conftest import DEPLOY
 
@@ -18,6 +19,7 @@ CHART = DEPLOY / "helm" / "nss-train"
 METRICS = {
     "nss_train_stages",
     "nss_train_jobs_open",
+    "nss_train_jobs_held",
     "nss_train_worker_up",
     "nss_train_store_up",
     "nss_train_broker_up",
@@ -31,22 +33,7 @@ METRICS = {
     "nss_train_queue_wait_seconds_bucket",
     "nss_train_training_loss",
 }
-ACTIONS = {
-    "redelivered",
-    "duplicates",
-    "fenced",
-    "resumed",
-    "retried_smaller_batch",
-    "retried_other_worker",
-    "retried_same_worker",
-    "reconciled",
-    "drained",
-    "teardown_leaks",
-    "leases_lost",
-    "checkpoints",
-    "model_cache_hits",
-    "webhooks_failed",
-}
+ACTIONS = {action.value for action in Action}
 
 
 def load(path: str) -> Any:
@@ -54,6 +41,8 @@ def load(path: str) -> Any:
 
 
 COMPOSE = load("compose.yaml")
+OPERATIONS = (DEPLOY.parent / "docs" / "operations.md").read_text()
+SECTIONS = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", OPERATIONS, re.MULTILINE)}
 ALERTS = {rule["alert"]: rule for rule in load("prometheus/rules.yaml")["groups"][0]["rules"]}
 
 
@@ -132,6 +121,7 @@ def test_each_alert_is_fired_in_a_test_and_has_a_section_of_its_own() -> None:
     for name, rule in ALERTS.items():
         anchor = re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
         assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{anchor}"
+        assert anchor in SECTIONS
 
 
 def test_the_chart_carries_the_same_alerts_and_dashboard() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import stat
 import subprocess
 import time
@@ -13,11 +14,19 @@ import pytest
 from tests.deploy.conftest import DEPLOY
 
 
-def health(home: Path, minutes: str = "1") -> int:
-    command = [str(DEPLOY / "healthcheck.sh"), minutes]
+def health(home: Path, *arguments: str) -> int:
+    command = [str(DEPLOY / "healthcheck.sh"), *arguments]
     return subprocess.run(
         command, check=False, stderr=subprocess.DEVNULL, env=os.environ | {"NSS_TRAIN_HOME": str(home)}
     ).returncode
+
+
+def beat(home: Path, name: str, *, age_s: float) -> None:
+    heartbeat = home / "heartbeats" / name
+    heartbeat.parent.mkdir(exist_ok=True)
+    heartbeat.touch()
+    then = time.time() - age_s
+    os.utime(heartbeat, (then, then))
 
 
 @pytest.mark.parametrize(
@@ -26,15 +35,22 @@ def health(home: Path, minutes: str = "1") -> int:
 def test_a_worker_lives_as_long_as_its_heartbeat_is_young(
     age_s: int, minutes: str, code: int, tmp_path: Path
 ) -> None:
-    heartbeat = tmp_path / "heartbeat"
-    heartbeat.touch()
-    then = time.time() - age_s
-    os.utime(heartbeat, (then, then))
+    beat(tmp_path, f"cpu@{platform.node()}", age_s=age_s)
     assert health(tmp_path, minutes) == code
 
 
 def test_a_worker_without_a_heartbeat_is_not_well(tmp_path: Path) -> None:
     assert health(tmp_path) == 1
+    beat(tmp_path, "cpu@elsewhere", age_s=1)
+    assert health(tmp_path) == 1
+
+
+def test_one_dead_worker_of_two_that_share_a_home_is_noticed(tmp_path: Path) -> None:
+    beat(tmp_path, f"cpu@{platform.node()}", age_s=1)
+    beat(tmp_path, f"cuda@{platform.node()}", age_s=1000)
+    assert health(tmp_path, "1") == 1
+    assert health(tmp_path, "1", "cpu") == 0
+    assert health(tmp_path, "1", "cuda") == 1
 
 
 def test_secrets_in_files_become_variables_of_the_command(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable
-from tasks import counters
+from tasks import admission, counters
 from tasks.app import make_app
 from tasks.client import Client
 from tasks.job import JobState
@@ -29,6 +29,7 @@ from tasks.lease import Lease, Renewal, lease_key
 from tasks.progress import stream_key
 from tasks.servers import free_ports
 from tasks.settings import worker_environment
+from tasks.snapshot import read_broker
 from tests.deploy.conftest import GuardedValkey, Role, wait_for_port
 
 Connect = Callable[[str], Redis]
@@ -94,6 +95,27 @@ def test_the_counters_are_read_by_the_role_metrics(ended_job: Any, as_role: Role
     assert connect("metrics").llen("cpu") >= 0
 
 
+def test_the_exporter_reads_all_it_tells_with_its_own_user(ended_job: Any, as_role: Role) -> None:
+    settings = as_role("metrics")
+    broker = read_broker(make_app(settings).redis, settings)
+    assert broker.totals["jobs|succeeded"] >= 1
+    assert broker.totals["steps"] > 0
+    assert broker.workers == {"cpu@test": True, "cuda@test": True}
+    assert {series.labels for series in broker.histograms["queue_wait_seconds"]} == {("cpu",), ("cuda",)}
+    stages = {(stage.value, "succeeded") for stage in Stage}
+    assert {series.labels for series in broker.histograms["stage_seconds"]} >= stages
+
+
+def test_a_client_learns_the_place_of_its_job(as_role: Role) -> None:
+    app = make_app(as_role("worker"))
+    app.redis.zadd(admission.held_key("team-a"), {"job-0000": 1.0})
+    app.redis.hset(admission.FIGURES, "held", "1")
+    found = admission.place(make_app(as_role("client")).redis, "job-0000", "team-a")
+    app.redis.delete(admission.held_key("team-a"))
+    assert found is not None
+    assert found.ahead == 0
+
+
 def test_flower_shows_workers_and_queues_with_its_own_user(
     as_role: Role, workers: Path, secrets: Path, tmp_path: Path
 ) -> None:
@@ -155,6 +177,8 @@ FORBIDDEN = {
         ("DEL", LEASE),
         ("XADD", PROGRESS, "*", "event", "x"),
         ("HGETALL", counters.KEY),
+        ("ZRANGE", admission.held_key("default"), 0, -1),
+        ("HGETALL", admission.IN_FLIGHT),
         ("SADD", "_kombu.binding.cuda", "x"),
         ("PUBLISH", "/0.celery.pidbox", "x"),
         ("PUBLISH", "/0.celeryev/worker.offline", "x"),
@@ -166,6 +190,7 @@ FORBIDDEN = {
         ("BRPOP", "cuda", 1),
         ("LPUSH", "cpu", "x"),
         ("HGETALL", "unacked"),
+        ("ZRANGE", "unacked_index", 0, -1),
         ("GET", LEASE),
         ("XRANGE", PROGRESS, "-", "+"),
         ("DEL", counters.KEY),

@@ -46,9 +46,9 @@ def config(tiny_model: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def worker(settings: Settings, queue: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def worker(settings: Settings, queue: str, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process on one queue, ended at the end."""
-    command = [sys.executable, "-m", "tasks.worker", "--queues", queue, "--name", f"{queue}@test"]
+    command = [sys.executable, "-m", "tasks.worker", "--queues", queue, "--name", f"{queue}@test", *options]
     with (
         log.open("ab") as output,
         subprocess.Popen(

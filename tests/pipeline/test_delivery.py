@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Queue
 
 from tasks.app import App, make_app
 from tasks.client import Client
+from tasks.flower import flower_app
 from tasks.job import JobState
 from tasks.reconcile import reconcile
 from tasks.servers import Valkey
@@ -99,3 +101,19 @@ def test_jobs_that_wait_or_have_ended_are_left_alone(
     assert client.status(cancelled).state is JobState.CANCELLED
     assert reconcile(app, after_s=0) == [waiting]
     assert reconcile(app, after_s=0) == []
+
+
+@pytest.mark.parametrize(("make", "again"), [(make_app, 1), (flower_app, 0)])
+def test_a_dashboard_leaves_overdue_messages_to_the_workers(
+    lonely: Settings, make: Callable[[Settings], App], again: int
+) -> None:
+    app = make_app(lonely)
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        queue = Queue("cpu")(channel)
+        queue.declare()
+        app.send_task("test.nothing", queue="cpu")
+        assert queue.get(no_ack=False) is not None
+        app.redis.zadd("unacked_index", dict.fromkeys(app.redis.zrange("unacked_index", 0, -1), 1.0))
+        with make(lonely).connection_for_read() as other, other.channel() as looking:
+            looking.qos.restore_visible()
+        assert app.redis.llen("cpu") == again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from tasks import submit
 from tasks.app import App
 from tasks.client import Client
 from tasks.embedded import Flower, flower
-from tasks.job import JobState, Keys
+from tasks.job import JobState, Keys, StageMessage
 from tasks.run import Worker, run_stage
 from tasks.settings import Settings
 from tasks.status import JobStatus, StageState
@@ -126,7 +127,7 @@ def test_second_delivery_of_a_committed_stage_costs_one_read(
         send_event=lambda *_args, **_fields: None,
     )
     children = psutil.Process().children()
-    run_stage(submit.pipeline.StageMessage(job_id=finished.job_id, stage=stage), worker=worker)
+    run_stage(StageMessage(job_id=finished.job_id, stage=stage), worker=worker)
     assert store.calls == ["read"]
     assert psutil.Process().children() == children
     assert store.snapshot(f"jobs/{finished.job_id}/") == before
@@ -212,6 +213,26 @@ def test_flower_shows_the_stages(
         wait_for_end(client, client.submit(table=table, config=config, seed=7))
         names = {task["name"] for task in flower_tasks(dashboard).values()}
     assert {f"nss_train.{stage}" for stage in Stage} <= names
+
+
+def test_flower_shows_how_far_a_training_is(
+    deployment: Settings, client: Client, table: Path, config: dict[str, Any]
+) -> None:
+    long = config | {"training": config["training"] | {"num_input_records_to_sample": 60_000}}
+    with flower(deployment) as dashboard:
+        wait_until(lambda: sees_workers(dashboard))
+        job_id = client.submit(table=table, config=long)
+        wait_until(lambda: "s left" in shown(dashboard, job_id), deadline_s=WAIT_S)
+        expected = rf"{job_id} train: step \d+/\d+, loss [\d.]+, \d+ s left"
+        assert re.fullmatch(expected, shown(dashboard, job_id))
+        client.cancel(job_id, reason="seen", requested_by="test")
+    wait_for_end(client, job_id)
+
+
+def shown(dashboard: Flower, job_id: str) -> str:
+    """What Flower shows of the training of a job."""
+    found = [task for task in flower_tasks(dashboard).values() if job_id in str(task["kwargs"])]
+    return next((str(task["result"]) for task in found if task["name"] == "nss_train.train"), "")
 
 
 def flower_tasks(dashboard: Flower) -> dict[str, Any]:

@@ -43,6 +43,13 @@ capabilities: {drop: [ALL]}
 - {name: NSS_TRAIN_{{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 - {name: NSS_TRAIN_QUEUE_CUDA, value: {{ .queue | quote }}}
+{{- $queues := dict }}
+{{- range $shape := .root.Values.cuda.shapes }}
+{{- if $shape.memoryGiB }}{{ $_ := set $queues $shape.queue $shape.memoryGiB }}{{ end }}
+{{- end }}
+{{- if $queues }}
+- {name: NSS_TRAIN_CUDA_QUEUES, value: {{ $queues | toJson | quote }}}
+{{- end }}
 - {name: NSS_TRAIN_DRAIN_GRACE_S, value: {{ .root.Values.drain.graceSeconds | quote }}}
 {{- if .root.Values.secrets.authority }}
 - {name: SSL_CERT_FILE, value: /etc/nss-train/ca.crt}

@@ -1,0 +1,95 @@
+"""How much device memory a training needs, from the numbers of its base model alone: no torch, no device.
+
+A sum of what a step holds at its peak: weights, the adapter with its gradients and moments, the inputs
+of every layer (one layer's activations are recomputed at a time), and the logits. It serves to choose a
+device; the training itself measures what there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nss_train.config.training import TrainingHyperparams
+from nss_train.model.scheme import Scheme
+
+FLOATS_PER_LAYER_TOKEN = 34
+"""Activations kept per layer and token, in units of the hidden size (Korthikanti et al. 2022, §4.1, fp16
+bytes halved to values and rounded up)."""
+LOGIT_BYTES = 3 * 4
+"""Logits, their softmax and its gradient are in float32 whatever the model computes in."""
+COMPUTE_BYTES = 2
+"""Of a value on a CUDA device: bfloat16 or float16."""
+ADAPTER_BYTES = 4 * 4
+"""Of a trained parameter: itself, its gradient and Adam's two moments in float32."""
+CONTEXT_BYTES = 2**30
+"""Kernels and workspaces that CUDA holds before a model is loaded."""
+MARGIN = 1.25
+"""For what the sum leaves out: fragmentation, buffers of a quantized layer that is unpacked."""
+_WEIGHT_BYTES = {
+    None: 2.0,
+    Scheme.BNB_8BIT: 1.0,
+    Scheme.FP8: 1.0,
+    # A block's scale on top of four bits.
+    Scheme.BNB_4BIT: 0.6,
+    Scheme.NVFP4: 0.6,
+    Scheme.MXFP4: 0.6,
+}
+_ROWS_AND_COLUMNS = 2
+_NEEDED = ("hidden_size", "num_hidden_layers", "vocab_size")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """The numbers of a decoder's ``config.json`` that its memory depends on."""
+
+    hidden: int
+    layers: int
+    vocabulary: int
+    intermediate: int
+    kv_share: float
+    """Key and value heads as a share of the query heads."""
+    tied: bool
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Shape | None:
+        """Of a ``config.json``, or its text part; ``None`` for an architecture with other names for these."""
+        found = config.get("text_config", config)
+        if not all(name in found for name in _NEEDED):
+            return None
+        hidden = int(found["hidden_size"])
+        heads = int(found.get("num_attention_heads", 1))
+        return cls(
+            hidden=hidden,
+            layers=int(found["num_hidden_layers"]),
+            vocabulary=int(found["vocab_size"]),
+            intermediate=int(found.get("intermediate_size") or 4 * hidden),
+            kv_share=int(found.get("num_key_value_heads") or heads) / heads,
+            tied=bool(found.get("tie_word_embeddings", False)),
+        )
+
+    @property
+    def embedding_parameters(self) -> int:
+        return self.vocabulary * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def layer_parameters(self) -> int:
+        """Attention with its four projections, and a gated feed-forward network."""
+        attention = (2 + 2 * self.kv_share) * self.hidden**2
+        return self.layers * int(attention + 3 * self.hidden * self.intermediate)
+
+
+def training_bytes(
+    config: Mapping[str, Any], training: TrainingHyperparams, *, tokens: int, scheme: Scheme | None
+) -> int | None:
+    """Bytes that the training of an adapter needs, with examples of so many tokens; ``None`` if unknown."""
+    shape = Shape.of(config)
+    if shape is None:
+        return None
+    weights = shape.embedding_parameters * COMPUTE_BYTES + shape.layer_parameters * _WEIGHT_BYTES[scheme]
+    modules = len(training.lora_target_modules) * shape.layers
+    adapter = modules * training.lora_r * _ROWS_AND_COLUMNS * max(shape.hidden, shape.intermediate)
+    kept = (shape.layers + FLOATS_PER_LAYER_TOKEN) * shape.hidden * COMPUTE_BYTES
+    step = training.batch_size * tokens * (kept + LOGIT_BYTES * shape.vocabulary)
+    return int(MARGIN * (weights + ADAPTER_BYTES * adapter + step)) + CONTEXT_BYTES

@@ -1,0 +1,104 @@
+"""A file that a living worker touches, for whoever restarts the dead: ``<home>/heartbeats/<name>``.
+
+The event loop of the worker's main process touches it, so that a process that hangs falls silent.
+While that process waits for a broker that is away, or for its stages to keep their state and end,
+the loop does not turn, and a thread of it does the touching: a worker is not to be blamed for these.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from celery import bootsteps
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 10.0
+
+
+class Heart:
+    """The heartbeat of one worker. Not used before the worker starts; its processes do not share it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: Path | None = None
+        self._waits = threading.Event()
+        self._stop = threading.Event()
+
+    def start(self, name: str) -> None:
+        """Begin to beat as the worker of this name."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file = self._folder / name
+        self.beat()
+        threading.Thread(target=self._beat_while_waiting, name="heartbeat", daemon=True).start()
+
+    def beat(self) -> None:
+        """Say that the worker lives. A full disk is no reason to die."""
+        if self._file is None:
+            return
+        try:
+            self._file.touch()
+        except OSError:
+            logger.warning("the heartbeat cannot be written", exc_info=True)
+
+    @contextmanager
+    def excused(self) -> Iterator[None]:
+        """While the main process waits for something that is not its fault."""
+        self.wait_from_now_on()
+        try:
+            yield
+        finally:
+            self._waits.clear()
+
+    def wait_from_now_on(self) -> None:
+        """The main process does nothing any more but wait for its end, for which it has a limit."""
+        self._waits.set()
+        self.beat()
+
+    def stop(self) -> None:
+        """The worker has left in good order: nobody shall miss it."""
+        self._stop.set()
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+            self._file = None
+
+    def _beat_while_waiting(self) -> None:
+        while not self._stop.wait(BEAT_S):
+            if self._waits.is_set():
+                self.beat()
+
+
+class HeartStep(bootsteps.StartStopStep):
+    """A worker step: the heart beats from before the first connection until the process ends."""
+
+    # After the fork of the pool, which should not see a thread.
+    requires = {"celery.worker.components:Pool"}  # noqa: RUF012 (Celery's interface)
+
+    def start(self, parent: Any) -> None:
+        parent.app.heart.start(str(parent.hostname))
+
+    def close(self, parent: Any) -> None:
+        parent.app.heart.wait_from_now_on()
+
+
+class HeartTimer(bootsteps.StartStopStep):
+    """A consumer step: a beat each time the event loop comes round to it."""
+
+    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        self._timer: Any = None
+        super().__init__(parent, **options)
+
+    def start(self, parent: Any) -> None:
+        self._timer = parent.timer.call_repeatedly(BEAT_S, parent.app.heart.beat)
+
+    def stop(self, _parent: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

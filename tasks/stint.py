@@ -1,0 +1,89 @@
+"""How much a worker does before it leaves: for pods that take one stage each.
+
+A stage counts when this worker brought it to its end: committed, failed for good or cancelled. A
+delivery that did no work (another worker holds the stage, or its job has ended), an attempt that is
+handed back for another try and one that another worker took over do not count; the worker goes on
+waiting for a stage of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import time
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+
+
+class Stint:
+    """What a worker is told to do, and what its processes have done of it. Made before they fork."""
+
+    def __init__(self, *, max_jobs: int | None = None, idle_exit_s: float | None = None) -> None:
+        self.max_jobs = max_jobs
+        self.idle_exit_s = idle_exit_s
+        self._done = multiprocessing.get_context("fork").Value("L", 0)
+        self._busy_at = time.monotonic()
+
+    def begin(self) -> None:
+        """The worker is connected, and from now on idle if it has nothing to do."""
+        self._busy_at = time.monotonic()
+
+    def count(self) -> None:
+        """One more stage has come to its end."""
+        with self._done:
+            self._done.value += 1
+
+    def has_room(self, at_work: int) -> bool:
+        """Whether another stage may be taken while so many are worked on."""
+        return self.max_jobs is None or self._done.value + at_work < self.max_jobs
+
+    def is_over(self, at_work: int) -> bool:
+        """Whether it is time to leave."""
+        if at_work:
+            self._busy_at = time.monotonic()
+            return False
+        idle_s = time.monotonic() - self._busy_at
+        return not self.has_room(0) or (self.idle_exit_s is not None and idle_s >= self.idle_exit_s)
+
+
+class StintStep(bootsteps.StartStopStep):
+    """A consumer step that takes no stage too many, and ends the worker when its stint is over."""
+
+    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        self._timer: Any = None
+        super().__init__(parent, **options)
+
+    def include_if(self, parent: Any) -> bool:
+        return parent.app.stint is not None
+
+    def start(self, parent: Any) -> None:
+        stint = parent.app.stint
+        stint.begin()
+        _limit(parent.task_consumer.channel.qos, stint)
+        self._timer = parent.timer.call_repeatedly(LOOK_S, leave_when_over, (stint,))
+
+    def stop(self, _parent: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _limit(qos: Any, stint: Stint) -> None:
+    """Let the channel fetch no message beyond the stint. Celery limits its own prefetch in this way."""
+    may = qos.can_consume
+    qos.can_consume = lambda: stint.has_room(len(state.reserved_requests)) and may()
+
+
+def leave_when_over(stint: Stint) -> None:
+    if state.should_stop is None and stint.is_over(len(state.reserved_requests)):
+        logger.info("the stint is over: leaving", extra={"action": "worker.stint_over"})
+        state.should_stop = os.EX_OK
