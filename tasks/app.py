@@ -10,6 +10,7 @@ from functools import cached_property
 from celery import Celery
 from redis import Redis
 
+from tasks import transport
 from tasks.drain import Drain, DrainFlag
 from tasks.pipeline import TASK_NAMES, queue_of
 from tasks.settings import Settings
@@ -31,7 +32,8 @@ class App(Celery):
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__("nss_train", broker=settings.broker_url.get_secret_value())
+        transport.install()
+        super().__init__("nss_train", broker=transport.verified(settings.broker_url.get_secret_value()))
         self.settings = settings
         self.conf.update(delivery_options(settings))
         if settings.visibility_heartbeat:
@@ -58,7 +60,7 @@ class App(Celery):
 def connect_redis(settings: Settings) -> Redis:
     """A client that notices a dead peer within seconds."""
     return Redis.from_url(
-        settings.broker_url.get_secret_value(),
+        transport.verified(settings.broker_url.get_secret_value()),
         socket_connect_timeout=5,
         socket_timeout=30,
         socket_keepalive=True,
@@ -84,13 +86,14 @@ def delivery_options(settings: Settings) -> dict[str, object]:
         "task_ignore_result": True,
         "result_backend": "disabled://",
         "task_routes": {name: {"queue": queue_of(stage, settings)} for stage, name in TASK_NAMES.items()}
-        | {"nss_train.submit": {"queue": settings.queue_cpu}},
+        | {name: {"queue": settings.queue_cpu} for name in ("nss_train.submit", "nss_train.webhook")},
         "task_default_queue": settings.queue_cpu,
         # A message is done when its stage is; the attempts are capped in the store.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
         "broker_transport_options": {
+            "guarded_queues": [settings.queue_cpu, settings.queue_cuda],
             "visibility_timeout": settings.visibility_timeout_s,
             "unacked_restore_interval": min(RESTORE_INTERVAL_S, settings.visibility_timeout_s),
             "unacked_restore_throttle": 1,

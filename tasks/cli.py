@@ -123,12 +123,24 @@ def submit(
     family: Family = "",
     ranks: Ranks = 0,
     fsdp: Fsdp = False,
+    webhook: Annotated[str | None, typer.Option(help="URL that is told how the job ends.")] = None,
+    webhook_progress: Annotated[
+        bool, typer.Option("--webhook-progress", help="The webhook is told of each stage, too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
     source = config if config is not None else _default_config()
     job_id = _client().submit(
-        table=table, config=source, idempotency_key=key, seed=seed, family=family, ranks=ranks, fsdp=fsdp
+        table=table,
+        config=source,
+        idempotency_key=key,
+        seed=seed,
+        family=family,
+        ranks=ranks,
+        fsdp=fsdp,
+        webhook=webhook,
+        webhook_progress=webhook_progress,
     )
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 

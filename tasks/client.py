@@ -16,7 +16,7 @@ from tasks import submit
 from tasks.app import App, make_app
 from tasks.charges import open_ledger
 from tasks.files import download
-from tasks.job import Cancel, JobState, Outcome
+from tasks.job import Cancel, JobState, Outcome, Webhook
 from tasks.lease import lease_key
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
@@ -47,13 +47,16 @@ class Client:
         family: str = "",
         ranks: int = 0,
         fsdp: bool = False,
+        webhook: str | None = None,
+        webhook_progress: bool = False,
     ) -> str:
         """Enqueue a job and return its id; the same key again is the same job.
 
         ``table`` is a local CSV, Parquet or JSON Lines file, or an ``s3://`` URI that the operator
         allows. ``family`` states the base model's family if its name does not tell it. ``ranks``
         processes train together (0 leaves it to the worker), with ``fsdp`` each of them holds a
-        part of the base model. Raises
+        part of the base model. ``webhook`` is told how the job ends, and with ``webhook_progress``
+        of each stage before. Raises
         :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
         problem of a bad request.
         """
@@ -66,6 +69,7 @@ class Client:
             family=family,
             ranks=ranks,
             fsdp=fsdp,
+            webhook=None if webhook is None else Webhook(url=webhook, progress=webhook_progress),
         )
 
     def status(self, job_id: str) -> JobStatus:

@@ -38,6 +38,9 @@ class Worker:
     leave: Callable[[str], None] = logger.error
     """Called with what the worker could not release: it should not take another stage."""
 
+    announce: Callable[[str], None] = logger.debug
+    """Called with a job that has something to tell its webhook."""
+
     @property
     def models(self) -> ModelCache:
         return ModelCache(self.settings.prepared_dir, self.store)

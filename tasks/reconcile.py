@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from tasks.counters import count
 from tasks.lease import lease_key
 from tasks.records import JobRecords
 from tasks.submit import broker_errors
+from tasks.version import NewerVersion
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,10 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
     with broker_errors(app):
         waiting = set(_jobs_with_message(app))
         for job_id in list(app.store.children("open/")):
-            stage = _open_stage(JobRecords(app.store, job_id))
+            try:
+                stage = _open_stage(JobRecords(app.store, job_id))
+            except NewerVersion:
+                stage = None  # a worker of the newer release looks after it
             if stage is None or job_id in waiting or app.redis.exists(lease_key(job_id, stage)):
                 app.redis.hdel(STRANDED, job_id)
             elif _is_due(app.redis, job_id, wait_s):
@@ -109,7 +114,9 @@ def _jobs_with_message(app: App) -> Iterator[str]:
         # One list for each priority: the bare name and the name with the priority's number.
         for key in [queue.encode(), *app.redis.scan_iter(f"{queue}\x06\x16*")]:
             for message in app.redis.lrange(key, 0, -1):
-                yield from _job_of(json.loads(message))
+                # A forged one waits for the worker that refuses it, and names no job.
+                with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                    yield from _job_of(json.loads(message))
 
 
 def _job_of(message: dict[str, Any]) -> Iterator[str]:

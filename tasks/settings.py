@@ -79,6 +79,20 @@ class Settings(BaseSettings):
     max_attempts: int = 3
     """Claims of one stage without any progress before the job fails."""
 
+    webhook_hosts: tuple[str, ...] = ()
+    """Hosts that a job may name as a webhook's receiver; empty: no webhooks."""
+    webhook_secret: SecretStr = SecretStr("")
+    """``whsec_`` and Base64, as standardwebhooks.com has it; several, while one is replaced, with spaces."""
+    webhook_http: bool = False
+    """Whether ``http://`` is allowed as well."""
+    webhook_networks: tuple[str, ...] = ()
+    """Networks (``10.1.0.0/16``) whose addresses may be called though they are not public."""
+    webhook_timeout_s: float = 10.0
+    webhook_attempts: int = 8
+    """Tries to give a notice before it is given up."""
+    webhook_backoff_s: float = 30.0
+    """Between the first and the second try; the pause grows fourfold."""
+
     def as_environment(self) -> dict[str, str]:
         """Variables from which the same settings can be read."""
         return {f"NSS_TRAIN_{name.upper()}": _as_text(value) for name, value in self if value is not None}

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 from celery import Task, shared_task
 from celery.exceptions import Ignore
+from pydantic import ValidationError
 
-from nss_train.errors import InfrastructureError
+from nss_train.errors import InfrastructureError, UserError
+from tasks import version, webhooks
 from tasks.app import App
 from tasks.counters import count
-from tasks.job import StageMessage
+from tasks.job import StageMessage, SubmitMessage
 from tasks.reconcile import keep_from_stranding
 from tasks.reconcile import reconcile as reconcile_jobs
-from tasks.run import RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
-from tasks.submit import submit_table
+from tasks.run import NEWER_DELAY_S, RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
+from tasks.submit import broker_errors, refuse_message, submit_message
 
+EXPECTED = (UserError, ValidationError)
+"""The sender's fault: one line in the log, not a traceback."""
+WEBHOOK_S = 60
+"""A receiver that answers byte by byte does not keep a worker for longer."""
 RECONCILE_RETRIES = 3
 """The next one comes by itself."""
 
@@ -31,17 +38,26 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         send_event=task.send_event,
         drain=app.drain,
         leave=app.leave,
+        announce=partial(webhooks.announce, app),
     )
     if task.request.delivery_info.get("redelivered"):
         count(app.redis, "redelivered")
     try:
-        run_stage(StageMessage.model_validate(message), worker=worker)
+        run_stage(read_message(message), worker=worker)
     except (JobEnded, Superseded) as done:
         # Ignoring the message also keeps Celery from sending the rest of the chain.
         raise Ignore(str(done)) from done
     except TryLater as later:
         keep_from_stranding(app.redis, str(message.get("job_id")))
         _hand_back(task, later, delay_s=later.delay_s)
+
+
+def read_message(message: Any) -> StageMessage:
+    """What a message asks for; :class:`TryLater` when a newer release sent it."""
+    try:
+        return version.parse(StageMessage, message, what="A message")
+    except version.NewerVersion as error:
+        raise TryLater(str(error), delay_s=NEWER_DELAY_S) from error
 
 
 def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int | None = None) -> None:
@@ -56,25 +72,25 @@ def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int
     raise again from error
 
 
-@shared_task(name="nss_train.prepare_data", bind=True)
+@shared_task(name="nss_train.prepare_data", bind=True, throws=EXPECTED)
 def prepare_data(self: Task, message: dict[str, Any]) -> None:
     """Check the table, resolve the config, write the training examples."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.load_model", bind=True)
+@shared_task(name="nss_train.load_model", bind=True, throws=EXPECTED)
 def load_model(self: Task, message: dict[str, Any]) -> None:
     """Prepare the base model, once per digest."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.train", bind=True)
+@shared_task(name="nss_train.train", bind=True, throws=EXPECTED)
 def train(self: Task, message: dict[str, Any]) -> None:
     """Fine-tune the adapter of one job on this worker's devices."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.save_model", bind=True)
+@shared_task(name="nss_train.save_model", bind=True, throws=EXPECTED)
 def save_model(self: Task, message: dict[str, Any]) -> None:
     """Assemble the artifact tree."""
     _run(self, message)
@@ -83,29 +99,39 @@ def save_model(self: Task, message: dict[str, Any]) -> None:
 @shared_task(name="nss_train.reconcile", bind=True)
 def reconcile(self: Task) -> None:
     """Send jobs again that lost their message."""
+    app = cast("App", self.app)
     try:
-        reconcile_jobs(cast("App", self.app))
+        reconcile_jobs(app)
+        with broker_errors(app):
+            webhooks.announce_due(app)
     except InfrastructureError as error:
         # It may be this worker alone that does not reach the store.
         _hand_back(self, error, delay_s=RETRY_DELAY_S, max_retries=RECONCILE_RETRIES)
 
 
-@shared_task(name="nss_train.submit", bind=True)
+@shared_task(name=webhooks.TASK, bind=True, soft_time_limit=WEBHOOK_S, time_limit=2 * WEBHOOK_S)
+def webhook(self: Task, *, job_id: str) -> None:
+    """Tell a job's owner what became of it. What fails is tried again by reconcile, later and later."""
+    app = cast("App", self.app)
+    with broker_errors(app):
+        webhooks.deliver(app, job_id)
+
+
+@shared_task(name="nss_train.submit", bind=True, throws=EXPECTED)
 def submit(
     self: Task,
-    *,
-    table: str,
-    config: dict[str, Any],
-    idempotency_key: str | None = None,
-    seed: int | None = None,
+    **message: Any,
 ) -> None:
-    """Submit a job from any Celery client: its id is the key's, or else the id of this task."""
-    app = cast("App", self.app)
-    submit_table(
-        app,
-        table=table,
-        config=config,
-        idempotency_key=idempotency_key,
-        seed=seed,
-        task_id=str(self.request.id),
-    )
+    """Submit a job from any Celery client: its id is the key's, or else the id of this task.
+
+    The keywords are the fields of :class:`~tasks.job.SubmitMessage`.
+    """
+    try:
+        found = version.parse(SubmitMessage, message, what="A submission")
+    except version.NewerVersion as error:
+        _hand_back(self, error, delay_s=NEWER_DELAY_S)
+    except ValidationError as error:
+        refuse_message(cast("App", self.app), message, task_id=str(self.request.id), error=error)
+        raise
+    else:
+        submit_message(cast("App", self.app), found, task_id=str(self.request.id))
