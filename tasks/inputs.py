@@ -105,6 +105,8 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         family=job.family,
         seed=job.seed,
         policy=policy,
+        limits=settings.table_limits,
+        memory_bytes=settings.prepare_memory_bytes,
         max_train_s=settings.max_train_s,
         reporters=settings.report_to,
         ranks=job.ranks,

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.support import unsupported_training
+from nss_train.contract import TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
 from tasks import pipeline
 from tasks.app import App
@@ -32,12 +33,14 @@ MAX_NAME_CHARS = 200
 ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
 
 
-def check_request(table: Path | str, config: ConfigSource) -> SafeSynthesizerParameters:
+def check_request(
+    table: Path | str, config: ConfigSource, limits: TableLimits | None = None
+) -> SafeSynthesizerParameters:
     """Parse the config and glance at the table; raise one error with every problem of both."""
     caught: list[UserError] = []
     try:
         if not is_uri(table):
-            check_table_file(Path(table))
+            check_table_file(Path(table), limits)
     except DataError as error:
         caught.append(error)
     try:
@@ -72,7 +75,7 @@ def submit(
     Raises :class:`DataError` or :class:`ParameterError` for a bad request, and
     :class:`StoreUnavailable` or :class:`BrokerUnavailable` before anything is written.
     """
-    parsed = check_request(table, config)
+    parsed = check_request(table, config, app.settings.table_limits)
     if webhook is not None:
         check_url(webhook.url, app.settings)
     job_id = check_job_id(job_id or (id_of_key(idempotency_key) if idempotency_key else new_job_id()))
