@@ -31,6 +31,8 @@ class ModelPolicy(Frozen):
 
     models_dir: str
     """Folder in which a bare name such as ``SmolLM2-135M-Instruct`` is looked up."""
+    allow_paths: bool = True
+    """Whether a config may name a folder outside of it."""
     allow_hub: bool = False
     trust_remote_code: tuple[str, ...] = ()
     """Model names (exactly as in the config) whose own code may run."""

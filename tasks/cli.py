@@ -18,6 +18,7 @@ from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks import cli_privacy, display, library
 from tasks.settings import Settings
+from tasks.spreadsheet import write_rows
 
 if TYPE_CHECKING:
     from tasks.client import Client
@@ -192,14 +193,22 @@ def fetch(job_id: str, out: Path, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def sample(job_id: str, *, rows: Rows = 10, seed: Seed = None, as_json: AsJson = False) -> None:
+def sample(
+    job_id: str,
+    *,
+    rows: Rows = 10,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file as well.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print synthetic rows from a job's adapter."""
     client = _client()
     with tempfile.TemporaryDirectory() as folder:
         found = client.fetch(job_id, Path(folder) / "run")
-        display.show_preview(
-            library.sample(found, client.base_model(job_id), rows=rows, seed=seed), as_json=as_json
-        )
+        preview = library.sample(found, client.base_model(job_id), rows=rows, seed=seed)
+    if out is not None:
+        write_rows(out, preview["rows"])
+    display.show_preview(preview, as_json=as_json)
 
 
 @app.command(name="list")

@@ -210,6 +210,10 @@ class Ending(Versioned):
         return f"attempt {self.attempt} {self.kind}{why}"
 
 
+RESERVED = ("jobs", "models", "open", "privacy", "webhooks")
+"""Folders of the store that this service writes itself."""
+
+
 class Keys:
     """Store keys of one job."""
 

@@ -17,8 +17,8 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 URL_MAX_CHARS = 2000
 _PORTS = {"https": 443, "http": 80}
-_METADATA = {ipaddress.ip_address("168.63.129.16")}
-"""Of clouds, where it is not link-local or private: Azure's."""
+_METADATA = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24")))
+"""Of clouds, where Python does not count it as private: Azure's, and Oracle's 192.0.0.192."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -131,7 +131,11 @@ def is_allowed(address: Address, settings: Settings) -> bool:
     inner = _embedded(address)
     if inner is not None:
         return is_allowed(inner, settings)
-    return address.is_global and not address.is_multicast and address not in _METADATA
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not any(address in network for network in _METADATA)
+    )
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
 
     allowed_table_uris: tuple[str, ...] = ()
     """Prefixes (``s3://bucket/folder/``) under which a job may name its table by URI."""
+    allow_model_paths: bool = True
+    """Whether a job may name a base model by any path of the worker; off where strangers submit."""
     allow_hub: bool = False
     """Whether a base model may be downloaded from the model hub."""
     trust_remote_code: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ _CHAINED_OPTIONS = {"job_id", "stamped_headers", "task_id", "reply_to", "root_id
 """What :mod:`tasks.pipeline` writes. Others would send the worker's messages where their writer wants."""
 _OF_CELERY = "celery."
 _HIDDEN = "{…}"
-"""Stands for a submission's arguments in events, and so in Flower and in logs."""
+"""Stands for a submission's arguments in events, and so in Flower; a config or a URL may hold secrets."""
 
 
 class GuardedChannel(Channel):
@@ -57,7 +57,7 @@ class GuardedTransport(Transport):
             if why is not None:
                 _log_refusal(why, queue=queue, task_id=_id_of(message))
                 return
-            _hide_arguments(message["headers"])
+            _clean(message["headers"])
         super()._deliver(message, queue)
 
 
@@ -76,14 +76,16 @@ def verified(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme != "rediss":
         return url
-    asked = parse_qs(parts.query).get("ssl_cert_reqs")
-    if asked is None:
-        return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
-    if {one.lower().removeprefix("cert_") for one in asked} != {"required"}:
-        remedy = "TLS without a check of the certificate protects nothing; leave it out, or name ssl_ca_certs"
-        problem = Problem(field="ssl_cert_reqs", value=asked[0][:20], remedy=remedy)
-        raise ParameterError("The broker's URL is refused.", [problem])
-    return url
+    asked = parse_qs(parts.query, keep_blank_values=True)
+    for name, right in (("ssl_cert_reqs", "required"), ("ssl_check_hostname", "true")):
+        for value in asked.get(name, ()):
+            if value.lower().removeprefix("cert_") != right:
+                remedy = "TLS without this check protects nothing; leave it out, or name ssl_ca_certs"
+                problem = Problem(field=name, value=value[:20], remedy=remedy)
+                raise ParameterError("The broker's URL is refused.", [problem])
+    if "ssl_cert_reqs" in asked:
+        return url
+    return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
 
 
 def faults(message: Any, queue: str) -> Iterator[str]:
@@ -115,9 +117,8 @@ def _envelope_faults(message: Mapping[str, Any], queue: str) -> Iterator[str]:
         yield "no task or id"
     elif headers["task"].startswith(_OF_CELERY):
         yield "a task of Celery itself"
-    if headers.get("eta") is not None or any(_list(headers.get("timelimit"))):
-        # The first waits in a worker's memory for as long as it likes, the second kills stages.
-        yield "an eta or a time limit, which only an operator sets"
+    if headers.get("eta") is not None:
+        yield "an eta, for which it would wait in a worker's memory"
     yield from _delivery_faults(properties, queue)
 
 
@@ -147,8 +148,9 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else ["not a list"]
 
 
-def _hide_arguments(headers: dict[str, Any]) -> None:
-    """A config may hold what its sender does not want in a dashboard; other messages hold job ids."""
+def _clean(headers: dict[str, Any]) -> None:
+    """Only the tasks themselves limit their time; and a dashboard shows no submission's arguments."""
+    headers["timelimit"] = [None, None]
     if headers["task"] == SUBMIT:
         headers["argsrepr"], headers["kwargsrepr"] = "()", _HIDDEN
 

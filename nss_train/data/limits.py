@@ -173,8 +173,9 @@ def _parquet_declared(path: Path, file: Any) -> Size:
 
 def _parquet_texts(path: Path, size: Size, limits: TableLimits) -> Size:
     """With the bytes of texts as if each were written out. They stay in their dictionaries here."""
-    schema = pq.read_schema(path)
-    texts = [field.name for field in schema if _is_text(field.type)]
+    with pq.ParquetFile(path) as file:
+        leaves = [file.schema.column(number) for number in range(file.metadata.num_columns)]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
     decoded, longest = size.decoded_bytes, 0
     with pq.ParquetFile(path, read_dictionary=texts) as file:
         for group, name in product(range(file.num_row_groups), texts):
@@ -191,19 +192,31 @@ def _parquet_texts(path: Path, size: Size, limits: TableLimits) -> Size:
     )
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_string(kind))
-
-
 def _text_bytes(column: pa.ChunkedArray) -> tuple[int, int]:
     """All bytes of a column's texts, and the most of one."""
     total = longest = 0
-    for chunk in column.chunks:
-        lengths = pc.binary_length(chunk.dictionary) if pa.types.is_dictionary(chunk.type) else None
-        each = pc.binary_length(chunk) if lengths is None else lengths.take(chunk.indices)
+    for leaf in (leaf for chunk in column.chunks for leaf in _leaves(chunk)):
+        each = _lengths(leaf)
         total += pc.sum(each).as_py() or 0
         longest = max(longest, pc.max(each).as_py() or 0)
     return total, longest
+
+
+def _lengths(texts: pa.Array) -> pa.Array:
+    """Bytes of each text; those of a dictionary are measured once."""
+    if pa.types.is_dictionary(texts.type):
+        return pc.binary_length(texts.dictionary).take(texts.indices)
+    return pc.binary_length(texts)
+
+
+def _leaves(array: pa.Array) -> Iterator[pa.Array]:
+    """The texts within lists and structures."""
+    if pa.types.is_struct(array.type) or pa.types.is_nested(array.type):
+        inner = array.flatten()
+        for part in inner if isinstance(inner, list) else [inner]:
+            yield from _leaves(part)
+    else:
+        yield array
 
 
 def _longest(series: pd.Series[Any]) -> int:

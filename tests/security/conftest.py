@@ -15,6 +15,7 @@ from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.submit import id_of_key
 from tests.pipeline.conftest import config, table, worker
+from tests.security.receiver import SECRET
 
 __all__ = ["config", "table"]
 
@@ -49,7 +50,12 @@ class Target:
         wait_until(lambda: self.app.store.exists(Keys(id_of_key(key)).outcome))
         return True
 
-    def keys(self) -> set[str]:
+    @property
+    def log(self) -> str:
+        """All that the worker logged."""
+        return self._log.read_text(errors="replace")
+
+    def stored(self) -> set[str]:
         """All that is in the store."""
         root = Path(self.settings.home / "store")
         return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
@@ -60,7 +66,12 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("target")
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:
-        given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0}
+        given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0} | {
+            "webhook_hosts": ["127.0.0.1"],
+            "webhook_secret": SECRET,
+            "webhook_http": True,
+            "webhook_networks": ["127.0.0.0/8"],
+        }
         settings, log = Settings.model_validate(given), folder / "cpu.log"
         with worker(settings, settings.queue_cpu, log) as process:
             yield Target(settings, log, process.pid)
