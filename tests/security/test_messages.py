@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from nss_train.config import parse_config
+from tasks.app import App
 from tasks.job import JobRequest, Table
 from tasks.reconcile import reconcile
 from tasks.records import JobRecords
@@ -121,15 +122,15 @@ def own_keys(keys: set[str]) -> set[str]:
 
 def test_a_stage_whose_turn_it_is_not_spends_no_attempt(target: Target) -> None:
     job_id = "20260101-000000-turn0001"
-    records = honest_job(target, job_id)
+    records = honest_job(target.app, job_id)
     target.push(raw(envelope("nss_train.save_model", stage(job_id, "save_model"))))
     assert target.does_honest_work()
     assert list(target.app.store.children(f"jobs/{job_id}/")) == ["request.json"]
     assert records.outcome() is None
 
 
-def honest_job(target: Target, job_id: str) -> JobRecords:
-    records = JobRecords(target.app.store, job_id)
+def honest_job(app: App, job_id: str) -> JobRecords:
+    records = JobRecords(app.store, job_id)
     records.submitted(
         JobRequest(
             job_id=job_id,
@@ -175,7 +176,7 @@ def test_a_bad_submission_is_an_outcome_that_its_sender_finds(change: dict[str, 
 
 def test_a_submission_under_the_id_of_another_job_changes_nothing(target: Target) -> None:
     job_id = "20260101-000000-other001"
-    records = honest_job(target, job_id)
+    records = honest_job(target.app, job_id)
     given = {"table": "s3://elsewhere/x.csv", "config": {}}
     target.push(raw(envelope("nss_train.submit", given, headers__id=job_id)))
     assert target.does_honest_work()
@@ -197,7 +198,7 @@ def test_forged_messages_that_wait_do_not_keep_reconcile_from_its_work(target: T
     for line in REFUSED.values():
         target.app.redis.lpush(queue, line)
     job_id = "20260101-000000-strand01"
-    honest_job(target, job_id)
+    honest_job(target.app, job_id)
     assert job_id in reconcile(target.app, after_s=0)
     target.app.redis.delete(queue)
 
