@@ -21,7 +21,7 @@ from typing import Any
 from nss_train import errors
 from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
 from nss_train.errors import DiskFull, NSSTrainError, OutOfMemory
-from nss_train.process import default_signals, die_with_parent
+from nss_train.process import default_signals, die_with_parent, limit_memory
 
 _FULL_BYTES = 2**20
 STARTED = "stage.started"
@@ -63,6 +63,8 @@ def _parse() -> argparse.Namespace:
 
 def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
     request = Request.model_validate_json((folder / "request.json").read_bytes())
+    if stage is Stage.PREPARE_DATA and request.memory_bytes is not None:
+        limit_memory(request.memory_bytes)
     function = getattr(importlib.import_module(module), stage.value)
     report(Event(action=STARTED))
     result: StageResult = function(folder, request, report=report)

@@ -31,6 +31,8 @@ class ModelPolicy(Frozen):
 
     models_dir: str
     """Folder in which a bare name such as ``SmolLM2-135M-Instruct`` is looked up."""
+    allow_paths: bool = True
+    """Whether a config may name a folder outside of it."""
     allow_hub: bool = False
     trust_remote_code: tuple[str, ...] = ()
     """Model names (exactly as in the config) whose own code may run."""
@@ -41,6 +43,22 @@ class CheckpointPolicy(Frozen):
 
     every_s: float | None = 300.0
     every_steps: int | None = None
+
+
+class TableLimits(Frozen):
+    """How large a table may be. It is measured before it is decoded; a refusal names every limit passed."""
+
+    file_bytes: int = 4 * 2**30
+    rows: int = 50_000_000
+    columns: int = 4_000
+    cell_chars: int = 200_000
+    decoded_bytes: int = 16 * 2**30
+    """In memory: each text written out, each other cell as 8 bytes."""
+    expansion: int = 200
+    """Times its file's size, of what is not small when decoded."""
+    small_bytes: int = 256 * 2**20
+    depth: int = 32
+    """Of lists and objects in JSON."""
 
 
 class Request(Frozen):
@@ -57,6 +75,9 @@ class Request(Frozen):
     seed: int
     """Of shuffles, validation split, LoRA initialisation and training (never of privacy noise)."""
     policy: ModelPolicy
+    limits: TableLimits = TableLimits()
+    memory_bytes: int | None = None
+    """Of the process that reads the table (prepare_data only); ``None``: as much as there is."""
     halvings: int = 0
     """How often the micro-batch is halved because memory ran out; accumulation makes up for it."""
     max_train_s: float | None = None

@@ -32,3 +32,13 @@ def keep_memory_to_itself() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def limit_memory(data_bytes: int) -> None:
+    """Let what allocates more than this fail with ``MemoryError``, instead of the machine's other work.
+
+    RLIMIT_DATA counts private writable memory. RLIMIT_AS would count what is only mapped or reserved as
+    well: files of examples, thread arenas, and with CUDA the whole address space of the devices, so
+    that no process that loads torch can live with it.
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from redis import Redis
 
+from tasks import transport
 from tasks.counters import Action, count
 from tasks.drain import Drain, DrainFlag
 from tasks.heartbeat import Heart
@@ -41,7 +42,8 @@ class App(Celery):
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__("nss_train", broker=settings.broker_url.get_secret_value())
+        transport.install()
+        super().__init__("nss_train", broker=transport.verified(settings.broker_url.get_secret_value()))
         self.settings = settings
         self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
         if settings.visibility_heartbeat:
@@ -79,7 +81,7 @@ class App(Celery):
 def connect_redis(settings: Settings, *, timeout_s: float = 30) -> Redis:
     """A client that notices a dead peer within seconds."""
     return Redis.from_url(
-        settings.broker_url.get_secret_value(),
+        transport.verified(settings.broker_url.get_secret_value()),
         socket_connect_timeout=min(5, timeout_s),
         socket_timeout=timeout_s,
         socket_keepalive=True,
@@ -110,6 +112,7 @@ def delivery_options(settings: Settings) -> dict[str, object]:
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
         "broker_transport_options": {
+            "guarded_queues": [settings.queue_cpu, settings.queue_cuda],
             "visibility_timeout": settings.visibility_timeout_s,
             "unacked_restore_interval": min(RESTORE_INTERVAL_S, settings.visibility_timeout_s),
             "unacked_restore_throttle": 1,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from nss_train.contract import CHARGED
 from nss_train.errors import InfrastructureError
+from tasks import version
 from tasks.job import Charge, Keys, Outcome
 from tasks.library import require
 from tasks.store.base import Store
@@ -71,7 +72,7 @@ class Charges:
 
     def _charge(self, key: str) -> Charge:
         try:
-            return Charge.model_validate_json(self._store.read(key))
+            return version.read(Charge, self._store.read(key), what=f"The store's {key}")
         except ValidationError as error:
             raise InfrastructureError(f"The store's {key} is not a Charge: {error}") from error
 

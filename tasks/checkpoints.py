@@ -7,12 +7,14 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nss_train.contract import CHECKPOINT_MANIFEST
 from nss_train.errors import StoreCorrupt, StoreUnavailable
+from tasks import version
 from tasks.files import download_verified
 from tasks.job import Keys
 from tasks.store.base import Store
@@ -44,6 +46,14 @@ class CheckpointStore:
         }
         return sorted(found, reverse=True)
 
+    def newest(self) -> Kept | None:
+        """The newest, usable or not; :class:`~tasks.version.NewerVersion` when this release cannot tell."""
+        kept = next(iter(self.complete()), None)
+        if kept is not None:
+            with suppress(KeyError, ValueError):  # `restore` passes over it
+                self._manifest(kept)
+        return kept
+
     def restore(self, folder: Path) -> Kept | None:
         """Download the newest that is whole; one that is not is passed over for the one before it."""
         for kept in self.complete():
@@ -62,7 +72,9 @@ class CheckpointStore:
         for path in sorted(folder.iterdir()):
             if path.name != CHECKPOINT_MANIFEST:
                 self._store.upload(self._key(kept, path.name), path)
-        self._store.upload(self._key(kept, CHECKPOINT_MANIFEST), folder / CHECKPOINT_MANIFEST)
+        manifest = json.loads((folder / CHECKPOINT_MANIFEST).read_text(encoding="utf-8"))
+        document = json.dumps({"version": version.VERSION, **manifest}, indent=1)
+        self._store.write(self._key(kept, CHECKPOINT_MANIFEST), document.encode())
 
     def prune(self, keep: int) -> None:
         """Delete all but the newest ``keep``, and what half an upload left below them."""
@@ -81,10 +93,15 @@ class CheckpointStore:
                 self._store.delete(key)
 
     def _download(self, kept: Kept, folder: Path) -> None:
-        manifest = json.loads(self._store.read(self._key(kept, CHECKPOINT_MANIFEST)))
+        manifest = self._manifest(kept)
         for name, entry in manifest["files"].items():
             download_verified(self._store, self._key(kept, name), entry["sha256"], folder / name)
         (folder / CHECKPOINT_MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+    def _manifest(self, kept: Kept) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads(self._store.read(self._key(kept, CHECKPOINT_MANIFEST)))
+        version.check(manifest, what=f"Checkpoint {kept.step}")
+        return manifest
 
     def _key(self, kept: Kept, name: str) -> str:
         return f"{self._root}{kept.step}/{kept.attempt}/{name}"

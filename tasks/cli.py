@@ -20,6 +20,7 @@ from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks import cli_audit, cli_privacy, display, library
 from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT
 from tasks.settings import Settings
+from tasks.spreadsheet import write_rows
 
 if TYPE_CHECKING:
     from tasks.client import Client
@@ -128,6 +129,10 @@ def submit(
     fsdp: Fsdp = False,
     priority: Annotated[int, typer.Option(help="0 begins first, 9 last.")] = DEFAULT_PRIORITY,
     tenant: Annotated[str, typer.Option(help="Shares the workers with others.")] = DEFAULT_TENANT,
+    webhook: Annotated[str | None, typer.Option(help="URL that is told how the job ends.")] = None,
+    webhook_progress: Annotated[
+        bool, typer.Option("--webhook-progress", help="The webhook is told of each stage, too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
@@ -142,6 +147,8 @@ def submit(
         fsdp=fsdp,
         priority=priority,
         tenant=tenant,
+        webhook=webhook,
+        webhook_progress=webhook_progress,
     )
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 
@@ -193,14 +200,22 @@ def fetch(job_id: str, out: Path, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def sample(job_id: str, *, rows: Rows = 10, seed: Seed = None, as_json: AsJson = False) -> None:
+def sample(
+    job_id: str,
+    *,
+    rows: Rows = 10,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file as well.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Print synthetic rows from a job's adapter."""
     client = _client()
     with tempfile.TemporaryDirectory() as folder:
         found = client.fetch(job_id, Path(folder) / "run")
-        display.show_preview(
-            library.sample(found, client.base_model(job_id), rows=rows, seed=seed), as_json=as_json
-        )
+        preview = library.sample(found, client.base_model(job_id), rows=rows, seed=seed)
+    if out is not None:
+        write_rows(out, preview["rows"])
+    display.show_preview(preview, as_json=as_json)
 
 
 @app.command(name="list")

@@ -17,7 +17,7 @@ from tasks.admission import Place
 from tasks.app import App, make_app
 from tasks.charges import open_ledger
 from tasks.files import download
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, Cancel, JobState, Outcome
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, Cancel, JobState, Outcome, Webhook
 from tasks.lease import lease_key
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
@@ -50,6 +50,8 @@ class Client:
         fsdp: bool = False,
         priority: int = DEFAULT_PRIORITY,
         tenant: str = DEFAULT_TENANT,
+        webhook: str | None = None,
+        webhook_progress: bool = False,
     ) -> str:
         """Enqueue a job and return its id; the same key again is the same job.
 
@@ -57,7 +59,8 @@ class Client:
         allows. ``family`` states the base model's family if its name does not tell it. ``ranks``
         processes train together (0 leaves it to the worker), with ``fsdp`` each of them holds a
         part of the base model. Tenants share the workers fairly; among the jobs of one the smaller
-        ``priority`` (0 to 9) begins first. Raises
+        ``priority`` (0 to 9) begins first. ``webhook`` is told how the job ends, and with
+        ``webhook_progress`` of each stage before. Raises
         :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
         problem of a bad request.
         """
@@ -72,6 +75,7 @@ class Client:
             fsdp=fsdp,
             priority=priority,
             tenant=tenant,
+            webhook=None if webhook is None else Webhook(url=webhook, progress=webhook_progress),
         )
 
     def status(self, job_id: str) -> JobStatus:

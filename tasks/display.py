@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from nss_train import errors
 from nss_train.contract import Stage
@@ -20,6 +21,15 @@ from tasks.status import JobStatus, StageState, StageStatus
 
 console = Console()
 stderr = Console(stderr=True)
+
+
+def plain(text: object) -> Text:
+    """Text as it is: neither rich's markup nor codes that steer a terminal, wherever it came from."""
+    return Text("".join(map(_shown, str(text))))
+
+
+def _shown(char: str) -> str:
+    return char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
 
 
 def watch(states: Iterable[JobStatus]) -> JobStatus:
@@ -86,17 +96,18 @@ def job_table(jobs: Iterable[JobStatus]) -> Table:
     table = Table("job", "state", "stage", "table", "submitted")
     for job in jobs:
         running = next((s.stage.value for s in job.stages if s.state is StageState.RUNNING), "")
-        table.add_row(
-            job.job_id, job.state.value, running, job.table, f"{job.submitted_at:%Y-%m-%d %H:%M:%S}"
-        )
+        submitted = f"{job.submitted_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(job.job_id, job.state.value, running, plain(job.table), submitted)
     return table
 
 
 def row_table(rows: list[dict[str, Any]]) -> Table:
     columns = list(rows[0]) if rows else []
-    table = Table(*columns)
+    table = Table()
+    for column in columns:
+        table.add_column(plain(column))
     for row in rows:
-        table.add_row(*(str(row.get(column)) for column in columns))
+        table.add_row(*(plain(row.get(column)) for column in columns))
     return table
 
 
@@ -110,13 +121,13 @@ def show_status(found: JobStatus, *, as_json: bool) -> None:
     if as_json:
         show(found.model_dump(mode="json"), as_json=True)
         return
-    console.print(f"{found.job_id}: {found.state}{f', {found.reason}' if found.reason else ''}")
+    console.print(plain(f"{found.job_id}: {found.state}{f', {found.reason}' if found.reason else ''}"))
     if found.place is not None:
         console.print(f"  {place(found.place)}", highlight=False)
     for stage in found.stages:
         console.print(f"  {stage.stage:<13} {stage.state:<8} {detail(stage)}", highlight=False)
     if found.error is not None:
-        console.print(str(errors.from_json(found.error)), markup=False, highlight=False)
+        console.print(plain(errors.from_json(found.error)))
 
 
 def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
@@ -128,7 +139,7 @@ def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
     share = f"{100 * preview['valid'] / total:.0f}%" if total else "none"
     console.print(f"{preview['valid']} of {total} sampled records are valid ({share})", highlight=False)
     for reason, count in preview["reasons"].items():
-        console.print(f"  {count} × {reason}", markup=False, highlight=False)
+        console.print(plain(f"  {count} × {reason}"))
 
 
 def report_run(found: JobStatus, folder: Path, preview: dict[str, Any], *, as_json: bool) -> None:
@@ -153,14 +164,14 @@ def show(document: dict[str, Any], *, as_json: bool, text: str | None = None) ->
     if as_json:
         sys.stdout.write(json.dumps(document) + "\n")
     elif text is not None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        console.print(plain(text), soft_wrap=True)
     else:
         for name, value in document.items():
-            console.print(f"{name}: {value}", highlight=False, soft_wrap=True, markup=False)
+            console.print(plain(f"{name}: {value}"), soft_wrap=True)
 
 
 def fail(error: NSSTrainError, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps({"error": errors.to_json(error)}) + "\n")
     else:
-        stderr.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        stderr.print(plain(error), soft_wrap=True)

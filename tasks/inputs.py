@@ -11,10 +11,10 @@ from typing import Any
 from redis import Redis
 
 from nss_train.contract import CheckpointPolicy, ModelPolicy, Request, Stage
-from nss_train.errors import Retry, StoreUnavailable
+from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from tasks import files
 from tasks.drain import DrainFlag
-from tasks.job import JobRequest, Marker
+from tasks.job import RESERVED, JobRequest, Marker
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
 from tasks.settings import Settings
@@ -42,6 +42,8 @@ class Worker:
 
     done: Callable[[], None] = lambda: None
     """Called when a stage that this worker worked on has come to its end."""
+    announce: Callable[[str], None] = logger.debug
+    """Called with a job that has something to tell its webhook."""
 
     @property
     def models(self) -> ModelCache:
@@ -89,6 +91,10 @@ def _fetch_source(name: str, folder: Path, *, store: Store) -> None:
     """A base model that the config names as ``store:<prefix>``."""
     if name.startswith("store:"):
         prefix = name.removeprefix("store:").strip("/") + "/"
+        if prefix.split("/")[0] in RESERVED:
+            remedy = f"what is below {', '.join(RESERVED)} belongs to jobs; put base models elsewhere"
+            problem = Problem(field="training.pretrained_model", value=name[:200], remedy=remedy)
+            raise ParameterError("The base model is refused.", [problem])
         for key in store.list(prefix):
             store.download(key, folder / key.removeprefix(prefix))
 
@@ -96,6 +102,7 @@ def _fetch_source(name: str, folder: Path, *, store: Store) -> None:
 def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], settings: Settings) -> Request:
     policy = ModelPolicy(
         models_dir=str(settings.models_dir.absolute()),
+        allow_paths=settings.allow_model_paths,
         allow_hub=settings.allow_hub,
         trust_remote_code=settings.trust_remote_code,
     )
@@ -107,6 +114,8 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         family=job.family,
         seed=job.seed,
         policy=policy,
+        limits=settings.table_limits,
+        memory_bytes=settings.prepare_memory_bytes,
         max_train_s=settings.max_train_s,
         reporters=settings.report_to,
         ranks=job.ranks,

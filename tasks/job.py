@@ -13,6 +13,8 @@ from pydantic import AfterValidator, Field
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import ParameterError, Problem, Retry
+from tasks.store.keys import check_key
+from tasks.version import VERSION
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
 
@@ -36,11 +38,38 @@ def new_job_id() -> str:
 JobId = Annotated[str, AfterValidator(check_job_id)]
 
 
-class StageMessage(Frozen):
-    """The whole of what travels through the broker."""
+class Versioned(Frozen):
+    """What outlives the process that wrote it, and may be read by one of another release."""
+
+    version: Annotated[int, Field(strict=True, ge=1, le=VERSION)] = VERSION
+
+
+class StageMessage(Versioned):
+    """The whole of what travels through the broker from stage to stage."""
 
     job_id: JobId
     stage: Stage
+
+
+class SubmitMessage(Versioned):
+    """What other services send to ``nss_train.submit``. Its sender says the version, or means the first."""
+
+    table: str
+    config: dict[str, Any]
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    priority: int = DEFAULT_PRIORITY
+    tenant: str = DEFAULT_TENANT
+    webhook: str | None = None
+    webhook_progress: bool = False
+
+
+class Webhook(Frozen):
+    """Whom to tell what becomes of a job."""
+
+    url: str
+    progress: bool = False
+    """Whether each committed stage is told too, and not the end alone."""
 
 
 class Table(Frozen):
@@ -57,7 +86,7 @@ class Table(Frozen):
         return str(self.uri).removeprefix("s3://")
 
 
-class JobRequest(Frozen):
+class JobRequest(Versioned):
     """``request.json``: what was submitted."""
 
     job_id: JobId
@@ -76,18 +105,19 @@ class JobRequest(Frozen):
     seed: int
     submitted_at: datetime
     idempotency_key: str | None = None
+    webhook: Webhook | None = None
 
 
 class StoredFile(Frozen):
     """One output file of a committed stage; ``path`` is relative to the stage's ``out``."""
 
-    path: str
-    key: str
+    path: Annotated[str, AfterValidator(check_key)]
+    key: Annotated[str, AfterValidator(check_key)]
     sha256: str
     bytes: int
 
 
-class Marker(Frozen):
+class Marker(Versioned):
     """``stages/<stage>.json``: a stage is done, and this is what it made."""
 
     stage: Stage
@@ -100,7 +130,7 @@ class Marker(Frozen):
     model_digest: str | None = None
 
 
-class Claim(Frozen):
+class Claim(Versioned):
     """``attempts/<stage>/<n>/claim.json``: who works on a stage; n is the fencing token."""
 
     attempt: int
@@ -112,7 +142,7 @@ class Claim(Frozen):
     claimed_at: datetime
 
 
-class Cancel(Frozen):
+class Cancel(Versioned):
     """``cancel.json``: its presence asks for cancellation."""
 
     reason: str
@@ -131,7 +161,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-class OutcomeRecord(Frozen):
+class OutcomeRecord(Versioned):
     """``outcome.json``: terminal, written once."""
 
     outcome: Outcome
@@ -153,7 +183,7 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Charge(Frozen):
+class Charge(Versioned):
     """``privacy/<attempt>.json``: how many private steps an attempt may have taken."""
 
     attempt: int
@@ -169,7 +199,7 @@ class EndKind(StrEnum):
     """Another attempt took over."""
 
 
-class Ending(Frozen):
+class Ending(Versioned):
     """``attempts/<stage>/<n>/ending.json``: why an attempt committed nothing; a killed one has none."""
 
     attempt: int
@@ -190,6 +220,10 @@ class Ending(Frozen):
         return f"attempt {self.attempt} {self.kind}{why}"
 
 
+RESERVED = ("jobs", "models", "open", "privacy", "webhooks")
+"""Folders of the store that this service writes itself."""
+
+
 class Keys:
     """Store keys of one job."""
 
@@ -203,6 +237,8 @@ class Keys:
         self.charges = f"{self.root}/privacy/"
         self.open = f"open/{job_id}"
         """Written before the request, removed when the job has ended and is tidied up."""
+        self.webhook_pending = f"webhooks/{job_id}"
+        """There as long as the job's owner has not been told everything."""
 
     def table(self, sha256: str) -> str:
         return f"{self.root}/input/{sha256}"
@@ -218,6 +254,12 @@ class Keys:
 
     def charge(self, attempt: int) -> str:
         return f"{self.charges}{attempt}.json"
+
+    def webhooks(self, notice: str) -> str:
+        return f"{self.root}/webhooks/{notice}/"
+
+    def webhook(self, notice: str, attempt: int) -> str:
+        return f"{self.webhooks(notice)}{attempt}.json"
 
     def claim(self, stage: Stage, number: int) -> str:
         return f"{self.attempt(stage, number)}/claim.json"

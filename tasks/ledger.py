@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from nss_train.errors import InfrastructureError, ParameterError, Problem
 from nss_train.privacy.ledger import Budget, Entry, Ledger, Reservation, Settlement
 from nss_train.privacy.plan import PrivacyPlan
+from tasks import version
 from tasks.job import Outcome
 from tasks.store.base import Store
 
@@ -97,8 +99,9 @@ class DatasetLedger:
             if entry is None:
                 return ledger
             number = len(ledger.entries) + 1
+            document = {"version": version.VERSION} | entry.model_dump(mode="json")
             if self._store.put_if_absent(
-                self._prefix + _name(number), entry.model_dump_json(indent=1).encode()
+                self._prefix + _name(number), json.dumps(document, indent=1).encode()
             ):
                 fields = {"action": f"privacy.{entry.kind}", "dataset": self._dataset, "number": number}
                 logger.info("dataset %s: %s %d", self._dataset, entry.kind, number, extra=fields)
@@ -106,8 +109,12 @@ class DatasetLedger:
 
     def _entry(self, name: str) -> Entry:
         try:
-            return _ENTRY.validate_json(self._store.read(self._prefix + name))
-        except ValidationError as error:
+            document = json.loads(self._store.read(self._prefix + name))
+            if isinstance(document, dict):
+                version.check(document, what=f"The store's {self._prefix}{name}")
+                document.pop("version", None)  # the library's entries know nothing of the store
+            return _ENTRY.validate_json(json.dumps(document))
+        except ValueError as error:
             raise InfrastructureError(f"The store's {self._prefix}{name} is no entry: {error}") from error
 
 

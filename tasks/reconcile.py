@@ -22,6 +22,7 @@ from tasks.lease import lease_key
 from tasks.measures import count_job
 from tasks.records import JobRecords
 from tasks.submit import broker_errors
+from tasks.version import NewerVersion
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,10 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
             if job_id in around.held:
                 continue  # it is looked at when its turn comes
             records = JobRecords(app.store, job_id)
-            stage = _open_stage(app, records)
+            try:
+                stage = _open_stage(app, records)
+            except NewerVersion:
+                stage = None  # a worker of the newer release looks after it
             if stage is None or job_id in around.asking:
                 app.redis.hdel(STRANDED, job_id)
             elif job_id in around.sent or app.redis.exists(lease_key(job_id, stage)):

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from nss_train import errors
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, Problem
+from tasks import version
 from tasks.charges import Charges
 from tasks.job import (
     Cancel,
@@ -47,7 +48,7 @@ class JobRecords:
 
     def request(self) -> JobRequest:
         """What was submitted; :class:`ParameterError` when there is no such job."""
-        found = self._read(self.keys.request, JobRequest)
+        found = self.read(self.keys.request, JobRequest)
         if found is None:
             remedy = "no such job in this store; `nss-train list` shows those that are there"
             raise ParameterError("Unknown job.", [Problem(field="job_id", value=self.job_id, remedy=remedy)])
@@ -55,7 +56,10 @@ class JobRecords:
 
     def submitted(self, request: JobRequest) -> bool:
         """Record a submission; ``False`` when one with this id is there already."""
-        self.store.write(self.keys.open, request.submitted_at.isoformat().encode())
+        opened = request.submitted_at.isoformat().encode()
+        self.store.write(self.keys.open, opened)
+        if request.webhook is not None:
+            self.store.write(self.keys.webhook_pending, opened)
         return self.store.put_if_absent(self.keys.request, _encode(request))
 
     def is_submitted(self) -> bool:
@@ -70,13 +74,13 @@ class JobRecords:
             return None
 
     def marker(self, stage: Stage) -> Marker | None:
-        return self._read(self.keys.marker(stage), Marker)
+        return self.read(self.keys.marker(stage), Marker)
 
     def outcome(self) -> OutcomeRecord | None:
-        return self._read(self.keys.outcome, OutcomeRecord)
+        return self.read(self.keys.outcome, OutcomeRecord)
 
     def cancellation(self) -> Cancel | None:
-        return self._read(self.keys.cancel, Cancel)
+        return self.read(self.keys.cancel, Cancel)
 
     def is_finished(self, stage: Stage) -> bool:
         """Whether a delivery of this stage has nothing left to do; costs one read.
@@ -130,11 +134,11 @@ class JobRecords:
 
     def endings(self, stage: Stage) -> list[Ending]:
         """Why earlier attempts ended, in their order."""
-        found = (self._read(self.keys.ending(stage, number), Ending) for number in self.attempts(stage))
+        found = (self.read(self.keys.ending(stage, number), Ending) for number in self.attempts(stage))
         return [ending for ending in found if ending is not None]
 
     def _claims(self, stage: Stage) -> list[Claim]:
-        found = (self._read(self.keys.claim(stage, number), Claim) for number in self.attempts(stage))
+        found = (self.read(self.keys.claim(stage, number), Claim) for number in self.attempts(stage))
         return [claim for claim in found if claim is not None]
 
     def _spent(self, stage: Stage, claims: list[Claim], position: int) -> int:
@@ -227,6 +231,7 @@ class JobRecords:
         """Delete a submission that was never finished."""
         for key in list(self.store.list(f"{self.keys.root}/")):
             self.store.delete(key)
+        self.store.delete(self.keys.webhook_pending)
         self.store.delete(self.keys.open)
 
     def prepared_models(self) -> Iterable[str]:
@@ -235,9 +240,10 @@ class JobRecords:
             if self.store.exists(f"{model_prefix(digest)}/manifest.json"):
                 yield digest
 
-    def _read(self, key: str, kind: type[Document]) -> Document | None:
+    def read(self, key: str, kind: type[Document]) -> Document | None:
+        """A document of the job, or ``None`` where there is none."""
         try:
-            return kind.model_validate_json(self.store.read(key))
+            return version.read(kind, self.store.read(key), what=f"The store's {key}")
         except KeyError:
             return None
         except ValidationError as error:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nss_train.errors import StoreUnavailable
+from tasks import version
 from tasks.job import Cancel, Outcome, StageMessage
 from tasks.measures import count_job
 from tasks.records import JobRecords
@@ -19,7 +20,7 @@ def on_revoked(app: Any, request: Any) -> None:
     message = (request.kwargs or {}).get("message")
     if message is None:
         return
-    job_id = StageMessage.model_validate(message).job_id
+    job_id = version.parse(StageMessage, message, what="A revoked message").job_id
     cancel = Cancel(reason="revoked through Celery", requested_by="celery", requested_at=datetime.now(UTC))
     try:
         records = JobRecords(app.store, job_id)

@@ -8,17 +8,25 @@ import time
 from datetime import UTC, datetime
 
 from nss_train.contract import Stage
-from nss_train.errors import DiskFull, InfrastructureError, NSSTrainError, Retry, StoreUnavailable
+from nss_train.errors import (
+    DiskFull,
+    InfrastructureError,
+    NSSTrainError,
+    ParameterError,
+    Retry,
+    StoreUnavailable,
+)
 from tasks.attempt import Attempt, raise_if_full
 from tasks.checkpoints import CheckpointStore
 from tasks.counters import Action, count
 from tasks.inputs import Worker
-from tasks.job import EndKind, Outcome, StageMessage
+from tasks.job import EndKind, JobRequest, Outcome, StageMessage, Webhook
 from tasks.lease import Lease
 from tasks.logs import about
 from tasks.measures import QUEUE_WAIT_SECONDS, STAGE_SECONDS, StageEnd, count_job, observe
 from tasks.records import AttemptsExhausted, JobRecords
 from tasks.supervisor import StageStopped, StopReason
+from tasks.version import NewerVersion
 from tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -31,6 +39,8 @@ _ENDS = {
 }
 _FINAL = (StageEnd.SUCCEEDED, StageEnd.FAILED, StageEnd.CANCELLED)
 """Ends after which nobody has to do the stage again."""
+NEWER_DELAY_S = 30.0
+"""Between two looks at what only a worker of a newer release can do; it has that long to take it."""
 
 
 class JobEnded(Exception):
@@ -60,7 +70,7 @@ def run_stage(message: StageMessage, *, worker: Worker) -> None:
         try:
             _deliver(message, JobRecords(worker.store, message.job_id), worker)
         except InfrastructureError as error:
-            raise TryLater(str(error)) from error
+            raise TryLater(str(error), delay_s=_delay_s(error)) from error
 
 
 def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None:
@@ -70,6 +80,7 @@ def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None
     if ended is not None:
         count_job(worker.redis, message.job_id, ended.outcome)  # a client that cancels counts nothing
         raise JobEnded(f"job {message.job_id} is {ended.outcome}")
+    webhook = _check_turn(message.stage, records).webhook
     raise_if_full(worker.settings)
     lease = Lease.acquire(worker.redis, message.job_id, message.stage, ttl_s=worker.settings.lease_ttl_s)
     if lease is None:
@@ -77,19 +88,39 @@ def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None
         count(worker.redis, Action.DUPLICATES)
         raise Superseded(f"another worker holds the lease of {message.stage}")
     try:
-        Delivery(message.stage, records=records, worker=worker, lease=lease).run()
+        Delivery(message.stage, records=records, worker=worker, lease=lease, webhook=webhook).run()
     finally:
         lease.release()
+
+
+def _check_turn(stage: Stage, records: JobRecords) -> JobRequest:
+    """The job of a stage whose turn it is; :class:`Superseded` for what no honest sender sends.
+
+    Nothing is written or claimed for a message until then.
+    """
+    try:
+        request = records.request()
+    except ParameterError as error:
+        raise Superseded(f"there is no job {records.job_id}") from error
+    stages = list(Stage)
+    before = stages[: stages.index(stage)]
+    if before and records.marker(before[-1]) is None:
+        # The stage's own message comes when the one before it is committed.
+        raise Superseded(f"it is not the turn of {stage}")
+    return request
 
 
 class Delivery:
     """A delivery that holds the lease."""
 
-    def __init__(self, stage: Stage, *, records: JobRecords, worker: Worker, lease: Lease) -> None:
+    def __init__(
+        self, stage: Stage, *, records: JobRecords, worker: Worker, lease: Lease, webhook: Webhook | None
+    ) -> None:
         self._stage = stage
         self._records = records
         self._worker = worker
         self._lease = lease
+        self._webhook = webhook
         self._token = secrets.token_hex(8)
         self._number: int | None = None
         self._began_at = time.monotonic()
@@ -114,8 +145,8 @@ class Delivery:
     def _attempt(self) -> None:
         settings, position = self._worker.settings, 0
         if self._stage is Stage.TRAIN:
-            kept = CheckpointStore(self._worker.store, self._records.keys).complete()
-            position = kept[0].step if kept else 0
+            kept = CheckpointStore(self._worker.store, self._records.keys).newest()
+            position = kept.step if kept else 0
         self._number = self._records.claim(
             self._stage,
             worker=self._worker.name,
@@ -142,6 +173,8 @@ class Delivery:
             else:
                 # The twin that was first passes on to the next stage; that we do so too does no harm.
                 self._end(EndKind.LOST)
+        if self._webhook is not None and self._webhook.progress:
+            self._worker.announce(self._records.job_id)
 
     def _ready_at(self) -> datetime:
         """When the stage could have begun: after the one before it, or when the job was submitted."""
@@ -170,7 +203,7 @@ class Delivery:
         if error.retry is not Retry.NEVER:
             self._end(EndKind.FAILED, error)
             count(self._worker.redis, f"retried_{error.retry}")
-            raise TryLater(str(error)) from error
+            raise TryLater(str(error), delay_s=_delay_s(error)) from error
         self._finish(Outcome.FAILED, error=error)
         raise error
 
@@ -190,6 +223,8 @@ class Delivery:
             self._measure(StageEnd(outcome.value))
         self._records.finish(outcome, stage=self._stage, error=error, reason=reason)
         count_job(self._worker.redis, self._records.job_id, outcome)
+        if self._webhook is not None:
+            self._worker.announce(self._records.job_id)
         try:
             self._records.tidy()
         except InfrastructureError:
@@ -203,6 +238,10 @@ class Delivery:
         observe(self._worker.redis, STAGE_SECONDS, (self._stage.value, end.value), seconds)
         if end in _FINAL:
             self._worker.done()
+
+
+def _delay_s(error: NSSTrainError) -> float:
+    return NEWER_DELAY_S if isinstance(error, NewerVersion) else RETRY_DELAY_S
 
 
 __all__ = ["AttemptsExhausted", "DiskFull", "JobEnded", "Superseded", "TryLater", "Worker", "run_stage"]

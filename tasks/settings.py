@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from nss_train.contract import TableLimits
+
 
 class Settings(BaseSettings):
     """Settings of a client or a worker; each is read from ``NSS_TRAIN_<NAME>``."""
@@ -39,6 +41,8 @@ class Settings(BaseSettings):
 
     allowed_table_uris: tuple[str, ...] = ()
     """Prefixes (``s3://bucket/folder/``) under which a job may name its table by URI."""
+    allow_model_paths: bool = True
+    """Whether a job may name a base model by any path of the worker; off where strangers submit."""
     allow_hub: bool = False
     """Whether a base model may be downloaded from the model hub."""
     trust_remote_code: tuple[str, ...] = ()
@@ -88,9 +92,48 @@ class Settings(BaseSettings):
     max_attempts: int = 3
     """Claims of one stage without any progress before the job fails."""
 
+    table_max_bytes: int = 4 * 2**30
+    table_max_rows: int = 50_000_000
+    table_max_columns: int = 4_000
+    table_max_cell_chars: int = 200_000
+    table_max_decoded_bytes: int = 16 * 2**30
+    """Of a table in memory: each text written out, each other cell as 8 bytes."""
+    table_max_expansion: int = 200
+    """Decoded bytes for each byte of a table's file, unless they are few."""
+    table_max_depth: int = 32
+    """Of lists and objects in JSON Lines."""
+    prepare_memory_bytes: int | None = None
+    """Of the process that reads a table (RLIMIT_DATA); ``None``: as much as there is."""
+
+    webhook_hosts: tuple[str, ...] = ()
+    """Hosts that a job may name as a webhook's receiver; empty: no webhooks."""
+    webhook_secret: SecretStr = SecretStr("")
+    """``whsec_`` and Base64, as standardwebhooks.com has it; several, while one is replaced, with spaces."""
+    webhook_http: bool = False
+    """Whether ``http://`` is allowed as well."""
+    webhook_networks: tuple[str, ...] = ()
+    """Networks (``10.1.0.0/16``) whose addresses may be called though they are not public."""
+    webhook_timeout_s: float = 10.0
+    webhook_attempts: int = 8
+    """Tries to give a notice before it is given up."""
+    webhook_backoff_s: float = 30.0
+    """Between the first and the second try; the pause grows fourfold."""
+
     def as_environment(self) -> dict[str, str]:
         """Variables from which the same settings can be read."""
         return {f"NSS_TRAIN_{name.upper()}": _as_text(value) for name, value in self if value is not None}
+
+    @property
+    def table_limits(self) -> TableLimits:
+        return TableLimits(
+            file_bytes=self.table_max_bytes,
+            rows=self.table_max_rows,
+            columns=self.table_max_columns,
+            cell_chars=self.table_max_cell_chars,
+            decoded_bytes=self.table_max_decoded_bytes,
+            expansion=self.table_max_expansion,
+            depth=self.table_max_depth,
+        )
 
     @property
     def models_dir(self) -> Path:

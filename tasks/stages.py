@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from functools import partial
+from typing import Any, NoReturn, cast
 
 from celery import Task, shared_task
 from celery.exceptions import Ignore
+from pydantic import ValidationError
 
 from nss_train.contract import Stage
-from nss_train.errors import InfrastructureError, NSSTrainError
-from tasks import admission
+from nss_train.errors import InfrastructureError, NSSTrainError, UserError
+from tasks import admission, version, webhooks
 from tasks.app import App
 from tasks.counters import Action, count
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, StageMessage
+from tasks.job import StageMessage, SubmitMessage
 from tasks.reconcile import keep_from_stranding
 from tasks.reconcile import reconcile as reconcile_jobs
-from tasks.run import RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
-from tasks.submit import broker_errors, submit_table
+from tasks.run import NEWER_DELAY_S, RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
+from tasks.submit import broker_errors, refuse_message, submit_message
 
+EXPECTED = (UserError, ValidationError)
+"""The sender's fault: one line in the log, not a traceback."""
+WEBHOOK_S = 60
+"""A receiver that answers byte by byte does not keep a worker for longer."""
 RECONCILE_RETRIES = 3
 """The next one comes by itself."""
 
@@ -35,12 +41,16 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         drain=app.drain,
         leave=app.leave,
         done=app.stage_done,
+        announce=partial(webhooks.announce, app),
     )
     with admission.best_effort():
         admission.admit(app)  # a message less waits
     if task.request.delivery_info.get("redelivered"):
         count(app.redis, Action.REDELIVERED)
-    asked = StageMessage.model_validate(message)
+    try:
+        asked = read_message(message)
+    except TryLater as later:
+        _hand_back(task, later, delay_s=later.delay_s)
     try:
         run_stage(asked, worker=worker)
     except Superseded as done:
@@ -66,7 +76,15 @@ def _make_room(app: App, job_id: str) -> None:
         admission.admit(app)
 
 
-def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int | None = None) -> None:
+def read_message(message: Any) -> StageMessage:
+    """What a message asks for; :class:`TryLater` when a newer release sent it."""
+    try:
+        return version.parse(StageMessage, message, what="A message")
+    except version.NewerVersion as error:
+        raise TryLater(str(error), delay_s=NEWER_DELAY_S) from error
+
+
+def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int | None = None) -> NoReturn:
     """Put the message back for whoever is free, and stay away from it for a while.
 
     The waiting is done here, not by the message: Celery would hand a delayed one to a worker that
@@ -78,25 +96,25 @@ def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int
     raise again from error
 
 
-@shared_task(name="nss_train.prepare_data", bind=True)
+@shared_task(name="nss_train.prepare_data", bind=True, throws=EXPECTED)
 def prepare_data(self: Task, message: dict[str, Any]) -> None:
     """Check the table, resolve the config, write the training examples."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.load_model", bind=True)
+@shared_task(name="nss_train.load_model", bind=True, throws=EXPECTED)
 def load_model(self: Task, message: dict[str, Any]) -> None:
     """Prepare the base model, once per digest."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.train", bind=True)
+@shared_task(name="nss_train.train", bind=True, throws=EXPECTED)
 def train(self: Task, message: dict[str, Any]) -> None:
     """Fine-tune the adapter of one job on this worker's devices."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.save_model", bind=True)
+@shared_task(name="nss_train.save_model", bind=True, throws=EXPECTED)
 def save_model(self: Task, message: dict[str, Any]) -> None:
     """Assemble the artifact tree."""
     _run(self, message)
@@ -116,33 +134,39 @@ def admit(self: Task, *, job_id: str) -> None:
 @shared_task(name="nss_train.reconcile", bind=True)
 def reconcile(self: Task) -> None:
     """Send jobs again that lost their message."""
+    app = cast("App", self.app)
     try:
-        reconcile_jobs(cast("App", self.app))
+        reconcile_jobs(app)
+        with broker_errors(app):
+            webhooks.announce_due(app)
     except InfrastructureError as error:
         # It may be this worker alone that does not reach the store.
         _hand_back(self, error, delay_s=RETRY_DELAY_S, max_retries=RECONCILE_RETRIES)
 
 
-@shared_task(name="nss_train.submit", bind=True)
+@shared_task(name=webhooks.TASK, bind=True, soft_time_limit=WEBHOOK_S, time_limit=2 * WEBHOOK_S)
+def webhook(self: Task, *, job_id: str) -> None:
+    """Tell a job's owner what became of it. What fails is tried again by reconcile, later and later."""
+    app = cast("App", self.app)
+    with broker_errors(app):
+        webhooks.deliver(app, job_id)
+
+
+@shared_task(name="nss_train.submit", bind=True, throws=EXPECTED)
 def submit(
     self: Task,
-    *,
-    table: str,
-    config: dict[str, Any],
-    idempotency_key: str | None = None,
-    seed: int | None = None,
-    priority: int = DEFAULT_PRIORITY,
-    tenant: str = DEFAULT_TENANT,
+    **message: Any,
 ) -> None:
-    """Submit a job from any Celery client: its id is the key's, or else the id of this task."""
-    app = cast("App", self.app)
-    submit_table(
-        app,
-        table=table,
-        config=config,
-        idempotency_key=idempotency_key,
-        seed=seed,
-        priority=priority,
-        tenant=tenant,
-        task_id=str(self.request.id),
-    )
+    """Submit a job from any Celery client: its id is the key's, or else the id of this task.
+
+    The keywords are the fields of :class:`~tasks.job.SubmitMessage`.
+    """
+    try:
+        found = version.parse(SubmitMessage, message, what="A submission")
+    except version.NewerVersion as error:
+        _hand_back(self, error, delay_s=NEWER_DELAY_S)
+    except ValidationError as error:
+        refuse_message(cast("App", self.app), message, task_id=str(self.request.id), error=error)
+        raise
+    else:
+        submit_message(cast("App", self.app), found, task_id=str(self.request.id))

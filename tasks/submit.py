@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from kombu.exceptions import OperationalError
+from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.support import unsupported_training
+from nss_train.contract import TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
 from tasks import admission
 from tasks.app import App
@@ -26,14 +28,19 @@ from tasks.job import (
     TENANT,
     JobRequest,
     Outcome,
+    SubmitMessage,
     Table,
+    Webhook,
     check_job_id,
     new_job_id,
 )
+from tasks.receiver import check_url
 from tasks.records import JobRecords
 from tasks.table import check_table_file, store_table, table_at
 
 logger = logging.getLogger(__name__)
+
+MAX_NAME_CHARS = 200
 
 ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
 
@@ -41,6 +48,7 @@ ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
 def check_request(
     table: Path | str,
     config: ConfigSource,
+    limits: TableLimits | None = None,
     *,
     priority: int = DEFAULT_PRIORITY,
     tenant: str = DEFAULT_TENANT,
@@ -52,7 +60,7 @@ def check_request(
         caught.append(ParameterError("The job cannot be put in line.", in_line))
     try:
         if not is_uri(table):
-            check_table_file(Path(table))
+            check_table_file(Path(table), limits)
     except DataError as error:
         caught.append(error)
     try:
@@ -89,6 +97,7 @@ def submit(
     fsdp: bool = False,
     priority: int = DEFAULT_PRIORITY,
     tenant: str = DEFAULT_TENANT,
+    webhook: Webhook | None = None,
     job_id: str | None = None,
 ) -> str:
     """Submit a job; return its id. A second submission under one key is the same job.
@@ -96,7 +105,9 @@ def submit(
     Raises :class:`DataError` or :class:`ParameterError` for a bad request, and
     :class:`StoreUnavailable` or :class:`BrokerUnavailable` before anything is written.
     """
-    parsed = check_request(table, config, priority=priority, tenant=tenant)
+    parsed = check_request(table, config, app.settings.table_limits, priority=priority, tenant=tenant)
+    if webhook is not None:
+        check_url(webhook.url, app.settings)
     job_id = check_job_id(job_id or (id_of_key(idempotency_key) if idempotency_key else new_job_id()))
     with broker_errors(app):
         app.redis.ping()
@@ -119,6 +130,7 @@ def submit(
         seed=secrets.randbits(31) if seed is None else seed,
         submitted_at=datetime.now(UTC),
         idempotency_key=idempotency_key,
+        webhook=webhook,
     )
     if not records.submitted(request):
         _raise_if_different(records.request(), request, seed_given=seed is not None)
@@ -128,19 +140,13 @@ def submit(
     return job_id
 
 
-def submit_table(
-    app: App,
-    *,
-    table: str,
-    config: Mapping[str, Any],
-    idempotency_key: str | None,
-    seed: int | None,
-    task_id: str,
-    priority: int = DEFAULT_PRIORITY,
-    tenant: str = DEFAULT_TENANT,
-) -> None:
+def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
     """A submission that came as a message: nobody waits for an answer, so a refusal is an outcome."""
-    job_id = id_of_key(idempotency_key) if idempotency_key else task_id
+    key, table = message.idempotency_key, message.table
+    job_id = check_job_id(id_of_key(key) if key else task_id)
+    webhook = None
+    if message.webhook is not None:
+        webhook = Webhook(url=message.webhook, progress=message.webhook_progress)
     try:
         if not is_uri(table):
             problem = Problem(
@@ -150,16 +156,29 @@ def submit_table(
         submit(
             app,
             table=table,
-            config=config,
-            idempotency_key=idempotency_key,
-            seed=seed,
-            priority=priority,
-            tenant=tenant,
-            job_id=check_job_id(job_id),
+            config=message.config,
+            idempotency_key=key,
+            seed=message.seed,
+            priority=message.priority,
+            tenant=message.tenant,
+            webhook=webhook,
+            job_id=job_id,
         )
     except UserError as error:
-        _record_refusal(app, job_id, table=table, error=error)
+        _record_refusal(app, job_id, table=table, webhook=webhook, error=error)
         raise
+
+
+def refuse_message(app: App, message: Mapping[str, Any], *, task_id: str, error: ValidationError) -> None:
+    """Leave what is wrong with the very fields of a message under the id that its sender knows."""
+    key = message.get("idempotency_key")
+    job_id = check_job_id(id_of_key(key) if isinstance(key, str) and key else task_id)
+    problems = [
+        Problem(field=".".join(map(str, one["loc"])), value=str(one["input"])[:100], remedy=one["msg"])
+        for one in error.errors(include_url=False)
+    ]
+    refusal = ParameterError("The message is refused.", problems)
+    _record_refusal(app, job_id, table=str(message.get("table", ""))[:200], webhook=None, error=refusal)
 
 
 def id_of_key(idempotency_key: str) -> str:
@@ -196,23 +215,34 @@ def _raise_if_different(stored: JobRequest, request: JobRequest, *, seed_given: 
         stored.table == request.table
         and (stored.family, stored.ranks, stored.fsdp) == (request.family, request.ranks, request.fsdp)
         and stored.config.model_dump(exclude=drawn) == request.config.model_dump(exclude=drawn)
+        and stored.webhook == request.webhook
         and (not seed_given or stored.seed == request.seed)
     )
     if not same:
-        remedy = "this key belongs to a job with another table, config or seed; use a new key"
+        remedy = "this key belongs to a job with another table, config, webhook or seed; use a new key"
         problem = Problem(field="idempotency_key", value=request.idempotency_key, remedy=remedy)
         raise ParameterError("The idempotency key is taken.", [problem])
 
 
-def _record_refusal(app: App, job_id: str, *, table: str, error: NSSTrainError) -> None:
+def _record_refusal(
+    app: App, job_id: str, *, table: str, webhook: Webhook | None, error: NSSTrainError
+) -> None:
     """Leave a refused message's reason where its sender looks: under the job's id."""
     records = JobRecords(app.store, job_id)
     empty = JobRequest(
         job_id=job_id,
-        table=Table(name=table),
+        table=Table(name=table[:MAX_NAME_CHARS]),
         config=parse_config({}),
         seed=0,
         submitted_at=datetime.now(UTC),
+        webhook=webhook if _may_be_called(webhook, app) else None,
     )
     if records.submitted(empty):
         records.finish(Outcome.FAILED, error=error)
+
+
+def _may_be_called(webhook: Webhook | None, app: App) -> bool:
+    try:
+        return webhook is not None and bool(check_url(webhook.url, app.settings))
+    except ParameterError:
+        return False

@@ -5,53 +5,73 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
+from nss_train.contract import TableLimits
 from nss_train.errors import DataError, ParameterError, Problem
 from tasks.files import download_verified, sha256_of
 from tasks.job import JobRequest, Keys, Table
 from tasks.settings import Settings
 from tasks.store.base import Store
+from tasks.store.keys import check_key
 from tasks.store.open import open_bucket
 
 FORMATS = (".csv", ".parquet", ".jsonl", ".json")
+COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
+"""How gzip, zip, zstd, bzip2 and xz begin."""
 _SNIFFED_BYTES = 65536
 
 
-def check_table_file(path: Path) -> None:
+def check_table_file(path: Path, limits: TableLimits | None = None) -> None:
     """Raise :class:`DataError` for what a glance at the file shows; the rest is found by prepare_data."""
-    problem = _glance(path)
+    problem = _glance(path, limits or TableLimits())
     if problem is not None:
         field, value, remedy = problem
         raise DataError("The table cannot be read.", [Problem(field=field, value=value, remedy=remedy)])
 
 
-def _glance(path: Path) -> tuple[str, object, str] | None:
+Fault: TypeAlias = tuple[str, object, str]
+"""Field, value and remedy."""
+
+
+def _glance(path: Path, limits: TableLimits) -> Fault | None:
     if not path.is_file():
         return "table", str(path), "no such file; give the path of a CSV, Parquet or JSON Lines file"
     if path.suffix.lower() not in FORMATS:
         return "table", str(path), f"unknown format; the name must end in one of {', '.join(FORMATS)}"
+    if path.stat().st_size > limits.file_bytes:
+        return "table.file_bytes", path.stat().st_size, _too_large(limits)
     with path.open("rb") as file:
-        head = file.read(_SNIFFED_BYTES)
+        remedy = _content_fault(file.read(_SNIFFED_BYTES), parquet=path.suffix.lower() == ".parquet")
+    if remedy is not None:
+        return "table", str(path), remedy
+    return _header_fault(path, limits) if path.suffix.lower() == ".csv" else None
+
+
+def _content_fault(head: bytes, *, parquet: bool) -> str | None:
+    if head.startswith(COMPRESSED):
+        return "the file is compressed; unpack it first"
     if not head.strip():
-        return "table", str(path), "the file is empty; a table needs a header and at least two rows"
-    if path.suffix.lower() == ".parquet":
-        return (
-            None
-            if head[:4] == b"PAR1"
-            else ("table", str(path), "not a Parquet file; check its name or export")
-        )
+        return "the file is empty; a table needs a header and at least two rows"
+    if parquet:
+        return None if head[:4] == b"PAR1" else "not a Parquet file; check its name or export"
     if b"\0" in head:
-        return (
-            "table",
-            str(path),
-            "binary content, not text; check the file's name or export it as UTF-8 text",
-        )
-    return _repeated_columns(path) if path.suffix.lower() == ".csv" else None
+        return "binary content, not text; check the file's name or export it as UTF-8 text"
+    return None
 
 
-def _repeated_columns(path: Path) -> tuple[str, object, str] | None:
+def _too_large(limits: TableLimits) -> str:
+    return f"at most {limits.file_bytes:,} bytes; make the table smaller, or ask the operator"
+
+
+def _header_fault(path: Path, limits: TableLimits) -> Fault | None:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = next(csv.reader(file), [])
+        try:
+            header = next(csv.reader(file), [])
+        except csv.Error:
+            return "table", str(path), "the header is no CSV; a quote may be missing"
+    if len(header) > limits.columns:
+        return "table.columns", len(header), f"at most {limits.columns:,}; leave some out"
     repeated = [name for name, count in Counter(header).items() if count > 1]
     return (
         ("columns", repeated, "these column names appear more than once; rename them") if repeated else None
@@ -67,7 +87,7 @@ def store_table(path: Path, *, job_id: str, store: Store) -> Table:
 
 def table_at(uri: str, settings: Settings) -> Table:
     """A table that stays where it is; :class:`ParameterError` unless the operator allows the URI."""
-    if not any(uri.startswith(prefix) for prefix in settings.allowed_table_uris) or ".." in uri.split("/"):
+    if not any(_is_below(uri, prefix) for prefix in settings.allowed_table_uris):
         allowed = ", ".join(settings.allowed_table_uris) or "none"
         remedy = f"not below an allowed prefix (allowed: {allowed}); submit a file, or ask the operator"
         raise ParameterError(
@@ -76,17 +96,38 @@ def table_at(uri: str, settings: Settings) -> Table:
     return Table(name=PurePosixPath(uri).name, uri=uri)
 
 
+def _is_below(uri: str, prefix: str) -> bool:
+    """Whether a URI names an object in a folder; ``s3://a/b`` is the folder ``s3://a/b/`` alone."""
+    folder = f"{prefix.rstrip('/')}/"
+    try:
+        return uri.startswith(folder) and bool(check_key(uri.removeprefix(folder)))
+    except ParameterError:
+        return False
+
+
 def fetch_table(job: JobRequest, folder: Path, *, store: Store, settings: Settings) -> str:
     """Write the job's table into ``folder``; return the file's name there."""
     name = "table" + PurePosixPath(job.table.name).suffix.lower()
+    limits = settings.table_limits
     if job.table.uri is None:
         sha256 = str(job.table.sha256)
-        download_verified(store, Keys(job.job_id).table(sha256), sha256, folder / name)
+        key = Keys(job.job_id).table(sha256)
+        _check_size(job.table.name, store.size(key), limits)
+        download_verified(store, key, sha256, folder / name)
     else:
         bucket, _, key = table_at(job.table.uri, settings).uri_path.partition("/")
         try:
-            open_bucket(settings, bucket).download(key, folder / name)
+            source = open_bucket(settings, bucket)
+            _check_size(job.table.uri, source.size(key), limits)
+            source.download(key, folder / name)
         except KeyError as error:
             problem = Problem(field="table", value=job.table.uri, remedy="no such object; check the URI")
             raise DataError("The table cannot be read.", [problem]) from error
     return name
+
+
+def _check_size(name: str, size_bytes: int, limits: TableLimits) -> None:
+    """Before it fills the worker's disk."""
+    if size_bytes > limits.file_bytes:
+        problem = Problem(field="table.file_bytes", value=size_bytes, remedy=_too_large(limits))
+        raise DataError(f"The table {name[:200]} is refused.", [problem])

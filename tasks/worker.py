@@ -11,7 +11,7 @@ from typing import Any
 from celery import signals
 from redis.exceptions import RedisError
 
-from nss_train.process import die_with_parent
+from nss_train.process import die_with_parent, keep_memory_to_itself
 from tasks import logs
 from tasks.app import App, connect_redis, make_app
 from tasks.broker_check import weaknesses
@@ -47,6 +47,7 @@ def run_worker(
 
     Prefork, because only there the worker answers while a stage runs.
     """
+    keep_memory_to_itself()  # its environment holds the passwords that stages do not get
     logs.configure(settings.log_format)
     sweep(settings.scratch_dir)
     _warn_of_broker(settings)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.resolve import Choice, Resolved, resolve, unit_column
-from nss_train.contract import Event, Report, Request, Stage, StageResult
+from nss_train.contract import Event, Report, Request, Stage, StageResult, TableLimits
 from nss_train.data import columns, time_series
 from nss_train.data.assembly import Assembled, Assembler
 from nss_train.data.distinct import Column, distinct_columns, to_arrow
@@ -100,7 +100,12 @@ def run(folder: Path, request: Request, *, report: Report) -> StageResult:
     report(Event(action="prepare.started", message=f"preparing {request.dataset_name}"))
     table = folder / "in" / str(request.table)
     prepared = prepare(
-        table, request.config, model=model.folder, seed=request.seed, stated_family=request.family
+        table,
+        request.config,
+        model=model.folder,
+        seed=request.seed,
+        stated_family=request.family,
+        limits=request.limits,
     )
     figures = write(folder / "out", prepared, request)
     counted = "units" if "units" in figures else "examples"
@@ -116,13 +121,14 @@ def prepare(
     seed: int,
     entry: Entry = Entry.PROCESS_DATA,
     stated_family: str = "",
+    limits: TableLimits | None = None,
 ) -> Prepared:
     """Prepare a table for a model in a local folder.
 
     Raises :class:`~nss_train.errors.DataError`, :class:`~nss_train.errors.ParameterError` or
     :class:`~nss_train.errors.GenerationError` with all that is wrong with table, config or lengths.
     """
-    training, test = read_table(table), None
+    training, test = read_table(table, limits), None
     if entry is Entry.PROCESS_DATA:
         columns.check_columns(training)
         columns.check_rows(training, config)

@@ -10,14 +10,19 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from nss_train.contract import TableLimits
+from nss_train.data.limits import check_cells, check_size
 from nss_train.errors import DataError, Problem
 
 MIN_ROWS = 2
 _SHOWN_LINES = 10
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """The table in a CSV, Parquet or JSON Lines file; :class:`DataError` with what is wrong with it."""
+def read_table(path: Path, limits: TableLimits | None = None) -> pd.DataFrame:
+    """The table in a CSV, Parquet or JSON Lines file; :class:`DataError` with what is wrong with it.
+
+    Without ``limits`` a table may be as large as it likes: it is its reader's own.
+    """
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
         ".csv": _read_csv,
         ".parquet": _read_parquet,
@@ -31,7 +36,11 @@ def read_table(path: Path) -> pd.DataFrame:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise _unreadable(path.name, f"unknown format; the name must end in one of {', '.join(readers)}")
+    if limits is not None:
+        check_size(path, limits)
     frame = reader(path)
+    if limits is not None:
+        check_cells(frame, limits)
     if len(frame) < MIN_ROWS:
         raise _unreadable(path.name, f"the table has {len(frame)} rows; at least {MIN_ROWS} are needed")
     return frame
@@ -63,7 +72,10 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _header(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
+        try:
+            return next(csv.reader(file), [])
+        except csv.Error as error:
+            raise _unreadable(path.name, f"the header is no CSV ({error}); a quote may be missing") from error
 
 
 def _ragged(path: Path) -> list[Problem]:

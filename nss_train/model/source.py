@@ -56,10 +56,17 @@ def _where(name: str, policy: ModelPolicy) -> str:
 def _folder(name: str, policy: ModelPolicy) -> Path | None:
     if not name.strip() or name.startswith(STORE):
         return None
-    for candidate in (Path(name), Path(policy.models_dir) / name):
+    given, known = Path(name), Path(policy.models_dir) / name
+    candidates = (given, known) if policy.allow_paths else (known,) if _stays_inside(given) else ()
+    for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    return _download(name) if policy.allow_hub else None
+    return _download(name) if policy.allow_hub and _stays_inside(given) else None
+
+
+def _stays_inside(path: Path) -> bool:
+    """Whether a name leads nowhere but below the folder in which it is looked up."""
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _download(name: str) -> Path:
@@ -93,9 +100,16 @@ def _missing_shards(folder: Path) -> list[str]:
     index = _object(folder / INDEX) if (folder / INDEX).is_file() else {}
     if index is None:
         return [f"{INDEX} is not a JSON object"]
-    shards = sorted(set(index.get("weight_map", {}).values()))
+    weights = index.get("weight_map", {})
+    if not isinstance(weights, dict) or not all(map(_is_plain_name, weights.values())):
+        return [f"{INDEX} names what is no file of the folder"]
+    shards = sorted(set(weights.values()))
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     return [f"{INDEX} names files that are missing: {', '.join(missing)}"] if missing else []
+
+
+def _is_plain_name(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name
 
 
 def _config_faults(path: Path, *, trusted: bool) -> list[str]:

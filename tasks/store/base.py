@@ -33,6 +33,9 @@ class Store(Protocol):
     def download(self, key: str, path: Path) -> None:
         """Write an object to a file (aside, then renamed), streaming. Parents are made."""
 
+    def size(self, key: str) -> int:
+        """Bytes of the object."""
+
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
 

@@ -56,6 +56,10 @@ class LocalStore:
             shutil.copyfile(source, aside)
             aside.replace(path)
 
+    def size(self, key: str) -> int:
+        with self._errors(key):
+            return self._path(key).stat().st_size
+
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
 

@@ -71,6 +71,10 @@ class S3Store:
             self._client.fget_object(self._bucket, self._name(key), str(aside))
             aside.replace(path)
 
+    def size(self, key: str) -> int:
+        with self._errors(key):
+            return int(self._client.stat_object(self._bucket, self._name(key)).size or 0)
+
     def exists(self, key: str) -> bool:
         try:
             with self._errors(key):

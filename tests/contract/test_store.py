@@ -25,14 +25,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def test_what_is_written_is_read(store: Store) -> None:
     store.write("a/b ü.json", b"one")
-    store.write("a/b ü.json", b"two")
-    assert store.read("a/b ü.json") == b"two"
+    store.write("a/b ü.json", b"two!")
+    assert store.size("a/b ü.json") == 4
+    assert store.read("a/b ü.json") == b"two!"
     assert store.exists("a/b ü.json")
 
 
 def test_a_missing_key_is_a_key_error(store: Store, tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         store.read("nothing/here")
+    with pytest.raises(KeyError):
+        store.size("nothing/here")
     with pytest.raises(KeyError):
         store.download("nothing/here", tmp_path / "file")
     assert not store.exists("nothing/here")

@@ -1,0 +1,246 @@
+"""How large a table may be, measured before it is decoded: a small file can hide a large one."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nss_train.contract import TableLimits
+from nss_train.errors import DataError, Problem
+
+BYTES_PER_CELL = 8
+"""Of a number, or of the reference to a text."""
+_CHUNK_BYTES = 2**22
+_HEADER_CHARS = 2**24
+_BRACKETS = (b"[", b"{")
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
+"""How gzip, zip, zstd, bzip2 and xz begin."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """A table's measures; ``rows`` of a CSV file counts its lines, quoted line breaks included."""
+
+    file_bytes: int
+    rows: int
+    columns: int
+    decoded_bytes: int
+    cell_chars: int = 0
+    depth: int = 0
+
+
+def check_size(path: Path, limits: TableLimits) -> None:
+    """Raise :class:`DataError` with every limit that a table's file passes, before it is decoded."""
+    _refuse(list(_file_faults(path, limits)))
+    measure = {".parquet": _parquet, ".csv": _csv}.get(path.suffix.lower(), _json_lines)
+    _refuse(list(_faults(measure(path, limits), limits)))
+
+
+def check_cells(frame: pd.DataFrame, limits: TableLimits) -> None:
+    """Raise :class:`DataError` for each column with a text that is too long."""
+    longest = {str(name): _longest(frame[name]) for name in frame.columns if frame[name].dtype == object}
+    _refuse([_too_long(name, chars, limits) for name, chars in longest.items() if chars > limits.cell_chars])
+
+
+def _file_faults(path: Path, limits: TableLimits) -> Iterator[Problem]:
+    with path.open("rb") as file:
+        if file.read(8).startswith(_COMPRESSED):
+            yield _problem("table", path.name, "the file is compressed; unpack it first")
+    if path.stat().st_size > limits.file_bytes:
+        yield _over("file_bytes", path.stat().st_size, limits)
+
+
+def _faults(size: Size, limits: TableLimits) -> Iterator[Problem]:
+    for name in ("rows", "columns", "decoded_bytes", "cell_chars", "depth"):
+        if getattr(size, name) > getattr(limits, name):
+            yield _over(name, getattr(size, name), limits)
+    expansion = size.decoded_bytes // max(1, size.file_bytes)
+    if size.decoded_bytes > limits.small_bytes and expansion > limits.expansion:
+        yield _over("expansion", expansion, limits)
+
+
+def _csv(path: Path, limits: TableLimits) -> Size:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        columns = file.readline(_HEADER_CHARS).count(",") + 1
+    rows = _lines(path)
+    if rows > limits.rows:
+        rows = _records(path, limits)  # line breaks within quotes are none
+    size = path.stat().st_size
+    return Size(
+        file_bytes=size, rows=rows, columns=columns, decoded_bytes=size + rows * columns * BYTES_PER_CELL
+    )
+
+
+def _lines(path: Path) -> int:
+    count = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            count += max(chunk.count(b"\n"), chunk.count(b"\r"))
+    return count
+
+
+def _records(path: Path, limits: TableLimits) -> int:
+    """Rows as a reader counts them, up to the first that is too many."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file, suppress(csv.Error):
+        return sum(1 for _ in islice(csv.reader(file), limits.rows + 2)) - 1
+    return limits.rows  # a text is too long for this reader: the limit of cells will tell
+
+
+def _json_lines(path: Path, limits: TableLimits) -> Size:
+    """Rows, names and nesting; a name that is new in every row makes a column of every row."""
+    rows, depth, names = 0, 0, set[str]()
+    with path.open("rb") as file:
+        for line in file:
+            rows += 1
+            depth = max(depth, _depth(line, limits))
+            if depth > limits.depth or rows > limits.rows or len(names) > limits.columns:
+                break
+            names.update(_names(line))
+    size = path.stat().st_size
+    decoded = size + rows * len(names) * BYTES_PER_CELL
+    return Size(file_bytes=size, rows=rows, columns=len(names), decoded_bytes=decoded, depth=depth)
+
+
+def _depth(line: bytes, limits: TableLimits) -> int:
+    """How deep a line nests, or a smaller number where a look at its brackets suffices."""
+    if sum(map(line.count, _BRACKETS)) <= limits.depth:
+        return 0
+    deep = most = 0
+    quoted = escaped = False
+    for char in line:
+        if escaped:
+            escaped = False
+        elif quoted:
+            escaped, quoted = char == ord("\\"), char != ord('"')
+        elif char == ord('"'):
+            quoted = True
+        elif char in b"[{":
+            deep += 1
+            most = max(most, deep)
+        elif char in b"]}":
+            deep -= 1
+    return most
+
+
+def _names(line: bytes) -> Iterator[str]:
+    """The names of an object; what is none is left to the reader's own message."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(found, dict):
+        yield from found
+
+
+def _parquet(path: Path, limits: TableLimits) -> Size:
+    """From the row groups' metadata, and if that is harmless from the dictionaries of texts."""
+    try:
+        with pq.ParquetFile(path) as file:
+            size = _parquet_declared(path, file)
+            if any(_faults(size, limits)):
+                return size
+            return _parquet_texts(path, size, limits)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise DataError(
+            "The table cannot be read.", [_problem("table", path.name, f"not a Parquet file: {error}")]
+        ) from error
+
+
+def _parquet_declared(path: Path, file: Any) -> Size:
+    meta = file.metadata
+    chunks = [
+        meta.row_group(group).column(column)
+        for group in range(meta.num_row_groups)
+        for column in range(meta.num_columns)
+    ]
+    # A dictionary makes few bytes of many values, so that these count as well.
+    decoded = sum(max(chunk.total_uncompressed_size, chunk.num_values * BYTES_PER_CELL) for chunk in chunks)
+    return Size(
+        file_bytes=path.stat().st_size, rows=meta.num_rows, columns=meta.num_columns, decoded_bytes=decoded
+    )
+
+
+def _parquet_texts(path: Path, size: Size, limits: TableLimits) -> Size:
+    """With the bytes of texts as if each were written out. They stay in their dictionaries here."""
+    with pq.ParquetFile(path) as file:
+        leaves = [file.schema.column(number) for number in range(file.metadata.num_columns)]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    decoded, longest = size.decoded_bytes, 0
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        for group, name in product(range(file.num_row_groups), texts):
+            total, chars = _text_bytes(file.read_row_group(group, columns=[name]).column(0))
+            decoded, longest = decoded + total, max(longest, chars)
+            if decoded > limits.decoded_bytes:
+                break
+    return Size(
+        file_bytes=size.file_bytes,
+        rows=size.rows,
+        columns=size.columns,
+        decoded_bytes=decoded,
+        cell_chars=longest,
+    )
+
+
+def _text_bytes(column: pa.ChunkedArray) -> tuple[int, int]:
+    """All bytes of a column's texts, and the most of one."""
+    total = longest = 0
+    for leaf in (leaf for chunk in column.chunks for leaf in _leaves(chunk)):
+        each = _lengths(leaf)
+        total += pc.sum(each).as_py() or 0
+        longest = max(longest, pc.max(each).as_py() or 0)
+    return total, longest
+
+
+def _lengths(texts: pa.Array) -> pa.Array:
+    """Bytes of each text; those of a dictionary are measured once."""
+    if pa.types.is_dictionary(texts.type):
+        return pc.binary_length(texts.dictionary).take(texts.indices)
+    return pc.binary_length(texts)
+
+
+def _leaves(array: pa.Array) -> Iterator[pa.Array]:
+    """The texts within lists and structures."""
+    if pa.types.is_struct(array.type) or pa.types.is_nested(array.type):
+        inner = array.flatten()
+        for part in inner if isinstance(inner, list) else [inner]:
+            yield from _leaves(part)
+    else:
+        yield array
+
+
+def _longest(series: pd.Series[Any]) -> int:
+    try:
+        texts = pa.array(series, type=pa.large_string(), from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        found = series.map(lambda value: len(value) if isinstance(value, str) else 0).max()
+        return int(found) if found == found else 0  # noqa: PLR0124 (NaN of an empty column)
+    return int(pc.max(pc.utf8_length(texts)).as_py() or 0)
+
+
+def _too_long(name: str, chars: int, limits: TableLimits) -> Problem:
+    return _problem(name, f"a text of {chars:,} characters", f"at most {limits.cell_chars:,}; shorten it")
+
+
+def _over(name: str, value: int, limits: TableLimits) -> Problem:
+    remedy = f"at most {getattr(limits, name):,}; make the table smaller, or ask the operator"
+    return _problem(f"table.{name}", f"{value:,}", remedy)
+
+
+def _problem(field: str, value: str, remedy: str) -> Problem:
+    return Problem(field=field, value=value, remedy=remedy)
+
+
+def _refuse(problems: list[Problem]) -> None:
+    if problems:
+        raise DataError("The table is refused.", problems)

@@ -1,0 +1,61 @@
+"""The version of what outlives a process: messages and the documents of the store."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
+
+from nss_train.contract import Frozen
+from nss_train.errors import InfrastructureError, Retry
+
+logger = logging.getLogger(__name__)
+
+VERSION = 2
+"""What this release writes; it reads this and every older one.
+
+1. what was written before versions were: the same documents without ``version``.
+2. ``version`` everywhere; ``request.json`` may name a webhook.
+
+A field that an older release would refuse makes a new version. Examples of each are in tests/upgrades.
+"""
+
+Document = TypeVar("Document", bound=Frozen)
+
+
+class NewerVersion(InfrastructureError):
+    """A newer release wrote it, and a worker of that release can read it. Costs no attempt."""
+
+    retry: ClassVar[Retry] = Retry.SAME_WORKER
+
+
+def read(kind: type[Document], data: bytes, *, what: str) -> Document:
+    """A document of a version that this release knows; pydantic's ``ValidationError`` for anything else.
+
+    Raises :class:`NewerVersion` before a look at fields that this release cannot know.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return kind.model_validate_json(data)  # whose error says what is wrong
+    return parse(kind, document, what=what)
+
+
+def parse(kind: type[Document], document: Any, *, what: str) -> Document:
+    """The same, of what is decoded already."""
+    if not isinstance(document, Mapping):
+        return kind.model_validate(document)
+    check(document, what=what)
+    return kind.model_validate_json(json.dumps({"version": 1} | dict(document)))
+
+
+def check(document: Mapping[str, Any], *, what: str) -> None:
+    """Raise :class:`NewerVersion` unless this release knows the document's version."""
+    found = document.get("version", 1)
+    if isinstance(found, int) and not isinstance(found, bool) and found > VERSION:
+        fields = {"action": "version.newer", "what": what, "found": found, "known": VERSION}
+        logger.warning("%s has version %d; this release knows %d", what, found, VERSION, extra=fields)
+        raise NewerVersion(
+            f"{what} has version {found}, and this release knows versions up to {VERSION}; upgrade it."
+        )

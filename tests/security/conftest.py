@@ -1,0 +1,92 @@
+"""A deployment under attack: one worker for the queue ``cpu`` on a real Valkey and a folder."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.app import App, make_app
+from tasks.job import Keys
+from tasks.servers import Valkey
+from tasks.settings import Settings
+from tasks.submit import id_of_key
+from tests.pipeline.conftest import config, table, worker
+from tests.security.receiver import SECRET
+
+__all__ = ["config", "table"]
+
+WAIT_S = 60.0
+
+
+class Target:
+    """What an attacker sees, and whether it still works."""
+
+    def __init__(self, settings: Settings, log: Path, pid: int) -> None:
+        self.settings = settings
+        self.app: App = make_app(settings)
+        self.pid = pid
+        self._log = log
+        self._seen = 0
+
+    def push(self, raw: bytes) -> None:
+        """One raw line into the queue."""
+        self.app.redis.lpush(self.settings.queue_cpu, raw)
+
+    def said(self) -> str:
+        """What the worker logged since the last question."""
+        text = self._log.read_text(errors="replace")
+        new, self._seen = text[self._seen :], len(text)
+        return new
+
+    def does_honest_work(self) -> bool:
+        """Whether a submission that follows is worked on; its refusal is recorded in milliseconds."""
+        key = uuid.uuid4().hex
+        message = {"table": "s3://elsewhere/x.csv", "config": {}, "idempotency_key": key}
+        self.app.send_task("nss_train.submit", kwargs=message)
+        wait_until(lambda: self.app.store.exists(Keys(id_of_key(key)).outcome))
+        return True
+
+    @property
+    def log(self) -> str:
+        """All that the worker logged."""
+        return self._log.read_text(errors="replace")
+
+    def stored(self) -> set[str]:
+        """All that is in the store."""
+        root = Path(self.settings.home / "store")
+        return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="session")
+def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    folder = tmp_path_factory.mktemp("target")
+    (folder / "valkey").mkdir()
+    with Valkey(folder / "valkey") as valkey:
+        given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0} | {
+            "webhook_hosts": ["127.0.0.1"],
+            "webhook_secret": SECRET,
+            "webhook_http": True,
+            "webhook_networks": ["127.0.0.0/8"],
+        }
+        settings, log = Settings.model_validate(given), folder / "cpu.log"
+        with worker(settings, settings.queue_cpu, log) as process:
+            yield Target(settings, log, process.pid)
+
+
+@pytest.fixture
+def target(_target: Target) -> Target:
+    """The target, idle."""
+    assert _target.does_honest_work()
+    _target.said()
+    return _target
+
+
+def wait_until(happened: Callable[[], bool], *, deadline_s: float = WAIT_S) -> None:
+    deadline = time.monotonic() + deadline_s
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)

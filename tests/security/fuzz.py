@@ -1,0 +1,116 @@
+"""What hypothesis makes up: JSON of every shape, configs, documents and messages that are almost right."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.contract import Stage
+from tests.security.messages import JOB, body, envelope
+
+NASTY = [
+    "",
+    "../../x",
+    "\0",
+    "=1+1",
+    "9" * 5000,
+    "NaN",
+    "1e999",
+    "\ud800".encode("utf-8", "replace").decode(),
+    "\x1b[2J",
+]
+"""Beside what hypothesis thinks of by itself."""
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from([*NASTY, 2**70, -1, 0, 1e308, "auto", JOB, *Stage])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+)
+
+
+def run(check: Any, *strategies: Any, examples: int) -> None:
+    """Have a check called with so many made-up examples; the smallest that fails is shown."""
+    limits = settings(
+        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    limits(given(*strategies)(check))()
+
+
+def configs() -> st.SearchStrategy[dict[str, Any]]:
+    """Sections and fields with their real names and any values, and some that are unknown."""
+    return st.dictionaries(
+        st.sampled_from([*SafeSynthesizerParameters.model_fields, "unknown_fields", "bogus"]),
+        values | _section(SafeSynthesizerParameters),
+        max_size=5,
+    )
+
+
+def _section(model: type[BaseModel]) -> st.SearchStrategy[Any]:
+    names = sorted({name for section in _sections(model) for name in section.model_fields})
+    return st.dictionaries(st.sampled_from(names), values, max_size=6)
+
+
+def _sections(model: type[BaseModel]) -> list[type[BaseModel]]:
+    found = [field.annotation for field in model.model_fields.values()]
+    return [one for one in found if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+@st.composite
+def changed(draw: Any, document: Any) -> Any:
+    """A JSON document in which one to three places are replaced, removed or added."""
+    made = json.loads(json.dumps(document))
+    for _ in range(draw(st.integers(1, 3))):
+        _change(made, draw)
+    return made
+
+
+def _change(document: Any, draw: Any) -> None:
+    place = document
+    while isinstance(place, dict) and place:
+        name = draw(st.sampled_from(sorted(place)))
+        if isinstance(place[name], dict) and place[name] and draw(st.booleans()):
+            place = place[name]
+            continue
+        what = draw(st.sampled_from(["replace", "remove", "add"]))
+        if what == "remove":
+            del place[name]
+        else:
+            place[name if what == "replace" else draw(st.text(max_size=8))] = draw(values)
+        return
+
+
+def stage_messages() -> st.SearchStrategy[Any]:
+    honest = {"job_id": JOB, "stage": "train", "version": 2}
+    return changed(honest) | values
+
+
+def submissions() -> st.SearchStrategy[Any]:
+    honest = {"table": "s3://elsewhere/x.csv", "config": {}, "idempotency_key": "k", "seed": 1}
+    return changed(honest) | values | configs().map(lambda config: honest | {"config": config})
+
+
+@st.composite
+def envelopes(draw: Any) -> bytes:
+    """A line of a queue: an honest message around made-up arguments, changed outside, or cut short."""
+    name = draw(
+        st.sampled_from(["nss_train.submit", *(f"nss_train.{stage}" for stage in Stage), "celery.map", "x"])
+    )
+    kwargs = draw(submissions()) if name.endswith("submit") else {"message": draw(stage_messages())}
+    embedded = draw(st.just({}) | values | st.fixed_dictionaries({"chain": values}))
+    message = envelope(name, {}, body=body(kwargs, embedded=embedded))
+    if draw(st.booleans()):
+        message = draw(changed(message))
+    line = json.dumps(message).encode()
+    return draw(st.just(line) | st.binary(max_size=200) | st.just(line[: draw(st.integers(0, len(line)))]))

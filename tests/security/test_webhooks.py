@@ -1,0 +1,375 @@
+"""Webhooks: signed, at least once, on the record; never to where the operator's own machines are."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook as Signer
+from standardwebhooks import WebhookVerificationError
+
+from nss_train.config import parse_config
+from nss_train.contract import Stage
+from nss_train.errors import ParameterError
+from tasks import webhooks
+from tasks.app import App, make_app
+from tasks.client import Client
+from tasks.job import JobRequest, Keys, Marker, Outcome, Table, Webhook
+from tasks.receiver import ReceiverUnavailable, check_url, is_allowed, post
+from tasks.records import JobRecords
+from tasks.settings import Settings
+from tests.security.conftest import Target, wait_until
+from tests.security.receiver import SECRET, Receiver, receiver
+
+JOB = "20260101-000000-abcdef01"
+
+
+@pytest.fixture
+def listening() -> Iterator[Receiver]:
+    with receiver() as found:
+        yield found
+
+
+@pytest.fixture
+def allowing(settings: Settings) -> Settings:
+    """Webhooks to loopback, as no operator would have them."""
+    return settings.model_copy(update=webhook_settings(settings))
+
+
+def webhook_settings(settings: Settings, **more: Any) -> dict[str, Any]:
+    given = {
+        "webhook_hosts": ["127.0.0.1", "hooks.example"],
+        "webhook_secret": SECRET,
+        "webhook_http": True,
+        "webhook_networks": ["127.0.0.0/8"],
+        "webhook_timeout_s": 1.0,
+        "webhook_backoff_s": 0.05,
+        "webhook_attempts": 3,
+    }
+    return dict(Settings.model_validate(dict(settings) | given | more))
+
+
+@pytest.fixture
+def app(allowing: Settings) -> App:
+    return make_app(allowing)
+
+
+def job(app: App, url: str, *, progress: bool = False, job_id: str = JOB) -> JobRecords:
+    records = JobRecords(app.store, job_id)
+    request = JobRequest(
+        job_id=job_id,
+        table=Table(name="t.csv", sha256="0" * 64),
+        config=parse_config({}),
+        seed=1,
+        submitted_at=datetime.now(UTC),
+        webhook=Webhook(url=url, progress=progress),
+    )
+    records.submitted(request)
+    return records
+
+
+def commit(records: JobRecords, stage: Stage) -> None:
+    now = datetime.now(UTC)
+    records.commit(Marker(stage=stage, attempt=1, input_digest="", started_at=now, finished_at=now, files=()))
+
+
+def tries(records: JobRecords, name: str = "outcome") -> list[webhooks.Attempt]:
+    return webhooks.attempts(records, next(n for n in webhooks.notices(records) if n.name == name))
+
+
+def test_the_end_of_a_job_is_told_with_a_signature_that_holds(app: App, listening: Receiver) -> None:
+    records = job(app, listening.url())
+    webhooks.deliver(app, JOB)
+    assert listening.bodies == []
+    records.finish(Outcome.CANCELLED, reason="secret reason")
+    webhooks.deliver(app, JOB)
+    (body,), (headers,) = listening.bodies, listening.headers
+    told = Signer(SECRET).verify(body, headers)
+    assert (told["type"], told["data"]["job_id"]) == ("job.cancelled", JOB)
+    assert b"secret reason" not in body
+    assert [one.status for one in tries(records)] == [204]
+    assert list(app.store.children(webhooks.PENDING)) == []
+
+
+def test_a_forged_or_replayed_delivery_is_told_apart(app: App, listening: Receiver) -> None:
+    job(app, listening.url()).finish(Outcome.SUCCEEDED)
+    webhooks.deliver(app, JOB)
+    (body,), (headers,) = listening.bodies, listening.headers
+    with pytest.raises(WebhookVerificationError, match="No matching"):
+        Signer(SECRET).verify(body.replace(b"succeeded", b"cancelled"), headers)
+    with pytest.raises(WebhookVerificationError, match="No matching"):
+        Signer(SECRET).verify(body, headers | {"webhook-id": "another"})
+    late = datetime.now(UTC) - timedelta(minutes=6)
+    signed = Signer(SECRET).sign(headers["webhook-id"], late, body.decode())
+    replayed = {"webhook-timestamp": str(int(late.timestamp())), "webhook-signature": signed}
+    with pytest.raises(WebhookVerificationError, match="too old"):
+        Signer(SECRET).verify(body, headers | replayed)
+
+
+def test_while_a_secret_is_replaced_both_hold(settings: Settings, listening: Receiver) -> None:
+    new = "whsec_bmV3IHNlY3JldCBvZiB0aGUgb3BlcmF0b3I="
+    app = make_app(settings.model_copy(update=webhook_settings(settings, webhook_secret=f"{SECRET} {new}")))
+    job(app, listening.url()).finish(Outcome.SUCCEEDED)
+    webhooks.deliver(app, JOB)
+    for secret in (SECRET, new):
+        Signer(secret).verify(listening.bodies[0], listening.headers[0])
+
+
+def test_a_failed_delivery_is_tried_again_later_under_the_same_id(app: App, listening: Receiver) -> None:
+    listening.statuses = [500]
+    records = job(app, listening.url())
+    records.finish(Outcome.FAILED)
+    webhooks.deliver(app, JOB)
+    webhooks.deliver(app, JOB)  # too early
+    assert [one.status for one in tries(records)] == [500]
+    assert webhooks.announce_due(app) == []
+    time.sleep(0.06)
+    assert webhooks.announce_due(app) == [JOB]
+    assert webhooks.announce_due(app) == []
+    webhooks.deliver(app, JOB)
+    assert [one.status for one in tries(records)] == [500, 204]
+    assert len({headers["webhook-id"] for headers in listening.headers}) == 1
+
+
+def test_a_receiver_that_never_answers_is_given_up(app: App, listening: Receiver) -> None:
+    listening.statuses = [503] * 9
+    records = job(app, listening.url())
+    records.finish(Outcome.FAILED)
+    deadline = time.monotonic() + 30
+    while list(app.store.children(webhooks.PENDING)):
+        webhooks.deliver(app, JOB)
+        assert time.monotonic() < deadline
+    assert [one.status for one in tries(records)] == [503] * 3
+
+
+def test_a_receiver_that_is_gone_is_not_asked_again(app: App, listening: Receiver) -> None:
+    listening.statuses = [410]
+    job(app, listening.url()).finish(Outcome.FAILED)
+    webhooks.deliver(app, JOB)
+    assert list(app.store.children(webhooks.PENDING)) == []
+
+
+def test_after_a_crash_it_is_sent_again(app: App, listening: Receiver, monkeypatch: Any) -> None:
+    records = job(app, listening.url())
+    records.finish(Outcome.SUCCEEDED)
+    with monkeypatch.context() as patch:
+        patch.setattr(webhooks, "post", crash)
+        with pytest.raises(KeyboardInterrupt):
+            webhooks.deliver(app, JOB)
+    time.sleep(0.06)
+    webhooks.deliver(app, JOB)
+    assert [one.status for one in tries(records)] == [None, 204]
+    assert len(listening.bodies) == 1
+
+
+def crash(*_: object, **__: object) -> int:
+    raise KeyboardInterrupt
+
+
+def test_progress_is_told_when_it_is_asked_for(app: App, listening: Receiver) -> None:
+    records = job(app, listening.url(), progress=True)
+    commit(records, Stage.PREPARE_DATA)
+    webhooks.deliver(app, JOB)
+    commit(records, Stage.LOAD_MODEL)
+    records.finish(Outcome.CANCELLED, reason="x")
+    webhooks.deliver(app, JOB)
+    told = [json.loads(body) for body in listening.bodies]
+    assert [one["type"] for one in told] == ["stage.committed", "stage.committed", "job.cancelled"]
+    assert [one["data"].get("stage") for one in told] == ["prepare_data", "load_model", None]
+
+
+def test_a_receiver_that_is_silent_costs_no_more_than_its_time(app: App) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        records = job(app, url)
+        records.finish(Outcome.SUCCEEDED)
+        started = time.monotonic()
+        webhooks.deliver(app, JOB)
+        assert time.monotonic() - started < 3
+    (one,) = tries(records)
+    assert one.error == "The receiver does not answer: ReadTimeoutError."
+
+
+def test_a_redirection_is_not_followed(app: App, listening: Receiver) -> None:
+    with receiver() as trap:
+        listening.statuses, listening.location = [302], trap.url()
+        records = job(app, listening.url())
+        records.finish(Outcome.SUCCEEDED)
+        webhooks.deliver(app, JOB)
+        assert trap.bodies == []
+    assert [one.status for one in tries(records)] == [302]
+
+
+FORBIDDEN = [
+    "127.0.0.1",
+    "127.9.9.9",
+    "0.0.0.0",  # noqa: S104
+    "10.0.0.1",
+    "172.16.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "100.100.100.200",
+    "168.63.129.16",
+    "192.0.0.192",
+    "224.0.0.1",
+    "255.255.255.255",
+    "::1",
+    "::",
+    "fe80::1",
+    "fd00:ec2::254",
+    "ff02::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe",
+    "2002:7f00:1::",
+    "2001:0:4136:e378:8000:63bf:80ff:fffe",
+]
+
+
+@pytest.mark.parametrize("address", FORBIDDEN)
+def test_addresses_of_the_operator_s_own_are_refused(address: str, settings: Settings) -> None:
+    assert not is_allowed(ipaddress.ip_address(address), settings)
+
+
+PUBLIC = ["93.184.215.14", "2606:4700::1111", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses_are_allowed(address: str, settings: Settings) -> None:
+    assert is_allowed(ipaddress.ip_address(address), settings)
+
+
+REFUSED = [
+    "http://hooks.example/x",
+    "ftp://hooks.example/x",
+    "file:///etc/passwd",
+    "https://elsewhere.example/x",
+    "https://hooks.example.evil.test/x",
+    "https://hooks.example@evil.test/x",
+    "https://evil.test\\@hooks.example/x",
+    "https://hooks.example:evil/x",
+    "https://user:password@hooks.example/x",
+    "https://hooks.example/x#y",
+    "https://hooks.example/x\r\nHost: evil",
+    "https://hooks.example/x y",
+    "https://[::1/x",
+    "https://0x7f000001/x",
+    "https:///x",
+    "",
+    "https://hooks.example/" + "x" * 3000,
+]
+
+
+@pytest.mark.parametrize("url", REFUSED)
+def test_a_url_that_is_not_plainly_allowed_is_refused(url: str, settings: Settings) -> None:
+    strict = Settings.model_validate(webhook_settings(settings, webhook_http=False))
+    with pytest.raises(ParameterError, match="webhook"):
+        check_url(url, strict)
+
+
+def test_without_a_secret_or_an_allowed_host_there_are_no_webhooks(settings: Settings) -> None:
+    with pytest.raises(ParameterError) as caught:
+        check_url("https://hooks.example/?token=sesame", settings)
+    assert "NSS_TRAIN_WEBHOOK_SECRET" in str(caught.value)
+    assert "allowed: none" in str(caught.value)
+    assert "sesame" not in str(caught.value)
+
+
+class Names:
+    """Answers look-ups of one name, each with the next addresses."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self._answers = list(answers)
+        self._real = socket.getaddrinfo
+        self.asked = 0
+
+    def __call__(self, host: Any, port: Any, *arguments: Any, **options: Any) -> Any:
+        if host != "hooks.example":
+            return self._real(host, port, *arguments, **options)
+        self.asked += 1
+        found = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+
+def send(url: str, settings: Settings) -> int:
+    return post(url, b"{}", {}, settings=settings)
+
+
+def test_one_forbidden_address_among_public_ones_is_enough(settings: Settings, monkeypatch: Any) -> None:
+    strict = Settings.model_validate(webhook_settings(settings, webhook_networks=[]))
+    monkeypatch.setattr(socket, "getaddrinfo", Names(["93.184.215.14", "169.254.169.254"]))
+    with pytest.raises(ReceiverUnavailable, match="address is refused"):
+        send("https://hooks.example/", strict)
+
+
+def test_a_name_that_changes_its_address_after_the_check_gains_nothing(
+    settings: Settings, monkeypatch: Any
+) -> None:
+    near = Settings.model_validate(webhook_settings(settings, webhook_networks=["127.0.0.1/32"]))
+    with receiver() as honest, receiver(address="127.0.0.9", port=honest.port) as trap:
+        names = Names(["127.0.0.1"], ["127.0.0.9"])
+        monkeypatch.setattr(socket, "getaddrinfo", names)
+        assert send(honest.url("hooks.example"), near) == 204
+        assert (len(honest.bodies), len(trap.bodies), names.asked) == (1, 0, 1)
+        assert honest.headers[0]["host"] == f"hooks.example:{honest.port}"
+        with pytest.raises(ReceiverUnavailable, match="address is refused"):
+            send(honest.url("hooks.example"), near)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of hooks.example, signed by itself."""
+    path = tmp_path_factory.mktemp("tls") / "hooks.crt"
+    names = ["-subj", "/CN=hooks.example", "-addext", "subjectAltName=DNS:hooks.example"]
+    files = ["-keyout", str(path.with_suffix(".key")), "-out", str(path)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+def test_a_certificate_must_be_trusted_and_of_the_name(
+    allowing: Settings, certificate: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", Names(["127.0.0.1"]))
+    with receiver(certificate=certificate) as listening:
+        with pytest.raises(ReceiverUnavailable, match="SSLError"):
+            send(listening.url("hooks.example", "https"), allowing)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert send(listening.url("hooks.example", "https"), allowing) == 204
+        with pytest.raises(ReceiverUnavailable, match="SSLError"):
+            send(listening.url("127.0.0.1", "https"), allowing)
+
+
+def test_a_job_that_fails_on_a_worker_tells_its_webhook(
+    target: Target, listening: Receiver, table: Path
+) -> None:
+    url = listening.url()
+    config = {"training": {"pretrained_model": "no-such-model"}}
+    job_id = Client(target.settings).submit(table=table, config=config, webhook=url)
+    wait_until(lambda: bool(listening.bodies))
+    told = Signer(SECRET).verify(listening.bodies[0], listening.headers[0])
+    assert told["type"] == "job.failed"
+    assert told["data"] == {
+        "job_id": job_id,
+        "outcome": "failed",
+        "stage": "prepare_data",
+        "error": "ParameterError",
+    }
+    wait_until(lambda: not target.app.store.exists(Keys(job_id).webhook_pending))
+    assert "sesame" not in target.said()
+
+
+def test_a_webhook_that_the_operator_does_not_allow_is_refused_at_once(target: Target, table: Path) -> None:
+    before = target.stored()
+    with pytest.raises(ParameterError, match="not an allowed host"):
+        Client(target.settings).submit(table=table, webhook="https://169.254.169.254/latest")
+    assert target.stored() == before
