@@ -15,7 +15,7 @@ from tasks.pipeline import TASK_NAMES, queue_of
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
-from tasks.timers import ReconcileTimer
+from tasks.timers import Reconciler
 from tasks.visibility import VisibilityHeartbeat
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class App(Celery):
         self.conf.update(delivery_options(settings))
         if settings.visibility_heartbeat:
             self.steps["consumer"].add(VisibilityHeartbeat)
-        self.steps["consumer"].add(ReconcileTimer)
+        self.steps["worker"].add(Reconciler)
         self.drain = DrainFlag()
         self.steps["worker"].add(Drain)
 

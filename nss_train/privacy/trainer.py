@@ -161,7 +161,7 @@ class OpacusDPTrainer(AdapterTrainer):
             epsilon_spent=self.get_epsilon(),
             delta=self._plan.delta,
             audit=None if self._canaries is None else self._canaries.result(),
-            loss_reported=self._loss_noise is not None,
+            loss_reported=self._plan.report_loss,
         )
 
 
