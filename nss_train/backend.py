@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class HuggingFaceBackend(TrainingBackend):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        problems = unsupported_training(self.params)
+        problems = [*unsupported_training(self.params), *self._against_privacy()]
         if problems:
             raise ParameterError("The config asks for what this version cannot do.", problems)
         self.trainer_type = OpacusDPTrainer if self.params.dp_enabled else Trainer
@@ -257,6 +258,11 @@ class HuggingFaceBackend(TrainingBackend):
             "artifact_path": self.workdir.run_dir,
         }
         logger.info("Trainer Information\n%s", "\n".join(f"{name}: {value}" for name, value in shown.items()))
+
+    def _against_privacy(self) -> Iterator[Problem]:
+        if self.generation_eval and self.params.dp_enabled:
+            remedy = "samples of a half-trained adapter are judged by private records; leave it out"
+            yield Problem(field="generation_eval", value=True, remedy=remedy)
 
     def _check_release(self) -> None:
         """Nothing is saved that cost more than it may; what was spent is saved beside the adapter."""

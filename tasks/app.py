@@ -18,7 +18,7 @@ from tasks.routes import Router
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
-from tasks.timers import ReconcileTimer
+from tasks.timers import Reconciler
 from tasks.visibility import VisibilityHeartbeat
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class App(Celery):
         self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
         if settings.visibility_heartbeat:
             self.steps["consumer"].add(VisibilityHeartbeat)
-        self.steps["consumer"].add(ReconcileTimer)
+        self.steps["worker"].add(Reconciler)
         self.drain = DrainFlag()
         self.steps["worker"].add(Drain)
         self.heart = Heart(settings.heartbeats_dir)

@@ -17,7 +17,7 @@ import typer
 from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError, ParameterError, Problem
-from tasks import cli_privacy, display, library
+from tasks import cli_audit, cli_privacy, display, library
 from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT
 from tasks.settings import Settings
 
@@ -31,6 +31,7 @@ app.add_typer(models, name="model")
 app.add_typer(cli_privacy.budget, name="budget")
 app.add_typer(cli_privacy.privacy, name="privacy")
 app.command()(cli_privacy.estimate)
+app.command()(cli_audit.audit)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 ConfigFile = Annotated[Path | None, typer.Option(help="NSS config, YAML or JSON; NSS's defaults without it.")]

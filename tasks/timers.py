@@ -1,45 +1,42 @@
-"""What workers do from time to time."""
+"""The process beside a worker's pool that reconciles from time to time."""
 
 from __future__ import annotations
 
-import logging
+import os
+import subprocess
+import sys
 from typing import Any
 
 from celery import bootsteps
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
-logger = logging.getLogger(__name__)
+from tasks.settings import worker_environment
 
-RECONCILE = "nss_train.reconcile"
-_TURN = "nss-train:reconcile-turn"
+_STOP_S = 5.0
 
 
-class ReconcileTimer(bootsteps.StartStopStep):
-    """A consumer step that asks for a reconciliation; of all workers one does in each interval."""
+class Reconciler(bootsteps.StartStopStep):
+    """A worker step that starts the process, and starts it again when it has died."""
 
-    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
+    requires = {"celery.worker.components:Pool", "celery.worker.components:Timer"}  # noqa: RUF012 (Celery's)
 
     def __init__(self, parent: Any, **options: Any) -> None:
-        self._timer: Any = None
+        self._process: subprocess.Popen[bytes] | None = None
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
         every_s = parent.app.settings.reconcile_every_s
         if every_s > 0:
-            self._timer = parent.timer.call_repeatedly(every_s, ask, (parent.app, every_s))
+            self._keep_up(parent)
+            parent.timer.call_repeatedly(every_s, self._keep_up, (parent,))
 
     def stop(self, _parent: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(_STOP_S)
 
+    terminate = stop
 
-def ask(app: Any, every_s: float) -> None:
-    """Enqueue a reconciliation unless another worker did so in this interval."""
-    try:
-        if app.redis.set(_TURN, "taken", nx=True, px=int(every_s * 900)):
-            # Without an expiry, which would compare the clocks of two machines.
-            app.send_task(RECONCILE, queue=app.settings.queue_cpu)
-    except (RedisError, OperationalError, OSError):
-        logger.warning("no reconciliation this time: Redis does not answer", exc_info=True)
+    def _keep_up(self, parent: Any) -> None:
+        if self._process is None or self._process.poll() is not None:
+            command = [sys.executable, "-m", "tasks.reconciler", "--parent", str(os.getpid())]
+            self._process = subprocess.Popen(command, env=worker_environment(parent.app.settings))

@@ -81,9 +81,9 @@ def count_units(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> Units
             field="guarantee.unit_column", value=column, remedy="name one of the table's columns"
         )
         raise ParameterError("The unit column is not in the table.", [problem])
-    sizes = frame[column].value_counts().clip(upper=config.guarantee.max_records_per_unit)
+    count = frame[column].nunique()
     kind = "group" if column == group else f"value of {column}"
-    return Units(kind=kind, count=len(sizes), passes=requested_fraction(wanted, int(sizes.sum())))
+    return Units(kind=kind, count=count, passes=requested_fraction(wanted, count))
 
 
 def describe(plan: PrivacyPlan) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Report, StageDrained
 from nss_train.model.memory import fits
+from nss_train.privacy.audit.canaries import Canaries
 from nss_train.privacy.batches import Room, UnitExamples, read_units
 from nss_train.privacy.budget import Budget, NoRecord, Record
 from nss_train.privacy.plan import PrivacyPlan
@@ -29,6 +30,7 @@ from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.checkpoint import Checkpoints, step_of
 from nss_train.training.fit import Fitted
+from nss_train.training.group import is_first
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.trainer import incomplete_reason
 
@@ -139,9 +141,16 @@ def make_private_trainer(
         units=UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0)),
         room=room_for(model, halvings=halvings),
         strict=config.guarantee.strict,
+        canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def canaries_of(model: PeftModel, plan: PrivacyPlan, count: int) -> Canaries | None:
+    """So many invented units that the training is audited with; rank 0 alone has them."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    return Canaries(count, plan=plan, parameters=trained) if count and is_first() else None
 
 
 def room_for(model: PeftModel, *, halvings: int) -> Room:

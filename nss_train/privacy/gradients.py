@@ -54,9 +54,20 @@ class ClippedSum:
         """Clip and add some units; in float32 whatever the gradients were computed in."""
         units = [_of_units(gradient.float(), places) for gradient in rows]
         squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in units])
-        scale = (self._clip / (squares.sum(0).sqrt() + _TINY)).clamp(max=1.0)
+        scale = self._scale(squares.sum(0))
         for total, gradient in zip(self._sums, units, strict=True):
             total.add_(torch.einsum("u,u...->...", scale, gradient))
+
+    def add_sparse(self, coordinates: torch.Tensor, values: torch.Tensor) -> None:
+        """Clip and add units whose gradients have one value each that is not zero; both of shape (units,).
+
+        ``coordinates`` count through all values of all parameters.
+        """
+        clipped = self._scale(values.square()) * values
+        whole = clipped.new_zeros(sum(total.numel() for total in self._sums))
+        whole.index_add_(0, coordinates, clipped)
+        for total, part in zip(self._sums, self._apart(whole), strict=True):
+            total.add_(part)
 
     def release(self, noise: Noise, *, batch: float) -> list[torch.Tensor]:
         """The noisy sum over all ranks, divided by the expected ``batch``; the next step begins at zero.
@@ -71,7 +82,15 @@ class ClippedSum:
         total = noise.on_grid(total) / batch
         for part in self._sums:
             part.zero_()
-        pieces = total.float().split([shape.numel() for shape in self._shapes])
+        return self._apart(total.float())
+
+    def _scale(self, squares: torch.Tensor) -> torch.Tensor:
+        """What units of these squared norms are multiplied by."""
+        return (self._clip / (squares.sqrt() + _TINY)).clamp(max=1.0)
+
+    def _apart(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """The values of all parameters as one tensor for each."""
+        pieces = values.split([shape.numel() for shape in self._shapes])
         return [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
 

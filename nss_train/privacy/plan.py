@@ -87,10 +87,10 @@ class PrivacyPlan(Frozen):
         delta = self.delta - sum(product.delta for product in self.by_products)
         if steps == 0:
             return paid
-        event = accountant.training(
-            noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=steps
-        )
-        return paid + accountant.spent(event, delta, by)
+        options = {"noise_multiplier": self.noise_multiplier, "sampling_rate": self.sampling_rate}
+        if by is Accountant.PLD:
+            return paid + accountant.spent_in_steps(**options, steps=steps, delta=delta)
+        return paid + accountant.spent(accountant.training(**options, steps=steps), delta, by)
 
     def spent_at_most(self, steps: int) -> float:
         """ε at the next point of the curve: near enough for watching, and never too little."""

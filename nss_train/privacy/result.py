@@ -15,8 +15,15 @@ class AuditBound(Frozen):
     """What an attack on the training could prove."""
 
     epsilon_lower_bound: float
+    """At the δ of the plan."""
     confidence: float
     canaries: int
+    guesses: int
+    correct: int
+    steps: int
+    """Those that were seen: of a training that went on from a checkpoint, the ones since."""
+    weak_because: str | None = None
+    """Why hardly more could be proved, whatever the training gave away."""
 
 
 class PrivacyResult(Frozen):

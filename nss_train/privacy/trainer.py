@@ -11,14 +11,15 @@ from peft import PeftModel
 from torch.nn import functional
 from transformers.trainer_utils import TrainOutput
 
+from nss_train.privacy.audit.canaries import Canaries
 from nss_train.privacy.batches import IGNORED_LABEL, MicroBatch, Room, UnitExamples
 from nss_train.privacy.budget import Budget
 from nss_train.privacy.gradients import ClippedSum, Noise
+from nss_train.privacy.mechanism import Mechanism
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.randomness import SecretRandomness
 from nss_train.privacy.result import PrivacyResult
 from nss_train.privacy.rows import RowGradients
-from nss_train.privacy.sampling import PoissonSampler
 from nss_train.training.callbacks import stop
 from nss_train.training.group import group_state
 from nss_train.training.trainer import AdapterTrainer
@@ -44,6 +45,7 @@ class OpacusDPTrainer(AdapterTrainer):
         room: Room,
         strict: bool = True,
         randomness: SecretRandomness | None = None,
+        canaries: Canaries | None = None,
         train_dataset: Dataset,
         **options: Any,
     ) -> None:
@@ -53,11 +55,10 @@ class OpacusDPTrainer(AdapterTrainer):
         # Opacus sees nothing of a layer that is recomputed in any other way.
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": True}
         secret = randomness or SecretRandomness()
-        self._sampler = PoissonSampler(units=len(units), rate=plan.sampling_rate, randomness=secret)
-        self._noise = Noise(deviation=plan.gradient_noise * plan.clip, randomness=secret)
         self._loss_noise = _loss_noise(plan, secret, strict=strict)
         self._trained = [p for p in model.parameters() if p.requires_grad]
-        self._gradients = ClippedSum(self._trained, clip=plan.clip)
+        self._mechanism = Mechanism.of(plan, self._trained, units=len(units), randomness=secret)
+        self._canaries = canaries
         self._losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
 
     def _inner_training_loop(
@@ -79,11 +80,11 @@ class OpacusDPTrainer(AdapterTrainer):
 
     def _step(self) -> None:
         self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
-        drawn, group = self._sampler.draw(), group_state()
+        drawn, group = self._mechanism.draw(), group_state()
         mine = drawn[group.process_index :: group.num_processes]
         for batch in self._units.micro_batches(mine, self._room):
             self._add(batch.to(self.args.device))
-        released = self._gradients.release(self._noise, batch=self._plan.batch)
+        released = self._release()
         for parameter, gradient in zip(self._trained, released, strict=True):
             parameter.grad = gradient.to(parameter.dtype)
         self._optimizer.step()
@@ -99,9 +100,18 @@ class OpacusDPTrainer(AdapterTrainer):
         with self.accelerator.autocast():
             losses = row_losses(self._model, batch)
         losses.sum().backward()
-        self._gradients.add(self._rows.take(), batch.places)
+        self._mechanism.gradients.add(self._rows.take(), batch.places)
         if self._loss_noise is not None:
             self._losses.add([per_token(losses.detach(), batch)[:, None]], batch.places)
+
+    def _release(self) -> list[torch.Tensor]:
+        """The step's gradient, with the canaries among the units where there are any."""
+        if self._canaries is None:
+            return self._mechanism.release()
+        self._canaries.join(self._mechanism.gradients)
+        released = self._mechanism.release()
+        self._canaries.see(released)
+        return released
 
     def _log_evaluate_save(self) -> None:
         if self.control.should_log:
@@ -150,7 +160,8 @@ class OpacusDPTrainer(AdapterTrainer):
             steps_applied=self._budget.steps,
             epsilon_spent=self.get_epsilon(),
             delta=self._plan.delta,
-            loss_reported=self._loss_noise is not None,
+            audit=None if self._canaries is None else self._canaries.result(),
+            loss_reported=self._plan.report_loss,
         )
 
 

@@ -103,10 +103,10 @@ def fit(
     seconds = time.monotonic() - started
     if checkpoints is not None and checkpoints.drained:
         raise StageDrained(trainer.state.global_step)
-    return _fitted(trainer, tokens=tokens, seconds=seconds, first_step=first_step)
+    return _fitted(trainer, examples=len(training), tokens=tokens, seconds=seconds, first_step=first_step)
 
 
-def _fitted(trainer: Trainer, *, tokens: int, seconds: float, first_step: int) -> Fitted:
+def _fitted(trainer: Trainer, *, examples: int, tokens: int, seconds: float, first_step: int) -> Fitted:
     state = trainer.state
     done = (state.global_step - first_step) / max(state.max_steps, 1)
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
@@ -117,7 +117,7 @@ def _fitted(trainer: Trainer, *, tokens: int, seconds: float, first_step: int) -
         seconds=seconds,
         ranks=trainer.args.world_size,
         # Of the training examples, once each.
-        figures={"tokens": tokens, "final_loss": losses[-1]},
+        figures={"examples": examples, "tokens": tokens, "final_loss": losses[-1]},
         speed={"tokens_per_s": round(done * tokens / seconds, 1)},
         weights=trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None,
     )

@@ -61,7 +61,6 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         "training_complete": fitted.training_complete,
         "incomplete_reason": fitted.reason,
         "steps": fitted.steps,
-        "examples": len(examples["train"] or ()),
         "dtype": precision.name,
         "dtype_reason": precision.reason,
         "gradient_checkpointing": checkpointing,

@@ -90,6 +90,12 @@ class WorkerHost:
             return [root, *root.children(recursive=True)]
         return []
 
+    def pool_process(self) -> psutil.Process | None:
+        """The one that runs its tasks: a fork of the worker."""
+        with suppress(psutil.NoSuchProcess):
+            return next((p for p in self.tree()[1:] if "tasks.worker" in p.cmdline()), None)
+        return None
+
     def stage_processes(self) -> list[psutil.Process]:
         """The processes of its stages: launcher first, then its ranks."""
         found = []

@@ -67,11 +67,11 @@ def kill_worker(setting: Setting) -> list[str]:
 
 def kill_pool_process(setting: Setting) -> list[str] | None:
     host = setting.host()
-    hit, children = host.working_on, host.tree()[1:2]
-    if not children:
+    hit, process = host.working_on, host.pool_process()
+    if process is None:
         return None
     with suppress(psutil.NoSuchProcess):
-        children[0].kill()
+        process.kill()
     return [hit] if hit else []
 
 

@@ -48,8 +48,8 @@ class Jobs:
         rows = [f"{'Adelie' if i % 3 else 'Gentoo'},{35 + i / 10},{3000 + 25 * i}" for i in range(60)]
         self._table.write_text("species,bill_length_mm,body_mass_g\n" + "\n".join(rows) + "\n")
 
-    def submit(self, *, steps: int, **options: Any) -> str:
-        """A job of about so many optimizer steps."""
+    def submit(self, *, steps: int, sections: dict[str, Any] | None = None, **options: Any) -> str:
+        """A job of about so many optimizer steps; ``sections`` of the config beside the usual ones."""
         config = {
             "data": {"holdout": 0, "random_state": 1, "max_sequences_per_example": RECORDS},
             "preflight": {"disabled_checks": ["dataset.size"]},
@@ -60,6 +60,7 @@ class Jobs:
                 "learning_rate": 0.01,
                 "lora_r": 4,
             },
+            **(sections or {}),
         }
         return self.client.submit(table=self._table, config=config, **({"seed": 5} | options))
 

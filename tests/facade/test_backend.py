@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from nss_train.backend import HuggingFaceBackend, ParameterError, Workdir
 from nss_train.config import parse_config
 from nss_train.errors import DataError
+from nss_train.privacy.trainer import OpacusDPTrainer
 
 Make = Callable[..., HuggingFaceBackend]
 
@@ -25,7 +26,11 @@ def make(tiny_model: Path, tmp_path: Path) -> Make:
     def backend(**options: Any) -> HuggingFaceBackend:
         training = {"pretrained_model": str(tiny_model), "num_input_records_to_sample": 120, "lora_r": 4}
         config = parse_config(
-            {"training": training | options.pop("training", {}), "data": {"random_state": 1}}
+            {
+                "training": training | options.pop("training", {}),
+                "data": {"random_state": 1},
+                "privacy": options.pop("privacy", {}),
+            }
         )
         frame = pd.DataFrame({"name": [f"bird {i % 7}" for i in range(120)], "size": range(120)})
         given = {"training_dataset": Dataset.from_pandas(frame), "workdir": Workdir(base_path=tmp_path)}
@@ -46,6 +51,22 @@ def test_the_whole_flow(make: Make, tiny_model: Path) -> None:
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), adapter)
     assert json.loads(backend.workdir.train.adapter.schema.read_text()) == backend.dataset_schema
     assert not hasattr(backend, "model")
+
+
+def test_a_private_flow(make: Make) -> None:
+    backend = make(privacy={"dp_enabled": True, "epsilon": 2.0})
+    backend.train()
+    assert backend.trainer_type is OpacusDPTrainer
+    document = json.loads((Path(backend.workdir.train) / "privacy.json").read_text())
+    assert 0 < document["result"]["epsilon_spent"] <= 2.0
+    assert document["result"]["steps_applied"] == document["plan"]["steps"]
+    assert "guarantee" not in json.loads(backend.workdir.train.config.read_text())
+    assert not [entry for entry in backend.results.log_history if "loss" in entry]
+
+
+def test_samples_of_a_half_trained_private_adapter_are_refused(make: Make) -> None:
+    with pytest.raises(ParameterError, match="generation_eval"):
+        make(privacy={"dp_enabled": True}, generation_eval=True)
 
 
 def test_the_methods_one_by_one_and_twice(make: Make) -> None:

@@ -149,6 +149,7 @@ def test_losses_with_noise_are_shown(tmp_path: Path) -> None:
 
 def test_an_audit_is_shown_beside_the_claim(tmp_path: Path) -> None:
     audit = {"epsilon_lower_bound": 1.25, "confidence": 0.95, "canaries": 100}
+    audit |= {"guesses": 10, "correct": 9, "steps": 98}
     assemble(tmp_path, prepared(tmp_path, private(), audit=audit), report=ignore)
     assert "- audit: an attack with 100 invented units shows ε ≥ 1.25 with 95% confidence" in card(tmp_path)
 

@@ -17,6 +17,7 @@ from nss_train.config import parse_config
 from nss_train.contract import Event, ModelPolicy, Request, StageResult
 from nss_train.data import prepare
 from nss_train.errors import ParameterError
+from nss_train.privacy.__main__ import estimate
 
 ROWS = 400
 CONTEXT = 2048
@@ -223,3 +224,24 @@ def test_without_privacy_there_are_no_units(folder: Path, models: Path) -> None:
     assert not (folder / "out" / "units.arrow").exists()
     assert not (folder / "out" / "privacy.json").exists()
     assert "units" not in result.figures
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"guarantee": {"unit_column": "patient", "max_records_per_unit": 2}},
+        {"data": {"holdout": 0.2, "random_state": 1, "group_training_examples_by": "patient"}},
+    ],
+    ids=["records", "a unit column", "groups, held out"],
+)
+def test_the_estimate_is_the_plan_of_the_job(models: Path, tmp_path: Path, sections: dict[str, Any]) -> None:
+    table = tmp_path / "visits.csv"
+    visits().to_csv(table, index=False)
+    config = request(models, **{"privacy": {"dp_enabled": True, "epsilon": 0.5}} | sections).config
+    prepared = prepare.prepare(table, config, model=models / "SmolLM2-small", seed=1)
+    assert prepared.plan is not None
+    planned, estimated = (
+        plan.model_dump(exclude={"dataset"}) for plan in (prepared.plan, estimate(table, config))
+    )
+    assert estimated == planned

@@ -142,6 +142,11 @@ def test_a_schema_of_few_units_falls_back_to_types() -> None:
     assert "do not make up 90%" in found.choices[1].reason
 
 
+def test_categories_that_would_shut_out_many_units_are_not_published() -> None:
+    frame = pd.DataFrame({"title": ["none"] * 350 + [f"title {i}" for i in range(150)]})
+    assert published(frame).document["properties"]["title"] == {"type": ["string", "null"]}
+
+
 def test_declared_columns_are_free_of_charge_and_taken_as_they_are() -> None:
     declared = {
         "city": {"categories": ["Bern", "Graz", "Köln", "Wien"], "nullable": False},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, CheckpointPolicy
 from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy import accountant
+from nss_train.privacy.randomness import KEY_BYTES
 from tests.unit.training.conftest import read
 
 from .conftest import PrivateRun
@@ -36,6 +39,7 @@ def test_it_takes_the_planned_steps_and_says_what_they_cost(private_run: Make) -
     assert spent["epsilon_spent"] == pytest.approx(accountant.spent(event, 1e-5), rel=1e-9)
     assert 7.9 < spent["epsilon_spent"] <= 8.0
     assert spent["steps_applied"] == plan.steps == result.figures["steps"]
+    assert spent["audit"] is None
     shown = [fields["epsilon"] for fields in run.steps]
     assert shown == sorted(shown)
     assert shown[0] < shown[-1] <= 8.0
@@ -89,8 +93,8 @@ def test_steps_of_lost_attempts_are_spent(private_run: Make) -> None:
 def test_an_adapter_that_cost_too_much_is_not_released(
     private_run: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, honest = private_run(), accountant.spent
-    monkeypatch.setattr(accountant, "spent", lambda *args: honest(*args) + 0.5)
+    run, honest = private_run(), accountant.spent_in_steps
+    monkeypatch.setattr(accountant, "spent_in_steps", lambda **options: honest(**options) + 0.5)
     with pytest.raises(BudgetExceeded, match="privacy.epsilon"):
         run.start()
     assert not (run.folder / "out" / ADAPTER).exists()
@@ -115,6 +119,29 @@ def test_a_checkpoint_holds_no_randomness_and_is_gone_on_from(private_run: Make)
     ).all()
 
 
+def test_the_key_of_the_randomness_is_in_no_file(private_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, keys, urandom = private_run(checkpoints=EVERY_STEP), [], os.urandom
+
+    def remembered(size: int) -> bytes:
+        keys.append(urandom(size))
+        return keys[-1]
+
+    monkeypatch.setattr("nss_train.privacy.randomness.os", SimpleNamespace(urandom=remembered))
+    run.start()
+    (key,) = keys
+    assert len(key) == KEY_BYTES
+    number = int.from_bytes(key, "little")
+    shapes = [key, key[::-1], key.hex().encode(), str(number).encode(), f"{number:x}".encode()]
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for path in files:
+        content = path.read_bytes()
+        assert not any(shape in content for shape in shapes), path
+        # Nor any half of it.
+        assert key[:16] not in content
+        assert key[16:] not in content
+
+
 def test_an_adapter_that_does_not_move_fails_the_job(
     private_run: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,14 +149,3 @@ def test_an_adapter_that_does_not_move_fails_the_job(
     monkeypatch.setattr("torch.optim.AdamW.step", lambda *_args, **_options: None)
     with pytest.raises(ParameterError, match="none of its weights moved"):
         run.start()
-
-
-def test_without_noise_the_loss_falls(private_run: Make) -> None:
-    run = private_run()
-    run.replan(noise_multiplier=0.01, steps=30, epsilon=1e9, report_loss=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accountant, "spent", lambda *_: 1.0)
-        patch.setattr("nss_train.privacy.plan.PrivacyPlan.affordable_steps", lambda plan: plan.steps)
-        run.start()
-    losses = [fields["noisy_loss"] for fields in run.steps]
-    assert sum(losses[-10:]) < sum(losses[:10])

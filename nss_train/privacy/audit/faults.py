@@ -1,0 +1,168 @@
+"""Mistakes that have been made in private trainings, planted on purpose: an audit has to find each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from nss_train.privacy.audit.observations import MakeMechanism, real
+from nss_train.privacy.audit.verdict import Verdict, audit
+from nss_train.privacy.gradients import ClippedSum, Noise
+from nss_train.privacy.mechanism import Mechanism
+from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.sampling import Indices, PoissonSampler
+
+RUNS_OF_FAULTS = 200
+"""Enough to see them; an honest mechanism takes more to be cleared."""
+
+Parameters = Sequence[torch.Tensor]
+
+
+def planted(runs: int = RUNS_OF_FAULTS) -> dict[str, Verdict]:
+    """What the audit says of each fault."""
+    return {name: audit(make, runs=runs) for name, make in FAULTS.items()}
+
+
+class NoisePerRank(Noise):
+    """Two ranks each add the noise of all."""
+
+    def draw(self, total: torch.Tensor) -> torch.Tensor:
+        return super().draw(total) + super().draw(total)
+
+
+class PublicNoise(Noise):
+    """From the generator that the job has seeded."""
+
+    def draw(self, total: torch.Tensor) -> torch.Tensor:
+        return self.deviation * torch.randn_like(total)
+
+
+class OneNoise(Noise):
+    """One number for all values."""
+
+    def draw(self, total: torch.Tensor) -> torch.Tensor:
+        return super().draw(total[:1]).expand_as(total)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaleNoise(Noise):
+    """Drawn once."""
+
+    kept: list[torch.Tensor] = field(default_factory=list)
+
+    def draw(self, total: torch.Tensor) -> torch.Tensor:
+        self.kept[:] = self.kept or [super().draw(total)]
+        return self.kept[0]
+
+
+class ClipOfRows(ClippedSum):
+    """Each example of a unit is clipped for itself."""
+
+    def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
+        super().add(rows, torch.arange(len(places)))
+
+
+class ClipOfTensors(ClippedSum):
+    """Each parameter's gradient is clipped for itself."""
+
+    def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
+        for kept in range(len(rows)):
+            alone = [row if at == kept else torch.zeros_like(row) for at, row in enumerate(rows)]
+            super().add(alone, places)
+
+
+class DividedByDrawn(ClippedSum):
+    """The sum is divided by the number of units that happened to be drawn."""
+
+    _drawn = 0
+
+    def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
+        self._drawn += int(places.max()) + 1
+        super().add(rows, places)
+
+    def release(self, noise: Noise, *, batch: float) -> list[torch.Tensor]:
+        drawn, self._drawn = self._drawn, 0
+        return super().release(noise, batch=float(drawn or batch))
+
+
+class FixedSize(PoissonSampler):
+    """As many units in each step, drawn anew."""
+
+    def draw(self) -> Indices:
+        return np.sort(np.random.default_rng().permutation(self._units)[: int(self._units * self._rate)])
+
+
+class Shuffled(PoissonSampler):
+    """An order of all units, cut into batches; a new one after each pass."""
+
+    _left: Indices = np.empty(0, dtype=np.int64)
+
+    def draw(self) -> Indices:
+        if not len(self._left):
+            self._left = np.random.default_rng().permutation(self._units)
+        cut = int(self._units * self._rate)
+        drawn, self._left = self._left[:cut], self._left[cut:]
+        return np.sort(drawn)
+
+
+class PublicDraws(PoissonSampler):
+    """From the generator that the job has seeded."""
+
+    def draw(self) -> Indices:
+        return np.flatnonzero(np.random.random(self._units) < self._rate)
+
+
+class Copies(PoissonSampler):
+    """Each unit is in the data twice, as two units."""
+
+    def draw(self) -> Indices:
+        return np.sort(np.concatenate([super().draw(), super().draw()]))
+
+
+def _with_noise(kind: type[Noise], *, scale: float = 1.0) -> MakeMechanism:
+    def make(plan: PrivacyPlan, parameters: Parameters) -> Mechanism:
+        true = real(plan, parameters)
+        noise = kind(deviation=scale * true.noise.deviation, randomness=true.noise.randomness)
+        return replace(true, noise=noise)
+
+    return make
+
+
+def _with_sum(kind: type[ClippedSum], *, scale: float = 1.0) -> MakeMechanism:
+    def make(plan: PrivacyPlan, parameters: Parameters) -> Mechanism:
+        return replace(real(plan, parameters), gradients=kind(parameters, clip=scale * plan.clip))
+
+    return make
+
+
+def _with_sampler(kind: type[PoissonSampler], *, scale: float = 1.0) -> MakeMechanism:
+    def make(plan: PrivacyPlan, parameters: Parameters) -> Mechanism:
+        true = real(plan, parameters)
+        rate = scale * plan.sampling_rate
+        sampler = kind(units=plan.units, rate=rate, randomness=true.noise.randomness)
+        return replace(true, sampler=sampler)
+
+    return make
+
+
+FAULTS: dict[str, MakeMechanism] = {
+    "no noise": _with_noise(Noise, scale=0.0),
+    "half the noise": _with_noise(Noise, scale=0.5),
+    "noise of every rank": _with_noise(NoisePerRank),
+    "noise from a public seed": _with_noise(PublicNoise),
+    "the same noise in every step": _with_noise(StaleNoise),
+    "the same noise for all values": _with_noise(OneNoise),
+    "no clip": _with_sum(ClippedSum, scale=math.inf),
+    "clip of rows": _with_sum(ClipOfRows),
+    "clip of tensors": _with_sum(ClipOfTensors),
+    "divided by the drawn size": _with_sum(DividedByDrawn),
+    "shuffled": _with_sampler(Shuffled),
+    "batches of fixed size": _with_sampler(FixedSize),
+    "draws from a public seed": _with_sampler(PublicDraws),
+    "units drawn twice as often": _with_sampler(PoissonSampler, scale=2.0),
+    "units copied": _with_sampler(Copies),
+}

@@ -1,0 +1,107 @@
+"""What the mechanism released in many short runs on units that are made to be seen."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nss_train.privacy.audit.evidence import Floats
+from nss_train.privacy.mechanism import Mechanism
+from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.randomness import SecretRandomness
+from nss_train.privacy.sampling import Indices
+
+CANARIES = CROWD = 256
+"""Units that are alone at their coordinate, and units that share one."""
+UNITS = CANARIES + CROWD
+WIDTH = 2 * CANARIES + 1
+"""Coordinates: of canaries, of as many that are not in the data, and the crowd's."""
+NORM = 10.0
+"""Of a unit's gradient, in units of the clip."""
+
+MakeMechanism = Callable[[PrivacyPlan, Sequence[torch.Tensor]], Mechanism]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Observations:
+    """Released values along the units' gradients, in units of the clip, summed over the batch.
+
+    Each run is a mechanism of its own. All begin with the same public seed, and each is followed by a
+    replay without data: what an attacker can do who knows the seed.
+    """
+
+    inside: Floats
+    """Of canaries in the data; shape (runs, steps, canaries)."""
+    outside: Floats
+    """Of as many that are not."""
+    crowd: Floats
+    """Of all units of the crowd together; shape (runs, steps)."""
+    replay_inside: Floats
+    """Where canaries would be; of the shape of ``inside``."""
+    replay_outside: Floats
+
+
+def real(plan: PrivacyPlan, parameters: Sequence[torch.Tensor]) -> Mechanism:
+    """The one that trains."""
+    return Mechanism.of(plan, parameters, units=plan.units, randomness=SecretRandomness())
+
+
+def observe(make: MakeMechanism, plan: PrivacyPlan, *, runs: int) -> Observations:
+    """Run the mechanism again and again."""
+    pairs = [(_run(make, plan), _run(make, plan, replay=True)) for _ in range(runs)]
+    released, replayed = (np.stack(side) for side in zip(*pairs, strict=True))
+    return Observations(
+        inside=released[..., :CANARIES],
+        outside=released[..., CANARIES:-1],
+        crowd=released[..., -1],
+        replay_inside=replayed[..., :CANARIES],
+        replay_outside=replayed[..., CANARIES:-1],
+    )
+
+
+def _run(make: MakeMechanism, plan: PrivacyPlan, *, replay: bool = False) -> Floats:
+    """Shape (steps, coordinates)."""
+    parameters = [torch.zeros(WIDTH), torch.zeros(WIDTH, 1)]
+    with _same_public_state():
+        mechanism = make(plan, parameters)
+        return np.stack([_step(mechanism, plan, replay=replay) for _ in range(plan.steps)])
+
+
+def _step(mechanism: Mechanism, plan: PrivacyPlan, *, replay: bool) -> Floats:
+    """A step as the trainer takes it, in two micro-batches; nobody is drawn of no data."""
+    drawn = mechanism.draw()
+    for units in [] if replay else np.array_split(drawn, 2):
+        if len(units):
+            mechanism.gradients.add(*_gradients(units, plan))
+    first, second = (part.flatten().double().numpy() for part in mechanism.release())
+    along: Floats = (first + second) / math.sqrt(2) * plan.batch / plan.clip
+    return along
+
+
+def _gradients(units: Indices, plan: PrivacyPlan) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Two rows for each unit, in two tensors: a clip of rows, or of tensors, would let too much through."""
+    coordinates = torch.from_numpy(np.where(units < CANARIES, units, WIDTH - 1)).repeat_interleave(2)
+    rows = torch.zeros(len(coordinates), WIDTH)
+    rows[torch.arange(len(coordinates)), coordinates] = NORM * plan.clip / (2 * math.sqrt(2))
+    return [rows, rows[..., None]], torch.arange(len(units)).repeat_interleave(2)
+
+
+@contextmanager
+def _same_public_state() -> Iterator[None]:
+    """Leave the generators of Python, NumPy and Torch as they were, as if a job had seeded them anew.
+
+    Whoever draws from them what has to be secret draws the same in every run.
+    """
+    kept = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(kept[0])
+            np.random.set_state(kept[1])

@@ -1,0 +1,68 @@
+"""``nss-train audit``: does the private step do what it claims, and what did a job's own audit find?"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from nss_train.contract import Stage
+from nss_train.errors import ParameterError, Problem
+from nss_train.privacy.result import AuditBound, PrivacyResult
+from tasks import display, library
+from tasks.charges import ACCOUNTANT
+from tasks.records import JobRecords
+
+RESULT = "privacy_result.json"
+"""Of the train stage."""
+
+
+def audit(
+    job_id: Annotated[str | None, typer.Argument(help="Show what the audit of this job found.")] = None,
+    *,
+    faults: Annotated[bool, typer.Option("--faults", help="Audit steps with planted faults too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Attack the private step of this installation; exit code 1 when its claim does not hold."""
+    if job_id is not None:
+        _show_job(job_id, as_json=as_json)
+        return
+    library.require(ACCOUNTANT, "torch")
+    options = [*(["--faults"] if faults else []), *(["--json"] if as_json else [])]
+    raise typer.Exit(library.run("nss_train.privacy.audit", *options))
+
+
+def _show_job(job_id: str, *, as_json: bool) -> None:
+    from tasks.app import make_app
+    from tasks.settings import Settings
+
+    result = read_result(JobRecords(make_app(Settings()).store, job_id))
+    if result.audit is None:
+        remedy = "its config had guarantee.audit_canaries = 0; ask for some, best many hundreds"
+        problem = Problem(field="job_id", value=job_id, remedy=remedy)
+        raise ParameterError("The job's training was not audited.", [problem])
+    spent: dict[str, Any] = {"job_id": job_id, "epsilon_spent": result.epsilon_spent, "delta": result.delta}
+    document = spent | {"audit": result.audit.model_dump(mode="json")}
+    display.show(document, as_json=as_json, text=_as_text(result, result.audit))
+
+
+def read_result(records: JobRecords) -> PrivacyResult:
+    """What a job's private training spent; :class:`ParameterError` when there was none, or none yet."""
+    records.request()
+    marker = records.marker(Stage.TRAIN)
+    keys = [] if marker is None else [file.key for file in marker.files if file.path == RESULT]
+    if not keys:
+        remedy = "it has not trained yet" if marker is None else "it trains without differential privacy"
+        problem = Problem(field="job_id", value=records.job_id, remedy=remedy)
+        raise ParameterError("The job has no private training to show.", [problem])
+    return PrivacyResult.model_validate_json(records.store.read(keys[0]))
+
+
+def _as_text(result: PrivacyResult, audit: AuditBound) -> str:
+    weak = "" if audit.weak_because is None else f"\nweak: {audit.weak_because}"
+    return (
+        f"claimed  ε = {result.epsilon_spent:.4f} at δ = {result.delta:.3g}\n"
+        f"audited  ε ≥ {audit.epsilon_lower_bound:.4f} with {audit.confidence:.0%} confidence:"
+        f" {audit.correct} of {audit.guesses} guesses about {audit.canaries} canaries were right,"
+        f" in {audit.steps} steps{weak}"
+    )

@@ -1,0 +1,50 @@
+"""Reconciles from time to time, beside a worker: ``python -m tasks.reconciler --parent PID``.
+
+A message would wait until a stage has ended, and the pool's stages may take hours while a job
+elsewhere has nobody who works on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+
+from redis.exceptions import RedisError
+
+from nss_train.errors import InfrastructureError
+from nss_train.process import die_with_parent
+from tasks import logs
+from tasks.app import App, make_app
+from tasks.reconcile import reconcile
+from tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_TURN = "nss-train:reconcile-turn"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tasks.reconciler", description=__doc__)
+    parser.add_argument("--parent", type=int, required=True, help="pid without which this process ends")
+    die_with_parent(parser.parse_args().parent)
+    settings = Settings()
+    logs.configure(settings.log_format)
+    app = make_app(settings)
+    while True:
+        time.sleep(settings.reconcile_every_s)
+        take_turn(app)
+
+
+def take_turn(app: App) -> None:
+    """Reconcile unless another worker did so in this interval."""
+    try:
+        # The expiry goes by the clock of Redis alone.
+        if app.redis.set(_TURN, "taken", nx=True, px=int(app.settings.reconcile_every_s * 900)):
+            reconcile(app)
+    except (RedisError, OSError, InfrastructureError):
+        logger.warning("no reconciliation this time", exc_info=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""A private training whose worker is killed: what was done is spent, although nothing is left of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nss_train.contract import Stage
+from nss_train.privacy.plan import PrivacyPlan
+from tasks.job import JobState
+from tests.chaos.jobs import Jobs
+from tests.unit.training.conftest import read
+
+PRIVATE: dict[str, Any] = {
+    "data": {"holdout": 0, "random_state": 1},
+    "privacy": {"dp_enabled": True, "epsilon": 8.0, "delta": 1e-5},
+    "guarantee": {"schema_source": "declared", "dataset": "birds"},
+}
+
+
+def test_lost_steps_of_a_killed_training_are_spent(jobs: Jobs, tmp_path: Path) -> None:
+    job_id = jobs.submit(steps=12, sections=PRIVATE)
+    for step in (3, 7):
+        jobs.wait_for_step(job_id, step)
+        host = jobs.wait_for_stage(job_id, Stage.TRAIN)
+        host.kill()
+        host.start()
+    end = jobs.end(job_id)
+    assert end.status.state is JobState.SUCCEEDED, end.status.error
+    document = read(jobs.client.fetch(job_id, tmp_path / "out") / "train" / "privacy.json")
+    plan, result = PrivacyPlan.model_validate(document["plan"]), document["result"]
+    records = [read_steps(jobs, key) for key in charge_keys(jobs, job_id)]
+    assert len(records) >= 3
+    assert result["steps_applied"] == sum(records)
+    # Each step that was told of was on record before.
+    assert sum(records) >= len(end.steps)
+    assert result["epsilon_spent"] == plan.spent(sum(records)) <= plan.epsilon
+    (settled,) = [entry for entry in jobs.client.ledger("birds").read().entries if entry.kind == "settlement"]
+    assert settled.steps == sum(records)
+    assert jobs.violations({job_id: ""}) == []
+
+
+def charge_keys(jobs: Jobs, job_id: str) -> list[str]:
+    return [key for key in jobs.audit().objects if key.startswith(f"jobs/{job_id}/privacy/")]
+
+
+def read_steps(jobs: Jobs, key: str) -> int:
+    import json
+
+    data = jobs.audit()._read(key)
+    assert data is not None
+    return int(json.loads(data)["steps"])
