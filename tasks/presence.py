@@ -17,6 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from nss_train.contract import Frozen
+from tasks.pipeline import TASK_NAMES
 from tasks.queues import now_s
 
 logger = logging.getLogger(__name__)
@@ -131,5 +132,5 @@ def _say(redis: Redis, name: str, devices: Devices) -> None:
 
 def _running() -> Counter[str]:
     """Stages at work in this worker, by queue."""
-    requests = [request for request in tuple(state.active_requests) if "message" in (request.kwargs or {})]
-    return Counter(str(request.delivery_info.get("routing_key")) for request in requests)
+    stages = [request for request in tuple(state.active_requests) if request.name in TASK_NAMES.values()]
+    return Counter(str(request.delivery_info.get("routing_key")) for request in stages)

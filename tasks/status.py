@@ -11,7 +11,7 @@ from pydantic import Field
 
 from nss_train.contract import Frozen, Stage
 from tasks.admission import Place
-from tasks.job import JobState, Marker, OutcomeRecord
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState, Marker, OutcomeRecord
 from tasks.records import JobRecords
 
 
@@ -44,9 +44,9 @@ class JobStatus(Frozen):
     state: JobState
     table: str
     submitted_at: datetime
-    priority: int
-    tenant: str
     stages: tuple[StageStatus, ...]
+    priority: int = DEFAULT_PRIORITY
+    tenant: str = DEFAULT_TENANT
     place: Place | None = None
     """Where a queued job stands in line, when the broker tells."""
     outcome: OutcomeRecord | None = None

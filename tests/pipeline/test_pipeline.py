@@ -24,6 +24,7 @@ from tasks.embedded import Flower, flower
 from tasks.job import JobState, Keys, StageMessage
 from tasks.run import Worker, run_stage
 from tasks.settings import Settings
+from tasks.snapshot import read_broker
 from tasks.status import JobStatus, StageState
 from tests.pipeline.counting import CountingStore
 
@@ -215,8 +216,8 @@ def test_flower_shows_the_stages(
     assert {f"nss_train.{stage}" for stage in Stage} <= names
 
 
-def test_flower_shows_how_far_a_training_is(
-    deployment: Settings, client: Client, table: Path, config: dict[str, Any]
+def test_flower_and_the_exporter_show_a_training_that_runs(
+    deployment: Settings, client: Client, app: App, table: Path, config: dict[str, Any]
 ) -> None:
     long = config | {"training": config["training"] | {"num_input_records_to_sample": 60_000}}
     with flower(deployment) as dashboard:
@@ -225,6 +226,7 @@ def test_flower_shows_how_far_a_training_is(
         wait_until(lambda: "s left" in shown(dashboard, job_id), deadline_s=WAIT_S)
         expected = rf"{job_id} train: step \d+/\d+, loss [\d.]+, \d+ s left"
         assert re.fullmatch(expected, shown(dashboard, job_id))
+        wait_until(lambda: read_broker(app.redis, deployment).running == {"cpu": 0, "cuda": 1})
         client.cancel(job_id, reason="seen", requested_by="test")
     wait_for_end(client, job_id)
 

@@ -153,3 +153,5 @@ def test_an_idle_worker_waits_for_a_stage_that_runs(lonely: Settings, table: Pat
     with worker(lonely, "cpu", tmp_path / "log.txt", "--idle-exit-s", "0.5") as process:
         assert process.wait(WAIT_S) == 0
     assert client.status(job_id).state is JobState.FAILED
+    log = (tmp_path / "log.txt").read_text()
+    assert log.index("Base model not found") < log.index("leaving:")
