@@ -14,8 +14,9 @@ SEED ?= 1
 FAULTS ?= 200
 JOBS ?= 20
 DEPLOY_TOOLS := .nss-train/deploy-tools
+SECURITY_TOOLS := .nss-train/security-tools
 
-.PHONY: run test check up interop chaos deploy-check clean
+.PHONY: run test check up interop chaos fuzz security-check deploy-check clean
 
 run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv
 	$(BIN)/nss-train run .nss-train/penguins.csv --config $(DEMO) --rows 10
@@ -66,6 +67,22 @@ chaos: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
 
 .nss-train/models/SmolLM2-tiny: | $(MODEL)
 	$(BIN)/python tests/make_tiny.py $(NSS_TRAIN_HOME)/models/SmolLM2-135M-Instruct $@
+
+# 10,000 made-up messages, configs and documents for each parser and for a real worker.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m pytest tests/security/test_fuzz.py --long
+
+# Known weaknesses of our code and of what we pin. The second asks a service on the network: where it
+# does not know every package, this fails instead of passing unseen (--strict).
+security-check: $(SECURITY_TOOLS)/.installed
+	$(SECURITY_TOOLS)/bin/bandit --quiet --recursive --configfile pyproject.toml nss_train tasks deploy
+	$(SECURITY_TOOLS)/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off \
+		--requirement constraints.txt || { echo "pip-audit: weaknesses, or packages not looked up" >&2; exit 1; }
+
+$(SECURITY_TOOLS)/.installed: deploy/requirements-security.txt
+	$(PYTHON) -m venv $(SECURITY_TOOLS)
+	$(SECURITY_TOOLS)/bin/pip install --quiet --requirement deploy/requirements-security.txt
+	touch $@
 
 # Everything in deploy/ by the validators of its formats; the tools live apart from the project's own.
 deploy-check: $(DEPLOY_TOOLS)/.installed

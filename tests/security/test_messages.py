@@ -43,6 +43,7 @@ REFUSED = {
     "not text": bytes(range(128, 256)),
     "nothing": b"",
     "a number": b"7",
+    "a number of five thousand digits": b"7" * 5_000,
     "nested too deep": DEEP,
     "an empty object": b"{}",
     "a pickle": raw(envelope(PREPARE, {}, body=PICKLE, content_type="application/x-python-serialize")),
