@@ -173,11 +173,9 @@ def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
     """
     first = max(1, int((batch.labels != IGNORED_LABEL).any(0).nonzero()[0]))
     targets = batch.labels[:, first:]
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=batch.attention_mask,
-        logits_to_keep=targets.shape[1] + 1,
-    ).logits[:, :-1]
+    # The position before a token predicts it.
+    kept = torch.arange(first - 1, batch.labels.shape[1] - 1, device=batch.labels.device)
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, logits_to_keep=kept).logits
     losses = functional.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=IGNORED_LABEL
     )
