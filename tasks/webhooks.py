@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, ParameterError
+from tasks.counters import Action, count
 from tasks.job import OutcomeRecord, Versioned
 from tasks.receiver import post
 from tasks.records import JobRecords
@@ -98,13 +99,13 @@ def deliver(app: Any, job_id: str) -> None:
     app.redis.delete(_asked_key(job_id))
     records = JobRecords(app.store, job_id)
     for notice in _due(records, app.settings):
-        if not _give(notice, records, app.settings):
+        if not _give(notice, records, app):
             break  # the receiver is away: the rest waits too
     if records.outcome() is not None and not _open_notices(records, app.settings):
         app.store.delete(records.keys.webhook_pending)
 
 
-def _give(notice: Notice, records: JobRecords, settings: Settings) -> bool:
+def _give(notice: Notice, records: JobRecords, app: Any) -> bool:
     """Try once; whether the receiver has it now. The record is made first: a crash counts as a try."""
     past = attempts(records, notice)
     attempt = Attempt(attempt=len(past) + 1, at=datetime.now(UTC))
@@ -112,13 +113,14 @@ def _give(notice: Notice, records: JobRecords, settings: Settings) -> bool:
     if not records.store.put_if_absent(key, _encode(attempt)):
         return False  # another worker gives it
     try:
-        status = post(_url(records), *_signed(notice, records.job_id, settings), settings=settings)
+        status = post(_url(records), *_signed(notice, records.job_id, app.settings), settings=app.settings)
     except (InfrastructureError, ParameterError) as error:
         ended = attempt.model_copy(update={"error": error.message[:500]})
+        count(app.redis, Action.WEBHOOKS_FAILED)
     else:
         ended = attempt.model_copy(update={"status": status})
     records.store.write(key, _encode(ended))
-    _log(notice, ended, records.job_id, settings)
+    _log(notice, ended, records.job_id, app.settings)
     return ended.is_final
 
 
