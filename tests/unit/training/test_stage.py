@@ -77,7 +77,7 @@ def test_recomputed_activations_give_the_same_weights(
     train: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = train()[0]
-    monkeypatch.setattr(standard, "choose_checkpointing", lambda _: True)
+    monkeypatch.setattr(stage, "choose_checkpointing", lambda _: True)
     recomputed = train()[0]
     path = "out/adapter/adapter_model.safetensors"
     before, after = load_file(kept / path), load_file(recomputed / path)
