@@ -14,6 +14,7 @@ from nss_train.errors import OutOfMemory, ParameterError
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, choose_attention, choose_precision, load_base
 from nss_train.model.memory import Estimate, choose_checkpointing
+from nss_train.training import stage
 from nss_train.training.arguments import training_arguments
 from nss_train.training.out_of_memory import typed_out_of_memory
 
