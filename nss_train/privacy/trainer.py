@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from torch.nn import functional
 from transformers.trainer_utils import TrainOutput
 
 from nss_train.privacy.audit.canaries import Canaries
 from nss_train.privacy.batches import IGNORED_LABEL, MicroBatch, Room, UnitExamples
 from nss_train.privacy.budget import Budget
 from nss_train.privacy.gradients import ClippedSum, Noise
+from nss_train.privacy.losses import TokenLosses
 from nss_train.privacy.mechanism import Mechanism
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.randomness import SecretRandomness
@@ -176,10 +176,9 @@ def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
     # The position before a token predicts it.
     kept = torch.arange(first - 1, batch.labels.shape[1] - 1, device=batch.labels.device)
     logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, logits_to_keep=kept).logits
-    losses = functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=IGNORED_LABEL
-    )
-    return losses.view(targets.shape).sum(1)
+    losses = TokenLosses.apply(logits.flatten(0, 1).float(), targets.flatten())
+    found: torch.Tensor = losses.view(targets.shape).sum(1)
+    return found
 
 
 def per_token(losses: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
