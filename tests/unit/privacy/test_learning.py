@@ -15,7 +15,7 @@ from nss_train.contract import Event, ModelPolicy, Request
 from nss_train.model.adapter import load_adapter
 from nss_train.model.loading import FLOAT32, load_base
 
-UNITS, BATCH = 600, 40
+UNITS, BATCH = 400, 40
 
 
 def table(first: int, rows: int) -> str:

@@ -42,7 +42,9 @@ def test_jobs_are_composed_not_added(by: Accountant, epsilon: float) -> None:
 
 def test_a_job_alone_costs_what_its_plan_says() -> None:
     with_schema = plan(by_products=schema(0.2, 1e-7))
-    assert ledger(budget(8), reserved("job-1", with_schema)).epsilon() == with_schema.spent(1000)
+    assert ledger(budget(8), reserved("job-1", with_schema)).epsilon() == pytest.approx(
+        with_schema.spent(1000), rel=1e-9
+    )
 
 
 def test_by_products_are_added_and_their_delta_is_taken_off() -> None:
