@@ -107,7 +107,10 @@ def noise_multiplier(*, epsilon: float, delta: float, sampling_rate: float, step
 
     def least(accountant: Accountant, low: float, high: float, tolerance: float) -> float:
         bracket = ExplicitBracketInterval(low, high)
-        return float(calibrate_dp_mechanism(accountant.fresh, event, epsilon, delta, bracket, tol=tolerance))
+        with _without_warnings():
+            return float(
+                calibrate_dp_mechanism(accountant.fresh, event, epsilon, delta, bracket, tol=tolerance)
+            )
 
     if not enough(LARGEST_NOISE):
         return math.inf
