@@ -10,6 +10,7 @@ import argparse
 import logging
 import time
 
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from nss_train.errors import InfrastructureError
@@ -18,6 +19,7 @@ from tasks import logs
 from tasks.app import App, make_app
 from tasks.reconcile import reconcile
 from tasks.settings import Settings
+from tasks.webhooks import announce_due
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ def take_turn(app: App) -> None:
         # The expiry goes by the clock of Redis alone.
         if app.redis.set(_TURN, "taken", nx=True, px=int(app.settings.reconcile_every_s * 900)):
             reconcile(app)
-    except (RedisError, OSError, InfrastructureError):
+            announce_due(app)
+    except (RedisError, OperationalError, OSError, InfrastructureError):
         logger.warning("no reconciliation this time", exc_info=True)
 
 

@@ -11,17 +11,19 @@ from celery.exceptions import Ignore
 from pydantic import ValidationError
 
 from nss_train.contract import Stage
-from nss_train.errors import InfrastructureError, NSSTrainError, UserError
+from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, UserError
 from tasks import admission, version, webhooks
 from tasks.app import App
 from tasks.counters import Action, count
 from tasks.job import StageMessage, SubmitMessage
 from tasks.reconcile import keep_from_stranding
 from tasks.reconcile import reconcile as reconcile_jobs
+from tasks.records import JobRecords
 from tasks.run import NEWER_DELAY_S, RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
+from tasks.store.base import Store
 from tasks.submit import broker_errors, refuse_message, submit_message
 
-EXPECTED = (UserError, ValidationError)
+EXPECTED = (UserError, ValidationError, version.NewerVersion)
 """The sender's fault: one line in the log, not a traceback."""
 WEBHOOK_S = 60
 """A receiver that answers byte by byte does not keep a worker for longer."""
@@ -48,7 +50,9 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
     if task.request.delivery_info.get("redelivered"):
         count(app.redis, Action.REDELIVERED)
     try:
-        asked = read_message(message)
+        asked = read_message(message, app.store)
+    except Superseded as done:
+        raise Ignore(str(done)) from done
     except TryLater as later:
         _hand_back(task, later, delay_s=later.delay_s)
     try:
@@ -76,12 +80,25 @@ def _make_room(app: App, job_id: str) -> None:
         admission.admit(app)
 
 
-def read_message(message: Any) -> StageMessage:
-    """What a message asks for; :class:`TryLater` when a newer release sent it."""
+def read_message(message: Any, store: Store) -> StageMessage:
+    """What a message asks for.
+
+    Anybody can say that a message is newer, and a worker that waits does no other work. So it is
+    believed if the job in the store is newer, too: :class:`TryLater`. Else it is dropped
+    (:class:`Superseded`): reconcile sends what this release can do.
+    """
     try:
         return version.parse(StageMessage, message, what="A message")
     except version.NewerVersion as error:
-        raise TryLater(str(error), delay_s=NEWER_DELAY_S) from error
+        try:
+            JobRecords(store, str(message.get("job_id"))).request()
+        except version.NewerVersion:
+            raise TryLater(str(error), delay_s=NEWER_DELAY_S) from error
+        except InfrastructureError as away:
+            raise TryLater(str(away)) from away
+        except ParameterError:
+            raise Superseded("a newer message of no job") from error
+        raise Superseded(str(error)) from error
 
 
 def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int | None = None) -> NoReturn:
@@ -163,9 +180,7 @@ def submit(
     """
     try:
         found = version.parse(SubmitMessage, message, what="A submission")
-    except version.NewerVersion as error:
-        _hand_back(self, error, delay_s=NEWER_DELAY_S)
-    except ValidationError as error:
+    except (version.NewerVersion, ValidationError) as error:
         refuse_message(cast("App", self.app), message, task_id=str(self.request.id), error=error)
         raise
     else:

@@ -37,6 +37,7 @@ from tasks.job import (
 from tasks.receiver import check_url
 from tasks.records import JobRecords
 from tasks.table import check_table_file, store_table, table_at
+from tasks.version import NewerVersion
 
 logger = logging.getLogger(__name__)
 
@@ -169,16 +170,24 @@ def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
         raise
 
 
-def refuse_message(app: App, message: Mapping[str, Any], *, task_id: str, error: ValidationError) -> None:
+def refuse_message(
+    app: App, message: Mapping[str, Any], *, task_id: str, error: ValidationError | NewerVersion
+) -> None:
     """Leave what is wrong with the very fields of a message under the id that its sender knows."""
     key = message.get("idempotency_key")
     job_id = check_job_id(id_of_key(key) if isinstance(key, str) and key else task_id)
-    problems = [
-        Problem(field=".".join(map(str, one["loc"])), value=str(one["input"])[:100], remedy=one["msg"])
-        for one in error.errors(include_url=False)
-    ]
-    refusal = ParameterError("The message is refused.", problems)
-    _record_refusal(app, job_id, table=str(message.get("table", ""))[:200], webhook=None, error=refusal)
+    refusal = ParameterError("The message is refused.", list(_wrong_fields(message, error)))
+    _record_refusal(app, job_id, table=str(message.get("table", "")), webhook=None, error=refusal)
+
+
+def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVersion) -> Iterator[Problem]:
+    if isinstance(error, NewerVersion):
+        remedy = "newer than this deployment; upgrade its workers first"
+        yield Problem(field="version", value=message.get("version"), remedy=remedy)
+    else:
+        for one in error.errors(include_url=False):
+            where = ".".join(map(str, one["loc"]))
+            yield Problem(field=where, value=str(one["input"])[:100], remedy=one["msg"])
 
 
 def id_of_key(idempotency_key: str) -> str:

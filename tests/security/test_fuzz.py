@@ -18,7 +18,7 @@ from tasks import version
 from tasks.job import Claim, StageMessage, SubmitMessage
 from tasks.ledger import DatasetLedger
 from tasks.records import JobRecords
-from tasks.run import TryLater
+from tasks.run import Superseded
 from tasks.stages import read_message
 from tasks.store.local import LocalStore
 from tasks.transport import faults
@@ -35,10 +35,12 @@ def examples(long: bool) -> int:
     return 10_000 if long else 100
 
 
-def test_a_message_is_read_or_refused(examples: int) -> None:
+def test_a_message_is_read_or_refused(examples: int, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+
     def check(message: Any) -> None:
-        with suppress(ValidationError, ParameterError, TryLater):
-            assert isinstance(read_message(message), StageMessage)
+        with suppress(ValidationError, ParameterError, Superseded):
+            assert isinstance(read_message(message, store), StageMessage)
 
     fuzz.run(check, fuzz.stage_messages(), examples=examples)
 

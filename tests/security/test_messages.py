@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tasks.app import App
 from tasks.job import JobRequest, Table
 from tasks.reconcile import reconcile
 from tasks.records import JobRecords
+from tasks.run import NEWER_DELAY_S
 from tasks.transport import MESSAGE_MAX_BYTES
 from tests.security.conftest import Target, wait_until
 from tests.security.messages import DEEP, JOB, body, envelope, raw, stage
@@ -99,6 +101,8 @@ FAILING = {
     "a job with a line break": envelope(PREPARE, stage("job-0001\nSET x y")),
     "a message that is a list": envelope(PREPARE, {"message": [1, 2]}),
     "a version that is no number": envelope(PREPARE, stage(version="9")),
+    "a version of the future": envelope(PREPARE, stage(version=99)),
+    "a version of the future for no id": envelope(PREPARE, {"message": {"version": 99, "job_id": "../x"}}),
     "a version below all": envelope(PREPARE, stage(version=0)),
     "an unknown job": envelope(PREPARE, stage()),
     "an unknown job's last stage": envelope("nss_train.save_model", stage(name="save_model")),
@@ -149,6 +153,7 @@ def honest_job(app: App, job_id: str) -> JobRecords:
     [
         {"table": {"path": "/etc/passwd"}},
         {"table": "/etc/passwd"},
+        {"version": 99},
         {"table": "file:///etc/passwd"},
         {"table": "s3://elsewhere/x.csv"},
         {"table": "http://169.254.169.254/latest/meta-data/iam.csv"},
@@ -227,3 +232,14 @@ def test_a_submission_shows_in_events_without_its_arguments(target: Target) -> N
     assert any(event["type"] == "task-received" for event in seen)
     assert "sesame" not in str([event.get("kwargs") for event in seen])
     assert "sesame" not in target.log
+
+
+def test_a_version_of_the_future_does_not_make_a_worker_wait(target: Target) -> None:
+    job_id = "20260101-000000-future01"
+    honest_job(target.app, job_id)
+    started = time.monotonic()
+    for number in range(20):
+        target.push(raw(envelope(PREPARE, stage(job_id, version=99 + number))))
+    assert target.does_honest_work()
+    assert time.monotonic() - started < NEWER_DELAY_S / 2
+    assert list(target.app.store.children(f"jobs/{job_id}/")) == ["request.json"]

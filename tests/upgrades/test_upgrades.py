@@ -77,7 +77,7 @@ def test_every_document_of_a_version_is_read(version: int, tmp_path: Path) -> No
     assert records.charges.taken() == 5
     assert DatasetLedger(store, "birds").read().budget is not None
     assert CheckpointStore(store, records.keys).restore(tmp_path / "checkpoint") == Kept(10, 1)
-    assert read_message(message(version)) == StageMessage(
+    assert read_message(message(version), store) == StageMessage(
         version=version, job_id=JOB, stage=Stage.PREPARE_DATA
     )
 
@@ -182,6 +182,7 @@ def older(tmp_path: Path) -> Iterator[tuple[Settings, Path, Any]]:
         newer = {"job_id": JOB, "stage": "prepare_data", "version": NEWER, "shape": "new"}
         app = make_app(settings)
         honest_job(app, JOB)
+        make_newer(LocalStore(settings.home / "store"), f"jobs/{JOB}/request.json")
         app.send_task(TASK_NAMES[Stage.PREPARE_DATA], kwargs={"message": newer})
         with worker(settings, "cpu", log) as process:
             yield settings, log, process
