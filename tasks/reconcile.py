@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -87,8 +88,8 @@ class _Around:
     def look(cls, app: App) -> _Around:
         found = list(queues.messages(app.redis, app.settings))
         return cls(
-            asking={job for message in found for job in _asking(message)},
-            sent={job for message in found for job in _job_of(message)},
+            asking={job for message in found for job in _named(_asking, message)},
+            sent={job for message in found for job in _named(_job_of, message)},
             held=admission.held(app.redis),
             at_work=set(admission.in_flight(app.redis)),
         )
@@ -156,6 +157,13 @@ def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
     redis.hsetnx(STRANDED, job_id, str(now))
     since = float(redis.hget(STRANDED, job_id) or now)
     return now - since >= wait_s and redis.hdel(STRANDED, job_id) == 1
+
+
+def _named(reader: Callable[[Mapping[str, Any]], Iterator[str]], message: Mapping[str, Any]) -> Iterable[str]:
+    """The jobs that a message names; a forged one waits for the worker that refuses it, and names none."""
+    with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return [str(job) for job in reader(message)]
+    return ()
 
 
 def _job_of(message: Mapping[str, Any]) -> Iterator[str]:
