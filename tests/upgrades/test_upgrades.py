@@ -16,6 +16,7 @@ import pytest
 
 from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, Retry
+from tasks import queues
 from tasks.app import make_app
 from tasks.checkpoints import CheckpointStore, Kept
 from tasks.job import Claim, Outcome, StageMessage
@@ -194,7 +195,7 @@ def test_an_older_worker_hands_a_newer_message_back_and_leaves_in_peace(
     settings, log, process = older
     redis = make_app(settings).redis
     wait_until(lambda: f"A message has version {NEWER}" in log.read_text())
-    wait_until(lambda: redis.llen("cpu") == 1)
+    wait_until(lambda: queues.waiting(redis, settings)["cpu"] == 1)
     met = log.read_text().count(f"A message has version {NEWER}; this release")
     time.sleep(1)
     assert log.read_text().count(f"A message has version {NEWER}; this release") == met == 1
@@ -202,6 +203,6 @@ def test_an_older_worker_hands_a_newer_message_back_and_leaves_in_peace(
     started = time.monotonic()
     process.wait(30)
     assert time.monotonic() - started < 15
-    assert redis.llen("cpu") == 1
+    assert queues.waiting(redis, settings)["cpu"] == 1
     assert redis.zcard("unacked_index") == 0
     assert list(LocalStore(settings.home / "store").list(f"jobs/{JOB}/")) == [f"jobs/{JOB}/request.json"]
