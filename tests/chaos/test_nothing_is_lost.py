@@ -177,6 +177,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("away_during", list(Stage) if metafunc.config.getoption("--long") else short)
 
 
+@pytest.mark.long
 def test_a_store_that_is_away_is_waited_for(
     jobs: Jobs, cluster: Cluster, undisturbed: End, away_during: Stage, long: bool
 ) -> None:
