@@ -98,26 +98,8 @@ class Attempt:
         return request, digest
 
     def _supervise(self, folder: Path, request: Request) -> StageResult:
-        progress = Progress(
-            redis=self._worker.redis,
-            store=self._worker.store,
-            job_id=self._records.job_id,
-            stage=self._stage,
-            attempt=self._number,
-            send_event=self._worker.send_event,
-            meter=TrainingMeter(
-                self._worker.redis,
-                worker=self._worker.name,
-                show_loss=not request.config.strictly_private,
-            ),
-        )
         settings = self._worker.settings
-        uploader = Uploader(
-            self._checkpoints,
-            attempt=self._number,
-            keep=settings.keep_checkpoints,
-            on_uploaded=lambda: count(self._worker.redis, Action.CHECKPOINTS),
-        )
+        progress, uploader = self._progress(request), self._uploader()
 
         def on_event(event: Event) -> None:
             if event.action == CHARGE:
@@ -147,6 +129,27 @@ class Attempt:
             progress.close()
             self._watch.store_log(folder)
             self._watch.folder = None
+
+    def _progress(self, request: Request) -> Progress:
+        worker = self._worker
+        meter = TrainingMeter(worker.redis, worker=worker.name, show_loss=not request.config.strictly_private)
+        return Progress(
+            redis=worker.redis,
+            store=worker.store,
+            job_id=self._records.job_id,
+            stage=self._stage,
+            attempt=self._number,
+            send_event=worker.send_event,
+            meter=meter,
+        )
+
+    def _uploader(self) -> Uploader:
+        return Uploader(
+            self._checkpoints,
+            attempt=self._number,
+            keep=self._worker.settings.keep_checkpoints,
+            on_uploaded=lambda: count(self._worker.redis, Action.CHECKPOINTS),
+        )
 
     def _charge(self, folder: Path, steps: int) -> None:
         """Put private steps on record, however long that takes, and let the stage go on."""

@@ -7,7 +7,6 @@ A process of its own, so that a caller need not load torch. Exit codes are those
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,28 +15,26 @@ from typing import Any
 
 from rich.console import Console
 
+from nss_train import command
 from nss_train.artifacts.files import read_json
 from nss_train.artifacts.preview import Preview, Sampling, sample
 from nss_train.artifacts.table import row_table, write_csv
 from nss_train.artifacts.workdir import ADAPTER, CONFIG
-from nss_train.errors import NSSTrainError, ParameterError, Problem, to_json
+from nss_train.errors import ParameterError, Problem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Sample, print, and return the exit code."""
     options = _parser().parse_args(arguments)
     _quiet_libraries()
-    try:
-        preview = _sample(options)
-        if options.csv:
-            write_csv(options.csv, preview.rows, preview.columns)
-    except NSSTrainError as error:
-        return _failed(error, as_json=options.json)
-    if options.json:
-        sys.stdout.write(json.dumps(asdict(preview)) + "\n")
-    else:
-        _show(preview)
-    return 0
+    return command.run(lambda: _write(options), show=_show, as_json=options.json)
+
+
+def _write(options: argparse.Namespace) -> dict[str, Any]:
+    preview = _sample(options)
+    if options.csv:
+        write_csv(options.csv, preview.rows, preview.columns)
+    return asdict(preview)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,24 +79,17 @@ def _quiet_libraries() -> None:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
-def _failed(error: NSSTrainError, *, as_json: bool) -> int:
-    if as_json:
-        sys.stdout.write(json.dumps({"error": to_json(error)}) + "\n")
-    sys.stderr.write(f"{error}\n")
-    return error.exit_code
-
-
-def _show(preview: Preview) -> None:
+def _show(found: dict[str, Any]) -> None:
     console = Console()
-    console.print(row_table(preview.rows, preview.columns))
-    total = preview.valid + preview.invalid
-    share = f"{100 * preview.valid / total:.0f}%" if total else "none"
+    console.print(row_table(found["rows"], found["columns"]))
+    total = found["valid"] + found["invalid"]
+    share = f"{100 * found['valid'] / total:.0f}%" if total else "none"
     console.print(
-        f"{preview.valid} of {total} records valid ({share}), "
-        f"{preview.tokens} tokens in {preview.seconds:.1f} s ({preview.stopped})"
+        f"{found['valid']} of {total} records valid ({share}), "
+        f"{found['tokens']} tokens in {found['seconds']:.1f} s ({found['stopped']})"
     )
-    for reason, count in preview.reasons.items():
-        console.print(f"{count} × {reason}: {preview.examples[reason]}", markup=False, highlight=False)
+    for reason, count in found["reasons"].items():
+        console.print(f"{count} × {reason}: {found['examples'][reason]}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from nss_train import errors
+from nss_train import command
 from nss_train.config import load_config, parse_config
 from nss_train.data.golden import describe, write_golden
 from nss_train.data.prepare import Entry, prepare
-from nss_train.errors import NSSTrainError
 from nss_train.model.tokenizer import load_tokenizer
 
 
@@ -26,16 +24,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write all examples to this .json.gz file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    try:
-        shown = show(arguments)
-    except NSSTrainError as error:
-        if arguments.json:
-            sys.stdout.write(json.dumps({"error": errors.to_json(error)}) + "\n")
-        else:
-            sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    sys.stdout.write(json.dumps(shown) + "\n" if arguments.json else _as_text(shown))
-    return 0
+    return command.run(lambda: show(arguments), show=_show, as_json=arguments.json)
 
 
 def show(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -59,9 +48,9 @@ def show(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _as_text(shown: dict[str, Any]) -> str:
+def _show(shown: dict[str, Any]) -> None:
     parts = [f"--- example {number} ---\n{text}\n" for number, text in enumerate(shown["first"], 1)]
-    return "".join(parts) + f"{shown['examples']} examples, {shown['tokens']} tokens\n"
+    sys.stdout.write("".join(parts) + f"{shown['examples']} examples, {shown['tokens']} tokens\n")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,13 @@ is charged.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from nss_train import errors
+from nss_train import command
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.resolve import resolve, unit_column
 from nss_train.config.support import unsupported_training
@@ -22,7 +21,7 @@ from nss_train.data.columns import check_columns, check_roles, check_rows
 from nss_train.data.holdout import hold_out
 from nss_train.data.packing import requested_fraction
 from nss_train.data.source import read_table
-from nss_train.errors import NSSTrainError, ParameterError, Problem
+from nss_train.errors import ParameterError, Problem
 from nss_train.model.family import FAMILIES
 from nss_train.privacy.accountant import Accountant
 from nss_train.privacy.plan import PrivacyPlan, Units
@@ -34,22 +33,18 @@ POINTS = 10
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m nss_train.privacy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="estimate")
-    command = commands.add_parser("estimate", description=__doc__)
-    command.add_argument("table", type=Path)
-    command.add_argument("--config", type=Path, help="NSS YAML or JSON with privacy.dp_enabled")
-    command.add_argument("--json", action="store_true", help="print one JSON object")
+    estimating = commands.add_parser("estimate", description=__doc__)
+    estimating.add_argument("table", type=Path)
+    estimating.add_argument("--config", type=Path, help="NSS YAML or JSON with privacy.dp_enabled")
+    estimating.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    try:
-        config = parse_config({}) if arguments.config is None else load_config(arguments.config)
-        shown = describe(estimate(arguments.table, config))
-    except NSSTrainError as error:
-        if arguments.json:
-            sys.stdout.write(json.dumps({"error": errors.to_json(error)}) + "\n")
-        else:
-            sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    sys.stdout.write(json.dumps(shown) + "\n" if arguments.json else _as_text(shown))
-    return 0
+    return command.run(lambda: show(arguments), show=_show, as_json=arguments.json)
+
+
+def show(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The plan of what the command line names."""
+    config = parse_config({}) if arguments.config is None else load_config(arguments.config)
+    return describe(estimate(arguments.table, config))
 
 
 def estimate(table: Path, config: SafeSynthesizerParameters) -> PrivacyPlan:
@@ -95,7 +90,7 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
     return {**plan.model_dump(mode="json", exclude={"dataset"}), "curve": curve}
 
 
-def _as_text(shown: dict[str, Any]) -> str:
+def _show(shown: dict[str, Any]) -> None:
     lines = [
         f"n      {shown['units']} units of privacy, each a {shown['unit']}",
         f"batch  {shown['batch']} units expected in a step",
@@ -108,7 +103,7 @@ def _as_text(shown: dict[str, Any]) -> str:
         f"{'step':>8}  {'epsilon (PLD)':>13}  {'(RDP)':>8}",
         *(f"{p['step']:>8}  {p['pld']:>13.4f}  {p['rdp']:>8.4f}" for p in shown["curve"]),
     ]
-    return "\n".join(lines) + "\n"
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -14,13 +15,18 @@ INCOMPLETE = "training_incomplete"
 """NSS's key in the history of a run that did not train all it should have."""
 
 
-class ReportSteps(TrainerCallback):
-    """Reports each optimizer step with loss, speed and the time that is left."""
+class Progress(TrainerCallback, ABC):
+    """Reports the start of the training and each optimizer step, with the time that is left."""
 
-    def __init__(self, report: Report, *, total_tokens: int) -> None:
+    def __init__(self, report: Report) -> None:
         self._report = report
-        self._total_tokens = total_tokens
         self._started, self._first = time.monotonic(), 0
+
+    @abstractmethod
+    def describe(
+        self, logs: dict[str, float], *, steps_per_s: float, steps: int
+    ) -> tuple[str, dict[str, Any]] | None:
+        """A step in words and its fields, of ``steps`` in all; ``None`` for a log of something else."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -38,21 +44,38 @@ class ReportSteps(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        if logs is None or "loss" not in logs:
+        steps_per_s = (state.global_step - self._first) / (time.monotonic() - self._started)
+        described = self.describe(logs or {}, steps_per_s=steps_per_s, steps=state.max_steps)
+        if described is None:
             return
-        done = (state.global_step - self._first) / state.max_steps
-        left = 1 - state.global_step / state.max_steps
-        seconds = time.monotonic() - self._started
+        words, of_step = described
         fields = {
             "step": state.global_step,
             "total_steps": state.max_steps,
-            "loss": round(float(logs["loss"]), 4),
-            "learning_rate": logs.get("learning_rate"),
-            "tokens_per_s": round(done * self._total_tokens / seconds, 1),
-            "eta_s": round(seconds * left / done, 1),
+            "eta_s": round((state.max_steps - state.global_step) / steps_per_s, 1),
         }
-        message = f"step {state.global_step}/{state.max_steps}, loss {fields['loss']}"
-        self._report(Event(action="train.step", message=message, fields=fields))
+        message = f"step {state.global_step}/{state.max_steps}, {words}"
+        self._report(Event(action="train.step", message=message, fields=fields | of_step))
+
+
+class ReportSteps(Progress):
+    """Reports each optimizer step with loss and speed."""
+
+    def __init__(self, report: Report, *, total_tokens: int) -> None:
+        super().__init__(report)
+        self._total_tokens = total_tokens
+
+    def describe(
+        self, logs: dict[str, float], *, steps_per_s: float, steps: int
+    ) -> tuple[str, dict[str, Any]] | None:
+        if "loss" not in logs:
+            return None
+        loss = round(float(logs["loss"]), 4)
+        return f"loss {loss}", {
+            "loss": loss,
+            "learning_rate": logs.get("learning_rate"),
+            "tokens_per_s": round(steps_per_s * self._total_tokens / steps, 1),
+        }
 
 
 class EvaluateAtEnd(TrainerCallback):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tasks import display
+from tasks.cli import display
 from tasks.spreadsheet import write_rows
 
 FORMULAS = [

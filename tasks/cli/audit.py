@@ -9,8 +9,10 @@ import typer
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.result import AuditBound, PrivacyResult
-from tasks import display, library
+from tasks import library
 from tasks.charges import ACCOUNTANT
+from tasks.cli import display
+from tasks.cli.options import AsJson
 from tasks.records import JobRecords
 
 RESULT = "privacy_result.json"
@@ -21,7 +23,7 @@ def audit(
     job_id: Annotated[str | None, typer.Argument(help="Show what the audit of this job found.")] = None,
     *,
     faults: Annotated[bool, typer.Option("--faults", help="Audit steps with planted faults too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Attack the private step of this installation; exit code 1 when its claim does not hold."""
     if job_id is not None:

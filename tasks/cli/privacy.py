@@ -13,8 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from nss_train.errors import ParameterError, Problem
-from tasks import display, library
+from tasks import library
 from tasks.charges import ACCOUNTANT
+from tasks.cli import display
+from tasks.cli.options import AsJson
 
 if TYPE_CHECKING:
     from nss_train.privacy.ledger import Entry, Ledger
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 budget = typer.Typer(no_args_is_help=True, help="What the private jobs on a dataset may cost in all.")
 privacy = typer.Typer(no_args_is_help=True, help="What a private training costs; nothing is trained.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Dataset = Annotated[str, typer.Argument(help="As guarantee.dataset names it.")]
 Epsilon = Annotated[float, typer.Option(help="The ε that may be spent.")]
 Delta = Annotated[float, typer.Option(help="The δ that ε is told at.")]

@@ -1,0 +1,80 @@
+"""Commands for those who run workers."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from tasks import library
+from tasks.cli import display
+from tasks.cli.options import AsJson
+from tasks.settings import Settings
+
+
+def worker(
+    queues: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu,cuda",
+    name: Annotated[str, typer.Option(help="Unique; %h is the host name.")] = "worker@%h",
+    concurrency: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
+    max_jobs: Annotated[int | None, typer.Option(min=1, help="Leave after so many stages.")] = None,
+    idle_exit_s: Annotated[
+        float | None, typer.Option(min=0, help="Leave after so many seconds without a stage.")
+    ] = None,
+) -> None:
+    """Serve queues until SIGTERM, or for a number of stages."""
+    from tasks.worker import run_worker
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    run_worker(
+        Settings(),
+        queues,
+        name=name,
+        concurrency=concurrency,
+        max_jobs=max_jobs,
+        idle_exit_s=idle_exit_s,
+    )
+
+
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 9464,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve /metrics for Prometheus and /scale for a scaler until SIGTERM."""
+    library.require("prometheus_client")
+    from tasks import logs as log
+    from tasks.metrics import make_server_on
+
+    settings = Settings()
+    log.configure(settings.log_format)
+    with make_server_on(settings, host=host, port=port) as server, suppress(KeyboardInterrupt):
+        server.serve_forever()
+
+
+def reconcile(*, as_json: AsJson = False) -> None:
+    """Send jobs again that have no outcome, no worker and no message."""
+    from tasks.app import make_app
+    from tasks.reconcile import reconcile as reconcile_jobs
+
+    sent = reconcile_jobs(make_app(Settings()), after_s=0)
+    display.show({"sent": sent}, as_json=as_json, text="\n".join(sent) or "nothing to do")
+
+
+def doctor(*, as_json: AsJson = False) -> None:
+    """What is missing, and how to mend it."""
+    from tasks.doctor import examine
+
+    findings = examine(Settings())
+    if as_json:
+        display.show({"findings": [f.as_json() for f in findings]}, as_json=True)
+    else:
+        for finding in findings:
+            display.console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if all(f.ok for f in findings) else 1)
+
+
+def show_version(*, as_json: AsJson = False) -> None:
+    """The version of nss-train."""
+    display.show({"version": version("nss-train")}, as_json=as_json, text=version("nss-train"))
