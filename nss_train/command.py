@@ -11,9 +11,7 @@ from nss_train import errors
 from nss_train.errors import NSSTrainError
 
 
-def run(
-    find: Callable[[], dict[str, Any]], *, show: Callable[[dict[str, Any]], None], as_json: bool
-) -> int:
+def run(find: Callable[[], dict[str, Any]], *, show: Callable[[dict[str, Any]], None], as_json: bool) -> int:
     """Print what ``find`` returns, as one JSON object or for people, and return the exit code."""
     try:
         found = find()

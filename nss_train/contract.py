@@ -129,6 +129,8 @@ class StageDrained(Exception):
 
 DRAIN = "drain"
 """A file of this name in the stage's folder asks the stage to keep its state and stop."""
+TRAIN_STEP = "train.step"
+"""An optimizer step is done."""
 CHECKPOINT_SAVED = "checkpoint.saved"
 """Action of the event that hands over the complete checkpoint of the field ``step``."""
 CHECKPOINTS = "checkpoints"

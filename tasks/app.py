@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from redis import Redis
 
-from tasks import transport
+from tasks import tracing, transport
 from tasks.counters import Action, count
 from tasks.drain import Drain, DrainFlag
 from tasks.heartbeat import Heart
@@ -91,6 +91,7 @@ def connect_redis(settings: Settings, *, timeout_s: float = 30) -> Redis:
 
 def make_app(settings: Settings) -> App:
     """An application for a client or a worker; nothing is connected yet."""
+    tracing.configure(settings)
     app = App(settings)
     app.conf.include = ["tasks.stages"]
     return app

@@ -10,14 +10,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from nss_train.contract import CHARGE, CHECKPOINT_SAVED, CHECKPOINTS, Event, Request, Stage, StageResult
+from nss_train.contract import (
+    CHARGE,
+    CHECKPOINT_SAVED,
+    CHECKPOINTS,
+    TRAIN_STEP,
+    Event,
+    Request,
+    Stage,
+    StageResult,
+)
 from nss_train.errors import DiskFull, StoreUnavailable
-from tasks import files
+from tasks import files, tracing
 from tasks.charges import allow
 from tasks.checkpoints import CheckpointStore, Uploader
 from tasks.counters import Action, count
 from tasks.inputs import Worker, prepare_folder
-from tasks.job import Marker
+from tasks.job import Marker, StoredFile
 from tasks.measures import TrainingMeter
 from tasks.progress import Progress
 from tasks.records import JobRecords
@@ -62,15 +71,14 @@ class Attempt:
 
     def _work(self, folder: Path) -> bool:
         started_at, patiently = datetime.now(UTC), self._watch.patiently
-        request, digest = patiently(lambda: self._fetch(folder))
-        result = self._supervise(folder, request)
+        with tracing.span("fetch"):
+            request, digest = patiently(lambda: self._fetch(folder))
+        with tracing.span("run"):
+            result = self._supervise(folder, request)
         patiently(lambda: self._reserve(result))
-        figures = patiently(lambda: self._adopt_model(result, folder))
-        stored = patiently(
-            lambda: files.upload(
-                self._worker.store, self._records.keys, self._stage, self._number, folder / "out"
-            )
-        )
+        with tracing.span("upload"):
+            figures = patiently(lambda: self._adopt_model(result, folder))
+            stored = patiently(lambda: self._upload(folder))
         if patiently(self._records.cancellation) is not None:
             raise StageStopped(StopReason.CANCELLED)
         marker = Marker(
@@ -83,7 +91,11 @@ class Attempt:
             figures=figures,
             model_digest=result.model_digest,
         )
-        return patiently(lambda: self._commit(marker))
+        with tracing.span("commit"):
+            return patiently(lambda: self._commit(marker))
+
+    def _upload(self, folder: Path) -> tuple[StoredFile, ...]:
+        return files.upload(self._worker.store, self._records.keys, self._stage, self._number, folder / "out")
 
     def _fetch(self, folder: Path) -> tuple[Request, str]:
         request, digest = prepare_folder(
@@ -108,6 +120,8 @@ class Attempt:
             if event.action == CHECKPOINT_SAVED:
                 step = int(event.fields["step"])
                 uploader.offer(folder / CHECKPOINTS / str(step), step)
+            if event.action != TRAIN_STEP:
+                tracing.event(event.action)
             progress.report(event)
 
         self._watch.folder = folder

@@ -17,7 +17,7 @@ from functools import partial
 from redis import Redis
 from redis.exceptions import RedisError
 
-from nss_train.contract import Event
+from nss_train.contract import TRAIN_STEP, Event
 from tasks.job import Outcome
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class TrainingMeter:
         if event.action == "train.started":
             self._began, self._started_at = True, time.monotonic()
             self._seen["steps"] = self._told["steps"] = int(event.fields["step"])
-        if event.action == "train.step" and self._began:
+        if event.action == TRAIN_STEP and self._began:
             self._step(event.fields)
             if time.monotonic() - self._flushed_at >= FLUSH_S:
                 self._flush()

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from nss_train import errors
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, Problem
-from tasks import version
+from tasks import tracing, version
 from tasks.charges import Charges
 from tasks.job import (
     Cancel,
@@ -193,6 +193,8 @@ class JobRecords:
         logger.info(
             "job %s: %s%s", self.job_id, outcome, "" if first else " (had ended before)", extra=fields
         )
+        if first:
+            tracing.job(self.job_id, lambda: self.request().submitted_at, record.finished_at, outcome=outcome)
         return first
 
     def discard_attempt(self, stage: Stage, number: int) -> None:

@@ -16,6 +16,7 @@ from nss_train.errors import (
     Retry,
     StoreUnavailable,
 )
+from tasks import tracing
 from tasks.attempt import Attempt, raise_if_full
 from tasks.checkpoints import CheckpointStore
 from tasks.counters import Action, count
@@ -66,7 +67,7 @@ def run_stage(message: StageMessage, *, worker: Worker) -> None:
     :class:`TryLater` when the message should come again, and the stage's own error after
     recording it as the job's outcome.
     """
-    with about(job_id=message.job_id, stage=message.stage.value):
+    with about(job_id=message.job_id, stage=message.stage.value), tracing.of_job(message.job_id):
         try:
             _deliver(message, JobRecords(worker.store, message.job_id), worker)
         except InfrastructureError as error:
@@ -155,9 +156,12 @@ class Delivery:
             token=self._token,
         )
         if self._number == 1 and self._worker.queue:
-            waited = datetime.now(UTC) - self._ready_at()
-            observe(self._worker.redis, QUEUE_WAIT_SECONDS, (self._worker.queue,), waited.total_seconds())
-        with about(attempt=self._number):
+            ready, began = self._ready_at(), datetime.now(UTC)
+            waited_s = (began - ready).total_seconds()
+            observe(self._worker.redis, QUEUE_WAIT_SECONDS, (self._worker.queue,), waited_s)
+            tracing.past("queued", ready, began, queue=self._worker.queue)
+        span = tracing.span(self._stage.value, attempt=self._number, worker=self._worker.name)
+        with about(attempt=self._number), span:
             watch = Watch(
                 self._stage,
                 self._number,

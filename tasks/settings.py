@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     devices: tuple[str, ...] = ()
     """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: what the environment says."""
     log_format: Literal["text", "json"] = "text"
+    otlp_endpoint: str = ""
+    """Where traces go, such as ``http://collector:4318/v1/traces``; empty: nothing is traced."""
     max_train_s: float | None = None
     """Training of a job ends in good order after this time; ``None``: never."""
     report_to: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, UserError
-from tasks import admission, version, webhooks
+from tasks import admission, tracing, version, webhooks
 from tasks.app import App
 from tasks.counters import Action, count
 from tasks.job import StageMessage, SubmitMessage
@@ -56,7 +56,7 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
     except TryLater as later:
         _hand_back(task, later, delay_s=later.delay_s)
     try:
-        run_stage(asked, worker=worker)
+        _run_stage(asked, worker)
     except Superseded as done:
         # Ignoring the message also keeps Celery from sending the rest of the chain.
         raise Ignore(str(done)) from done
@@ -71,6 +71,13 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         raise
     if asked.stage is Stage.SAVE_MODEL:
         _make_room(app, asked.job_id)
+
+
+def _run_stage(asked: StageMessage, worker: Worker) -> None:
+    try:
+        run_stage(asked, worker=worker)
+    finally:
+        tracing.flush()
 
 
 def _make_room(app: App, job_id: str) -> None:

@@ -20,7 +20,7 @@ from nss_train.config import SafeSynthesizerParameters, load_config, parse_confi
 from nss_train.config.support import unsupported_training
 from nss_train.contract import TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
-from tasks import admission
+from tasks import admission, tracing
 from tasks.app import App
 from tasks.job import (
     DEFAULT_PRIORITY,
@@ -110,35 +110,43 @@ def submit(
     if webhook is not None:
         check_url(webhook.url, app.settings)
     job_id = check_job_id(job_id or (id_of_key(idempotency_key) if idempotency_key else new_job_id()))
-    with broker_errors(app):
-        app.redis.ping()
-    app.store.check()
-    records = JobRecords(app.store, job_id)
-    where = (
-        table_at(str(table), app.settings)
-        if is_uri(table)
-        else store_table(Path(table), job_id=job_id, store=app.store)
-    )
-    request = JobRequest(
-        job_id=job_id,
-        table=where,
-        config=parsed,
-        family=family,
-        ranks=ranks,
-        fsdp=fsdp,
-        priority=priority,
-        tenant=tenant,
-        seed=secrets.randbits(31) if seed is None else seed,
-        submitted_at=datetime.now(UTC),
-        idempotency_key=idempotency_key,
-        webhook=webhook,
-    )
-    if not records.submitted(request):
-        _raise_if_different(records.request(), request, seed_given=seed is not None)
-    with broker_errors(app):
-        admission.ask(app, job_id)
-    logger.info("submitted job %s", job_id, extra={"action": "job.submitted", "job_id": job_id})
+    with tracing.of_job(job_id), tracing.span("submit", tenant=tenant):
+        with broker_errors(app):
+            app.redis.ping()
+        app.store.check()
+        request = JobRequest(
+            job_id=job_id,
+            table=_table(app, table, job_id),
+            config=parsed,
+            family=family,
+            ranks=ranks,
+            fsdp=fsdp,
+            priority=priority,
+            tenant=tenant,
+            seed=secrets.randbits(31) if seed is None else seed,
+            submitted_at=datetime.now(UTC),
+            idempotency_key=idempotency_key,
+            webhook=webhook,
+        )
+        _enqueue(app, request, seed_given=seed is not None)
     return job_id
+
+
+def _table(app: App, table: Path | str, job_id: str) -> Table:
+    with tracing.span("store table"):
+        if is_uri(table):
+            return table_at(str(table), app.settings)
+        return store_table(Path(table), job_id=job_id, store=app.store)
+
+
+def _enqueue(app: App, request: JobRequest, *, seed_given: bool) -> None:
+    records = JobRecords(app.store, request.job_id)
+    if not records.submitted(request):
+        _raise_if_different(records.request(), request, seed_given=seed_given)
+    with broker_errors(app):
+        admission.ask(app, request.job_id)
+    fields = {"action": "job.submitted", "job_id": request.job_id}
+    logger.info("submitted job %s", request.job_id, extra=fields)
 
 
 def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:

@@ -93,7 +93,11 @@ def fit_privately(
         examples=examples,
         seed=seed,
         checkpointing=checkpointing,
-        callbacks=[ReportPrivateSteps(report, batch=private.plan.batch), *limits, *keeping],
+        callbacks=[
+            ReportPrivateSteps(report, total_units=private.plan.batch * private.plan.steps),
+            *limits,
+            *keeping,
+        ],
         halvings=halvings,
     )
     started, first = time.monotonic(), 0 if resume_from is None else step_of(resume_from)

@@ -11,14 +11,14 @@ from nss_train.training.callbacks import Progress
 class ReportPrivateSteps(Progress):
     """Reports each step with ε and the speed that is expected; the drawn number of units is a secret."""
 
-    def __init__(self, report: Report, *, batch: int) -> None:
+    def __init__(self, report: Report, *, total_units: int) -> None:
         super().__init__(report)
-        self._batch = batch
+        self._total_units = total_units
 
-    def describe(
-        self, logs: dict[str, float], *, steps_per_s: float, steps: int
-    ) -> tuple[str, dict[str, Any]] | None:
+    def describe(self, logs: dict[str, float], *, share_per_s: float) -> tuple[str, dict[str, Any]] | None:
         if "epsilon" not in logs:
             return None
         paid_for = {name: round(value, 6) for name, value in logs.items() if name != "epoch"}
-        return f"ε ≤ {logs['epsilon']:.3f}", {"units_per_s": round(steps_per_s * self._batch, 1)} | paid_for
+        return f"ε ≤ {logs['epsilon']:.3f}", {
+            "units_per_s": round(share_per_s * self._total_units, 1)
+        } | paid_for

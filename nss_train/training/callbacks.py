@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from nss_train.contract import Event, Report
+from nss_train.contract import TRAIN_STEP, Event, Report
 from nss_train.training.group import agreed
 
 INCOMPLETE = "training_incomplete"
@@ -23,10 +23,11 @@ class Progress(TrainerCallback, ABC):
         self._started, self._first = time.monotonic(), 0
 
     @abstractmethod
-    def describe(
-        self, logs: dict[str, float], *, steps_per_s: float, steps: int
-    ) -> tuple[str, dict[str, Any]] | None:
-        """A step in words and its fields, of ``steps`` in all; ``None`` for a log of something else."""
+    def describe(self, logs: dict[str, float], *, share_per_s: float) -> tuple[str, dict[str, Any]] | None:
+        """A step in words and its fields; ``None`` for a log of something else.
+
+        ``share_per_s`` is the part of the whole training that is done in a second.
+        """
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -44,18 +45,19 @@ class Progress(TrainerCallback, ABC):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        steps_per_s = (state.global_step - self._first) / (time.monotonic() - self._started)
-        described = self.describe(logs or {}, steps_per_s=steps_per_s, steps=state.max_steps)
+        done = (state.global_step - self._first) / state.max_steps
+        share_per_s = done / (time.monotonic() - self._started)
+        described = self.describe(logs or {}, share_per_s=share_per_s)
         if described is None:
             return
         words, of_step = described
         fields = {
             "step": state.global_step,
             "total_steps": state.max_steps,
-            "eta_s": round((state.max_steps - state.global_step) / steps_per_s, 1),
+            "eta_s": round((1 - state.global_step / state.max_steps) / share_per_s, 1),
         }
         message = f"step {state.global_step}/{state.max_steps}, {words}"
-        self._report(Event(action="train.step", message=message, fields=fields | of_step))
+        self._report(Event(action=TRAIN_STEP, message=message, fields=fields | of_step))
 
 
 class ReportSteps(Progress):
@@ -65,16 +67,14 @@ class ReportSteps(Progress):
         super().__init__(report)
         self._total_tokens = total_tokens
 
-    def describe(
-        self, logs: dict[str, float], *, steps_per_s: float, steps: int
-    ) -> tuple[str, dict[str, Any]] | None:
+    def describe(self, logs: dict[str, float], *, share_per_s: float) -> tuple[str, dict[str, Any]] | None:
         if "loss" not in logs:
             return None
         loss = round(float(logs["loss"]), 4)
         return f"loss {loss}", {
             "loss": loss,
             "learning_rate": logs.get("learning_rate"),
-            "tokens_per_s": round(steps_per_s * self._total_tokens / steps, 1),
+            "tokens_per_s": round(share_per_s * self._total_tokens, 1),
         }
 
 

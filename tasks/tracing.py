@@ -1,0 +1,159 @@
+"""OpenTelemetry traces: one for each job, from its submission to its outcome.
+
+The ids of a job's trace and of its first span follow from the job's id. So no message has to carry
+them, and whoever works on a job after a lost message, an emptied broker or a dead worker adds to the
+same trace. Without an endpoint nothing of OpenTelemetry is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from nss_train.errors import InfrastructureError, Problem
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import TracerProvider
+
+FLUSH_MS = 2000
+"""A stage waits no longer for a collector that is slow."""
+
+_provider: TracerProvider | None = None
+_ids: ContextVar[tuple[int, int] | None] = ContextVar("ids", default=None)
+"""Trace and span that the next span shall have; ``None``: drawn."""
+
+
+def configure(settings: Settings) -> None:
+    """Send this process's spans to ``otlp_endpoint``, if there is one.
+
+    Raises :class:`InfrastructureError` when OpenTelemetry is not installed.
+    """
+    global _provider  # noqa: PLW0603 (a process has one tracer, as it has one log)
+    if settings.otlp_endpoint and _provider is None:
+        _provider = _make_provider(settings.otlp_endpoint)
+
+
+def flush() -> None:
+    """Give what was traced to the collector: the process may be killed before it would by itself."""
+    if _provider is not None:
+        _provider.force_flush(FLUSH_MS)
+
+
+@contextmanager
+def of_job(job_id: str) -> Iterator[None]:
+    """Spans inside the block belong to the job's trace."""
+    if _provider is None:
+        yield
+        return
+    from opentelemetry import context
+
+    token = context.attach(_root(job_id))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+@contextmanager
+def span(name: str, **attributes: str | int | float) -> Iterator[None]:
+    """What happens inside the block as a span, with the error that left it."""
+    if _provider is None:
+        yield
+        return
+    with _provider.get_tracer(__name__).start_as_current_span(name, attributes=_named(attributes)):
+        yield
+
+
+def event(name: str, **attributes: str | int | float) -> None:
+    """Something that happened during the current span."""
+    if _provider is None:
+        return
+    from opentelemetry import trace
+
+    trace.get_current_span().add_event(name, _named(attributes))
+
+
+def past(name: str, began: datetime, ended: datetime, **attributes: str | int | float) -> None:
+    """A span of the current trace that is known only now."""
+    if _provider is None:
+        return
+    made = _provider.get_tracer(__name__).start_span(
+        name, start_time=_ns(began), attributes=_named(attributes)
+    )
+    made.end(_ns(ended))
+
+
+def job(job_id: str, began: Callable[[], datetime], ended: datetime, **attributes: str | int | float) -> None:
+    """The first span of a job's trace, that all others are in; told once, with the outcome.
+
+    ``began`` is called only when there is a trace.
+    """
+    if _provider is None:
+        return
+    from opentelemetry.context import Context
+
+    token = _ids.set(_ids_of(job_id))
+    try:
+        made = _provider.get_tracer(__name__).start_span(
+            "job", context=Context(), start_time=_ns(began()), attributes=_named(attributes)
+        )
+    finally:
+        _ids.reset(token)
+    made.end(_ns(ended))
+
+
+def _ids_of(job_id: str) -> tuple[int, int]:
+    """Trace and first span of a job; neither is 0, which would be invalid."""
+    digest = hashlib.sha256(job_id.encode()).digest()
+    return int.from_bytes(digest[:16]) | 1, int.from_bytes(digest[16:24]) | 1
+
+
+def _root(job_id: str) -> Context:
+    from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+    trace_id, span_id = _ids_of(job_id)
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    return set_span_in_context(
+        NonRecordingSpan(SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags))
+    )
+
+
+def _make_provider(endpoint: str) -> TracerProvider:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+    except ImportError as error:
+        remedy = "pip install 'nss-train[otel]', or leave NSS_TRAIN_OTLP_ENDPOINT out"
+        problem = Problem(field="otlp_endpoint", value=endpoint, remedy=remedy)
+        raise InfrastructureError("Traces need OpenTelemetry.", [problem]) from error
+
+    class Ids(RandomIdGenerator):
+        def generate_trace_id(self) -> int:
+            given = _ids.get()
+            return super().generate_trace_id() if given is None else given[0]
+
+        def generate_span_id(self) -> int:
+            given = _ids.get()
+            return super().generate_span_id() if given is None else given[1]
+
+    provider = TracerProvider(resource=Resource.create({"service.name": "nss-train"}), id_generator=Ids())
+    exporter = OTLPSpanExporter(endpoint=endpoint, timeout=FLUSH_MS / 1000)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+def _named(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {f"nss_train.{name}": value for name, value in attributes.items()}
+
+
+def _ns(when: datetime) -> int:
+    return int(when.timestamp() * 1e9)
