@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from functools import partial
@@ -35,6 +36,24 @@ def bare_chain(app: App, task: str) -> Any:
     return chain(*[one.clone() for _ in range(4)], app=app)
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--queues", default="cpu,cuda")
+    parser.add_argument("--name", default="noop@localhost")
+    parser.add_argument("--stages", default="benchmarks.noop_stages", help="module of the stages")
+    parser.add_argument("--max-jobs", type=int)
+    parser.add_argument("--idle-exit-s", type=float)
+    given = parser.parse_args()
+    attempt.run_child = partial(run_child, module=given.stages)  # type: ignore[assignment]
+    run_worker(
+        Settings(),
+        given.queues,
+        name=given.name,
+        concurrency=1,
+        max_jobs=given.max_jobs,
+        idle_exit_s=given.idle_exit_s,
+    )
+
+
 if __name__ == "__main__":
-    attempt.run_child = partial(run_child, module="benchmarks.noop_stages")  # type: ignore[assignment]
-    run_worker(Settings(), "cpu,cuda", name="noop@localhost", concurrency=1)
+    main()

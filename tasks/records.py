@@ -105,7 +105,7 @@ class JobRecords:
         got no further. Attempts that ended for reasons outside the job do not count.
         """
         while True:
-            claims = self._claims(stage)
+            claims = self.claims(stage)
             mine = [claim.attempt for claim in claims if token and claim.token == token]
             if mine:
                 return mine[0]  # the answer to the first try was lost on the way
@@ -117,6 +117,11 @@ class JobRecords:
             )
             if self.store.put_if_absent(self.keys.claim(stage, number), _encode(claim)):
                 return number
+
+    def claims(self, stage: Stage) -> list[Claim]:
+        """Who took a stage so far, in their order."""
+        found = (self.read(self.keys.claim(stage, number), Claim) for number in self.attempts(stage))
+        return [claim for claim in found if claim is not None]
 
     def end_attempt(
         self, stage: Stage, number: int, kind: EndKind, error: NSSTrainError | None = None
@@ -136,10 +141,6 @@ class JobRecords:
         """Why earlier attempts ended, in their order."""
         found = (self.read(self.keys.ending(stage, number), Ending) for number in self.attempts(stage))
         return [ending for ending in found if ending is not None]
-
-    def _claims(self, stage: Stage) -> list[Claim]:
-        found = (self.read(self.keys.claim(stage, number), Claim) for number in self.attempts(stage))
-        return [claim for claim in found if claim is not None]
 
     def _spent(self, stage: Stage, claims: list[Claim], position: int) -> int:
         """Attempts that count: they began after this position, and nothing outside the job ended them."""

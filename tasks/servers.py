@@ -1,7 +1,7 @@
 """Real servers as child processes: Valkey as the broker, SeaweedFS as the S3 store.
 
-Both come as wheels, listen on loopback only, take free ports and random credentials, and end with
-the process that started them. A secret is never on a command line, where ``ps`` shows it.
+Both come as wheels, listen on loopback unless told otherwise, take free ports and random credentials,
+and end with the process that started them. A secret is never on a command line, where ``ps`` shows it.
 """
 
 from __future__ import annotations
@@ -60,8 +60,10 @@ class Server(ABC):
     name: ClassVar[str]
     error: ClassVar[type[InfrastructureError]]
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, host: str = _LOOPBACK) -> None:
         self.folder = folder
+        self.host = host
+        """Address that it listens on."""
         self.ports: tuple[int, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -136,7 +138,7 @@ class Server(ABC):
         _log.info(
             "%s answers on %s:%d after %.1f s",
             self.name,
-            _LOOPBACK,
+            self.host,
             self.ports[0],
             seconds,
             extra={"action": "server.started"},
@@ -194,15 +196,15 @@ class Valkey(Server):
     name = "valkey"
     error = BrokerUnavailable
 
-    def __init__(self, folder: Path, *, append_only: bool = False) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, host: str = _LOOPBACK, append_only: bool = False) -> None:
+        super().__init__(folder, host=host)
         self.append_only = append_only
         self.password = secrets.token_urlsafe(24)
 
     @property
     def url(self) -> str:
         """With the password in it: not for logs."""
-        return f"redis://:{self.password}@{_LOOPBACK}:{self.ports[0]}/0"
+        return f"redis://:{self.password}@{self.host}:{self.ports[0]}/0"
 
     def _port_count(self) -> int:
         return 1
@@ -214,7 +216,7 @@ class Valkey(Server):
 
     def _stdin(self) -> bytes:
         lines = (
-            f"bind {_LOOPBACK}",
+            f"bind {self.host}",
             f"port {self.ports[0]}",
             f"requirepass {self.password}",
             f'dir "{self.folder}"',
@@ -240,15 +242,15 @@ class SeaweedFS(Server):
     name = "seaweedfs"
     error = StoreUnavailable
 
-    def __init__(self, folder: Path, *, bucket: str = "nss-train") -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, host: str = _LOOPBACK, bucket: str = "nss-train") -> None:
+        super().__init__(folder, host=host)
         self.bucket = bucket
         self.access_key = secrets.token_hex(10)
         self.secret_key = secrets.token_urlsafe(30)
 
     @property
     def endpoint(self) -> str:
-        return f"{_LOOPBACK}:{self.ports[0]}"
+        return f"{self.host}:{self.ports[0]}"
 
     @property
     def url(self) -> str:
@@ -267,8 +269,8 @@ class SeaweedFS(Server):
             find_weed(),
             "server",
             f"-dir={self.folder}",
-            f"-ip={_LOOPBACK}",
-            f"-ip.bind={_LOOPBACK}",
+            f"-ip={self.host}",
+            f"-ip.bind={self.host}",
             "-master.telemetry=false",
             "-master.volumeSizeLimitMB=1024",
             "-volume.max=0",
