@@ -16,7 +16,7 @@ JOBS ?= 20
 DEPLOY_TOOLS := .nss-train/deploy-tools
 SECURITY_TOOLS := .nss-train/security-tools
 
-.PHONY: run test check up interop chaos fuzz security-check deploy-check clean
+.PHONY: run test check up interop chaos rehearse fuzz security-check deploy-check clean
 
 run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv
 	$(BIN)/nss-train run .nss-train/penguins.csv --config $(DEMO) --rows 10
@@ -67,6 +67,12 @@ chaos: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
 
 .nss-train/models/SmolLM2-tiny: | $(MODEL)
 	$(BIN)/python tests/make_tiny.py $(NSS_TRAIN_HOME)/models/SmolLM2-135M-Instruct $@
+
+# What operators go through, with real servers on this machine: alerts, hosts, scaling or stack.
+# Each module says what it needs beside: root, or programs on the PATH.
+rehearse: $(INSTALLED) .nss-train/models/SmolLM2-tiny
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rehearsals]'
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m tests.rehearsals.$(WHAT) $(ARGUMENTS)
 
 # 10,000 made-up messages, configs and documents for each parser and for a real worker.
 fuzz: $(INSTALLED)
