@@ -21,6 +21,8 @@ class StageState(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
     DONE = "done"
+    STOPPED = "stopped"
+    """It was begun, and the job ended before it was done."""
 
 
 class StageStatus(Frozen):
@@ -62,7 +64,7 @@ def read_status(records: JobRecords) -> JobStatus:
     """The job's status; :class:`~nss_train.errors.ParameterError` when there is no such job."""
     request = records.request()
     outcome = records.outcome()
-    stages = tuple(_stages(records))
+    stages = tuple(_stages(records, ended=outcome is not None))
     return JobStatus(
         job_id=request.job_id,
         state=_state(outcome, stages),
@@ -84,7 +86,7 @@ def _state(outcome: OutcomeRecord | None, stages: tuple[StageStatus, ...]) -> Jo
     return JobState.RUNNING if started else JobState.QUEUED
 
 
-def _stages(records: JobRecords) -> list[StageStatus]:
+def _stages(records: JobRecords, *, ended: bool) -> list[StageStatus]:
     found: list[StageStatus] = []
     for stage in Stage:
         reached = not found or found[-1].state is StageState.DONE
@@ -92,9 +94,8 @@ def _stages(records: JobRecords) -> list[StageStatus]:
         if marker is not None:
             found.append(_done(marker))
         else:
-            found.append(
-                _unfinished(records, stage) if reached else StageStatus(stage=stage, state=StageState.PENDING)
-            )
+            pending = StageStatus(stage=stage, state=StageState.PENDING)
+            found.append(_unfinished(records, stage, ended=ended) if reached else pending)
     return found
 
 
@@ -109,7 +110,7 @@ def _done(marker: Marker) -> StageStatus:
     )
 
 
-def _unfinished(records: JobRecords, stage: Stage) -> StageStatus:
+def _unfinished(records: JobRecords, stage: Stage, *, ended: bool) -> StageStatus:
     attempt = max(records.attempts(stage), default=0)
     if attempt == 0:
         return StageStatus(stage=stage, state=StageState.PENDING)
@@ -118,6 +119,5 @@ def _unfinished(records: JobRecords, stage: Stage) -> StageStatus:
     except KeyError:
         progress = None
     retries = tuple(str(ending) for ending in records.endings(stage))
-    return StageStatus(
-        stage=stage, state=StageState.RUNNING, attempt=attempt, retries=retries, progress=progress
-    )
+    state = StageState.STOPPED if ended else StageState.RUNNING
+    return StageStatus(stage=stage, state=state, attempt=attempt, retries=retries, progress=progress)

@@ -54,7 +54,9 @@ def _update(progress: Progress, bar: TaskID, stage: StageStatus) -> None:
     progress.start_task(bar) if progress.tasks[bar].start_time is None else None
     found = stage.progress or {}
     total, step = found.get("total_steps"), found.get("step")
-    if stage.state is StageState.DONE:
+    if stage.state is StageState.STOPPED:
+        progress.stop_task(bar)
+    elif stage.state is StageState.DONE:
         progress.update(bar, total=1, completed=1, detail=detail(stage))
         progress.stop_task(bar)
     else:
@@ -73,6 +75,16 @@ def _lines(states: Iterable[JobStatus]) -> JobStatus:
     return _ended(last)
 
 
+_TOLD = {
+    "loss": "loss {}",
+    "epsilon": "ε ≤ {:.3f}",
+    "tokens_per_s": "{} tokens/s",
+    "units_per_s": "{} units/s",
+    "eta_s": "{:.0f} s left",
+}
+"""Of a step; a private training tells no loss but its ε, and the first event has none of them."""
+
+
 def detail(stage: StageStatus) -> str:
     """Step, loss, speed and remaining time of a running stage, or the duration of one that is done."""
     if stage.state is StageState.DONE:
@@ -80,10 +92,8 @@ def detail(stage: StageStatus) -> str:
     found = stage.progress or {}
     if "step" not in found:
         return ""
-    return (
-        f"step {found['step']}/{found['total_steps']}  loss {found['loss']}  "
-        f"{found['tokens_per_s']} tokens/s  {found['eta_s']:.0f} s left"
-    )
+    told = [form.format(found[name]) for name, form in _TOLD.items() if found.get(name) is not None]
+    return "  ".join([f"step {found['step']}/{found['total_steps']}", *told])
 
 
 def place(found: Place) -> str:
