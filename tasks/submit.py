@@ -14,7 +14,7 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.support import unsupported_training
@@ -42,6 +42,9 @@ from tasks.version import NewerVersion
 logger = logging.getLogger(__name__)
 
 MAX_NAME_CHARS = 200
+REFUSALS = (AuthenticationError, NoPermissionError)
+UNANSWERED = "start Redis or Valkey, or set NSS_TRAIN_BROKER_URL; `nss-train doctor` checks it"
+REFUSED = "name a user that may do this, and its password, in NSS_TRAIN_BROKER_URL"
 
 ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
 
@@ -213,10 +216,12 @@ def broker_errors(app: App) -> Iterator[None]:
     try:
         yield
     except (RedisError, OperationalError, OSError) as error:
+        what, remedy = "does not answer", UNANSWERED
+        if isinstance(error, REFUSALS) or isinstance(error.__cause__, REFUSALS):
+            what, remedy = "refuses this user", REFUSED
         address = app.settings.broker_url.get_secret_value().rpartition("@")[2]
-        remedy = "start Redis or Valkey, or set NSS_TRAIN_BROKER_URL; `nss-train doctor` checks it"
         problem = Problem(field="broker_url", value=address, remedy=remedy)
-        raise BrokerUnavailable(f"The broker does not answer: {type(error).__name__}.", [problem]) from error
+        raise BrokerUnavailable(f"The broker {what}: {type(error).__name__}.", [problem]) from error
 
 
 def _parse(config: ConfigSource) -> SafeSynthesizerParameters:

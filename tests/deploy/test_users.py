@@ -253,3 +253,9 @@ def test_a_broker_without_tls_gets_no_password(as_role: Role, guarded: GuardedVa
     redis = Redis.from_url(plain, socket_connect_timeout=1, retry=None)
     with redis, pytest.raises(RedisError, match=r"SSL|Timeout"):
         redis.ping()
+
+
+def test_whoever_may_not_submit_is_told_so(as_role: Role, table: Path, config: Any) -> None:
+    with pytest.raises(BrokerUnavailable, match="refuses this user") as refused:
+        Client(as_role("metrics")).submit(table=table, config=config)
+    assert "NSS_TRAIN_BROKER_URL" in str(refused.value)

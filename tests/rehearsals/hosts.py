@@ -31,7 +31,7 @@ BRIDGE, NETWORK = "nss0", "10.77.0"
 SERVICES, WORKERS = "services", ("one", "two")
 CUT_S = 60.0
 LEASE_S = 20.0
-STEPS = 400
+STEPS = 120
 """Enough for a training to outlive the cut."""
 JOB_S = 600.0
 
