@@ -162,15 +162,22 @@ def leases_lost(here: Deployment) -> Iterator[str]:
 
 
 def redeliveries(here: Deployment) -> Iterator[str]:
-    """VISIBILITY_HEARTBEAT is off, and trainings last longer than the visibility timeout"""
+    """a dozen workers were killed while they trained, and others got their messages"""
+    killed, helping = ([f"cuda@{kind}{n}" for n in range(12)] for kind in ("killed", "helping"))
     here.stop("cuda@a")
-    careless = [f"cuda@careless{n}" for n in range(5)]
-    for name in careless:
-        here.start(name, visibility_heartbeat=False, visibility_timeout_s=2.0)
-    jobs = [here.submit("slow") for _ in range(3)]
+    for name in killed:
+        here.start(name)
+    jobs = [here.submit("slow") for _ in killed]
+    for job_id in jobs:
+        here.wait_for_training(job_id)
+    for name in killed:
+        here.workers[name].kill()
+        here.workers.pop(name).wait(10)
+    for name in helping:
+        here.start(name)
     yield jobs[0]
     here.end(*jobs)
-    here.stop(*careless)
+    here.stop(*helping)
     here.start("cuda@a")
 
 
