@@ -18,8 +18,7 @@ def run(find: Callable[[], dict[str, Any]], *, show: Callable[[dict[str, Any]], 
     except NSSTrainError as error:
         if as_json:
             sys.stdout.write(json.dumps({"error": errors.to_json(error)}) + "\n")
-        else:
-            sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error}\n")  # for the log of whoever reads the JSON
         return error.exit_code
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")
