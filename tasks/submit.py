@@ -14,7 +14,9 @@ from typing import Any
 
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
+from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import ConnectionError as LostConnection
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.support import unsupported_training
@@ -115,7 +117,7 @@ def submit(
     job_id = check_job_id(job_id or (id_of_key(idempotency_key) if idempotency_key else new_job_id()))
     with tracing.of_job(job_id), tracing.span("submit", tenant=tenant):
         with broker_errors(app):
-            app.redis.ping()
+            _reach(app.redis)
         app.store.check()
         request = JobRequest(
             job_id=job_id,
@@ -133,6 +135,14 @@ def submit(
         )
         _enqueue(app, request, seed_given=seed is not None)
     return job_id
+
+
+def _reach(redis: Redis) -> None:
+    """Raise what the connection raises, unless it only died while it was idle: then a new one answers."""
+    try:
+        redis.ping()
+    except LostConnection:
+        redis.ping()
 
 
 def _table(app: App, table: Path | str, job_id: str) -> Table:
