@@ -44,8 +44,7 @@ def stack(settings: Settings, *, s3: bool = False) -> Iterator[Settings]:
         update: dict[str, object] = {"broker_url": valkey.url}
         if s3:
             server = running.enter_context(SeaweedFS(settings.home / "s3"))
-            update |= {"store_url": server.url, "s3_endpoint": server.endpoint, "s3_secure": False}
-            update |= {"s3_access_key": server.access_key, "s3_secret_key": server.secret_key}
+            update |= server.settings
         reachable = Settings.model_validate(dict(settings) | update)
         for queue in queues.names(settings):
             running.enter_context(worker(reachable, queue))

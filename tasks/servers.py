@@ -256,6 +256,17 @@ class SeaweedFS(Server):
     def url(self) -> str:
         return f"s3://{self.bucket}"
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """The fields of :class:`~tasks.settings.Settings` that lead to it."""
+        return {
+            "store_url": self.url,
+            "s3_endpoint": self.endpoint,
+            "s3_access_key": self.access_key,
+            "s3_secret_key": self.secret_key,
+            "s3_secure": False,
+        }
+
     def _port_count(self) -> int:
         return 8
 

@@ -53,11 +53,7 @@ def s3_settings(valkey: Valkey, s3: SeaweedFS, tmp_path_factory: pytest.TempPath
         {
             "home": tmp_path_factory.mktemp("home"),
             "broker_url": valkey.url,
-            "store_url": s3.url,
-            "s3_endpoint": s3.endpoint,
-            "s3_access_key": s3.access_key,
-            "s3_secret_key": s3.secret_key,
-            "s3_secure": False,
+            **s3.settings,
             "allowed_table_uris": [f"{s3.url}/shared/"],
         }
     )

@@ -287,11 +287,7 @@ def deployment(folder: Path) -> Iterator[Deployment]:
             {
                 "home": folder / "home",
                 "broker_url": valkey.url,
-                "store_url": s3.url,
-                "s3_endpoint": s3.endpoint,
-                "s3_access_key": s3.access_key,
-                "s3_secret_key": s3.secret_key,
-                "s3_secure": False,
+                **s3.settings,
                 "lease_ttl_s": LEASE_S,
                 "reconcile_every_s": 2.0,
                 "visibility_timeout_s": 10.0,
