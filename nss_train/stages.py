@@ -28,12 +28,13 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Fine-tune the adapter."""
-    from nss_train.training.group import check_fsdp, choose_ranks, launch
+    from nss_train.training.group import choose_ranks, launch
+    from nss_train.training.sharing import check_sharing
 
-    batch = load_resolved(folder).training.effective_batch_size
+    config = load_resolved(folder)
+    ranks = choose_ranks(request.ranks, config.training.effective_batch_size, room=request.max_ranks)
     if request.fsdp:
-        check_fsdp()
-    ranks = choose_ranks(request.ranks, batch, room=request.max_ranks)
+        check_sharing(config, ranks)
     return launch(_train_as_rank, folder, request, ranks=ranks, report=report)
 
 

@@ -19,7 +19,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as LostConnection
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
-from nss_train.config.support import unsupported_training
+from nss_train.config.support import unsupported_sharing, unsupported_training
 from nss_train.contract import TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
 from tasks import admission, tracing
@@ -58,6 +58,8 @@ def check_request(
     *,
     priority: int = DEFAULT_PRIORITY,
     tenant: str = DEFAULT_TENANT,
+    ranks: int = 0,
+    fsdp: bool = False,
 ) -> SafeSynthesizerParameters:
     """Parse the config and glance at the table; raise one error with every problem of the request."""
     caught: list[UserError] = []
@@ -71,7 +73,10 @@ def check_request(
         caught.append(error)
     try:
         parsed = _parse(config)
-        problems = unsupported_training(parsed)
+        problems = [
+            *unsupported_training(parsed),
+            *(unsupported_sharing(parsed, ranks=ranks) if fsdp else ()),
+        ]
         if problems:
             raise ParameterError("The config asks for what this version cannot do.", problems)  # noqa: TRY301
     except ParameterError as error:
@@ -111,7 +116,8 @@ def submit(
     Raises :class:`DataError` or :class:`ParameterError` for a bad request, and
     :class:`StoreUnavailable` or :class:`BrokerUnavailable` before anything is written.
     """
-    parsed = check_request(table, config, app.settings.table_limits, priority=priority, tenant=tenant)
+    limits = app.settings.table_limits
+    parsed = check_request(table, config, limits, priority=priority, tenant=tenant, ranks=ranks, fsdp=fsdp)
     if webhook is not None:
         check_url(webhook.url, app.settings)
     job_id = check_job_id(job_id or (id_of_key(idempotency_key) if idempotency_key else new_job_id()))

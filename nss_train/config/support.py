@@ -20,6 +20,23 @@ def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ..
     return (*strict, *_units(config), *_declared(config))
 
 
+def unsupported_sharing(config: SafeSynthesizerParameters, *, ranks: int) -> Iterator[Problem]:
+    """Every reason why the ranks of this training cannot share the base model's weights.
+
+    0 ranks: their number is not known yet.
+    """
+    if config.dp_enabled:
+        yield _unshared("the gradients of single units need whole layers; leave it out")
+    if config.training.quantize_model:
+        yield _unshared("quantized weights stay whole on every rank; leave it out, or do not quantize")
+    if ranks == 1:
+        yield _unshared("a single rank has nobody to share with; ask for more ranks, or leave it out")
+
+
+def _unshared(remedy: str) -> Problem:
+    return Problem(field="fsdp", value=True, remedy=remedy)
+
+
 def _against_strict(config: SafeSynthesizerParameters) -> Iterator[Problem]:
     ratio, source = config.training.validation_ratio, config.guarantee.schema_source
     if ratio > 0:

@@ -11,11 +11,9 @@ from transformers import SchedulerType, TrainingArguments
 from nss_train.config.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
 from nss_train.training.group import group_state
+from nss_train.training.sharing import FSDP
 
 logger = logging.getLogger(__name__)
-
-_FSDP = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "FULL_STATE_DICT"}
-"""Each layer is gathered when it is computed; the adapter is saved whole."""
 
 
 class Arguments(TrainingArguments):
@@ -74,7 +72,7 @@ def training_arguments(
         report_to=list(reporters) or "none",
         ddp_find_unused_parameters=False,
         fsdp=fsdp,  # type: ignore[arg-type]  # a string, as annotated, is deprecated
-        fsdp_config=_FSDP if fsdp else None,
+        fsdp_config=FSDP if fsdp else None,
         dataloader_pin_memory=cuda,
         seed=seed,
     )

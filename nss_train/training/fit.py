@@ -21,6 +21,7 @@ from nss_train.training.checkpoint import Checkpoints, step_of
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.reporters import choose_reporters
+from nss_train.training.sharing import share_held
 from nss_train.training.trainer import incomplete_reason, make_trainer
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Fitted:
     speed: dict[str, float]
     weights: dict[str, torch.Tensor] | None = None
     """The whole adapter's, where each rank's model holds a part of it."""
+    share_held: float = 1.0
+    """Of the model's values, by this rank."""
     privacy: dict[str, Any] | None = None
     """What a private training has spent (``privacy_result.json``)."""
 
@@ -120,4 +123,5 @@ def _fitted(trainer: Trainer, *, examples: int, tokens: int, seconds: float, fir
         figures={"examples": examples, "tokens": tokens, "final_loss": losses[-1]},
         speed={"tokens_per_s": round(done * tokens / seconds, 1)},
         weights=trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None,
+        share_held=round(share_held(trainer), 3),
     )

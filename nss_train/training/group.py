@@ -94,14 +94,6 @@ def choose_ranks(wanted: int, effective_batch: int, *, room: int = 0) -> int:
     return wanted
 
 
-def check_fsdp() -> None:
-    """Raise :class:`ParameterError` on a machine where Accelerate would quietly not share the weights."""
-    if not torch.cuda.is_available():
-        remedy = "Accelerate shares weights between CUDA devices only, and this worker has none; leave it out"
-        problem = Problem(field="fsdp", value=True, remedy=remedy)
-        raise ParameterError("The job cannot be trained with shared weights here.", [problem])
-
-
 def group_state() -> PartialState:
     """Accelerate's view of this process's group. Asked otherwise it takes a CPU rank for a lone process."""
     return PartialState(cpu=not torch.cuda.is_available())

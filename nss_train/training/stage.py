@@ -68,6 +68,8 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     }
     _write(folder / "out", figures, fitted)
     ran = {"seconds": round(fitted.seconds, 2), "ranks": fitted.ranks, **fitted.speed}
+    if request.fsdp:
+        ran["share_held_by_rank_0"] = fitted.share_held
     return StageResult(stage=Stage.TRAIN, figures=figures | ran)
 
 

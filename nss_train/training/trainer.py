@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch.utils.data import Sampler
@@ -23,6 +24,7 @@ from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import INCOMPLETE, EvaluateAtEnd
 from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
 from nss_train.training.sampling import Shuffled, padded
+from nss_train.training.sharing import share_between_cpus
 
 
 def make_trainer(
@@ -68,6 +70,14 @@ def make_trainer(
 
 class AdapterTrainer(Trainer):
     """The trainer of Hugging Face, whose checkpoints hold the adapter alone."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As the base class does, and for ranks on CPUs too."""
+        super().create_accelerator_and_postprocess()
+        sharing = self.args.fsdp_plugin_args
+        if sharing is not None and not torch.cuda.is_available():
+            share_between_cpus(sharing)
+            self.is_fsdp_enabled = True
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Neither the tokenizer nor a pickle of the arguments is needed to go on."""

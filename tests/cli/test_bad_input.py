@@ -80,6 +80,15 @@ CASES = {
             "guarantee.strict: false",
         ],
     ),
+    "weights that cannot be shared": Case(
+        command=["submit", "t.csv", "--config", "c.yaml", "--fsdp", "--ranks", "1"],
+        files={"c.yaml": b"privacy: {dp_enabled: true}\ntraining: {quantize_model: true}"},
+        says=[
+            "fsdp = True: the gradients of single units need whole layers",
+            "fsdp = True: quantized weights stay whole on every rank",
+            "fsdp = True: a single rank has nobody to share with",
+        ],
+    ),
     "unknown job": Case(
         command=["status", "20990101-000000-abcdef01"], says=["Unknown job", "nss-train list"]
     ),

@@ -166,9 +166,31 @@ def ranks_of(folder: Path) -> list[psutil.Process]:
     return sorted((p for p in found if p.parent() in found), key=lambda p: p.pid)
 
 
-def test_shared_weights_are_refused_where_they_would_quietly_not_be_shared(run: Callable[..., Run]) -> None:
-    with pytest.raises(ParameterError, match="fsdp = True: .* this worker has none"):
-        run("sharded", ranks=2, fsdp=True).start()
+def test_ranks_that_share_the_weights_train_as_those_that_hold_all_of_them(run: Callable[..., Run]) -> None:
+    whole = run("whole", ranks=2)
+    whole.start()
+    sharing = run("sharing", ranks=2, fsdp=True)
+    result = sharing.start()
+    assert result.figures["share_held_by_rank_0"] == pytest.approx(0.5, abs=0.02)
+    assert sharing.losses == pytest.approx(whole.losses, abs=1e-5)
+    assert sharing.adapter == whole.adapter
+
+
+def test_a_training_with_shared_weights_goes_on_bit_for_bit(run: Callable[..., Run]) -> None:
+    whole = run("whole", ranks=2, fsdp=True, checkpoints=EVERY_STEP)
+    whole.start()
+    checkpoint = whole.folder / CHECKPOINTS / "3"
+    resumed = run("resumed", ranks=2, fsdp=True, checkpoint=checkpoint)
+    resumed.start()
+    steps = [e.fields["step"] for e in resumed.events if e.action == "train.step"]
+    assert steps[0] == 4
+    assert resumed.adapter == whole.adapter
+    assert resumed.history == whole.history
+
+
+def test_weights_are_not_shared_with_nobody(run: Callable[..., Run]) -> None:
+    with pytest.raises(ParameterError, match="fsdp = True: a single rank has nobody to share with"):
+        run("alone", fsdp=True).start()
 
 
 @pytest.mark.parametrize(("wanted", "batch", "fits"), [(0, 7, True), (2, 8, True), (3, 8, False)])
