@@ -139,3 +139,30 @@ def test_a_secret_in_the_charts_settings_is_refused() -> None:
     values["settings"]["S3_SECRET_KEY"] = "x"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values, schema)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        COMPOSE["x-settings"],
+        {
+            f"NSS_TRAIN_{name}": value
+            for name, value in load("helm/nss-train/values.yaml")["settings"].items()
+        },
+        dict(
+            line.split("=", 1)
+            for line in (DEPLOY / "environment.example").read_text().splitlines()
+            if line.startswith("NSS_TRAIN_")
+        ),
+    ],
+    ids=["compose", "Helm", "environment"],
+)
+def test_strangers_are_kept_within_bounds(given: dict[str, str]) -> None:
+    settings = {
+        name.removeprefix("NSS_TRAIN_").lower(): value for name, value in given.items() if "NSS_" in name
+    }
+    listed = {name: json.loads(value) for name, value in settings.items() if value.startswith("[")}
+    read = Settings.model_validate(settings | listed | {"broker_url": "redis://127.0.0.1:6379/0"})
+    assert not read.allow_model_paths
+    assert read.prepare_memory_bytes == 8 * 2**30
+    assert all(uri.startswith("s3://") for uri in read.allowed_table_uris)
