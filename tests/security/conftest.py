@@ -15,7 +15,7 @@ from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.submit import id_of_key
 from tests.pipeline.conftest import config, table, worker
-from tests.security.receiver import SECRET
+from tests.security.receiver import SECRET, Receiver, receiver, webhook_settings
 
 __all__ = ["config", "table"]
 
@@ -90,3 +90,14 @@ def wait_until(happened: Callable[[], bool], *, deadline_s: float = WAIT_S) -> N
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+@pytest.fixture
+def listening() -> Iterator[Receiver]:
+    with receiver() as found:
+        yield found
+
+
+@pytest.fixture
+def allowing(settings: Settings) -> Settings:
+    return settings.model_copy(update=webhook_settings(settings))

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+from tasks.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -61,3 +64,17 @@ def receiver(
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def webhook_settings(settings: Settings, **more: Any) -> dict[str, Any]:
+    """Webhooks to loopback, as no operator would have them."""
+    given = {
+        "webhook_hosts": ["127.0.0.1", "hooks.example"],
+        "webhook_secret": SECRET,
+        "webhook_http": True,
+        "webhook_networks": ["127.0.0.0/8"],
+        "webhook_timeout_s": 1.0,
+        "webhook_backoff_s": 0.05,
+        "webhook_attempts": 3,
+    }
+    return dict(Settings.model_validate(dict(settings) | given | more))
