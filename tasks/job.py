@@ -58,6 +58,9 @@ class SubmitMessage(Versioned):
     config: dict[str, Any]
     idempotency_key: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    family: str = ""
+    ranks: int = 0
+    fsdp: bool = False
     priority: int = DEFAULT_PRIORITY
     tenant: str = DEFAULT_TENANT
     webhook: str | None = None

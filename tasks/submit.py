@@ -19,7 +19,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as LostConnection
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
-from nss_train.config.support import unsupported_sharing, unsupported_training
+from nss_train.config.support import unsupported_ranks, unsupported_sharing, unsupported_training
 from nss_train.contract import TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
 from tasks import admission, tracing
@@ -73,12 +73,9 @@ def check_request(
         caught.append(error)
     try:
         parsed = _parse(config)
-        problems = [
-            *unsupported_training(parsed),
-            *(unsupported_sharing(parsed, ranks=ranks) if fsdp else ()),
-        ]
+        problems = [*unsupported_training(parsed), *_problems_of_ranks(parsed, ranks, fsdp=fsdp)]
         if problems:
-            raise ParameterError("The config asks for what this version cannot do.", problems)  # noqa: TRY301
+            raise ParameterError("The job asks for what this version cannot do.", problems)  # noqa: TRY301
     except ParameterError as error:
         caught.append(error)
     if not caught:
@@ -94,6 +91,12 @@ def _problems_in_line(priority: int, tenant: str) -> Iterator[Problem]:
     if not re.fullmatch(TENANT, tenant):
         remedy = "use up to 63 lower-case letters, digits and inner hyphens"
         yield Problem(field="tenant", value=tenant[:100], remedy=remedy)
+
+
+def _problems_of_ranks(config: SafeSynthesizerParameters, ranks: int, *, fsdp: bool) -> Iterator[Problem]:
+    yield from unsupported_ranks(ranks, effective_batch=config.training.effective_batch_size)
+    if fsdp:
+        yield from unsupported_sharing(config, ranks=ranks)
 
 
 def submit(
@@ -187,6 +190,9 @@ def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
             config=message.config,
             idempotency_key=key,
             seed=message.seed,
+            family=message.family,
+            ranks=message.ranks,
+            fsdp=message.fsdp,
             priority=message.priority,
             tenant=message.tenant,
             webhook=webhook,

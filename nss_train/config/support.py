@@ -20,6 +20,15 @@ def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ..
     return (*strict, *_units(config), *_declared(config))
 
 
+def unsupported_ranks(ranks: int, *, effective_batch: int) -> Iterator[Problem]:
+    """Every reason why so many processes cannot share an effective batch; 0: the worker will choose."""
+    if ranks < 0:
+        yield Problem(field="ranks", value=ranks, remedy="use 0, which leaves it to the worker, or more")
+    elif ranks and effective_batch % ranks:
+        remedy = f"must divide the effective batch of {effective_batch}"
+        yield Problem(field="ranks", value=ranks, remedy=remedy)
+
+
 def unsupported_sharing(config: SafeSynthesizerParameters, *, ranks: int) -> Iterator[Problem]:
     """Every reason why the ranks of this training cannot share the base model's weights.
 

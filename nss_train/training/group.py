@@ -20,6 +20,7 @@ from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from nss_train import errors
+from nss_train.config.support import unsupported_ranks
 from nss_train.contract import Report, Request, StageDrained, StageResult
 from nss_train.errors import NSSTrainError, ParameterError, Problem, StageLost
 from nss_train.process import default_signals, die_with_parent
@@ -83,13 +84,10 @@ def choose_ranks(wanted: int, effective_batch: int, *, room: int = 0) -> int:
                 "ranks=%d of %d devices: they must divide the batch of %d", found, devices, effective_batch
             )
         return found
-    remedies = []
-    if effective_batch % wanted:
-        remedies.append(f"must divide the effective batch of {effective_batch}")
+    problems = list(unsupported_ranks(wanted, effective_batch=effective_batch))
     if 0 < devices < wanted:
-        remedies.append(f"this worker has {devices} CUDA devices")
-    if remedies:
-        problems = [Problem(field="ranks", value=wanted, remedy=remedy) for remedy in remedies]
+        problems.append(Problem(field="ranks", value=wanted, remedy=f"this worker has room for {devices}"))
+    if problems:
         raise ParameterError("The job cannot be trained by so many processes.", problems)
     return wanted
 

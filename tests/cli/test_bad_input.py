@@ -89,6 +89,9 @@ CASES = {
             "fsdp = True: a single rank has nobody to share with",
         ],
     ),
+    "ranks that share no batch": Case(
+        command=["submit", "t.csv", "--ranks", "3"], says=["ranks = 3: must divide the effective batch of 8"]
+    ),
     "unknown job": Case(
         command=["status", "20990101-000000-abcdef01"], says=["Unknown job", "nss-train list"]
     ),

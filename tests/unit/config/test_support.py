@@ -10,7 +10,7 @@ import pytest
 
 from nss_train.config import parse_config
 from nss_train.config.resolve import resolve
-from nss_train.config.support import unsupported_training
+from nss_train.config.support import unsupported_ranks, unsupported_training
 from nss_train.errors import ParameterError
 
 DP = {"dp_enabled": True}
@@ -46,6 +46,22 @@ def test_what_is_not_strict_may_validate_and_show_its_schema() -> None:
 def test_without_privacy_nothing_of_it_is_refused() -> None:
     config = parse_config({"training": {"validation_ratio": 0.1}, "guarantee": {"schema_source": "raw"}})
     assert unsupported_training(config) == ()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "says"),
+    [
+        (0, None),
+        (1, None),
+        (4, None),
+        (3, "must divide the effective batch of 8"),
+        (-2, "use 0, which leaves"),
+    ],
+)
+def test_ranks_that_cannot_share_a_batch_are_refused(ranks: int, says: str | None) -> None:
+    remedies = [problem.remedy for problem in unsupported_ranks(ranks, effective_batch=8)]
+    assert len(remedies) == (says is not None)
+    assert all(remedy.startswith(str(says)) for remedy in remedies)
 
 
 @pytest.mark.parametrize(
