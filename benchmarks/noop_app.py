@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--queues", default="cpu,cuda")
     parser.add_argument("--name", default="noop@localhost")
     parser.add_argument("--stages", default="benchmarks.noop_stages", help="module of the stages")
+    parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--max-jobs", type=int)
     parser.add_argument("--idle-exit-s", type=float)
     given = parser.parse_args()
@@ -49,7 +50,7 @@ def main() -> None:
         Settings(),
         given.queues,
         name=given.name,
-        concurrency=1,
+        concurrency=given.concurrency,
         max_jobs=given.max_jobs,
         idle_exit_s=given.idle_exit_s,
     )

@@ -52,11 +52,12 @@ class Deployment:
     def client(self) -> Client:
         return Client(self.settings)
 
-    def start(self, name: str, **settings: object) -> None:
-        """A worker named QUEUE@HOST, with settings of its own."""
+    def start(self, name: str, *, concurrency: int = 1) -> None:
+        """A worker named QUEUE@HOST, with a home of its own."""
         queue = name.partition("@")[0]
-        mine = self.settings.model_copy(update={"home": self.folder / name, **settings})
+        mine = self.settings.model_copy(update={"home": self.folder / name})
         module = ["benchmarks.noop_app", "--queues", queue, "--name", name, "--stages", STAGES]
+        module += ["--concurrency", str(concurrency)]
         self.workers[name] = self._run(module, mine, name)
 
     def start_exporter(self) -> None:
@@ -162,22 +163,19 @@ def leases_lost(here: Deployment) -> Iterator[str]:
 
 
 def redeliveries(here: Deployment) -> Iterator[str]:
-    """a dozen workers were killed while they trained, and others got their messages"""
-    killed, helping = ([f"cuda@{kind}{n}" for n in range(12)] for kind in ("killed", "helping"))
+    """a worker with a dozen trainings was killed, and another got its messages"""
+    killed, helping = "cuda@killed", "cuda@helping"
     here.stop("cuda@a")
-    for name in killed:
-        here.start(name)
-    jobs = [here.submit("slow") for _ in killed]
+    here.start(killed, concurrency=12)
+    jobs = [here.submit("slow") for _ in range(12)]
     for job_id in jobs:
         here.wait_for_training(job_id)
-    for name in killed:
-        here.workers[name].kill()
-        here.workers.pop(name).wait(10)
-    for name in helping:
-        here.start(name)
+    here.workers[killed].kill()
+    here.workers.pop(killed).wait(10)
+    here.start(helping, concurrency=12)
     yield jobs[0]
     here.end(*jobs)
-    here.stop(*helping)
+    here.stop(helping)
     here.start("cuda@a")
 
 
