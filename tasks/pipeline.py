@@ -9,6 +9,8 @@ from celery import Celery, Signature, chain
 from nss_train.contract import Stage
 from tasks.job import StageMessage
 
+STAMP = "job_id"
+"""By it Celery revokes all messages of a job."""
 TASK_NAMES: dict[Stage, str] = {stage: f"nss_train.{stage}" for stage in Stage}
 
 
@@ -16,7 +18,7 @@ def signature(app: Celery, job_id: str, stage: Stage) -> Signature[Any]:
     """One stage as an immutable signature, stamped so that Celery can revoke it by its job."""
     message = StageMessage(job_id=job_id, stage=stage).model_dump(mode="json")
     made = app.signature(TASK_NAMES[stage], kwargs={"message": message}, immutable=True)
-    made.stamp(job_id=job_id)
+    made.stamp(**{STAMP: job_id})
     return made
 
 

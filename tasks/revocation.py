@@ -24,6 +24,8 @@ def on_revoked(app: Any, request: Any) -> None:
     cancel = Cancel(reason="revoked through Celery", requested_by="celery", requested_at=datetime.now(UTC))
     try:
         records = JobRecords(app.store, job_id)
+        if not records.is_submitted():
+            return
         records.request_cancel(cancel)
         if records.finish(Outcome.CANCELLED, reason=str(records.cancellation() or cancel)):
             count_job(app.redis, job_id, Outcome.CANCELLED)

@@ -19,6 +19,7 @@ from kombu import transport
 from kombu.transport.redis import Channel, Transport
 
 from nss_train.errors import ParameterError, Problem
+from tasks.pipeline import STAMP
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,23 @@ MESSAGE_MAX_BYTES = 2**20
 """A table goes by its key, never by value; a config is a few thousand bytes."""
 PREFIX = "nss_train."
 SUBMIT = f"{PREFIX}submit"
-_CHAINED_OPTIONS = {"job_id", "stamped_headers", "task_id", "reply_to", "root_id", "parent_id", "priority"}
+_CHAINED_OPTIONS = {STAMP, "stamped_headers", "task_id", "reply_to", "root_id", "parent_id", "priority"}
 """What :mod:`tasks.pipeline` writes. Others would send the worker's messages where their writer wants."""
+_HEADERS = {
+    "id",
+    "task",
+    "lang",
+    "origin",
+    "root_id",
+    "parent_id",
+    "retries",
+    "ignore_result",
+    "argsrepr",
+    "kwargsrepr",
+}
+"""What a worker may read of a message's headers. Any other would be part of a task's request: an
+``expires`` that cancels a job, a ``chain`` that is sent with the worker's rights."""
+_EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
 _OF_CELERY = "celery."
 _HIDDEN = "{…}"
 """Stands for a submission's arguments in events, and so in Flower; a config or a URL may hold secrets."""
@@ -57,7 +73,7 @@ class GuardedTransport(Transport):
             if why is not None:
                 _log_refusal(why, queue=queue, task_id=_id_of(message))
                 return
-            _clean(message["headers"])
+            message["headers"] = _cleaned(message["headers"])
         super()._deliver(message, queue)
 
 
@@ -132,6 +148,8 @@ def _delivery_faults(properties: Mapping[str, Any], queue: str) -> Iterator[str]
 
 
 def _embedded_faults(embedded: Mapping[str, Any]) -> Iterator[str]:
+    if not _EMBEDDED.issuperset(embedded):
+        yield "options of its own"
     if any(embedded.get(name) for name in ("callbacks", "errbacks", "chord")):
         yield "callbacks"
     for link in _list(embedded.get("chain")):
@@ -148,11 +166,19 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else ["not a list"]
 
 
-def _clean(headers: dict[str, Any]) -> None:
-    """Only the tasks themselves limit their time; and a dashboard shows no submission's arguments."""
-    headers["timelimit"] = [None, None]
-    if headers["task"] == SUBMIT:
-        headers["argsrepr"], headers["kwargsrepr"] = "()", _HIDDEN
+def _cleaned(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers that a worker reads; a dashboard shows no submission's arguments.
+
+    Only the tasks themselves limit their time. Of the stamps the job's means something.
+    """
+    kept = {name: value for name, value in headers.items() if name in _HEADERS}
+    stamps = headers.get("stamps")
+    job = stamps.get(STAMP) if isinstance(stamps, dict) else None
+    found = {} if job is None else {STAMP: job}
+    kept |= {"timelimit": [None, None], "stamps": found, "stamped_headers": list(found)}
+    if kept["task"] == SUBMIT:
+        kept |= {"argsrepr": "()", "kwargsrepr": _HIDDEN}
+    return kept
 
 
 def _id_of(message: Any) -> str:

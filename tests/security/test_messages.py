@@ -68,6 +68,9 @@ REFUSED = {
     "a callback": raw(
         envelope(PREPARE, stage(), body=body(stage(), embedded={"callbacks": [{"task": "nss_train.train"}]}))
     ),
+    "an address of its own in the body": raw(
+        envelope(PREPARE, {}, body=body(stage(), embedded={"delivery_info": {"routing_key": "victim"}}))
+    ),
     "a chain to Celery": raw(
         envelope(PREPARE, {}, body=body(stage(), embedded={"chain": [{"task": "celery.backend_cleanup"}]}))
     ),
@@ -132,6 +135,21 @@ def test_a_stage_whose_turn_it_is_not_spends_no_attempt(target: Target) -> None:
     assert target.does_honest_work()
     assert list(target.app.store.children(f"jobs/{job_id}/")) == ["request.json"]
     assert records.outcome() is None
+
+
+def test_headers_that_celery_would_act_upon_are_not_read(target: Target) -> None:
+    job_id = "20260101-000000-expire01"
+    records = honest_job(target.app, job_id)
+    elsewhere = {"task": "nss_train.train", "args": [], "kwargs": {}, "options": {"queue": "victim"}}
+    admit = envelope("nss_train.admit", {"job_id": job_id}, headers__chain=[elsewhere])
+    target.push(raw(admit | {"headers": admit["headers"] | {"callbacks": [elsewhere]}}))
+    expired = envelope("nss_train.save_model", stage(job_id, "save_model"))
+    target.push(raw(expired | {"headers": expired["headers"] | {"expires": "2000-01-01T00:00:00Z"}}))
+    target.push(raw(envelope(PREPARE, stage("key-" + "0" * 32), headers__expires="2000-01-01T00:00:00Z")))
+    assert target.does_honest_work()
+    assert records.cancellation() is None
+    assert not target.app.store.exists(f"jobs/key-{'0' * 32}/cancel.json")
+    assert not target.app.redis.exists("victim")
 
 
 def honest_job(app: App, job_id: str) -> JobRecords:
