@@ -25,7 +25,7 @@ from redis import Redis
 from redis.exceptions import LockError, RedisError
 
 from nss_train.contract import Frozen
-from nss_train.errors import InfrastructureError
+from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
 from tasks import pipeline, queues
 from tasks.counters import Action, count
 from tasks.job import JobRequest
@@ -169,7 +169,7 @@ def _admit(app: App) -> Iterator[str]:
         first = _members(app.redis, held_key(tenant), last=0)
         if not first:
             _drop(app.redis, tenant)
-        elif _start(app, tenant, first[0]):
+        elif _may_start(app, tenant, first[0]):
             app.redis.zadd(TENANTS, {tenant: now_s(app.redis)}, xx=True)
             yield first[0]
 
@@ -196,6 +196,19 @@ def _next_tenant(app: App) -> str | None:
     # In the order in which they were served: the first of equals waited longest.
     may = [name for name in _members(app.redis, TENANTS) if at_work[name] < quota]
     return min(may, key=lambda name: at_work[name], default=None)
+
+
+def _may_start(app: App, tenant: str, job_id: str) -> bool:
+    """Start a job. One that cannot be read waits no more: nobody behind it shall wait for it."""
+    try:
+        return _start(app, tenant, job_id)
+    except (StoreUnavailable, BrokerUnavailable):
+        raise
+    except InfrastructureError:
+        fields = {"action": "job.unreadable", "job_id": job_id}
+        logger.exception("job %s does not begin: a document of it cannot be read", job_id, extra=fields)
+        app.redis.zrem(held_key(tenant), job_id)
+        return False
 
 
 def _start(app: App, tenant: str, job_id: str) -> bool:

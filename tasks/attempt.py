@@ -49,6 +49,7 @@ class Attempt:
         self._records = records
         self._worker = worker
         self._watch = watch
+        self._attended = worker.attended(watch.between)
         self._checkpoints = CheckpointStore(worker.store, records.keys)
 
     def run(self) -> bool:
@@ -95,14 +96,18 @@ class Attempt:
             return patiently(lambda: self._commit(marker))
 
     def _upload(self, folder: Path) -> tuple[StoredFile, ...]:
-        return files.upload(self._worker.store, self._records.keys, self._stage, self._number, folder / "out")
+        return files.upload(
+            self._attended.store, self._records.keys, self._stage, self._number, folder / "out"
+        )
 
     def _fetch(self, folder: Path) -> tuple[Request, str]:
         request, digest = prepare_folder(
-            folder, self._stage, self._number, records=self._records, worker=self._worker
+            folder, self._stage, self._number, records=self._records, worker=self._attended
         )
         if self._stage is Stage.TRAIN:
-            kept = self._checkpoints.restore(folder / "in" / "checkpoint")
+            kept = CheckpointStore(self._attended.store, self._records.keys).restore(
+                folder / "in" / "checkpoint"
+            )
             if kept is not None:
                 count(self._worker.redis, Action.RESUMED)
                 fields = {"action": "stage.resumed", "step": kept.step, "kept_by": kept.attempt}
@@ -194,7 +199,7 @@ class Attempt:
             return result.figures
         made = folder / "out" / "model"
         if made.exists():
-            self._worker.models.adopt(result.model_digest, made)
+            self._attended.models.adopt(result.model_digest, made)
             return result.figures | {"cache": "miss"}
         count(self._worker.redis, Action.MODEL_CACHE_HITS)
         fields = {"action": "model.cache_hit", "digest": result.model_digest}

@@ -170,9 +170,10 @@ class Client:
         return open_ledger(self._app.store, dataset)
 
     def list(self) -> Iterator[JobStatus]:
-        """Every job in the store."""
+        """Every job in the store; not those whose submission has not come to its end."""
         for job_id in self._app.store.children("jobs/"):
-            yield self.status(job_id)
+            if self._records(job_id).is_submitted():
+                yield self.status(job_id)
 
     def _records(self, job_id: str) -> JobRecords:
         return JobRecords(self._app.store, job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,13 @@ class Worker:
     announce: Callable[[str], None] = logger.debug
     """Called with a job that has something to tell its webhook."""
 
+    look: Callable[[], None] = lambda: None
+    """Called between the pieces of a long transfer; may raise to end it."""
+
+    def attended(self, look: Callable[[], None]) -> Worker:
+        """The same worker, that looks around during transfers."""
+        return replace(self, store=self.store.attended(look), look=look)
+
     @property
     def models(self) -> ModelCache:
         return ModelCache(self.settings.prepared_dir, self.store)
@@ -60,7 +67,9 @@ def prepare_folder(
         files.download(worker.store, markers[earlier].files, folder / "in" / earlier, patterns)
     table = None
     if stage is Stage.PREPARE_DATA:
-        table = fetch_table(job, folder / "in", store=worker.store, settings=worker.settings)
+        table = fetch_table(
+            job, folder / "in", store=worker.store, settings=worker.settings, look=worker.look
+        )
     if stage is Stage.TRAIN:
         digest = str(markers[Stage.LOAD_MODEL].model_digest)
         (folder / "in" / "model").unlink(missing_ok=True)

@@ -51,13 +51,18 @@ class StageMessage(Versioned):
     stage: Stage
 
 
+SEEDS = 2**32
+"""As many as NumPy takes."""
+KEY_MAX_CHARS = 1000
+
+
 class SubmitMessage(Versioned):
     """What other services send to ``nss_train.submit``. Its sender says the version, or means the first."""
 
     table: str
     config: dict[str, Any]
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARS)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)] | None = None
     family: str = ""
     ranks: int = 0
     fsdp: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
@@ -60,8 +61,10 @@ def _is_plain(url: str) -> bool:
 
 
 def _shown(url: str) -> str:
-    """Without path and query, which may hold a token."""
-    return url.partition("?")[0][:100].rpartition("@")[2] if "@" in url else url.partition("?")[0][:100]
+    """Scheme and host: user, path and query may hold a token."""
+    scheme, separator, rest = url[:URL_MAX_CHARS].partition("://")
+    host = re.split(r"[/?#\\]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return f"{scheme}{separator}{host}"[:100] if separator else "not a URL"
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, settings: Settings) -> int:

@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from nss_train.contract import Stage
-from nss_train.errors import InfrastructureError, StoreUnavailable
+from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
 from tasks import admission, pipeline, queues
 from tasks.app import App
 from tasks.counters import Action, count
@@ -46,31 +46,44 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
     committed. Raises what store and broker raise.
     """
     wait_s = app.settings.lease_ttl_s if after_s is None else after_s
-    sent = []
     with broker_errors(app):
         around = _Around.look(app)
         opened = list(app.store.children("open/"))
-        for job_id in opened:
-            if job_id in around.held:
-                continue  # it is looked at when its turn comes
-            records = JobRecords(app.store, job_id)
-            try:
-                stage = _open_stage(app, records)
-            except NewerVersion:
-                stage = None  # a worker of the newer release looks after it
-            if stage is None or job_id in around.asking:
-                app.redis.hdel(STRANDED, job_id)
-            elif job_id in around.sent or app.redis.exists(lease_key(job_id, stage)):
-                app.redis.hdel(STRANDED, job_id)
-                if job_id not in around.at_work:
-                    admission.note(app.redis, job_id, records.request().tenant)
-            elif _is_due(app.redis, job_id, wait_s):
-                _send_again(app, records, stage)
-                sent.append(job_id)
+        # A held job is looked at when its turn comes.
+        begun = [job_id for job_id in opened if job_id not in around.held]
+        sent = [job_id for job_id in begun if _look_after(app, job_id, around, wait_s)]
         for job_id in around.at_work - set(opened):
             admission.release(app.redis, job_id)
         admission.admit(app)
     return sent
+
+
+def _look_after(app: App, job_id: str, around: _Around, wait_s: float) -> bool:
+    """Whether a job had to be sent again. What is wrong with one must not keep the others waiting."""
+    try:
+        return _sent_again(app, JobRecords(app.store, job_id), around, wait_s)
+    except NewerVersion:
+        app.redis.hdel(STRANDED, job_id)  # a worker of the newer release looks after it
+    except (StoreUnavailable, BrokerUnavailable):
+        raise
+    except InfrastructureError:
+        fields = {"action": "job.unreadable", "job_id": job_id}
+        logger.exception("job %s is left alone: a document of it cannot be read", job_id, extra=fields)
+    return False
+
+
+def _sent_again(app: App, records: JobRecords, around: _Around, wait_s: float) -> bool:
+    job_id, stage = records.job_id, _open_stage(app, records)
+    if stage is None or job_id in around.asking:
+        app.redis.hdel(STRANDED, job_id)
+    elif job_id in around.sent or app.redis.exists(lease_key(job_id, stage)):
+        app.redis.hdel(STRANDED, job_id)
+        if job_id not in around.at_work:
+            admission.note(app.redis, job_id, records.request().tenant)
+    elif _is_due(app.redis, job_id, wait_s):
+        _send_again(app, records, stage)
+        return True
+    return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -54,12 +54,15 @@ class JobRecords:
             raise ParameterError("Unknown job.", [Problem(field="job_id", value=self.job_id, remedy=remedy)])
         return found
 
+    def open(self, request: JobRequest) -> None:
+        """Let reconcile know that a submission has begun."""
+        self.store.write(self.keys.open, request.submitted_at.isoformat().encode())
+
     def submitted(self, request: JobRequest) -> bool:
         """Record a submission; ``False`` when one with this id is there already."""
-        opened = request.submitted_at.isoformat().encode()
-        self.store.write(self.keys.open, opened)
+        self.open(request)
         if request.webhook is not None:
-            self.store.write(self.keys.webhook_pending, opened)
+            self.store.write(self.keys.webhook_pending, request.submitted_at.isoformat().encode())
         return self.store.put_if_absent(self.keys.request, _encode(request))
 
     def is_submitted(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -67,10 +69,21 @@ def _is_owned(folder: Path) -> bool:
             return True  # on a shared disk: not ours to judge
         process = psutil.Process(owner["pid"])
         started, is_dead = process.create_time(), process.status() == psutil.STATUS_ZOMBIE
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+    except psutil.NoSuchProcess as gone:
+        return _answers(gone.pid)
+    except (OSError, ValueError, KeyError):
         return False
     # In a container without an init process nobody reaps the children of a killed worker.
     return not is_dead and bool(abs(started - owner["started"]) < _START_TOLERANCE_S)
+
+
+def _answers(pid: int) -> bool:
+    """Whether there is such a process: /proc may hide a worker, which keeps its memory to itself."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 def _working_in(folder: Path) -> Iterator[psutil.Process]:

@@ -17,7 +17,6 @@ from tasks.app import App
 from tasks.counters import Action, count
 from tasks.job import StageMessage, SubmitMessage
 from tasks.reconcile import keep_from_stranding
-from tasks.reconcile import reconcile as reconcile_jobs
 from tasks.records import JobRecords
 from tasks.run import NEWER_DELAY_S, RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.store.base import Store
@@ -27,8 +26,8 @@ EXPECTED = (UserError, ValidationError, version.NewerVersion)
 """The sender's fault: one line in the log, not a traceback."""
 WEBHOOK_S = 60
 """A receiver that answers byte by byte does not keep a worker for longer."""
-RECONCILE_RETRIES = 3
-"""The next one comes by itself."""
+ADMIT_RETRIES = 3
+"""Then reconcile asks for what the store tells it."""
 
 
 def _run(task: Task, message: Mapping[str, Any]) -> None:
@@ -108,43 +107,43 @@ def read_message(message: Any, store: Store) -> StageMessage:
         raise Superseded(str(error)) from error
 
 
-def _hand_back(task: Task, error: Exception, *, delay_s: float, max_retries: int | None = None) -> NoReturn:
+def _hand_back(task: Task, error: Exception, *, delay_s: float) -> NoReturn:
     """Put the message back for whoever is free, and stay away from it for a while.
 
     The waiting is done here, not by the message: Celery would hand a delayed one to a worker that
     may be busy for hours when its time has come. And it is done afterwards: of two workers the one
     that cannot reach the store must not be the one that takes it again.
     """
-    again = task.retry(countdown=0, max_retries=max_retries, exc=error, throw=False)
+    again = task.retry(countdown=0, exc=error, throw=False)
     cast("App", task.app).drain.wait(delay_s)
     raise again from error
 
 
-@shared_task(name="nss_train.prepare_data", bind=True, throws=EXPECTED)
+@shared_task(name="nss_train.prepare_data", bind=True, throws=EXPECTED, max_retries=None)
 def prepare_data(self: Task, message: dict[str, Any]) -> None:
     """Check the table, resolve the config, write the training examples."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.load_model", bind=True, throws=EXPECTED)
+@shared_task(name="nss_train.load_model", bind=True, throws=EXPECTED, max_retries=None)
 def load_model(self: Task, message: dict[str, Any]) -> None:
     """Prepare the base model, once per digest."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.train", bind=True, throws=EXPECTED)
+@shared_task(name="nss_train.train", bind=True, throws=EXPECTED, max_retries=None)
 def train(self: Task, message: dict[str, Any]) -> None:
     """Fine-tune the adapter of one job on this worker's devices."""
     _run(self, message)
 
 
-@shared_task(name="nss_train.save_model", bind=True, throws=EXPECTED)
+@shared_task(name="nss_train.save_model", bind=True, throws=EXPECTED, max_retries=None)
 def save_model(self: Task, message: dict[str, Any]) -> None:
     """Assemble the artifact tree."""
     _run(self, message)
 
 
-@shared_task(name=admission.ADMIT, bind=True)
+@shared_task(name=admission.ADMIT, bind=True, max_retries=ADMIT_RETRIES)
 def admit(self: Task, *, job_id: str) -> None:
     """Let a submitted job wait for its tenant's turn."""
     app = cast("App", self.app)
@@ -152,20 +151,7 @@ def admit(self: Task, *, job_id: str) -> None:
         with broker_errors(app):
             admission.apply(app, job_id)
     except InfrastructureError as error:
-        _hand_back(self, error, delay_s=RETRY_DELAY_S, max_retries=RECONCILE_RETRIES)
-
-
-@shared_task(name="nss_train.reconcile", bind=True)
-def reconcile(self: Task) -> None:
-    """Send jobs again that lost their message."""
-    app = cast("App", self.app)
-    try:
-        reconcile_jobs(app)
-        with broker_errors(app):
-            webhooks.announce_due(app)
-    except InfrastructureError as error:
-        # It may be this worker alone that does not reach the store.
-        _hand_back(self, error, delay_s=RETRY_DELAY_S, max_retries=RECONCILE_RETRIES)
+        _hand_back(self, error, delay_s=RETRY_DELAY_S)
 
 
 @shared_task(name=webhooks.TASK, bind=True, soft_time_limit=WEBHOOK_S, time_limit=2 * WEBHOOK_S)
@@ -176,7 +162,7 @@ def webhook(self: Task, *, job_id: str) -> None:
         webhooks.deliver(app, job_id)
 
 
-@shared_task(name="nss_train.submit", bind=True, throws=EXPECTED)
+@shared_task(name="nss_train.submit", bind=True, throws=EXPECTED, max_retries=None)
 def submit(
     self: Task,
     **message: Any,
@@ -186,9 +172,16 @@ def submit(
     The keywords are the fields of :class:`~tasks.job.SubmitMessage`.
     """
     try:
+        _submit(cast("App", self.app), message, task_id=str(self.request.id))
+    except InfrastructureError as error:
+        # Nobody else knows of it yet.
+        _hand_back(self, error, delay_s=RETRY_DELAY_S)
+
+
+def _submit(app: App, message: Mapping[str, Any], *, task_id: str) -> None:
+    try:
         found = version.parse(SubmitMessage, message, what="A submission")
     except (version.NewerVersion, ValidationError) as error:
-        refuse_message(cast("App", self.app), message, task_id=str(self.request.id), error=error)
-        raise
-    else:
-        submit_message(cast("App", self.app), found, task_id=str(self.request.id))
+        # Without its cause, which holds what was sent.
+        raise refuse_message(app, message, task_id=task_id, error=error) from None
+    submit_message(app, found, task_id=task_id)

@@ -27,6 +27,8 @@ from tasks.app import App
 from tasks.job import (
     DEFAULT_PRIORITY,
     DEFAULT_TENANT,
+    KEY_MAX_CHARS,
+    SEEDS,
     TENANT,
     JobRequest,
     Outcome,
@@ -38,7 +40,7 @@ from tasks.job import (
 )
 from tasks.receiver import check_url
 from tasks.records import JobRecords
-from tasks.table import check_table_file, store_table, table_at
+from tasks.table import check_table_file, describe_table, table_at
 from tasks.version import NewerVersion
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,11 @@ MAX_NAME_CHARS = 200
 REFUSALS = (AuthenticationError, NoPermissionError)
 UNANSWERED = "start Redis or Valkey, or set NSS_TRAIN_BROKER_URL; `nss-train doctor` checks it"
 REFUSED = "name a user that may do this, and its password, in NSS_TRAIN_BROKER_URL"
+
+
+class BrokerRefuses(BrokerUnavailable):
+    """The broker answers, and does not let this user do what was asked."""
+
 
 ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
 
@@ -58,12 +65,14 @@ def check_request(
     *,
     priority: int = DEFAULT_PRIORITY,
     tenant: str = DEFAULT_TENANT,
+    seed: int | None = None,
+    idempotency_key: str | None = None,
     ranks: int = 0,
     fsdp: bool = False,
 ) -> SafeSynthesizerParameters:
     """Parse the config and glance at the table; raise one error with every problem of the request."""
     caught: list[UserError] = []
-    in_line = list(_problems_in_line(priority, tenant))
+    in_line = [*_problems_in_line(priority, tenant), *_problems_of_identity(seed, idempotency_key)]
     if in_line:
         caught.append(ParameterError("The job cannot be put in line.", in_line))
     try:
@@ -93,6 +102,14 @@ def _problems_in_line(priority: int, tenant: str) -> Iterator[Problem]:
         yield Problem(field="tenant", value=tenant[:100], remedy=remedy)
 
 
+def _problems_of_identity(seed: int | None, key: str | None) -> Iterator[Problem]:
+    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < SEEDS):
+        yield Problem(field="seed", value=seed, remedy=f"use 0 to {SEEDS - 1}, or none")
+    if key is not None and not 1 <= len(key) <= KEY_MAX_CHARS:
+        remedy = f"use 1 to {KEY_MAX_CHARS} characters, or none"
+        yield Problem(field="idempotency_key", value=key[:100], remedy=remedy)
+
+
 def _problems_of_ranks(config: SafeSynthesizerParameters, ranks: int, *, fsdp: bool) -> Iterator[Problem]:
     yield from unsupported_ranks(ranks, effective_batch=config.training.effective_batch_size)
     if fsdp:
@@ -116,21 +133,31 @@ def submit(
 ) -> str:
     """Submit a job; return its id. A second submission under one key is the same job.
 
-    Raises :class:`DataError` or :class:`ParameterError` for a bad request, and
-    :class:`StoreUnavailable` or :class:`BrokerUnavailable` before anything is written.
+    Raises :class:`DataError` or :class:`ParameterError` for a bad request, :class:`StoreUnavailable`,
+    and :class:`BrokerUnavailable` before anything is written. A broker that goes away after the
+    request is stored costs no more than time: reconcile asks again.
     """
-    limits = app.settings.table_limits
-    parsed = check_request(table, config, limits, priority=priority, tenant=tenant, ranks=ranks, fsdp=fsdp)
+    parsed = check_request(
+        table,
+        config,
+        app.settings.table_limits,
+        priority=priority,
+        tenant=tenant,
+        seed=seed,
+        idempotency_key=idempotency_key,
+        ranks=ranks,
+        fsdp=fsdp,
+    )
     if webhook is not None:
         check_url(webhook.url, app.settings)
-    job_id = check_job_id(job_id or (id_of_key(idempotency_key) if idempotency_key else new_job_id()))
+    job_id = check_job_id(job_id or (new_job_id() if idempotency_key is None else id_of_key(idempotency_key)))
     with tracing.of_job(job_id), tracing.span("submit", tenant=tenant):
         with broker_errors(app):
             _reach(app.redis)
         app.store.check()
         request = JobRequest(
             job_id=job_id,
-            table=_table(app, table, job_id),
+            table=_describe(app, table),
             config=parsed,
             family=family,
             ranks=ranks,
@@ -142,7 +169,8 @@ def submit(
             idempotency_key=idempotency_key,
             webhook=webhook,
         )
-        _enqueue(app, request, seed_given=seed is not None)
+        _store(app, request, table, seed_given=seed is not None)
+        _ask(app, job_id)
     return job_id
 
 
@@ -154,21 +182,35 @@ def _reach(redis: Redis) -> None:
         redis.ping()
 
 
-def _table(app: App, table: Path | str, job_id: str) -> Table:
-    with tracing.span("store table"):
-        if is_uri(table):
-            return table_at(str(table), app.settings)
-        return store_table(Path(table), job_id=job_id, store=app.store)
+def _describe(app: App, table: Path | str) -> Table:
+    return table_at(str(table), app.settings) if is_uri(table) else describe_table(Path(table))
 
 
-def _enqueue(app: App, request: JobRequest, *, seed_given: bool) -> None:
+def _store(app: App, request: JobRequest, table: Path | str, *, seed_given: bool) -> None:
+    """Record the request, and its table before it; :class:`ParameterError` if its id means another job."""
     records = JobRecords(app.store, request.job_id)
-    if not records.submitted(request):
-        _raise_if_different(records.request(), request, seed_given=seed_given)
-    with broker_errors(app):
-        admission.ask(app, request.job_id)
-    fields = {"action": "job.submitted", "job_id": request.job_id}
-    logger.info("submitted job %s", request.job_id, extra=fields)
+    if not records.is_submitted():
+        # First of all: by it an upload whose client died is found and forgotten.
+        records.open(request)
+        if request.table.uri is None:
+            with tracing.span("store table"):
+                app.store.upload(records.keys.table(str(request.table.sha256)), Path(table))
+        if records.submitted(request):
+            return
+    _raise_if_different(records.request(), request, seed_given=seed_given)
+
+
+def _ask(app: App, job_id: str) -> None:
+    """Ask for the job's turn. It is stored already, so that a broker that is away now delays it only."""
+    try:
+        with broker_errors(app):
+            admission.ask(app, job_id)
+    except BrokerRefuses:
+        raise
+    except BrokerUnavailable:
+        logger.warning("job %s waits for reconcile", job_id, exc_info=True)
+    fields = {"action": "job.submitted", "job_id": job_id}
+    logger.info("submitted job %s", job_id, extra=fields)
 
 
 def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
@@ -205,12 +247,16 @@ def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
 
 def refuse_message(
     app: App, message: Mapping[str, Any], *, task_id: str, error: ValidationError | NewerVersion
-) -> None:
-    """Leave what is wrong with the very fields of a message under the id that its sender knows."""
+) -> ParameterError:
+    """Leave what is wrong with the very fields of a message under the id that its sender knows.
+
+    The refusal is returned, for whoever raises it.
+    """
     key = message.get("idempotency_key")
     job_id = check_job_id(id_of_key(key) if isinstance(key, str) and key else task_id)
     refusal = ParameterError("The message is refused.", list(_wrong_fields(message, error)))
     _record_refusal(app, job_id, table=str(message.get("table", "")), webhook=None, error=refusal)
+    return refusal
 
 
 def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVersion) -> Iterator[Problem]:
@@ -220,7 +266,9 @@ def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVers
     else:
         for one in error.errors(include_url=False):
             where = ".".join(map(str, one["loc"]))
-            yield Problem(field=where, value=str(one["input"])[:100], remedy=one["msg"])
+            # Of a field that is missing or unknown this is more than the field, and may hold a token.
+            value = None if one["type"] in ("missing", "extra_forbidden") else str(one["input"])[:100]
+            yield Problem(field=where, value=value, remedy=one["msg"])
 
 
 def id_of_key(idempotency_key: str) -> str:
@@ -238,12 +286,13 @@ def broker_errors(app: App) -> Iterator[None]:
     try:
         yield
     except (RedisError, OperationalError, OSError) as error:
-        what, remedy = "does not answer", UNANSWERED
-        if isinstance(error, REFUSALS) or isinstance(error.__cause__, REFUSALS):
-            what, remedy = "refuses this user", REFUSED
+        refused = isinstance(error, REFUSALS) or isinstance(error.__cause__, REFUSALS)
         address = app.settings.broker_url.get_secret_value().rpartition("@")[2]
-        problem = Problem(field="broker_url", value=address, remedy=remedy)
-        raise BrokerUnavailable(f"The broker {what}: {type(error).__name__}.", [problem]) from error
+        problem = Problem(field="broker_url", value=address, remedy=REFUSED if refused else UNANSWERED)
+        if refused:
+            message = f"The broker refuses this user: {type(error).__name__}."
+            raise BrokerRefuses(message, [problem]) from error
+        raise BrokerUnavailable(f"The broker does not answer: {type(error).__name__}.", [problem]) from error
 
 
 def _parse(config: ConfigSource) -> SafeSynthesizerParameters:

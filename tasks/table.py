@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -12,7 +13,7 @@ from nss_train.errors import DataError, ParameterError, Problem
 from tasks.files import download_verified, sha256_of
 from tasks.job import JobRequest, Keys, Table
 from tasks.settings import Settings
-from tasks.store.base import Store
+from tasks.store.base import Store, StoreRefuses
 from tasks.store.keys import check_key
 from tasks.store.open import open_bucket
 
@@ -20,6 +21,7 @@ FORMATS = (".csv", ".parquet", ".jsonl", ".json")
 COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
 """How gzip, zip, zstd, bzip2 and xz begin."""
 _SNIFFED_BYTES = 65536
+_UNKNOWN_FORMAT = f"unknown format; the name must end in one of {', '.join(FORMATS)}"
 
 
 def check_table_file(path: Path, limits: TableLimits | None = None) -> None:
@@ -38,7 +40,7 @@ def _glance(path: Path, limits: TableLimits) -> Fault | None:
     if not path.is_file():
         return "table", str(path), "no such file; give the path of a CSV, Parquet or JSON Lines file"
     if path.suffix.lower() not in FORMATS:
-        return "table", str(path), f"unknown format; the name must end in one of {', '.join(FORMATS)}"
+        return "table", str(path), _UNKNOWN_FORMAT
     if path.stat().st_size > limits.file_bytes:
         return "table.file_bytes", path.stat().st_size, _too_large(limits)
     with path.open("rb") as file:
@@ -78,11 +80,9 @@ def _header_fault(path: Path, limits: TableLimits) -> Fault | None:
     )
 
 
-def store_table(path: Path, *, job_id: str, store: Store) -> Table:
-    """Put a local table file into the store."""
-    sha256 = sha256_of(path)
-    store.upload(Keys(job_id).table(sha256), path)
-    return Table(name=path.name, sha256=sha256, bytes=path.stat().st_size)
+def describe_table(path: Path) -> Table:
+    """A local table file as a job names it."""
+    return Table(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
 
 
 def table_at(uri: str, settings: Settings) -> Table:
@@ -93,6 +93,9 @@ def table_at(uri: str, settings: Settings) -> Table:
         raise ParameterError(
             "The table's URI is refused.", [Problem(field="table", value=uri, remedy=remedy)]
         )
+    if PurePosixPath(uri).suffix.lower() not in FORMATS:
+        problem = Problem(field="table", value=uri, remedy=_UNKNOWN_FORMAT)
+        raise DataError("The table cannot be read.", [problem])
     return Table(name=PurePosixPath(uri).name, uri=uri)
 
 
@@ -105,8 +108,13 @@ def _is_below(uri: str, prefix: str) -> bool:
         return False
 
 
-def fetch_table(job: JobRequest, folder: Path, *, store: Store, settings: Settings) -> str:
-    """Write the job's table into ``folder``; return the file's name there."""
+def fetch_table(
+    job: JobRequest, folder: Path, *, store: Store, settings: Settings, look: Callable[[], None]
+) -> str:
+    """Write the job's table into ``folder``; return the file's name there.
+
+    ``look`` is called between the pieces of a download from elsewhere.
+    """
     name = "table" + PurePosixPath(job.table.name).suffix.lower()
     limits = settings.table_limits
     if job.table.uri is None:
@@ -117,11 +125,13 @@ def fetch_table(job: JobRequest, folder: Path, *, store: Store, settings: Settin
     else:
         bucket, _, key = table_at(job.table.uri, settings).uri_path.partition("/")
         try:
-            source = open_bucket(settings, bucket)
+            source = open_bucket(settings, bucket).attended(look)
             _check_size(job.table.uri, source.size(key), limits)
             source.download(key, folder / name)
-        except KeyError as error:
-            problem = Problem(field="table", value=job.table.uri, remedy="no such object; check the URI")
+        except (KeyError, StoreRefuses) as error:
+            # A service that does not let us list says of a missing object that it is forbidden.
+            remedy = "no such object, or one that this deployment may not read; check the URI"
+            problem = Problem(field="table", value=job.table.uri, remedy=remedy)
             raise DataError("The table cannot be read.", [problem]) from error
     return name
 

@@ -38,6 +38,7 @@ class Watch:
         self._lease = lease
         self._renewed_at = time.monotonic()
         self._logged_at = time.monotonic()
+        self._looked_at = time.monotonic()
         self._drain_until: float | None = None
         self.folder: Path | None = None
         """The stage's folder while its process runs."""
@@ -51,6 +52,13 @@ class Watch:
             return StopReason.CANCELLED
         return StopReason.DRAINED if self._must_leave() else None
 
+    def between(self) -> None:
+        """Look around between the pieces of a long transfer. Raises :class:`StageStopped`."""
+        if time.monotonic() - self._looked_at < self._worker.settings.tick_s:
+            return
+        self._looked_at = time.monotonic()
+        self._go_on()
+
     def patiently(self, action: Callable[[], T]) -> T:
         """Do what needs the store, waiting for one that is away. Raises :class:`StageStopped`."""
         deadline = time.monotonic() + self._worker.settings.store_patience_s
@@ -62,9 +70,7 @@ class Watch:
                     raise
                 logger.warning("waiting for the store: %s", error.message)
             time.sleep(_PATIENCE_PAUSE_S)
-            reason = self.look()
-            if reason is not None:
-                raise StageStopped(reason)
+            self._go_on()
 
     @property
     def grace_left_s(self) -> float:
@@ -72,6 +78,11 @@ class Watch:
         if self._drain_until is None:
             return self._worker.settings.drain_grace_s
         return max(0.0, self._drain_until - time.monotonic())
+
+    def _go_on(self) -> None:
+        reason = self.look()
+        if reason is not None:
+            raise StageStopped(reason)
 
     def _is_ours(self) -> bool:
         if time.monotonic() - self._renewed_at < self._worker.settings.lease_ttl_s / 3:

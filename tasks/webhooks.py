@@ -66,7 +66,12 @@ class Attempt(Versioned):
 
     @property
     def is_final(self) -> bool:
+        """Whether nothing is left to do: the receiver has it, or wants no more."""
         return self.status is not None and (200 <= self.status < 300 or self.status == _GONE)
+
+    @property
+    def is_over(self) -> bool:
+        return self.status is not None or self.error is not None
 
 
 def announce(app: Celery, job_id: str) -> None:
@@ -82,7 +87,10 @@ def announce_due(app: Any) -> list[str]:
     asked = []
     for job_id in list(app.store.children(PENDING)):
         try:
-            wanted = bool(_due(JobRecords(app.store, job_id), app.settings))
+            records = JobRecords(app.store, job_id)
+            wanted = bool(_due(records, app.settings))
+            if not wanted:
+                _forget_if_settled(records, app.settings)
         except ParameterError:
             continue  # its submission is not finished, and will be or will be forgotten
         except InfrastructureError:
@@ -101,8 +109,13 @@ def deliver(app: Any, job_id: str) -> None:
     for notice in _due(records, app.settings):
         if not _give(notice, records, app):
             break  # the receiver is away: the rest waits too
-    if records.outcome() is not None and not _open_notices(records, app.settings):
-        app.store.delete(records.keys.webhook_pending)
+    _forget_if_settled(records, app.settings)
+
+
+def _forget_if_settled(records: JobRecords, settings: Settings) -> None:
+    """A job whose notices are all given or given up is looked at no more."""
+    if records.outcome() is not None and not _open_notices(records, settings):
+        records.store.delete(records.keys.webhook_pending)
 
 
 def _give(notice: Notice, records: JobRecords, app: Any) -> bool:
@@ -116,9 +129,10 @@ def _give(notice: Notice, records: JobRecords, app: Any) -> bool:
         status = post(_url(records), *_signed(notice, records.job_id, app.settings), settings=app.settings)
     except (InfrastructureError, ParameterError) as error:
         ended = attempt.model_copy(update={"error": error.message[:500]})
-        count(app.redis, Action.WEBHOOKS_FAILED)
     else:
         ended = attempt.model_copy(update={"status": status})
+    if not ended.is_final:
+        count(app.redis, Action.WEBHOOKS_FAILED)
     records.store.write(key, _encode(ended))
     _log(notice, ended, records.job_id, app.settings)
     return ended.is_final
@@ -190,8 +204,11 @@ def _due(records: JobRecords, settings: Settings) -> list[Notice]:
 
 
 def _is_settled(past: list[Attempt], settings: Settings) -> bool:
-    return any(one.is_final for one in past) or (
-        len(past) >= settings.webhook_attempts and _next_at(past, settings) <= datetime.now(UTC)
+    if any(one.is_final for one in past):
+        return True
+    # One whose end nobody wrote may be under way; its time runs out like that of a failed one.
+    return len(past) >= settings.webhook_attempts and (
+        past[-1].is_over or _next_at(past, settings) <= datetime.now(UTC)
     )
 
 

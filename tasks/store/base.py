@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+
+from nss_train.errors import DiskFull, StoreUnavailable
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class StoreRefuses(StoreUnavailable):
+    """The store answers, and does not let this deployment see what was asked for."""
+
+
+@contextmanager
+def own_disk(folder: Path) -> Iterator[None]:
+    """What is wrong with the disk that a download goes to, as :class:`DiskFull`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_THE_DISK:
+            raise DiskFull(f"The worker cannot write to {folder.name}: {error.strerror}.") from error
+        raise
 
 
 class Store(Protocol):
@@ -47,6 +68,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
+
+    def attended(self, look: Callable[[], None]) -> Store:
+        """The same store. ``look`` is called between the pieces of a transfer, and may raise to end it."""
 
     def check(self) -> None:
         """Raise :class:`~nss_train.errors.StoreUnavailable` unless the store answers."""

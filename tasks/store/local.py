@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nss_train.errors import Problem, StoreUnavailable
+from tasks.store.base import own_disk
 from tasks.store.keys import check_key, check_prefix
 
 _ASIDE = ".aside"
 """Where files are written before they are renamed; never listed."""
+_PIECE_BYTES = 2**20
+_TRIES = 10
 
 
 class LocalStore:
     """See :class:`tasks.store.base.Store`. Writes go aside, are synced, and are renamed or linked."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, look: Callable[[], None] = lambda: None) -> None:
         self._root = root
+        self._look = look
 
     def read(self, key: str) -> bytes:
         with self._errors(key):
@@ -29,31 +33,28 @@ class LocalStore:
     def write(self, key: str, data: bytes) -> None:
         with self._errors(key), self._aside(key) as aside:
             _write_synced(aside, data)
-            aside.replace(self._path(key))
+            self._place(key, aside.replace)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         with self._errors(key), self._aside(key) as aside:
             _write_synced(aside, data)
             try:
                 # A link is made once, however many race for it.
-                os.link(aside, self._path(key))
+                self._place(key, lambda target: os.link(aside, target))
             except FileExistsError:
                 return False
             return True
 
     def upload(self, key: str, path: Path) -> None:
         with self._errors(key), self._aside(key) as aside:
-            shutil.copyfile(path, aside)
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
-            aside.replace(self._path(key))
+            self._copy(path, aside)
+            self._place(key, aside.replace)
 
     def download(self, key: str, path: Path) -> None:
-        with self._errors(key):
-            source = self._path(key)
+        with self._errors(key), own_disk(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}.part")
-            shutil.copyfile(source, aside)
+            self._copy(self._path(key), aside)
             aside.replace(path)
 
     def size(self, key: str) -> int:
@@ -61,22 +62,30 @@ class LocalStore:
             return self._path(key).stat().st_size
 
     def exists(self, key: str) -> bool:
-        return self._path(key).is_file()
+        with self._errors(key):
+            return self._path(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = self._path(check_prefix(prefix).removesuffix("/"))
-        files = (p for p in folder.rglob("*") if p.is_file())
-        return iter(sorted(p.relative_to(self._root).as_posix() for p in files))
+        with self._errors(prefix):
+            return iter(sorted(p.relative_to(self._root).as_posix() for p in _files_below(folder)))
 
     def children(self, prefix: str) -> Iterator[str]:
         folder = self._path(check_prefix(prefix).removesuffix("/"))
-        return iter(sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ())
+        with self._errors(prefix):
+            try:
+                return iter(sorted(p.name for p in folder.iterdir()))
+            except (FileNotFoundError, NotADirectoryError):
+                return iter(())
 
     def delete(self, key: str) -> None:
         with self._errors(key):
             path = self._path(key)
             path.unlink(missing_ok=True)
             self._remove_empty(path.parent)
+
+    def attended(self, look: Callable[[], None]) -> LocalStore:
+        return LocalStore(self._root, look=look)
 
     def check(self) -> None:
         with self._errors("the store"):
@@ -89,11 +98,28 @@ class LocalStore:
 
     @contextmanager
     def _aside(self, key: str) -> Iterator[Path]:
-        target = self._path(key)
+        check_key(key)
         (self._root / _ASIDE).mkdir(parents=True, exist_ok=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._root / _ASIDE) as folder:
             yield Path(folder) / "file"
+
+    def _place(self, key: str, put: Callable[[Path], object]) -> None:
+        """Put a file where it belongs, though a delete may remove its empty folder at that moment."""
+        target = self._path(key)
+        for _ in range(_TRIES):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                put(target)
+                return
+        raise OSError(errno.EAGAIN, "its folder is removed again and again")
+
+    def _copy(self, source: Path, target: Path) -> None:
+        with source.open("rb") as reader, target.open("wb") as writer:
+            while piece := reader.read(_PIECE_BYTES):
+                writer.write(piece)
+                self._look()
+            writer.flush()
+            os.fsync(writer.fileno())
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -123,3 +149,14 @@ def _write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files; a folder that vanishes meanwhile has none."""
+    for root, _, names in os.walk(folder, onerror=_unless_gone):
+        yield from (Path(root, name) for name in names)
+
+
+def _unless_gone(error: OSError) -> None:
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+        raise error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http import HTTPStatus
@@ -14,9 +14,13 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from nss_train.errors import Problem, StoreUnavailable
+from tasks.store.base import StoreRefuses, own_disk
 from tasks.store.keys import check_key, check_prefix
 
 _MISSING = ("NoSuchKey", "NoSuchObject", "NotFound")
+_REFUSED = ("AccessDenied", "NoSuchBucket")
+_PART_BYTES = 64 * 2**20
+"""minio's own choice is half a GiB, and it keeps three of them in memory."""
 
 
 def http_pool() -> urllib3.PoolManager:
@@ -26,14 +30,35 @@ def http_pool() -> urllib3.PoolManager:
     return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=10)
 
 
+class _Pieces:
+    """Hears of minio that a piece was moved."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def set_meta(self, object_name: str, total_length: int) -> None: ...
+
+    def update(self, length: int) -> None:  # noqa: ARG002 (its interface)
+        self._look()
+
+
 class S3Store:
     """See :class:`tasks.store.base.Store`. ``http`` is used for conditional writes, which minio lacks."""
 
-    def __init__(self, client: Minio, bucket: str, *, http: urllib3.PoolManager, prefix: str = "") -> None:
+    def __init__(
+        self,
+        client: Minio,
+        bucket: str,
+        *,
+        http: urllib3.PoolManager,
+        prefix: str = "",
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._http = http
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._pieces = _Pieces(look)
 
     def read(self, key: str) -> bytes:
         with self._errors(key):
@@ -62,13 +87,15 @@ class S3Store:
 
     def upload(self, key: str, path: Path) -> None:
         with self._errors(key):
-            self._client.fput_object(self._bucket, self._name(key), str(path))
+            self._client.fput_object(
+                self._bucket, self._name(key), str(path), part_size=_PART_BYTES, progress=self._pieces
+            )
 
     def download(self, key: str, path: Path) -> None:
-        with self._errors(key):
+        with self._errors(key), own_disk(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}.part")
-            self._client.fget_object(self._bucket, self._name(key), str(aside))
+            self._client.fget_object(self._bucket, self._name(key), str(aside), progress=self._pieces)
             aside.replace(path)
 
     def size(self, key: str) -> int:
@@ -99,6 +126,9 @@ class S3Store:
         with self._errors(key):
             self._client.remove_object(self._bucket, self._name(key))
 
+    def attended(self, look: Callable[[], None]) -> S3Store:
+        return S3Store(self._client, self._bucket, http=self._http, prefix=self._prefix, look=look)
+
     def check(self) -> None:
         with self._errors("the bucket"):
             found = self._client.bucket_exists(self._bucket)
@@ -118,11 +148,15 @@ class S3Store:
         except S3Error as error:
             if error.code in _MISSING:
                 raise KeyError(key) from error
+            if error.code in _REFUSED:
+                raise StoreRefuses(f"The store refuses {key}: {error.code}.", self._problems()) from error
             raise self._unavailable(str(error.code)) from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unavailable(type(error).__name__) from error
 
     def _unavailable(self, why: str) -> StoreUnavailable:
+        return StoreUnavailable(f"The store does not answer: {why}.", self._problems())
+
+    def _problems(self) -> tuple[Problem, ...]:
         remedy = "start the S3 service, or check NSS_TRAIN_S3_ENDPOINT and its keys"
-        problem = Problem(field="store_url", value=f"s3://{self._bucket}", remedy=remedy)
-        return StoreUnavailable(f"The store does not answer: {why}.", [problem])
+        return (Problem(field="store_url", value=f"s3://{self._bucket}", remedy=remedy),)

@@ -19,7 +19,7 @@ from tasks.job import JobRequest, Marker
 from tasks.records import JobRecords
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
-from tasks.table import store_table
+from tasks.table import describe_table
 
 JOB = "job-0001"
 BOUND = AuditBound(
@@ -39,9 +39,11 @@ def records(settings: Settings, tmp_path: Path) -> JobRecords:
     found = JobRecords(open_store(settings), JOB)
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n")
+    described = describe_table(table)
+    found.store.upload(found.keys.table(str(described.sha256)), table)
     request = JobRequest(
         job_id=JOB,
-        table=store_table(table, job_id=JOB, store=found.store),
+        table=described,
         config=parse_config({}),
         seed=1,
         submitted_at=datetime.now(UTC),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from nss_train.errors import ParameterError, StoreUnavailable
+from nss_train.errors import DiskFull, ParameterError, StoreUnavailable
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_bucket, open_store
@@ -122,3 +123,59 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_store_is_refused() -> None:
     with pytest.raises(ParameterError):
         open_store(Settings.model_validate({"store_url": "ftp://elsewhere"}))
+
+
+def test_a_transfer_lets_others_look_around_and_can_be_ended(store: Store, tmp_path: Path) -> None:
+    source, seen = tmp_path / "source", list[int]()
+    source.write_bytes(b"x" * 5 * 2**20)
+    attended = store.attended(lambda: seen.append(1))
+    attended.upload("large", source)
+    uploaded = len(seen)
+    attended.download("large", tmp_path / "back")
+    assert 0 < uploaded < len(seen)
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+    with pytest.raises(Interrupted):
+        store.attended(leave).upload("never", source)
+    with pytest.raises(Interrupted):
+        store.attended(leave).download("large", tmp_path / "none")
+    assert not store.exists("never")
+    assert not (tmp_path / "none").exists()
+
+
+class Interrupted(Exception):
+    """Somebody has a reason."""
+
+
+def leave() -> None:
+    raise Interrupted
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """This process can write no file of more than a MiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_of_the_worker_is_not_an_absent_store(
+    store: Store, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    store.write("large", b"x" * 2 * 2**20)
+    request.getfixturevalue("small_files")
+    with pytest.raises(DiskFull, match="cannot write"):
+        store.download("large", tmp_path / "file")
+
+
+def test_writes_and_deletes_of_one_folder_do_not_meet(store: Store) -> None:
+    def write_and_delete(number: int) -> None:
+        for _ in range(50):
+            store.write(f"busy/{number}", b"x")
+            store.put_if_absent(f"busy/once-{number}", b"x")
+            list(store.children("busy/"))
+            store.delete(f"busy/{number}")
+            store.delete(f"busy/once-{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(write_and_delete, range(8)))) == 8

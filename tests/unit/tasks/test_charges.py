@@ -30,7 +30,7 @@ from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
 from tasks.supervisor import run_child
-from tasks.table import store_table
+from tasks.table import describe_table
 from tests.unit.tasks.private_stages import LOST, PLAN, STEPS
 
 JOB = "job-0001"
@@ -70,9 +70,11 @@ class Deployment:
     def submit(self, behaviour: str = "trains", *, private: bool = True) -> None:
         table = self._tables / f"{behaviour}.csv"
         table.write_text("a,b\n1,2\n")
+        described = describe_table(table)
+        self._worker.store.upload(self.records.keys.table(str(described.sha256)), table)
         request = JobRequest(
             job_id=JOB,
-            table=store_table(table, job_id=JOB, store=self._worker.store),
+            table=described,
             config=parse_config({"privacy": {"dp_enabled": private}}),
             seed=1,
             submitted_at=datetime.now(UTC),
