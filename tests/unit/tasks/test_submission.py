@@ -1,0 +1,142 @@
+"""What a submission leaves behind when something goes wrong in the middle of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery.exceptions import Retry
+
+from nss_train.errors import BrokerUnavailable, DataError, ParameterError, StoreUnavailable
+from tasks import admission, stages
+from tasks.app import App, make_app
+from tasks.client import Client
+from tasks.job import Keys, Outcome
+from tasks.reconcile import reconcile
+from tasks.records import JobRecords
+from tasks.settings import Settings
+from tasks.submit import check_request, id_of_key
+from tasks.table import table_at
+
+
+@pytest.fixture
+def app(settings: Settings) -> App:
+    found = make_app(settings)
+    found.redis.flushall()
+    return found
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n3,4\n")
+    return path
+
+
+def fails(error: Exception) -> Any:
+    def function(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return function
+
+
+def test_a_broker_that_goes_away_after_the_request_is_stored_delays_the_job_only(
+    app: App, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        away.setattr(admission, "ask", fails(ConnectionError("reset")))
+        job_id = Client(app.settings).submit(table=table, idempotency_key="k")
+    assert app.redis.llen("cpu") == 0
+    assert reconcile(app, after_s=0) == [job_id]
+
+
+def test_an_upload_whose_client_died_is_found_and_shown_to_nobody(
+    app: App, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(app.settings)
+    with monkeypatch.context() as away:
+        away.setattr(JobRecords, "submitted", fails(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            client.submit(table=table, idempotency_key="k")
+    assert list(app.store.list("jobs/"))
+    assert list(app.store.children("open/")) == [id_of_key("k")]
+    assert list(client.list()) == []
+
+
+def test_a_key_that_is_taken_leaves_no_other_table(app: App, table: Path) -> None:
+    client = Client(app.settings)
+    job_id = client.submit(table=table, idempotency_key="k", seed=1)
+    before = list(app.store.list(f"jobs/{job_id}/"))
+    table.write_text("a,b\n5,6\n7,8\n")
+    with pytest.raises(ParameterError, match="key is taken"):
+        client.submit(table=table, idempotency_key="k", seed=1)
+    assert list(app.store.list(f"jobs/{job_id}/")) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"seed": -1}, "seed = -1"),
+        ({"seed": 2**32}, "seed = 4294967296"),
+        ({"idempotency_key": ""}, "idempotency_key = ''"),
+        ({"ranks": -2}, "ranks = -2"),
+    ],
+)
+def test_what_would_fail_late_is_refused_at_once(given: Mapping[str, Any], says: str, table: Path) -> None:
+    with pytest.raises(ParameterError, match=says):
+        check_request(table, {}, **given)
+
+
+def test_a_uri_of_an_unknown_format_is_refused_before_it_is_fetched(settings: Settings) -> None:
+    allowing = settings.model_copy(update={"allowed_table_uris": ("s3://tables/",)})
+    with pytest.raises(DataError, match=r"unknown format; the name must end in one of \.csv"):
+        table_at("s3://tables/t.xlsx", allowing)
+
+
+def test_a_document_that_cannot_be_read_keeps_no_other_job_waiting(app: App, table: Path) -> None:
+    client = Client(app.settings)
+    jobs = sorted(client.submit(table=table) for _ in range(2))
+    app.redis.flushall()
+    app.store.write(Keys(jobs[0]).outcome, b"{}")
+    assert reconcile(app, after_s=0) == [jobs[1]]
+
+
+def test_a_held_job_that_cannot_be_read_keeps_nobody_from_beginning(app: App, table: Path) -> None:
+    client = Client(app.settings)
+    jobs = [client.submit(table=table) for _ in range(2)]
+    app.redis.flushall()
+    for job_id in jobs:
+        admission.hold(app.redis, JobRecords(app.store, job_id).request())
+    app.store.write(Keys(jobs[0]).outcome, b"{}")
+    assert admission.admit(app) == [jobs[1]]
+    assert admission.held(app.redis) == set()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), BrokerUnavailable("away")])
+def test_a_message_that_meets_no_store_comes_again(
+    app: App, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "RETRY_DELAY_S", 0)
+    monkeypatch.setattr(stages, "submit_message", fails(error))
+    task = app.tasks["nss_train.submit"]
+    # For the hundredth time: no number of them is enough to lose it.
+    task.push_request(id="t-0000001", retries=99, called_directly=False, delivery_info={"routing_key": "cpu"})
+    try:
+        with pytest.raises(Retry):
+            task.run(table="s3://tables/t.csv", config={})
+    finally:
+        task.pop_request()
+    assert app.redis.llen("cpu") == 1
+
+
+def test_a_refusal_shows_nothing_that_may_be_secret(app: App) -> None:
+    message = {"tabel": "x.csv", "config": {}, "webhok": "https://h.example/T0?token=sesame"}
+    with pytest.raises(ParameterError) as caught:
+        stages._submit(app, message, task_id="task-00001")
+    assert {problem.field for problem in caught.value.problems} == {"table", "tabel", "webhok"}
+    outcome = JobRecords(app.store, "task-00001").outcome()
+    assert outcome is not None
+    assert outcome.outcome is Outcome.FAILED
+    assert "sesame" not in f"{caught.value}{caught.value.__cause__}{outcome.model_dump_json()}"
