@@ -234,9 +234,17 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def raise_if_full(settings: Settings) -> None:
-    """Raise :class:`DiskFull` when the worker's disk has no room to begin with."""
+def make_room(worker: Worker) -> None:
+    """Raise :class:`DiskFull` when the worker's disk has no room to begin with, whatever can be spared."""
+    settings = worker.settings
     settings.scratch_dir.mkdir(parents=True, exist_ok=True)
+    worker.models.prune(
+        free_bytes=settings.scratch_free_bytes,
+        most_bytes=settings.prepared_max_bytes,
+        in_use=[
+            model.readlink().name for model in settings.scratch_dir.glob("*/in/model") if model.is_symlink()
+        ],
+    )
     free = shutil.disk_usage(settings.scratch_dir).free
     if free < settings.scratch_free_bytes:
         raise DiskFull(f"The worker's disk has {free / 2**20:.0f} MiB left.")

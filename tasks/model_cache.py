@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import tempfile
+import time
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from nss_train.errors import StoreCorrupt
@@ -16,6 +20,8 @@ from tasks.store.base import Store
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+_YOUNG_S = 600.0
+_DAY_S = 86400.0
 
 
 class ModelCache:
@@ -38,6 +44,7 @@ class ModelCache:
         """The machine's copy, downloaded and verified if it is not there yet."""
         target = self._root / digest
         if target.exists():
+            os.utime(target)
             logger.info(
                 "cache hit: model %s", digest[:12], extra={"action": "model.cache_hit", "digest": digest}
             )
@@ -48,6 +55,36 @@ class ModelCache:
             self._download(digest, folder)
             self._keep(digest, folder)
         return target
+
+    def prune(self, *, free_bytes: int, most_bytes: int | None, in_use: Collection[str]) -> list[str]:
+        """Remove copies until the disk has room and they take no more than ``most_bytes``; their digests.
+
+        Those used longest ago go first. One that was used a moment ago may be about to be used again.
+        """
+        before = time.time() - _YOUNG_S
+        for left in self._root.glob(".*"):  # by a worker that was killed
+            if left.stat().st_mtime < before - _DAY_S:
+                shutil.rmtree(left, ignore_errors=True)
+        copies = sorted(self._root.glob("[!.]*"), key=lambda folder: folder.stat().st_mtime)
+        sizes = {folder: _size(folder) for folder in copies} if most_bytes is not None else {}
+        removed = []
+        for folder in copies:
+            fits = most_bytes is None or sum(sizes.values()) <= most_bytes
+            if fits and shutil.disk_usage(self._root).free >= free_bytes:
+                break
+            if folder.name not in in_use and folder.stat().st_mtime < before:
+                self._remove(folder)
+                sizes.pop(folder, None)
+                removed.append(folder.name)
+        return removed
+
+    def _remove(self, folder: Path) -> None:
+        gone = tempfile.TemporaryDirectory(dir=self._root, prefix=".gone-", ignore_cleanup_errors=True)
+        # Renamed first: half a model must not be found under its digest.
+        with gone as aside, suppress(FileNotFoundError):
+            folder.rename(Path(aside) / folder.name)
+        fields = {"action": "model.evicted", "digest": folder.name}
+        logger.info("removed this machine's copy of model %s", folder.name[:12], extra=fields)
 
     def _download(self, digest: str, folder: Path) -> None:
         prefix = model_prefix(digest)
@@ -69,3 +106,7 @@ class ModelCache:
                 shutil.copytree(folder, aside / digest)
                 (aside / digest).rename(target)
                 aside.rmdir()
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     """After the first SIGTERM a stage has this long to keep its state, or to end."""
     store_patience_s: float = 600.0
     """How long a finished stage waits for a store that does not answer, before it is done again."""
+    prepared_max_bytes: int | None = None
+    """Of this machine's copies of prepared base models; those used longest ago go first. ``None``: as much
+    as leaves ``scratch_free_bytes`` on the disk."""
     scratch_free_bytes: int = 64 * 2**20
     """With less free space than this a worker takes no stage."""
     checkpoint_every_s: float | None = 300.0
