@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tool import DEPLOY, CheckFailed, call
 CHART = DEPLOY / "helm" / "nss-train"
 VALUES = tuple(sorted((CHART / "ci").glob("*.yaml")))
 OLDEST_KUBERNETES = "1.27"
+RELEASE, NAMESPACE = "release", "nss-train"
 
 Manifest = dict[str, Any]
 
@@ -27,8 +29,10 @@ def checker(values: Path) -> Callable[[Path], None]:
     """The check of the chart with these values."""
 
     def check(folder: Path) -> None:
-        text = call("helm", "template", "release", CHART, "--namespace", "nss-train", "--values", values)
-        validate([one for one in yaml.safe_load_all(text) if one], folder)
+        text = call("helm", "template", RELEASE, CHART, "--namespace", NAMESPACE, "--values", values)
+        manifests = [one for one in yaml.safe_load_all(text) if one]
+        validate(manifests, folder)
+        check_queries(manifests, folder)
 
     return check
 
@@ -60,8 +64,20 @@ def jobs_of(custom: Manifest) -> list[Manifest]:
         case _:
             specs = []
     # Both controllers make them in the namespace of their resource.
-    metadata = {"namespace": "nss-train"} | custom["metadata"]
+    metadata = {"namespace": NAMESPACE} | custom["metadata"]
     return [{"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec} for spec in specs]
+
+
+def check_queries(manifests: list[Manifest], folder: Path) -> None:
+    """Scaler and alerts ask for the series of this release only, in PromQL."""
+    asking = [one for one in manifests if one["kind"] in {"ScaledJob", "PrometheusRule"}]
+    own = f'{{namespace="{NAMESPACE}",service="{RELEASE}-nss-train-metrics",'
+    strange = re.findall(rf"nss_train_\w+(?!\w|{re.escape(own)})", str(asking))
+    if strange:
+        raise CheckFailed(f"of any release: {', '.join(strange)}")
+    for rules in (one["spec"] for one in asking if one["kind"] == "PrometheusRule"):
+        (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+        call("promtool", "check", "rules", folder / "rules.yaml")
 
 
 def checkov(framework: str, path: Path) -> None:

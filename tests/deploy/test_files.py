@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from tasks.counters import Action
 from tasks.settings import Settings
@@ -44,6 +46,12 @@ COMPOSE = load("compose.yaml")
 OPERATIONS = (DEPLOY.parent / "docs" / "operations.md").read_text()
 SECTIONS = {title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", OPERATIONS, re.MULTILINE)}
 ALERTS = {rule["alert"]: rule for rule in load("prometheus/rules.yaml")["groups"][0]["rules"]}
+
+
+def environment() -> dict[str, str]:
+    """``environment.example`` without quotes, as systemd and honcho read it."""
+    lines = shlex.split((DEPLOY / "environment.example").read_text(), comments=True)
+    return dict(line.split("=", 1) for line in lines)
 
 
 def texts() -> list[Path]:
@@ -85,6 +93,20 @@ def test_each_service_sees_its_own_secrets_only() -> None:
         assert users == ({"cpu", "cuda"} if role == "worker" else {role})
     assert {name for name, secrets in seen.items() if "server.key" in secrets} == {"redis", "s3"}
     assert set().union(*seen.values()) == set(COMPOSE["secrets"])
+
+
+def test_workers_have_no_way_out_and_are_told_of_no_place_outside() -> None:
+    assert COMPOSE["networks"] == {"inside": {"internal": True}, "front": {}}
+    outside = {name for name, service in COMPOSE["services"].items() if "front" in service["networks"]}
+    assert outside == {"flower", "grafana"}
+    asked = set(COMPOSE["x-settings"])
+    assert asked & {f"NSS_TRAIN_{name}" for name in ("OTLP_ENDPOINT", "WEBHOOK_HOSTS", "ALLOW_HUB")} == set()
+
+
+def test_a_worker_sees_the_other_workers_of_its_machine() -> None:
+    """They keep their memory to themselves, and ``invisible`` hides all that do."""
+    unit = (DEPLOY / "systemd/nss-train-worker@.service").read_text()
+    assert re.findall(r"^ProtectProc=(\w+)$", unit, re.MULTILINE) == ["default"]
 
 
 def test_everyone_waits_longer_than_a_drain_takes() -> None:
@@ -132,11 +154,15 @@ def test_the_chart_carries_the_same_alerts_and_dashboard() -> None:
         assert (CHART / "files" / name).resolve() == DEPLOY / original
 
 
-def test_a_secret_in_the_charts_settings_is_refused() -> None:
+SECRETS = [name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_the_charts_settings_is_refused(name: str) -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = load("helm/nss-train/values.yaml")
     jsonschema.validate(values, schema)
-    values["settings"]["S3_SECRET_KEY"] = "x"
+    values["settings"][name] = "x"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values, schema)
 
@@ -149,11 +175,7 @@ def test_a_secret_in_the_charts_settings_is_refused() -> None:
             f"NSS_TRAIN_{name}": value
             for name, value in load("helm/nss-train/values.yaml")["settings"].items()
         },
-        dict(
-            line.split("=", 1)
-            for line in (DEPLOY / "environment.example").read_text().splitlines()
-            if line.startswith("NSS_TRAIN_")
-        ),
+        environment(),
     ],
     ids=["compose", "Helm", "environment"],
 )

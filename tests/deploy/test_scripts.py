@@ -73,6 +73,39 @@ def test_secrets_are_made_once_and_the_folder_is_closed(secrets: Path) -> None:
     assert again.returncode != 0
 
 
+@pytest.mark.parametrize(
+    ("broker", "s3", "names"),
+    [
+        ("redis.example.org:6379", "s3.example.org:9000", ["redis.example.org", "s3.example.org"]),
+        ("192.0.2.7:6379", "s3.example.org", ["192.0.2.7", "s3.example.org"]),
+        ("[2001:db8::7]:6379", "[2001:db8::8]", ["2001:db8::7", "2001:db8::8"]),
+    ],
+    ids=["names", "IPv4", "IPv6"],
+)
+def test_the_certificate_is_good_for_the_hosts_that_were_given(
+    broker: str, s3: str, names: list[str], tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    command = [str(DEPLOY / "make-secrets.sh"), str(secrets), broker, "/etc/nss-train/ca.crt", s3]
+    subprocess.run(command, check=True)
+    assert f"@{broker}/0?" in (secrets / "broker-url-worker").read_text()
+    assert [name for name in [*names, "redis", "localhost"] if not is_good_for(name, secrets)] == []
+    assert not is_good_for("elsewhere.example.org", secrets)
+
+
+def is_good_for(name: str, secrets: Path) -> bool:
+    kind = "-verify_ip" if ":" in name or name.replace(".", "").isdecimal() else "-verify_hostname"
+    command = ["openssl", "verify", "-CAfile", "ca.crt", kind, name, "server.crt"]
+    return subprocess.run(command, check=False, capture_output=True, cwd=secrets).returncode == 0
+
+
+def test_containers_can_read_what_is_mounted_for_them(secrets: Path) -> None:
+    """Compose keeps the mode of a file, and each image has a user of its own."""
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in secrets.iterdir()}
+    assert modes.pop("ca.key") == 0o600
+    assert set(modes.values()) == {0o644}
+
+
 def test_redis_is_given_hashes_and_no_password(secrets: Path) -> None:
     users = (secrets / "users.acl").read_text()
     for role in ("client", "worker", "flower", "metrics"):

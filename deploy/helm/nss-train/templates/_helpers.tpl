@@ -16,6 +16,11 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
+{{/* What the Prometheus operator adds to the series of this release's exporter, and to no other's. */}}
+{{- define "nss-train.series" -}}
+namespace="{{ .Release.Namespace }}",service="{{ include "nss-train.name" . }}-metrics"
+{{- end -}}
+
 {{- define "nss-train.image" -}}
 {{- $target := index .root.Values.image .target -}}
 {{- .root.Values.image.repository -}}
