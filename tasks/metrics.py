@@ -1,6 +1,6 @@
 """Metrics for Prometheus at ``/metrics``, and the length of the queues for a scaler at ``/scale``.
 
-The exporter holds no state: it reads Redis and the store when it is asked, so that it may be restarted at any time.
+The exporter holds no state: it reads Redis and the store when it is asked, so that it may restart.
 No label names a job. What the alerts expect of it stands in ``deploy/prometheus/rules.yaml``.
 """
 
