@@ -150,7 +150,7 @@ def train_plainly(folder: Path, given: argparse.Namespace) -> float:
     from datasets import Dataset
 
     from nss_train.config import load_resolved
-    from nss_train.model.adapter import load_adapter, ready_for_training
+    from nss_train.model.adapter import initial_adapter, ready_for_training
     from nss_train.model.loading import FLOAT32, load_base
     from nss_train.privacy.batches import UnitExamples
     from nss_train.privacy.budget import NoRecord
@@ -162,7 +162,7 @@ def train_plainly(folder: Path, given: argparse.Namespace) -> float:
     config, private = load_resolved(folder), Private.read(folder / "in" / "prepare_data", record=NoRecord())
     base = load_base(folder / "in" / "model" / "base", FLOAT32, attention="sdpa", trust_remote_code=False)
     base = ready_for_training(base, quantized=False, checkpointing=False)
-    model = load_adapter(base, folder / "in" / "model" / "adapter", trainable=True).train()
+    model = initial_adapter(base, config.training, seed=request_of(given).seed).train()
     examples = Dataset.from_file(str(folder / "in" / "prepare_data" / "train.arrow"))
     units = UnitExamples(examples, private.unit_of, pad_id=2)
     sampler = PoissonSampler(units=len(units), rate=private.plan.sampling_rate, randomness=SecretRandomness())

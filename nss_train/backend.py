@@ -41,6 +41,7 @@ from nss_train.privacy.result import check_release
 from nss_train.privacy.trainer import OpacusDPTrainer
 from nss_train.training.backend import NSSTrainerResult, TrainingBackend
 from nss_train.training.callbacks import TimeLimit
+from nss_train.training.group import placement
 from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.quality import GenerationQuality
@@ -139,6 +140,8 @@ class HuggingFaceBackend(TrainingBackend):
             quantization=self.framework_load_params.get("quantization_config"),
             rope=None if self.model_metadata is None else self.model_metadata.rope,
             max_vram_fraction=training.max_vram_fraction,
+            placement=placement(fsdp=False, whole=self.params.dp_enabled),
+            rows_independent=self.params.dp_enabled,
         )
         self.maybe_quantize(**model_args)
 

@@ -12,7 +12,6 @@ import importlib
 import json
 import logging
 import os
-import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -20,10 +19,8 @@ from typing import Any
 
 from nss_train import errors
 from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
-from nss_train.errors import DiskFull, NSSTrainError, OutOfMemory
 from nss_train.process import default_signals, die_with_parent, limit_memory
 
-_FULL_BYTES = 2**20
 STARTED = "stage.started"
 """The first event of every stage: its process is up."""
 
@@ -72,18 +69,7 @@ def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
 
 
 def _describe(error: Exception, folder: Path) -> dict[str, Any]:
-    return errors.to_json(_typed(error, folder)) | {"traceback": traceback.format_exc()}
-
-
-def _typed(error: Exception, folder: Path) -> NSSTrainError:
-    if isinstance(error, NSSTrainError):
-        return error
-    if shutil.disk_usage(folder).free < _FULL_BYTES:
-        # Every library has its own error for this, and some have none.
-        return DiskFull(f"The worker's disk is full: {error}")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfMemory(f"Out of memory: {error}")
-    return NSSTrainError(f"Unexpected {type(error).__name__}: {error}")
+    return errors.to_json(errors.typed(error, folder)) | {"traceback": traceback.format_exc()}
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

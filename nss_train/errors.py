@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -157,6 +161,28 @@ _CLASSES: Mapping[str, type[NSSTrainError]] = {
 }
 
 
+_FULL_BYTES = 2**20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def typed(error: Exception, folder: Path) -> NSSTrainError:
+    """What ended the work in ``folder``, as one of the errors above."""
+    if isinstance(error, NSSTrainError):
+        return error
+    if _is_full(error, folder):
+        return DiskFull(f"The worker's disk is full: {error}")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemory(f"Out of memory: {error}")
+    return NSSTrainError(f"Unexpected {type(error).__name__}: {error}")
+
+
+def _is_full(error: Exception, folder: Path) -> bool:
+    """Every library has its own error for a full disk, and some have none, so the disk is asked too."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return True
+    return shutil.disk_usage(folder).free < _FULL_BYTES
+
+
 def to_json(error: NSSTrainError) -> dict[str, Any]:
     """The error as JSON; :func:`from_json` makes the same error of it on another machine."""
     problems = [{"field": p.field, "value": _plain(p.value), "remedy": p.remedy} for p in error.problems]
@@ -170,4 +196,6 @@ def from_json(document: Mapping[str, Any]) -> NSSTrainError:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)  # JSON has no such number
     return value if isinstance(value, str | int | float | bool | None) else repr(value)

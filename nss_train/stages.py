@@ -20,7 +20,7 @@ def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResu
 
 
 def load_model(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Prepare the base model and the adapter's initial weights, content-addressed."""
+    """Prepare the base model, content-addressed, and check that the adapter fits it."""
     from nss_train.model.prepared import prepare_model
 
     return prepare_model(folder, request, report=report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from pydantic import ValidationError
 
 from nss_train.config.parameters import SafeSynthesizerParameters
 from nss_train.config.problems import unknown_keys, without_unknown_keys, wrong_values
+from nss_train.config.section import SUBMITTED
 from nss_train.errors import ParameterError, Problem
 
 __all__ = ["SafeSynthesizerParameters", "load_config", "load_resolved", "parse_config"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_config(path: Path) -> SafeSynthesizerParameters:
@@ -33,11 +37,23 @@ def load_config(path: Path) -> SafeSynthesizerParameters:
 def load_resolved(folder: Path) -> SafeSynthesizerParameters:
     """The config as prepare_data resolved it, among the inputs of a later stage in ``folder``."""
     file = folder / "in" / "prepare_data" / "config.json"
-    return parse_config(json.loads(file.read_text(encoding="utf-8")))
+    return _checked(json.loads(file.read_text(encoding="utf-8")), context={})
 
 
 def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
     """Check a config; :class:`ParameterError` lists every unknown key and every wrong value."""
+    config = _checked(given, context=SUBMITTED)
+    if config.replace_pii is not None:
+        # No refusal: whatever NSS writes carries the section, also after it has replaced the PII.
+        logger.warning(
+            "replace_pii has no effect because only training is done here: values are trained as they are. "
+            "Replace PII before you submit, and set replace_pii: null",
+            extra={"action": "config.ignored", "parameter": "replace_pii"},
+        )
+    return config
+
+
+def _checked(given: Mapping[str, Any], *, context: Mapping[str, Any]) -> SafeSynthesizerParameters:
     problems = (
         []
         if given.get("unknown_fields") == "ignore"
@@ -45,7 +61,7 @@ def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
     )
     try:
         config = SafeSynthesizerParameters.model_validate(
-            without_unknown_keys(given, SafeSynthesizerParameters)
+            without_unknown_keys(given, SafeSynthesizerParameters), context=context
         )
     except ValidationError as error:
         problems.extend(wrong_values(error))

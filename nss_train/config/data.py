@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from nss_train.config.section import Section
+from nss_train.config.section import Section, is_submitted
 
 
 class DataParameters(Section):
@@ -16,6 +16,7 @@ class DataParameters(Section):
     group_training_examples_by: str | None = None
     order_training_examples_by: str | None = None
     max_sequences_per_example: Literal["auto"] | int | None = "auto"
+    """``None`` and, as in NSS, 0 set no limit."""
     holdout: Annotated[float, Field(ge=0)] = 0.05
     max_holdout: Annotated[int, Field(ge=0)] = 2000
     random_state: int = 0
@@ -30,6 +31,13 @@ class DataParameters(Section):
     @classmethod
     def _draw_when_absent(cls, given: Any) -> Any:
         return {"random_state": None} | dict(given) if isinstance(given, dict) else given
+
+    @field_validator("max_sequences_per_example")
+    @classmethod
+    def _a_number_of_sequences(cls, given: Any, info: ValidationInfo) -> Any:
+        if is_submitted(info) and isinstance(given, int) and given < 0:
+            raise ValueError("must be 1 or more, or null for as many as fit")
+        return given
 
     @field_validator("order_training_examples_by")
     @classmethod

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nss_train.config.section import Section
 
@@ -21,12 +22,18 @@ class SchemaSource(StrEnum):
     """The table's own, outside the guarantee."""
 
 
+def _finite(given: Any) -> Any:
+    if isinstance(given, float) and not math.isfinite(given):
+        raise ValueError("must be a finite number")
+    return given
+
+
 class PublicColumn(Section):
     """What anybody may know of a column, whatever the table holds."""
 
     minimum: float | None = None
     maximum: float | None = None
-    categories: tuple[Any, ...] | None = None
+    categories: tuple[Annotated[Any, AfterValidator(_finite)], ...] | None = None
     nullable: bool = True
 
 

@@ -87,4 +87,4 @@ class PreflightParameters(Section):
 
 
 ReplacePII = dict[str, Any] | None
-"""PII is replaced before a table reaches this service, so the section is carried as it is."""
+"""PII is replaced before a table reaches this service, so the section is carried as it is, with a warning."""

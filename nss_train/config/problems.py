@@ -21,6 +21,7 @@ _REMEDIES = {
     "less_than_equal": "must be {le} or less",
     "literal_error": "must be one of {expected}",
     "enum": "must be one of {expected}",
+    "finite_number": "must be a finite number",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nss_train.config.guarantee import PublicColumn, SchemaSource
+from nss_train.config.training import LOSS_SCHEDULES
 from nss_train.errors import Problem
 
 if TYPE_CHECKING:
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ...]:
-    """Every reason why a private training of this config is refused, as far as the config alone tells."""
+    """Every reason why a training of this config is refused, as far as the config alone tells."""
     if not config.dp_enabled:
-        return ()
+        return tuple(_schedule(config))
     strict = _against_strict(config) if config.strictly_private else ()
-    return (*strict, *_units(config), *_declared(config))
+    return (*_schedule(config), *strict, *_units(config), *_declared(config))
 
 
 def unsupported_ranks(ranks: int, *, effective_batch: int) -> Iterator[Problem]:
@@ -44,6 +45,18 @@ def unsupported_sharing(config: SafeSynthesizerParameters, *, ranks: int) -> Ite
 
 def _unshared(remedy: str) -> Problem:
     return Problem(field="fsdp", value=True, remedy=remedy)
+
+
+def _schedule(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    name = config.training.lr_scheduler
+    if name not in LOSS_SCHEDULES:
+        return
+    if config.dp_enabled:
+        remedy = "it goes by losses of records, as a private training must not; use another, such as cosine"
+        yield Problem(field="training.lr_scheduler", value=name, remedy=remedy)
+    elif config.training.validation_ratio == 0:
+        remedy = "it goes by validation losses; set training.validation_ratio, or use another, such as cosine"
+        yield Problem(field="training.lr_scheduler", value=name, remedy=remedy)
 
 
 def _against_strict(config: SafeSynthesizerParameters) -> Iterator[Problem]:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from nss_train.config.section import Section
+from nss_train.config.section import Section, is_submitted
+
+LOSS_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
+"""Learning-rate schedules that go by validation losses."""
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+    *LOSS_SCHEDULES,
+)
+"""Those of transformers that a config is enough for; written out, because its import takes seconds."""
+UNFINISHED_SCHEDULES = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay")
+"""Those of transformers that need arguments besides."""
 
 
 class QuantizationScheme(StrEnum):
@@ -19,6 +36,22 @@ class QuantizationScheme(StrEnum):
     FP8 = "fp8"
     NVFP4 = "nvfp4"
     MXFP4 = "mxfp4"
+
+
+TRAINABLE_SCHEMES = (QuantizationScheme.BNB_4BIT, QuantizationScheme.BNB_8BIT)
+UNTRAINABLE = "transformers trains no adapter on such weights; use bnb-4bit or bnb-8bit"
+"""The remedy for the other schemes (``is_trainable`` of their quantizers in transformers 5.12)."""
+
+
+def refused_schedule(name: str) -> str:
+    """Why a training cannot follow a schedule, and what to do about it; empty when it can."""
+    if name in SCHEDULES:
+        return ""
+    known = f"choose among {', '.join(SCHEDULES)}"
+    if name in UNFINISHED_SCHEDULES:
+        return f"it needs arguments that a config has no place for; {known}"
+    close = difflib.get_close_matches(name, SCHEDULES, n=1)
+    return f"no such schedule; did you mean {close[0]}? Or {known}" if close else f"no such schedule; {known}"
 
 
 class TrainingHyperparams(Section):
@@ -62,6 +95,24 @@ class TrainingHyperparams(Section):
     def _whole_warmup_steps(cls, given: float) -> float:
         if given >= 1 and given != math.floor(given):
             raise ValueError("must be a whole number when it is 1 or more")
+        return given
+
+    @field_validator("lr_scheduler")
+    @classmethod
+    def _a_schedule(cls, given: str, info: ValidationInfo) -> str:
+        if is_submitted(info) and (refused := refused_schedule(given)):
+            raise ValueError(refused)
+        return given
+
+    @field_validator("quantization_scheme")
+    @classmethod
+    def _a_trainable_scheme(
+        cls, given: QuantizationScheme | None, info: ValidationInfo
+    ) -> QuantizationScheme | None:
+        trained = given is None or given in TRAINABLE_SCHEMES
+        # Without quantize_model the scheme has no effect, as in NSS.
+        if is_submitted(info) and not trained and info.data.get("quantize_model"):
+            raise ValueError(UNTRAINABLE)
         return given
 
     @property

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import PreTrainedModel, set_seed
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel
 
 from nss_train.config.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
@@ -29,6 +31,18 @@ def lora_config(training: TrainingHyperparams) -> LoraConfig:
     )
 
 
+def put_adapter(base: PreTrainedModel, training: TrainingHyperparams) -> PeftModel:
+    """An adapter around a base model, with whatever weights PEFT gives it.
+
+    Raises :class:`ParameterError` when it does not fit the model.
+    """
+    check_target_modules(base, training.lora_target_modules)
+    model = get_peft_model(base, lora_config(training))
+    if not isinstance(model, PeftModel):
+        raise TypeError(f"expected a PeftModel, got {type(model)}")
+    return model
+
+
 def initial_adapter(
     base: PreTrainedModel,
     training: TrainingHyperparams,
@@ -36,18 +50,32 @@ def initial_adapter(
     seed: int,
     full: dict[str, torch.Tensor] | None = None,
 ) -> PeftModel:
-    """A fresh adapter around a base model; the seed decides its weights.
+    """A fresh adapter around a base model; the seed alone decides its weights.
 
-    With the ``full`` weights of a quantized base, the adapter begins as LoftQ's.
+    With the ``full`` weights of a quantized base the adapter begins as LoftQ's, which owes the seed nothing.
     """
-    check_target_modules(base, training.lora_target_modules)
-    set_seed(seed)
-    model = get_peft_model(base, lora_config(training))
-    if not isinstance(model, PeftModel):
-        raise TypeError(f"expected a PeftModel, got {type(model)}")
-    if full is not None:
+    model = put_adapter(base, training)
+    if full is None:
+        _draw(model, seed)
+    else:
         initialize_loftq(model, full)
     return model
+
+
+def _draw(model: PeftModel, seed: int) -> None:
+    """PEFT's distribution, drawn in float32 on the CPU: every rank, device and attempt gets the same values.
+
+    PEFT itself draws for each device and rounds to the base model's type. B is zero already.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in model.modules():
+        if not isinstance(layer, LoraLayer):
+            continue
+        (adapter,) = layer.active_adapters
+        weight = layer.lora_A[adapter].get_parameter("weight")
+        drawn = torch.empty(weight.shape, dtype=torch.float32, device="cpu")
+        torch.nn.init.kaiming_uniform_(drawn, a=math.sqrt(5), generator=generator)
+        weight.data.copy_(drawn)
 
 
 def ready_for_training(base: PreTrainedModel, *, quantized: bool, checkpointing: bool) -> PreTrainedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
 from nss_train.errors import ParameterError, Problem
+from nss_train.model.quantization import NO_OUTLIERS, without_outliers
 from nss_train.model.rope import RopeScaling, stretch
 
 logger = logging.getLogger(__name__)
@@ -65,35 +68,79 @@ def load_base(
     rope: RopeScaling | None = None,
     max_vram_fraction: float | None = None,
     placement: Placement = "auto",
+    rows_independent: bool = False,
 ) -> PreTrainedModel:
     """A causal language model from a local safetensors folder.
 
     A folder that holds quantized weights is loaded as it is; ``quantization`` quantizes others while
     they are loaded. ``rope`` stretches the context. ``placement`` says which CUDA devices hold which
-    part of the model; ``None`` leaves it to the trainer. Raises :class:`ParameterError` when the files
-    are not a model that can be loaded.
+    part of the model; ``None`` leaves it to the trainer. ``rows_independent`` keeps each row of a batch
+    from changing what is computed for others: private trainings need that. Raises
+    :class:`ParameterError` when the files are not a model that can be loaded.
     """
     options: dict[str, Any] = {"dtype": precision.dtype, "use_safetensors": True}
     if quantization is not None:
-        options["quantization_config"] = quantization
+        options["quantization_config"] = without_outliers(quantization) if rows_independent else quantization
     if torch.cuda.is_available() and max_vram_fraction is not None and placement is not None:
         options |= {"device_map": placement, "max_memory": max_memory(max_vram_fraction)}
-    try:
-        with _no_progress_bar():
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                str(folder),
-                config=_config(folder, precision, rope, trust_remote_code=trust_remote_code),
-                attn_implementation=choose_attention(attention),
+    with _typed_errors(folder), _no_progress_bar():
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            config=_config(
+                folder,
+                precision,
+                rope,
                 trust_remote_code=trust_remote_code,
-                local_files_only=True,
-                **options,
-            )
+                rows_independent=rows_independent,
+            ),
+            attn_implementation=choose_attention(attention),
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            **options,
+        )
+    _keep_weights_as_stored(model)
+    return model
+
+
+def load_skeleton(folder: Path, *, attention: str, trust_remote_code: bool) -> PreTrainedModel:
+    """The layers of a model and their shapes; no weight is read and none takes memory.
+
+    Raises :class:`ParameterError` when the config is none of a model that can be loaded.
+    """
+    with _typed_errors(folder), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            _config(folder, FLOAT32, None, trust_remote_code=trust_remote_code),
+            attn_implementation=choose_attention(attention),
+            trust_remote_code=trust_remote_code,
+            dtype=FLOAT32.dtype,
+        )
+    return model
+
+
+def check_weights(folder: Path) -> None:
+    """Raise :class:`ParameterError` for weights that are missing or cut short; only headers are read."""
+    with _typed_errors(folder):
+        for name in _weight_files(folder):
+            with safe_open(folder / name, framework="pt") as file:
+                file.keys()
+
+
+def _weight_files(folder: Path) -> list[str]:
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    if (folder / SAFE_WEIGHTS_NAME).is_file() or not index.is_file():
+        return [SAFE_WEIGHTS_NAME]
+    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+
+
+@contextmanager
+def _typed_errors(folder: Path) -> Iterator[None]:
+    """What transformers and safetensors raise about a model's files, as the user's error."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         remedy = f"the files cannot be loaded ({type(error).__name__}: {error})"
         problem = Problem(field="training.pretrained_model", value=folder.name, remedy=remedy)
         raise ParameterError("The base model cannot be loaded.", [problem]) from error
-    _keep_weights_as_stored(model)
-    return model
 
 
 def _keep_weights_as_stored(model: PreTrainedModel) -> None:
@@ -116,18 +163,35 @@ def max_memory(fraction: float) -> dict[int, int]:
 
 
 def _config(
-    folder: Path, precision: Precision, rope: RopeScaling | None, *, trust_remote_code: bool
+    folder: Path,
+    precision: Precision,
+    rope: RopeScaling | None,
+    *,
+    trust_remote_code: bool,
+    rows_independent: bool = False,
 ) -> PretrainedConfig:
     config: PretrainedConfig = AutoConfig.from_pretrained(
         str(folder), trust_remote_code=trust_remote_code, local_files_only=True
     )
     stored = getattr(config, "quantization_config", None)
-    if isinstance(stored, dict) and "bnb_4bit_compute_dtype" in stored:
-        # Stored by a machine that may have computed in another type.
-        config.quantization_config = {**stored, "bnb_4bit_compute_dtype": precision.name}
+    if isinstance(stored, dict):
+        config.quantization_config = stored | _of_this_run(
+            stored, precision, rows_independent=rows_independent
+        )
     if rope is not None:
         stretch(config, rope)
     return config
+
+
+def _of_this_run(stored: dict[str, Any], precision: Precision, *, rows_independent: bool) -> dict[str, Any]:
+    """What a stored quantization leaves to who computes with it: one model serves all kinds of jobs."""
+    chosen: dict[str, Any] = {}
+    if "bnb_4bit_compute_dtype" in stored:
+        # Stored by a machine that may have computed in another type.
+        chosen["bnb_4bit_compute_dtype"] = precision.name
+    if rows_independent and stored.get("load_in_8bit"):
+        chosen["llm_int8_threshold"] = NO_OUTLIERS
+    return chosen
 
 
 @contextmanager

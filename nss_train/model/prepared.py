@@ -1,4 +1,4 @@
-"""The load_model stage: a base model and the adapter's initial weights under one digest."""
+"""The load_model stage: a base model under a digest, shared by every job that trains an adapter for it."""
 
 from __future__ import annotations
 
@@ -25,51 +25,75 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Part of the digest: raise it when the content of a prepared model changes its shape."""
 DTYPE_REASON = (
-    "initial weights are drawn in float32 everywhere, so that a digest means the same bytes everywhere"
+    "a model is quantized from float32 everywhere, so that a digest means the same bytes everywhere"
 )
-"""PEFT rounds initial weights to the base model's type. The train stage chooses its own, for its device."""
+"""Weights that are not quantized here keep the type of their file. The train stage chooses its own type."""
 
 
 def prepare_model(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Write ``out/model`` unless a model of the same digest is prepared already."""
+    """Write ``out/model`` unless a model of the same digest is prepared already.
+
+    Prepared or not, an adapter that does not fit the model is refused with :class:`ParameterError`.
+    """
     given = json.loads((folder / "in" / "prepare_data" / "config.json").read_text(encoding="utf-8"))
     training = parse_config(given).training
     fetched = folder / "in" / "source"
     source = find_model(
         training.pretrained_model, request.policy, fetched=fetched if fetched.exists() else None
     )
-    parts = _parts(source, training, request.seed)
+    trainable = _check_adapter(source, training)
+    parts = _parts(source, training)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     hit = digest in request.prepared or _is_complete(folder / "out" / "model")
     report(Event(action="model.digest", message=f"model {digest[:12]} {'is prepared' if hit else 'is new'}"))
-    figures: dict[str, Any] = {"digest": digest, "train_bytes": _train_bytes(source, training)}
+    figures = {
+        "digest": digest,
+        "train_bytes": _train_bytes(source, training),
+        "parameters_trainable": trainable,
+    }
     if not hit:
-        figures |= _write(folder / "out" / "model", source, training, request.seed)
+        _write(folder / "out" / "model", source, training)
     precision = {"dtype": parts["dtype"], "dtype_reason": DTYPE_REASON}
     document = figures | precision | {"source": training.pretrained_model, "parts": parts}
     (folder / "out" / "load_model.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
     return StageResult(stage=Stage.LOAD_MODEL, figures=figures, model_digest=digest)
 
 
-def _parts(source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
+def _check_adapter(source: ModelSource, training: TrainingHyperparams) -> int:
+    """Parameters of the adapter; :class:`ParameterError` when it does not fit. No weights are loaded."""
+    from nss_train.model.adapter import put_adapter
+    from nss_train.model.loading import load_skeleton
+
+    base = load_skeleton(
+        source.folder, attention=training.attn_implementation, trust_remote_code=source.trust_remote_code
+    )
+    trainable, total = put_adapter(base, training).get_nb_trainable_parameters()
+    logger.info("%.2f of %.2f million parameters are trainable", trainable / 1e6, total / 1e6)
+    return trainable
+
+
+def _parts(source: ModelSource, training: TrainingHyperparams) -> dict[str, Any]:
     """All that a prepared model depends on."""
     scheme = choose_scheme(training)
-    return {
+    parts = {
         "format": FORMAT,
         "files": {path.name: _sha256(path) for path in source.files},
         "dtype": "float32",
         "quantization": None if scheme is None else scheme.value,
-        "lora": {
-            "r": training.lora_r,
-            "alpha_over_r": training.lora_alpha_over_r,
-            "target_modules": sorted(training.lora_target_modules),
-            "base": training.pretrained_model,
-            "loftq": uses_loftq(training),
-        },
-        "seed": seed,
+    }
+    return parts | {"loftq": _loftq_parts(training)} if uses_loftq(training) else parts
+
+
+def _loftq_parts(training: TrainingHyperparams) -> dict[str, Any]:
+    """What LoftQ's initial weights depend on besides: they are computed, so the seed has no part in them."""
+    return {
+        "r": training.lora_r,
+        "alpha_over_r": training.lora_alpha_over_r,
+        "target_modules": sorted(training.lora_target_modules),
+        "base": training.pretrained_model,
     }
 
 
@@ -81,27 +105,35 @@ def _train_bytes(source: ModelSource, training: TrainingHyperparams) -> int | No
     return training_bytes(config, training, tokens=context * factor, scheme=choose_scheme(training))
 
 
-def _write(out: Path, source: ModelSource, training: TrainingHyperparams, seed: int) -> dict[str, Any]:
-    from nss_train.model.adapter import initial_adapter, save_adapter
+def _write(out: Path, source: ModelSource, training: TrainingHyperparams) -> None:
+    from nss_train.model.loading import check_weights
 
     shutil.rmtree(out, ignore_errors=True)  # what an interrupted run of the same stage left
     (out / "base").mkdir(parents=True)
-    scheme = choose_scheme(training)
-    stored = scheme is not None and scheme.is_bitsandbytes
-    base = _load(source, training, quantized=stored)
+    stored = choose_scheme(training) is not None
     if stored:
-        base.save_pretrained(out / "base")
-    model = initial_adapter(base, training, seed=seed, full=full_weights(source, training))
-    trainable, total = model.get_nb_trainable_parameters()
-    logger.info("%.2f of %.2f million parameters are trainable", trainable / 1e6, total / 1e6)
+        _write_quantized(out, source, training)
+    else:
+        check_weights(source.folder)
     weights = (".safetensors", ".index.json")
     for path in source.files:
         # A quantized model brings its own weights and config.
         if not (stored and (path.name.endswith(weights) or path.name == "config.json")):
             shutil.copyfile(path, out / "base" / path.name)
-    save_adapter(model, out / "adapter", base_name=training.pretrained_model)
     write_manifest(out)
-    return {"parameters_trainable": trainable}
+
+
+def _write_quantized(out: Path, source: ModelSource, training: TrainingHyperparams) -> None:
+    """The quantized base, and LoftQ's adapter: only here are the weights before quantization at hand."""
+    from nss_train.model.adapter import initial_adapter, save_adapter
+
+    base = _load(source, training, quantized=True)
+    base.save_pretrained(out / "base")
+    full = full_weights(source, training)
+    if full is not None:
+        # The seed decides nothing here, and is none of what the digest is made of.
+        model = initial_adapter(base, training, seed=0, full=full)
+        save_adapter(model, out / "adapter", base_name=training.pretrained_model)
 
 
 def _load(source: ModelSource, training: TrainingHyperparams, *, quantized: bool) -> PreTrainedModel:

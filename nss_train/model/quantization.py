@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
-from transformers import BitsAndBytesConfig, FineGrainedFP8Config, TorchAoConfig
-from transformers.utils.quantization_config import Mxfp4Config
+from transformers import BitsAndBytesConfig
 
 from nss_train.model.scheme import Scheme
 
+NO_OUTLIERS = 0.0
+"""As ``llm_int8_threshold``: all columns stay in 8 bits, whatever their values are."""
 
-def quantization_config(scheme: Scheme, compute: torch.dtype) -> Any:
+
+def quantization_config(scheme: Scheme, compute: torch.dtype) -> BitsAndBytesConfig:
     """What transformers is told; ``compute`` is the type of the products under 4 bits."""
     if scheme is Scheme.BNB_4BIT:
         return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
@@ -23,15 +26,22 @@ def quantization_config(scheme: Scheme, compute: torch.dtype) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=compute,
         )
-    if scheme is Scheme.BNB_8BIT:
-        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
-    if scheme is Scheme.FP8:
-        return FineGrainedFP8Config()
-    if scheme is Scheme.MXFP4:
-        return Mxfp4Config()
-    from torchao.prototype.mx_formats import NVFP4WeightOnlyConfig  # type: ignore[import-not-found]
+    return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
 
-    return TorchAoConfig(NVFP4WeightOnlyConfig())
+
+def without_outliers(config: Any) -> Any:
+    """The same quantization, but no row of a batch changes what is computed for another.
+
+    LLM.int8 (Dettmers et al. 2022, arXiv 2208.07339) takes a column out of the 8 bits, for all rows,
+    when any of them has a value above the threshold there: one unit would change the gradients of all
+    units in its micro-batch, and the sum by more than the clipping norm. Without a threshold each token
+    has a scale of its own, and that is all.
+    """
+    if not getattr(config, "load_in_8bit", False):
+        return config
+    changed = copy(config)
+    changed.llm_int8_threshold = NO_OUTLIERS
+    return changed
 
 
 def initialize_loftq(model: PeftModel, full: dict[str, torch.Tensor]) -> None:

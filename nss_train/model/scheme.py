@@ -1,4 +1,4 @@
-"""Quantization schemes, and whether this machine can. Light: torch is imported only to ask for a device."""
+"""Quantization schemes, and which of them can be trained on. Light: nothing of torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import logging
 from enum import StrEnum
 from importlib.util import find_spec
 
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.training import UNTRAINABLE, TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
 
 logger = logging.getLogger(__name__)
 
 LOFTQ = "loftq"
-_FP8_CAPABILITY = (8, 9)
-_FP4_CAPABILITY = (10, 0)
 
 
 class Scheme(StrEnum):
@@ -27,14 +25,14 @@ class Scheme(StrEnum):
 
     @property
     def is_bitsandbytes(self) -> bool:
-        """Whether the quantized weights can be stored, and made on any device."""
+        """Whether an adapter can be trained on the quantized weights, which any device can make and store."""
         return self in (Scheme.BNB_4BIT, Scheme.BNB_8BIT)
 
 
 def choose_scheme(training: TrainingHyperparams) -> Scheme | None:
     """The scheme that a config asks for; ``None`` when it asks for none.
 
-    Raises :class:`ParameterError` when the machine or a package lacks what the scheme needs.
+    Raises :class:`ParameterError` for one that nothing can be trained on, or without its package.
     """
     if not training.quantize_model:
         return None
@@ -46,12 +44,8 @@ def choose_scheme(training: TrainingHyperparams) -> Scheme | None:
     )
     lacking = _lacking(scheme)
     if lacking:
-        raise ParameterError("This machine cannot quantize in that way.", [_problem(scheme, lacking)])
-    if uses_loftq(training) and not scheme.is_bitsandbytes:
-        message = "peft_implementation='loftq' requires a bitsandbytes scheme"
-        raise ParameterError(
-            message, [_problem(scheme, "use bnb-4bit or bnb-8bit, or another peft_implementation")]
-        )
+        problem = Problem(field="training.quantization_scheme", value=scheme.value, remedy=lacking)
+        raise ParameterError("The base model cannot be quantized in that way.", [problem])
     return scheme
 
 
@@ -60,22 +54,8 @@ def uses_loftq(training: TrainingHyperparams) -> bool:
 
 
 def _lacking(scheme: Scheme) -> str:
-    """What the machine lacks for a scheme; empty when nothing."""
-    if scheme.is_bitsandbytes:
-        return "" if find_spec("bitsandbytes") else "install the package bitsandbytes"
-    import torch
-
-    if not torch.cuda.is_available():
-        return "it needs a CUDA device and there is none; use bnb-4bit or bnb-8bit"
-    needed = _FP8_CAPABILITY if scheme is Scheme.FP8 else _FP4_CAPABILITY
-    found = torch.cuda.get_device_capability()
-    if found < needed and scheme is not Scheme.MXFP4:
-        return f"it needs compute capability {needed}, the device has {found}; use bnb-4bit or bnb-8bit"
-    package = {Scheme.NVFP4: "torchao", Scheme.MXFP4: "kernels"}.get(scheme)
-    if package is not None and find_spec(package) is None:
-        return f"install the package {package}, or use bnb-4bit or bnb-8bit"
-    return ""
-
-
-def _problem(scheme: Scheme, remedy: str) -> Problem:
-    return Problem(field="training.quantization_scheme", value=scheme.value, remedy=remedy)
+    """Why nothing can be trained under a scheme, and what to do about it; empty when it can."""
+    # Such a config is refused at its submission, but not by the releases before.
+    if not scheme.is_bitsandbytes:
+        return UNTRAINABLE
+    return "" if find_spec("bitsandbytes") else "install the package bitsandbytes"

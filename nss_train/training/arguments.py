@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import SchedulerType, TrainingArguments
 
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.training import TrainingHyperparams, refused_schedule
 from nss_train.errors import ParameterError, Problem
 from nss_train.training.group import group_state
 from nss_train.training.sharing import FSDP
@@ -43,8 +43,6 @@ def training_arguments(
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     if not bf16:
         logger.info("bf16=False because this device has no bfloat16 units")
-    if not cuda:
-        logger.info("optim=adamw_torch because paged_adamw_32bit needs CUDA")
     return Arguments(
         output_dir=str(output),
         per_device_train_batch_size=batch,
@@ -55,7 +53,7 @@ def training_arguments(
         lr_scheduler_type=_scheduler(training.lr_scheduler),
         weight_decay=training.weight_decay,
         warmup_steps=training.warmup_steps,
-        optim="paged_adamw_32bit" if cuda else "adamw_torch",
+        optim=_optimizer(cuda=cuda, fsdp=fsdp),
         bf16=bf16,
         use_cpu=not cuda,
         gradient_checkpointing=checkpointing,
@@ -90,13 +88,20 @@ def micro_batches(training: TrainingHyperparams, *, halvings: int, ranks: int) -
     return batch, share // batch
 
 
+def _optimizer(*, cuda: bool, fsdp: bool) -> str:
+    if cuda and not fsdp:
+        return "paged_adamw_32bit"
+    reason = "bitsandbytes steps no sharded weights" if cuda else "paged_adamw_32bit needs CUDA"
+    logger.info("optim=adamw_torch because %s", reason)
+    return "adamw_torch"
+
+
 def _scheduler(name: str) -> SchedulerType:
-    try:
-        return SchedulerType(name)
-    except ValueError as error:
-        remedy = f"choose among {', '.join(one.value for one in SchedulerType)}"
-        problem = Problem(field="training.lr_scheduler", value=name, remedy=remedy)
-        raise ParameterError("No such learning-rate schedule.", [problem]) from error
+    refused = refused_schedule(name)
+    if refused:
+        problem = Problem(field="training.lr_scheduler", value=name, remedy=refused)
+        raise ParameterError("This learning-rate schedule cannot be followed.", [problem])
+    return SchedulerType(name)
 
 
 def _number(learning_rate: float | str) -> float:

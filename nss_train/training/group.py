@@ -140,14 +140,12 @@ def _run_rank(function: StageFunction, folder: Path, request: Request, report: R
         result = function(folder, request, report=report if rank == 0 else _nobody)
     except StageDrained as drained:
         _note(notes, rank, {"drained": drained.step})
-    except NSSTrainError as error:
-        _note(notes, rank, {"error": errors.to_json(error)})
-        raise
-    except (DistError, RuntimeError) as error:
-        if not _lost_a_peer(error):
-            raise
-        # The rank that went first is the cause: give it time to be found.
-        time.sleep(_LET_THE_CAUSE_BE_SEEN_S)
+    except Exception as error:
+        if _lost_a_peer(error):
+            # The rank that went first is the cause: give it time to be found.
+            time.sleep(_LET_THE_CAUSE_BE_SEEN_S)
+        else:
+            _note(notes, rank, {"error": errors.to_json(errors.typed(error, folder))})
         raise
     else:
         _note(notes, rank, {"result": result.model_dump(mode="json")})
@@ -157,11 +155,15 @@ def _run_rank(function: StageFunction, folder: Path, request: Request, report: R
 
 
 def _lost_a_peer(error: Exception) -> bool:
+    if isinstance(error, NSSTrainError) or not isinstance(error, RuntimeError):
+        return False
     return isinstance(error, DistError) or any(part in str(error) for part in _PEERS_SAY)
 
 
 def _note(notes: Path, rank: int, document: dict[str, Any]) -> None:
-    (notes / f"{rank}.json").write_text(json.dumps(document), encoding="utf-8")
+    aside = notes / f"{rank}.part"
+    aside.write_text(json.dumps(document), encoding="utf-8")
+    aside.replace(notes / f"{rank}.json")
 
 
 def _outcome(notes: Path) -> StageResult:
@@ -181,7 +183,8 @@ def _cause(failed: ChildFailedError, notes: Path) -> NSSTrainError:
             return errors.from_json(document["error"])
     if failure.exitcode < 0:
         return StageLost(f"Rank {rank} ended by signal {signal.Signals(-failure.exitcode).name}.")
-    return NSSTrainError(f"Rank {rank} failed: {failure.message}")
+    # It left no note: perhaps there was no room for one.
+    return errors.typed(RuntimeError(f"rank {rank} failed: {failure.message}"), notes)
 
 
 def _nobody(_event: object) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from nss_train.config import SafeSynthesizerParameters, load_resolved
 from nss_train.contract import DRAIN, Report, Request, Stage, StageDrained, StageResult
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.adapter import (
+    initial_adapter,
     load_adapter,
     not_finite,
     ready_for_training,
@@ -25,7 +27,7 @@ from nss_train.model.adapter import (
 )
 from nss_train.model.loading import Precision, choose_precision, load_base
 from nss_train.model.memory import choose_checkpointing, estimate
-from nss_train.model.quantization import quantization_config
+from nss_train.model.metadata import metadata_from_json
 from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
 from nss_train.training.checkpoint import Checkpoints
@@ -48,8 +50,8 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         raise StageDrained(0)
     prepared, config, precision = folder / "in" / "prepare_data", load_resolved(folder), choose_precision()
     examples: Examples = {side: _examples(prepared / f"{side}.arrow") for side in ("train", "validation")}
-    longest = json.loads((prepared / "statistics.json").read_text())["tokens_per_example"]["max"]
-    model, checkpointing = _model(folder / "in" / "model", config, request, precision, int(longest))
+    longest = _longest(prepared, config)
+    model, checkpointing = _model(folder / "in" / "model", config, request, precision, longest)
     before = snapshot(model)
     fitted = _fit(model, examples, config, folder, request, checkpointing=checkpointing, report=report)
     if not is_first():
@@ -114,6 +116,15 @@ def _checkpoints(folder: Path, request: Request, report: Report) -> Checkpoints 
     return None if request.checkpoints is None else Checkpoints(folder, request.checkpoints, report)
 
 
+def _longest(prepared: Path, config: SafeSynthesizerParameters) -> int:
+    """Tokens of the longest example, or of the longest possible where what follows from it is published."""
+    if config.strictly_private:
+        document = json.loads((prepared / "metadata.json").read_text(encoding="utf-8"))
+        return metadata_from_json(document).max_seq_length
+    statistics = json.loads((prepared / "statistics.json").read_text(encoding="utf-8"))
+    return int(statistics["tokens_per_example"]["max"])
+
+
 def _examples(path: Path) -> Dataset | None:
     """Examples mapped into memory, or ``None`` when there are none."""
     return Dataset.from_file(str(path)) if path.is_file() else None
@@ -124,17 +135,15 @@ def _model(
 ) -> tuple[PeftModel, bool]:
     training = config.training
     scheme = choose_scheme(training)
-    # bitsandbytes weights were quantized by the load_model stage; others are while they are loaded.
-    late = scheme if scheme is not None and not scheme.is_bitsandbytes else None
     base = load_base(
         folder / "base",
         precision,
         attention=training.attn_implementation,
         trust_remote_code=training.pretrained_model in request.policy.trust_remote_code,
-        quantization=None if late is None else quantization_config(late, precision.dtype),
         rope=rope_from_json(json.loads((folder.parent / "prepare_data" / "metadata.json").read_text())),
         max_vram_fraction=training.max_vram_fraction,
         placement=placement(fsdp=request.fsdp, whole=config.dp_enabled),
+        rows_independent=config.dp_enabled,
     )
     needed = estimate(
         base.config, tokens=longest, batch_size=training.batch_size, bytes_per_value=precision.dtype.itemsize
@@ -142,7 +151,16 @@ def _model(
     # After memory ran out the estimate was wrong.
     checkpointing = choose_checkpointing(needed) or request.halvings > 0
     base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)
-    return load_adapter(base, folder / "adapter", trainable=True), checkpointing
+    return _with_adapter(base, folder / "adapter", config, request), checkpointing
+
+
+def _with_adapter(
+    base: PreTrainedModel, prepared: Path, config: SafeSynthesizerParameters, request: Request
+) -> PeftModel:
+    """The adapter that was prepared (LoftQ's, and every one of models of format 2), or a fresh one."""
+    if prepared.is_dir():
+        return load_adapter(base, prepared, trainable=True)
+    return initial_adapter(base, config.training, seed=request.seed)
 
 
 def _check_trained(

@@ -80,6 +80,25 @@ CASES = {
             "guarantee.strict: false",
         ],
     ),
+    "what nothing can be trained with": Case(
+        command=["submit", "t.csv", "--config", "c.yaml"],
+        files={
+            "c.yaml": b"training: {lr_scheduler: cosin, quantize_model: true, quantization_scheme: fp8}\n"
+            b"data: {max_sequences_per_example: -1, holdout: .nan}\ngeneration: {temperature: .inf}"
+        },
+        says=[
+            "training.lr_scheduler = 'cosin': no such schedule; did you mean cosine?",
+            "training.quantization_scheme = 'fp8': transformers trains no adapter on such weights",
+            "data.max_sequences_per_example = -1: must be 1 or more",
+            "data.holdout = nan: must be a finite number",
+            "generation.temperature = inf: must be a finite number",
+        ],
+    ),
+    "a schedule without the losses that it goes by": Case(
+        command=["submit", "t.csv", "--config", "c.yaml"],
+        files={"c.yaml": b"training: {lr_scheduler: reduce_lr_on_plateau}"},
+        says=["training.lr_scheduler = 'reduce_lr_on_plateau': it goes by validation losses"],
+    ),
     "weights that cannot be shared": Case(
         command=["submit", "t.csv", "--config", "c.yaml", "--fsdp", "--ranks", "1"],
         files={"c.yaml": b"privacy: {dp_enabled: true}\ntraining: {quantize_model: true}"},
@@ -148,6 +167,26 @@ def test_with_json_an_error_is_one_object(tmp_path: Path, valkey: Valkey) -> Non
     error = json.loads(done.stdout)["error"]
     assert error["type"] == "ParameterError"
     assert len(error["problems"]) == 10
+
+
+def test_with_json_an_error_is_json_whatever_the_value(tmp_path: Path, valkey: Valkey) -> None:
+    case, folder = CASES["what nothing can be trained with"], tmp_path / "work"
+    folder.mkdir()
+    done = nss_train(case, folder, settings_of(case, tmp_path, valkey), "--json")
+    error = json.loads(done.stdout, parse_constant=pytest.fail)["error"]
+    assert [p["value"] for p in error["problems"] if p["field"] == "data.holdout"] == ["nan"]
+
+
+def test_pii_that_nobody_replaces_is_warned_of_where_the_job_is_submitted(
+    tmp_path: Path, valkey: Valkey
+) -> None:
+    files = {"c.yaml": b"replace_pii: {steps: [{}]}"}
+    case = Case(command=["submit", "t.csv", "--config", "c.yaml"], says=[], files=files)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    done = nss_train(case, folder, settings_of(case, tmp_path, valkey))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("replace_pii has no effect") == 1
 
 
 EXAMPLES = {

@@ -13,9 +13,11 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from nss_train import backend as backend_module
 from nss_train.backend import HuggingFaceBackend, ParameterError, Workdir
 from nss_train.config import parse_config
 from nss_train.errors import DataError
+from nss_train.model.loading import load_base
 from nss_train.privacy.trainer import OpacusDPTrainer
 
 Make = Callable[..., HuggingFaceBackend]
@@ -67,6 +69,21 @@ def test_a_private_flow(make: Make) -> None:
 def test_samples_of_a_half_trained_private_adapter_are_refused(make: Make) -> None:
     with pytest.raises(ParameterError, match="generation_eval"):
         make(privacy={"dp_enabled": True}, generation_eval=True)
+
+
+@pytest.mark.parametrize(("private", "expected"), [(True, {"": 0}), (False, "auto")])
+def test_a_private_model_is_not_spread_over_devices(
+    private: bool, expected: object, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def load(*args: Any, placement: object = "auto", **options: Any) -> Any:
+        asked.append(placement)
+        return load_base(*args, **options)
+
+    monkeypatch.setattr(backend_module, "load_base", load)
+    make(privacy={"dp_enabled": private}).load_model()
+    assert asked == [expected]
 
 
 def test_the_methods_one_by_one_and_twice(make: Make) -> None:

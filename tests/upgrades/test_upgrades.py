@@ -1,6 +1,6 @@
 """Releases side by side: what an older one wrote is read, what a newer one wrote is left to it.
 
-``v1`` and ``v2`` hold what the releases of these versions really wrote.
+``v1``, ``v2``, … hold what the releases of these versions really wrote.
 """
 
 from __future__ import annotations

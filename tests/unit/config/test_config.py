@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
+from torch import nn, optim
+from transformers import SchedulerType, get_scheduler
 
-from nss_train.config import SafeSynthesizerParameters, parse_config
+from nss_train.config import SafeSynthesizerParameters, load_resolved, parse_config
+from nss_train.config.guarantee import PublicColumn
 from nss_train.config.resolve import max_token_count, resolve
+from nss_train.config.training import LOSS_SCHEDULES, SCHEDULES, UNFINISHED_SCHEDULES
 from nss_train.errors import ParameterError
 
 WRONG: list[tuple[str, str, Any]] = [
@@ -26,7 +36,9 @@ WRONG: list[tuple[str, str, Any]] = [
     ("training", "rope_scaling_factor", None),
     ("training", "quantization_scheme", "int3"),
     ("training", "validation_ratio", 1.1),
+    ("training", "lr_scheduler", "cosin"),
     ("data", "holdout", -0.1),
+    ("data", "max_sequences_per_example", -1),
     ("data", "order_training_examples_by", "when"),
     ("privacy", "epsilon", 0),
     ("privacy", "delta", 1),
@@ -116,3 +128,119 @@ def test_automatic_values_carry_a_reason(rows: int, delta: float) -> None:
     assert resolved.config.training.learning_rate == 1e-4
     assert resolved.config.training.num_input_records_to_sample == 25_000
     assert all(choice.reason for choice in resolved.choices)
+
+
+def floats(section: type[BaseModel], path: str = "") -> Iterator[str]:
+    """The dotted name of every number with a fraction in the config."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from floats(field.annotation, f"{path}{name}.")
+        elif "float" in str(field.annotation):
+            yield f"{path}{name}"
+
+
+FLOATS = [*floats(SafeSynthesizerParameters), "privacy.epsilon", "privacy.delta"]
+
+
+def nested(path: str, value: Any) -> Any:
+    first, _, rest = path.partition(".")
+    return {first: nested(rest, value) if rest else value}
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("path", FLOATS)
+def test_what_json_has_no_number_for_is_refused(path: str, value: float) -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_config(nested(path, value))
+    (problem,) = caught.value.problems
+    assert (problem.field, repr(problem.value)) == (path, repr(value))
+    assert "finite number" in problem.remedy
+
+
+def test_the_numbers_that_a_stored_job_would_lose_are_among_them() -> None:
+    assert {"data.holdout", "generation.temperature", "training.learning_rate"} <= set(FLOATS)
+
+
+@pytest.mark.parametrize(
+    "column", [{"maximum": math.inf}, {"minimum": -math.inf}, {"categories": ["a", math.nan]}]
+)
+def test_a_declared_column_has_finite_bounds_and_categories(column: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=r"guarantee\.columns = .*: .*finite number"):
+        parse_config({"guarantee": {"columns": {"c": column}}})
+    assert PublicColumn(categories=("a", None, 1.5)).categories == ("a", None, 1.5)
+
+
+def test_the_schedules_are_those_of_transformers() -> None:
+    known = [*SCHEDULES, *UNFINISHED_SCHEDULES]
+    assert sorted(known) == sorted(one.value for one in SchedulerType)
+
+
+@pytest.mark.parametrize("name", [one.value for one in SchedulerType])
+def test_a_schedule_is_refused_if_a_config_cannot_complete_it(name: str) -> None:
+    optimizer = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    if name in SCHEDULES:
+        parse_config({"training": {"lr_scheduler": name}})
+        get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=3)
+    else:
+        with pytest.raises(ParameterError, match="needs arguments that a config has no place for; .* linear"):
+            parse_config({"training": {"lr_scheduler": name}})
+        with pytest.raises((TypeError, ValueError)):
+            get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=3)
+
+
+def test_a_schedule_with_a_typo_gets_the_closest_name_and_all_others() -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_config({"training": {"lr_scheduler": "cosine_with_restart"}})
+    (problem,) = caught.value.problems
+    assert "did you mean cosine_with_restarts?" in problem.remedy
+    assert all(name in problem.remedy for name in SCHEDULES)
+    assert set(LOSS_SCHEDULES) < set(SCHEDULES)
+
+
+@pytest.mark.parametrize("scheme", ["fp8", "nvfp4", "mxfp4"])
+def test_a_scheme_that_nothing_can_be_trained_on_is_refused(scheme: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_config({"training": {"quantize_model": True, "quantization_scheme": scheme}})
+    (problem,) = caught.value.problems
+    assert (problem.field, problem.value) == ("training.quantization_scheme", scheme)
+    assert "use bnb-4bit or bnb-8bit" in problem.remedy
+    assert parse_config({"training": {"quantization_scheme": scheme}}).training.quantization_scheme == scheme
+
+
+@pytest.mark.parametrize(
+    ("section", "stored"),
+    [
+        ("training", {"lr_scheduler": "cosine_with_min_lr"}),
+        ("training", {"lr_scheduler": "cosin"}),
+        ("training", {"quantize_model": True, "quantization_scheme": "fp8"}),
+        ("data", {"max_sequences_per_example": -1}),
+    ],
+)
+def test_what_older_releases_took_is_still_read_where_it_is_stored(
+    section: str, stored: dict[str, Any], tmp_path: Path
+) -> None:
+    document = {section: stored}
+    read = SafeSynthesizerParameters.model_validate_json(json.dumps(document))
+    assert stored.items() <= read.model_dump(mode="json")[section].items()
+    file = tmp_path / "in" / "prepare_data" / "config.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(read.model_dump_json())
+    assert load_resolved(tmp_path) == read
+
+
+@pytest.mark.parametrize("value", [0, None])
+def test_no_limit_of_sequences_is_written_as_in_nss(value: int | None) -> None:
+    given_ = {"data": {"max_sequences_per_example": value}}
+    assert parse_config(given_).data.max_sequences_per_example == value
+
+
+@pytest.mark.parametrize(("given_", "warnings"), [({"steps": []}, 1), (None, 0)])
+def test_pii_that_nobody_will_replace_is_warned_of_once(
+    given_: dict[str, Any] | None, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        config = parse_config({"replace_pii": given_})
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == warnings
+    assert all("Replace PII before you submit, and set replace_pii: null" in words for words in said)
+    assert config.as_nss()["replace_pii"] == given_

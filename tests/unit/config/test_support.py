@@ -48,6 +48,28 @@ def test_without_privacy_nothing_of_it_is_refused() -> None:
     assert unsupported_training(config) == ()
 
 
+@pytest.mark.parametrize("name", ["reduce_lr_on_plateau", "greedy"])
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({}, "set training.validation_ratio"),
+        ({"training": {"validation_ratio": 0.1}}, None),
+        ({"privacy": DP}, "a private training must not"),
+        (
+            {"privacy": DP, "guarantee": {"strict": False}, "training": {"validation_ratio": 0.1}},
+            "a private training must not",
+        ),
+    ],
+)
+def test_a_schedule_that_goes_by_losses_needs_some(
+    name: str, sections: dict[str, Any], says: str | None
+) -> None:
+    training = sections.get("training", {}) | {"lr_scheduler": name}
+    problems = unsupported_training(parse_config(sections | {"training": training}))
+    assert [problem.field for problem in problems] == ["training.lr_scheduler"] * (says is not None)
+    assert all(str(says) in problem.remedy for problem in problems)
+
+
 @pytest.mark.parametrize(
     ("ranks", "says"),
     [

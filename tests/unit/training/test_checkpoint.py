@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,10 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from torch.distributed import DistError
 
+from nss_train import errors
 from nss_train.contract import (
     CHECKPOINT_SAVED,
     CHECKPOINTS,
@@ -24,7 +30,10 @@ from nss_train.contract import (
     Stage,
     StageResult,
 )
-from nss_train.errors import ParameterError, StageLost
+from nss_train.errors import DiskFull, GenerationError, NSSTrainError, OutOfMemory, ParameterError, StageLost
+from nss_train.training import arguments as arguments_module
+from nss_train.training import group as ranks_module
+from nss_train.training.arguments import training_arguments
 from nss_train.training.group import choose_ranks
 from tasks.supervisor import Limits, StageStopped, StopReason, run_child
 
@@ -158,6 +167,98 @@ def test_the_death_of_a_rank_ends_its_group_and_is_the_cause(run: Callable[..., 
     resumed = run("resumed", ranks=2, checkpoint=group.folder / CHECKPOINTS / str(kept[-1]))
     resumed.start()
     assert resumed.losses
+
+
+RANK_1_FINDS_THE_DISK_FULL = """
+import errno, os, sys, time
+from pathlib import Path
+from nss_train import errors
+from nss_train.contract import Request
+from nss_train.training.group import launch
+
+def stage(folder, request, *, report):
+    if os.environ["RANK"] == "1":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    time.sleep(60)
+
+folder = Path(sys.argv[1])
+request = Request.model_validate_json((folder / "request.json").read_bytes())
+try:
+    launch(stage, folder, request, ranks=2, report=print)
+except errors.NSSTrainError as error:
+    print(type(error).__name__, error.retry)
+"""
+
+
+def test_a_rank_that_finds_the_disk_full_is_a_full_disk(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text(wanted(tiny_model).model_dump_json())
+    command = [sys.executable, "-c", RANK_1_FINDS_THE_DISK_FULL, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "DiskFull other_worker", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), DiskFull),
+        (MemoryError(), OutOfMemory),
+        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+        (GenerationError("column NCCL is too long"), GenerationError),
+        (RuntimeError("shape"), NSSTrainError),
+    ],
+)
+def test_a_rank_says_its_error_as_a_single_process_does(
+    error: Exception, expected: type[NSSTrainError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stage(*_: Any, **__: Any) -> StageResult:
+        raise error
+
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(type(error)):
+        ranks_module._run_rank(stage, tmp_path, None, print, tmp_path)  # type: ignore[arg-type]
+    assert type(errors.from_json(read(tmp_path / "1.json")["error"])) is expected
+
+
+def test_a_rank_that_lost_another_does_not_take_the_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stage(*_: Any, **__: Any) -> StageResult:
+        raise DistError("Connection closed by peer")
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(ranks_module, "_LET_THE_CAUSE_BE_SEEN_S", 0)
+    with pytest.raises(DistError):
+        ranks_module._run_rank(stage, tmp_path, None, print, tmp_path)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_for_a_note_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failed:
+        exitcode, message = 1, "OSError"
+
+        def get_first_failure(self) -> tuple[int, Failed]:
+            return 1, self
+
+    assert type(ranks_module._cause(Failed(), tmp_path)) is NSSTrainError  # type: ignore[arg-type]
+    monkeypatch.setattr(errors.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    assert type(ranks_module._cause(Failed(), tmp_path)) is DiskFull  # type: ignore[arg-type]
+
+
+def test_sharded_weights_are_stepped_by_an_optimizer_that_can(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(arguments_module, "Arguments", lambda **options: options)
+    training = wanted(tiny_model).config.training.model_copy(update={"learning_rate": 0.1})
+    chosen = []
+    with caplog.at_level(logging.INFO):
+        for fsdp in (False, True):
+            given = {"output": tmp_path, "seed": 1, "checkpointing": False, "evaluate": False, "fsdp": fsdp}
+            options: Any = training_arguments(training, **given)
+            chosen.append(options["optim"])
+    assert chosen == ["paged_adamw_32bit", "adamw_torch"]
+    assert "optim=adamw_torch because bitsandbytes steps no sharded weights" in caplog.text
 
 
 def ranks_of(folder: Path) -> list[psutil.Process]:

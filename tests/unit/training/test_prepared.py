@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nss_train import stages
 from nss_train.artifacts.manifest import verify_manifest
+from nss_train.contract import Request
 from nss_train.errors import ParameterError
+from nss_train.model import loading
 
 from .conftest import make_request, prepare, read, silent
 
@@ -18,26 +21,62 @@ def test_a_prepared_model_is_complete_and_says_what_it_is(tiny_model: Path, tmp_
     request = make_request(tiny_model)
     folder = prepare(tmp_path, request)
     result = stages.load_model(folder, request, report=silent)
-    assert "adapter/adapter_model.safetensors" in verify_manifest(folder / "out" / "model")["files"]
+    files = verify_manifest(folder / "out" / "model")["files"]
+    assert "base/model.safetensors" in files
+    assert not [name for name in files if not name.startswith("base/")]
     document = read(folder / "out" / "load_model.json")
     assert document["digest"] == result.model_digest
     assert document["dtype"] == "float32"
     assert document["dtype_reason"]
 
 
-def test_the_same_inputs_give_the_same_bytes_and_another_seed_others(
+def prepared(root: Path, request: Request) -> tuple[str | None, dict[str, Any]]:
+    """The digest of the prepared model, and its files."""
+    folder = prepare(root, request)
+    digest = stages.load_model(folder, request, report=silent).model_digest
+    return digest, verify_manifest(folder / "out" / "model")["files"]
+
+
+@pytest.mark.parametrize("options", [{}, {"quantize_model": True, "quantization_scheme": "bnb-4bit"}])
+def test_jobs_with_other_seeds_and_adapters_share_a_prepared_model(
+    options: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    one = prepared(tmp_path / "one", make_request(tiny_model, seed=1, **options))
+    adapter = {"lora_r": 8, "lora_alpha_over_r": 2.0, "lora_target_modules": ["q_proj"]}
+    assert one == prepared(tmp_path / "other", make_request(tiny_model, seed=2, **options | adapter))
+
+
+def test_a_quantized_model_is_another_one(tiny_model: Path, tmp_path: Path) -> None:
+    plain = prepared(tmp_path / "plain", make_request(tiny_model))
+    schemes = [{"quantize_model": True, "quantization_scheme": name} for name in ("bnb-4bit", "bnb-8bit")]
+    others = [
+        prepared(tmp_path / str(i), make_request(tiny_model, **options)) for i, options in enumerate(schemes)
+    ]
+    assert len({digest for digest, _ in (plain, *others)}) == 3
+
+
+def test_loftqs_adapter_is_prepared_for_its_settings_whatever_the_seed(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    found = []
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        request = make_request(tiny_model, seed=seed)
-        folder = prepare(tmp_path / name, request)
-        digest = stages.load_model(folder, request, report=silent).model_digest
-        found.append((digest, verify_manifest(folder / "out" / "model")["files"]))
-    assert found[0] == found[1]
-    assert found[0][0] != found[2][0]
-    weights = "adapter/adapter_model.safetensors"
-    assert found[0][1][weights] != found[2][1][weights]
+    options = {"quantize_model": True, "quantization_scheme": "bnb-4bit", "peft_implementation": "loftq"}
+    one, same, other = (
+        prepared(tmp_path / str(i), make_request(tiny_model, seed=seed, lora_r=rank, **options))
+        for i, (seed, rank) in enumerate([(1, 4), (2, 4), (1, 8)])
+    )
+    assert "adapter/adapter_model.safetensors" in one[1]
+    assert one == same
+    assert one[0] != other[0]
+
+
+def test_a_model_is_prepared_without_its_weights_in_memory(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load_base", None)
+    request = make_request(tiny_model)
+    folder = prepare(tmp_path, request)
+    figures = stages.load_model(folder, request, report=silent).figures
+    # q, k, v and o of 4 layers, rank 4: inputs and outputs of each matrix.
+    assert figures["parameters_trainable"] == 4 * 4 * (128 + 96 + 96 + 128)
 
 
 def test_a_model_that_is_prepared_already_is_not_written_again(tiny_model: Path, tmp_path: Path) -> None:
@@ -46,7 +85,9 @@ def test_a_model_that_is_prepared_already_is_not_written_again(tiny_model: Path,
     digest = stages.load_model(folder, request, report=silent).model_digest
     shutil.rmtree(folder / "out" / "model")
     known = request.model_copy(update={"prepared": (digest,)})
-    assert stages.load_model(folder, known, report=silent).model_digest == digest
+    result = stages.load_model(folder, known, report=silent)
+    assert result.model_digest == digest
+    assert result.figures["parameters_trainable"] > 0
     assert not (folder / "out" / "model").exists()
 
 
@@ -60,8 +101,12 @@ def test_what_an_interrupted_run_left_is_replaced(tiny_model: Path, tmp_path: Pa
     assert "base/left-over" not in verify_manifest(folder / "out" / "model")["files"]
 
 
-def test_every_unknown_target_module_is_named(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_every_unknown_target_module_is_named(is_prepared: bool, tiny_model: Path, tmp_path: Path) -> None:
     request = make_request(tiny_model, lora_target_modules=["q_proj", "wq", "wv"])
+    if is_prepared:
+        digest, _ = prepared(tmp_path / "other", make_request(tiny_model))
+        request = request.model_copy(update={"prepared": (digest,)})
     folder = prepare(tmp_path, request)
     with pytest.raises(ParameterError) as caught:
         stages.load_model(folder, request, report=silent)
@@ -69,11 +114,24 @@ def test_every_unknown_target_module_is_named(tiny_model: Path, tmp_path: Path) 
     assert not (folder / "out" / "model" / "manifest.json").exists()
 
 
-def test_weights_that_are_cut_short_are_a_parameter_error(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [1000, -1])
+def test_weights_that_are_cut_short_are_a_parameter_error(end: int, tiny_model: Path, tmp_path: Path) -> None:
     model = tmp_path / "smollm2-broken"
     shutil.copytree(tiny_model, model)
     weights = model / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+    weights.write_bytes(weights.read_bytes()[:end])
+    request = make_request(model)
+    folder = prepare(tmp_path, request)
+    with pytest.raises(ParameterError, match="cannot be loaded"):
+        stages.load_model(folder, request, report=silent)
+
+
+def test_weights_under_a_name_that_is_not_looked_for_are_a_parameter_error(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "smollm2-renamed"
+    shutil.copytree(tiny_model, model)
+    (model / "model.safetensors").rename(model / "weights.safetensors")
     request = make_request(model)
     folder = prepare(tmp_path, request)
     with pytest.raises(ParameterError, match="cannot be loaded"):

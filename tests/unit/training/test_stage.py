@@ -10,23 +10,95 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from nss_train import stages
 from nss_train.errors import OutOfMemory, ParameterError
-from nss_train.model.adapter import initial_adapter
-from nss_train.model.loading import FLOAT32, choose_attention, choose_precision, load_base
+from nss_train.model.adapter import initial_adapter, load_adapter, save_adapter, snapshot
+from nss_train.model.loading import FLOAT32, Precision, choose_attention, choose_precision, load_base
 from nss_train.model.memory import Estimate, choose_checkpointing
 from nss_train.training import stage
 from nss_train.training.arguments import training_arguments
 from nss_train.training.out_of_memory import typed_out_of_memory
 
-from .conftest import Trained, make_request, read
+from .conftest import Trained, load, make_request, read, silent
+
+Weights = dict[str, torch.Tensor]
 
 
-def test_the_adapter_loads_and_its_weights_moved(train: Trained, tiny_model: Path) -> None:
+def drawn(model: Path, folder: Path, *, seed: int = 1, precision: Precision = FLOAT32) -> Weights:
+    """The weights of an initial adapter, as they are saved."""
+    base = load_base(model, precision, attention="sdpa", trust_remote_code=False)
+    adapter = initial_adapter(base, make_request(model).config.training, seed=seed)
+    save_adapter(adapter, folder, base_name="base")
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def first(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
+    """The weights with which each training begins."""
+    seen: list[Weights] = []
+
+    def note(model: PeftModel) -> Weights:
+        seen.append(snapshot(model))
+        return seen[-1]
+
+    monkeypatch.setattr(stage, "snapshot", note)
+    return seen
+
+
+def test_the_seed_decides_with_which_weights_a_training_begins(train: Trained, first: list[Weights]) -> None:
+    for seed in (1, 1, 2):
+        train(seed=seed)
+    assert same(first[0], first[1])
+    assert first[0].keys() == first[2].keys()
+    assert not any(torch.equal(first[0][name], first[2][name]) for name in first[0] if "lora_A" in name)
+
+
+def test_the_drawn_weights_do_not_depend_on_the_type_of_the_base(tiny_model: Path, tmp_path: Path) -> None:
+    half = Precision(dtype=torch.bfloat16, reason="a test wants it")
+    one, other = (drawn(tiny_model, tmp_path / p.name, precision=p) for p in (FLOAT32, half))
+    assert same(one, other)
+    assert {weight.dtype for weight in other.values()} == {torch.float32}
+
+
+def test_a_drawn_adapter_trains_as_a_loaded_one_does(tiny_model: Path, tmp_path: Path) -> None:
+    drawn(tiny_model, tmp_path / "adapter")
+    base = load_base(tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False)
+    loaded = load_adapter(base, tmp_path / "adapter", trainable=True)
+    base = load_base(tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False)
+    fresh = initial_adapter(base, make_request(tiny_model).config.training, seed=1)
+    one, other = (
+        [(name, p.requires_grad, p.dtype, p.device) for name, p in model.named_parameters()]
+        for model in (loaded, fresh)
+    )
+    assert one == other
+    assert same(snapshot(loaded), snapshot(fresh))
+    save_adapter(loaded, tmp_path / "again", base_name="base")
+    config = "adapter_config.json"
+    assert read(tmp_path / "again" / config) == read(tmp_path / "adapter" / config)
+
+
+def test_an_adapter_that_was_prepared_is_the_one_that_is_trained(
+    tiny_model: Path, tmp_path: Path, first: list[Weights]
+) -> None:
+    request = make_request(tiny_model, seed=1)
+    folder = load(tmp_path, request)
+    # As releases left it that prepared a model for each job.
+    prepared = drawn(tiny_model, folder / "in" / "model" / "adapter", seed=2)
+    stages.train(folder, request, report=silent)
+    begun = {name.replace(".default.", "."): weight for name, weight in first[0].items()}
+    assert same(begun, prepared)
+
+
+def test_the_adapter_loads_and_its_weights_moved(train: Trained, tiny_model: Path, tmp_path: Path) -> None:
     folder, result, _ = train()
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     PeftModel.from_pretrained(base, folder / "out" / "adapter")
-    before = load_file(folder / "in" / "model" / "adapter" / "adapter_model.safetensors")
     after = load_file(folder / "out" / "adapter" / "adapter_model.safetensors")
+    before = drawn(tiny_model, tmp_path / "before")
     assert before.keys() == after.keys()
     assert all(not torch.equal(before[name], after[name]) for name in after)
     assert read(folder / "out" / "training_result.json")["training_complete"]
@@ -92,7 +164,8 @@ def test_an_adapter_that_did_not_move_fails_the_job(train: Trained) -> None:
 
 
 def test_an_unknown_schedule_is_a_parameter_error(tiny_model: Path, tmp_path: Path) -> None:
-    training = make_request(tiny_model, lr_scheduler="zigzag", learning_rate=0.1).config.training
+    training = make_request(tiny_model, learning_rate=0.1).config.training
+    training = training.model_copy(update={"lr_scheduler": "zigzag"})
     with pytest.raises(ParameterError, match="cosine"):
         training_arguments(training, output=tmp_path, seed=1, checkpointing=False, evaluate=False)
 
