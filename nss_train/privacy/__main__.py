@@ -25,6 +25,7 @@ from nss_train.errors import ParameterError, Problem
 from nss_train.model.family import FAMILIES
 from nss_train.privacy.accountant import Accountant
 from nss_train.privacy.plan import PrivacyPlan, Units
+from nss_train.privacy.publication import kind_of_units
 
 POINTS = 10
 """Of the curve ε(t)."""
@@ -67,18 +68,14 @@ def estimate(table: Path, config: SafeSynthesizerParameters) -> PrivacyPlan:
 
 def count_units(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> Units:
     """The units of privacy of a training split, and the passes that a resolved config asks for."""
-    column, group = unit_column(config), config.data.group_training_examples_by
-    wanted = config.training.num_input_records_to_sample
-    if column is None:
-        return Units(kind="record", count=len(frame), passes=requested_fraction(wanted, len(frame)))
-    if column not in frame.columns:
+    column, wanted = unit_column(config), config.training.num_input_records_to_sample
+    if column is not None and column not in frame.columns:
         problem = Problem(
             field="guarantee.unit_column", value=column, remedy="name one of the table's columns"
         )
         raise ParameterError("The unit column is not in the table.", [problem])
-    count = frame[column].nunique()
-    kind = "group" if column == group else f"value of {column}"
-    return Units(kind=kind, count=count, passes=requested_fraction(wanted, count))
+    count = len(frame) if column is None else frame[column].nunique()
+    return Units(kind=kind_of_units(config), count=count, passes=requested_fraction(wanted, count))
 
 
 def describe(plan: PrivacyPlan) -> dict[str, Any]:

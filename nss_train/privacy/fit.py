@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerFast, TrainerCallback
+from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerFast, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
@@ -27,7 +27,7 @@ from nss_train.privacy.result import check_release
 from nss_train.privacy.trainer import OpacusDPTrainer
 from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
-from nss_train.training.callbacks import TimeLimit
+from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
 from nss_train.training.checkpoint import Checkpoints, step_of
 from nss_train.training.fit import Fitted
 from nss_train.training.group import is_first
@@ -139,7 +139,8 @@ def make_private_trainer(
         processing_class=tokenizer,
         train_dataset=training,
         eval_dataset=validation,
-        callbacks=[*callbacks],
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        callbacks=[*callbacks, *([] if validation is None else [EvaluateAtEnd()])],
         plan=private.plan,
         budget=Budget(private.plan, charged=private.charged, record=private.record),
         units=UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0)),

@@ -42,21 +42,37 @@ class ClippedSum:
     """Sum of the units' gradients of a step, each clipped to an ℓ2 norm of ``clip`` over all parameters.
 
     ``rows`` of gradients come as one tensor per parameter, of shape (rows, *parameter's shape), with the
-    place of each row's unit among the units of the same call; all rows of a unit come in one call.
+    place of each row's unit among the units of the same call. All rows of a unit come in one call, or it
+    is alone in several: :meth:`hold` for all but the last.
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor], *, clip: float) -> None:
         self._clip = clip
         self._shapes = [parameter.shape for parameter in parameters]
         self._sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
+        self._held: list[torch.Tensor] | None = None
+
+    def hold(self, rows: Sequence[torch.Tensor]) -> None:
+        """Keep the sum of these rows for the first unit of the next :meth:`add`; it is clipped there."""
+        sums = [gradient.float().sum(0) for gradient in rows]
+        if self._held is None:
+            self._held = sums
+            return
+        for held, more in zip(self._held, sums, strict=True):
+            held.add_(more)
 
     def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
-        """Clip and add some units; in float32 whatever the gradients were computed in."""
+        """Clip and add some units, in float32 whatever the gradients were computed in; these are used up."""
         units = [_of_units(gradient.float(), places) for gradient in rows]
+        for gradient, held in zip(units, self._held or [], strict=False):
+            gradient[0].add_(held)
+        self._held = None
         squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in units])
         scale = self._scale(squares.sum(0))
         for total, gradient in zip(self._sums, units, strict=True):
-            total.add_(torch.einsum("u,u...->...", scale, gradient))
+            # A weight of 0 is not enough: 0 · ∞ is no number.
+            finite = gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            total.add_(torch.einsum("u,u...->...", scale, finite))
 
     def add_sparse(self, coordinates: torch.Tensor, values: torch.Tensor) -> None:
         """Clip and add units whose gradients have one value each that is not zero; both of shape (units,).
@@ -85,8 +101,12 @@ class ClippedSum:
         return self._apart(total.float())
 
     def _scale(self, squares: torch.Tensor) -> torch.Tensor:
-        """What units of these squared norms are multiplied by."""
-        return (self._clip / (squares.sqrt() + _TINY)).clamp(max=1.0)
+        """What units of these squared norms are multiplied by.
+
+        0 where the norm is no finite number: the sum would be none either, and so tell of the unit.
+        """
+        scale = (self._clip / (squares.sqrt() + _TINY)).clamp(max=1.0)
+        return torch.where(squares.isfinite(), scale, 0.0)
 
     def _apart(self, values: torch.Tensor) -> list[torch.Tensor]:
         """The values of all parameters as one tensor for each."""

@@ -16,6 +16,8 @@ from nss_train.privacy import accountant
 from nss_train.privacy.accountant import Accountant
 from nss_train.privacy.plan import PrivacyPlan
 
+NAMELESS_GROUP = "group"
+"""What older releases recorded as the unit of a job with groups. By which column, they did not say."""
 ROUNDING = 1e-9
 """A sum of floats may miss the budget by this share of it and still be the budget."""
 
@@ -135,7 +137,7 @@ class Ledger:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """What the jobs that cost anything count as a unit of privacy. More than one do not add up."""
+        """What the jobs that cost anything count as a unit of privacy. Different ones do not add up."""
         return tuple(dict.fromkeys(cost.plan.unit for cost in self.costs if not cost.is_nothing))
 
     @property
@@ -170,13 +172,11 @@ class Ledger:
         elif epsilon > budget.epsilon * (1 + ROUNDING):
             others = [cost for cost in costs if cost.job_id != job_id]
             yield _too_much(plan, epsilon, others, budget)
-        others_unit = next((unit for unit in self.units if unit != plan.unit), None)
-        if others_unit is not None:
-            remedy = (
-                f"other jobs protect each {others_unit}, and the two do not add up; protect the same"
-                " (guarantee.unit_column, data.group_training_examples_by)"
-            )
-            yield Problem(field="guarantee.unit_column", value=plan.unit, remedy=remedy)
+        # Not its own: this plan would replace that one.
+        others_units = (other.plan.unit for other in costs if other.job_id != job_id and not other.is_nothing)
+        stranger = next((unit for unit in others_units if not _add_up(unit, plan.unit)), None)
+        if stranger is not None:
+            yield _other_units(plan, stranger)
 
     def _costs_with(self, job_id: str, plan: PrivacyPlan) -> list[Cost]:
         more = Cost(job_id=job_id, plan=plan, steps=plan.steps, by_products=True, settled=False)
@@ -189,6 +189,26 @@ class Ledger:
     @property
     def _settlements(self) -> dict[str, Settlement]:
         return {entry.job_id: entry for entry in self.entries if isinstance(entry, Settlement)}
+
+
+def _add_up(unit: str, other: str) -> bool:
+    """Whether jobs that protect these protect the same; where nobody knows, they do not."""
+    return unit == other != NAMELESS_GROUP
+
+
+def _other_units(plan: PrivacyPlan, others: str) -> Problem:
+    if NAMELESS_GROUP in (plan.unit, others):
+        remedy = (
+            f"other jobs protect each {others}, and an older release did not record by which column it"
+            " grouped, so that nobody knows whether the two add up; use another guarantee.dataset, with the"
+            " budget that is left"
+        )
+    else:
+        remedy = (
+            f"other jobs protect each {others}, and the two do not add up; protect the same"
+            " (guarantee.unit_column, data.group_training_examples_by)"
+        )
+    return Problem(field="guarantee.unit_column", value=plan.unit, remedy=remedy)
 
 
 def _delta_is_used_up(plan: PrivacyPlan, delta: float, budget: Budget) -> Problem:

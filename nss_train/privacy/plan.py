@@ -36,7 +36,7 @@ class Units:
     """The units of privacy of a table. Their number counts as public knowledge."""
 
     kind: str
-    """``record``, ``group`` or ``value of <column>``."""
+    """``record`` or ``value of <column>``."""
     count: int
     passes: float
     """How often each shall be seen, on average (NSS's ``data_fraction``)."""
@@ -48,6 +48,7 @@ class PrivacyPlan(Frozen):
     dataset: str
     """Whose budget it is charged to."""
     unit: str
+    """``record`` or ``value of <column>``; ``group`` in what older releases wrote of groups."""
     units: int
     """n"""
     epsilon: float

@@ -51,11 +51,12 @@ def publish(
 
 
 def kind_of_units(config: SafeSynthesizerParameters) -> str:
-    """``record``, ``group`` or ``value of <column>``."""
+    """``record`` or ``value of <column>``, whether the column makes groups or units alone.
+
+    The column is always named: jobs on one dataset add up only where it is the same.
+    """
     column = unit_column(config)
-    if column is None:
-        return "record"
-    return "group" if column == config.data.group_training_examples_by else f"value of {column}"
+    return "record" if column is None else f"value of {column}"
 
 
 def _plan(

@@ -96,13 +96,17 @@ class OpacusDPTrainer(AdapterTrainer):
         self._log_evaluate_save()
 
     def _add(self, batch: MicroBatch) -> None:
-        """Forward and backward of some units; each one's clipped gradient goes into the step's sum."""
+        """Forward and backward of some units; each one's clipped gradient goes into the step's sum.
+
+        A unit that is not complete yet is held: what is clipped is always the whole unit's.
+        """
         with self.accelerator.autocast():
             losses = row_losses(self._model, batch)
         losses.sum().backward()
-        self._mechanism.gradients.add(self._rows.take(), batch.places)
+        _into(self._mechanism.gradients, self._rows.take(), batch)
         if self._loss_noise is not None:
-            self._losses.add([per_token(losses.detach(), batch)[:, None]], batch.places)
+            # Each row's share of its unit's mean loss per token.
+            _into(self._losses, [(losses.detach() / batch.learned)[:, None]], batch)
 
     def _release(self) -> list[torch.Tensor]:
         """The step's gradient, with the canaries among the units where there are any."""
@@ -119,6 +123,8 @@ class OpacusDPTrainer(AdapterTrainer):
             self.log(self._figures())
         if self.control.should_evaluate:
             self.evaluate()
+            # It leaves the model in evaluation mode, in which Opacus sees nothing of a step.
+            self._model.train()
         if self.control.should_save:
             self._save_checkpoint(self._model, trial=None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
@@ -181,11 +187,11 @@ def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
     return found
 
 
-def per_token(losses: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
-    """Each row's share of its unit's mean loss per token; shape (rows,)."""
-    learned = (batch.labels != IGNORED_LABEL).sum(1)
-    of_unit = torch.zeros_like(learned).index_add_(0, batch.places, learned)
-    return losses / of_unit[batch.places]
+def _into(total: ClippedSum, rows: list[torch.Tensor], batch: MicroBatch) -> None:
+    if batch.ends:
+        total.add(rows, batch.places)
+    else:
+        total.hold(rows)
 
 
 def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, strict: bool) -> Noise | None:

@@ -167,7 +167,7 @@ def test_an_estimate_counts_groups_where_they_are_the_units(settings: Settings, 
     config = birds.with_name("c.yaml")
     config.write_text(CONFIG.replace("data: {", "data: {group_training_examples_by: nest, "))
     shown = estimate(settings, birds)
-    assert (shown["unit"], shown["units"], shown["sampling_rate"]) == ("group", 12, 0.5)
+    assert (shown["unit"], shown["units"], shown["sampling_rate"]) == ("value of nest", 12, 0.5)
     # 120 units are asked for, ten passes over the twelve: 10 · (1/q + 1).
     assert shown["steps"] == 30
     config.write_text(CONFIG + "guarantee: {unit_column: species, max_records_per_unit: 10}\n")

@@ -59,6 +59,33 @@ def test_the_rows_of_a_unit_are_clipped_together() -> None:
     assert torch.allclose(released, (units / units.norm(dim=1, keepdim=True)).sum(0), atol=1e-5)
 
 
+def test_a_unit_in_parts_is_clipped_as_a_whole() -> None:
+    found = rows((6, 3, 2), (6, 5), scale=3.0)
+    places = torch.tensor([0, 0, 0, 0, 1, 1])
+    sums = [ClippedSum([torch.zeros(3, 2), torch.zeros(5)], clip=1.5) for _ in range(2)]
+    sums[0].add([one.clone() for one in found], places)
+    for part in (slice(0, 2), slice(2, 3)):
+        sums[1].hold([one[part].clone() for one in found])
+    sums[1].add([one[3:4].clone() for one in found], torch.tensor([0]))
+    sums[1].add([one[4:].clone() for one in found], torch.tensor([0, 0]))
+    for whole, parts in zip(*(total.release(SILENT, batch=1) for total in sums), strict=True):
+        assert torch.allclose(whole, parts, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf"), 1e25])
+def test_a_unit_whose_gradient_is_no_number_changes_nothing(wrong: float) -> None:
+    found = rows((4, 3, 2), (4, 5), scale=3.0)
+    # The third unit, of two rows; 1e25 is a number, but its norm is none in float32.
+    places = torch.tensor([0, 1, 2, 2])
+    found[0][2, 1, 1] = wrong
+    sums = [ClippedSum([torch.zeros(3, 2), torch.zeros(5)], clip=1.5) for _ in range(2)]
+    sums[0].add([one.clone() for one in found], places)
+    sums[1].add([one[:2].clone() for one in found], places[:2])
+    for with_it, without in zip(*(total.release(SILENT, batch=1) for total in sums), strict=True):
+        assert torch.equal(with_it, without)
+        assert float(without.abs().max()) > 0
+
+
 def test_the_divisor_does_not_depend_on_what_was_drawn() -> None:
     released = []
     for drawn in (1, 10):

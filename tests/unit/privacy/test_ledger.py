@@ -120,7 +120,7 @@ def test_a_second_plan_of_a_job_replaces_the_first() -> None:
 
 
 def test_every_reason_is_told_at_once() -> None:
-    by_group = plan(unit="group", by_products=schema(0.2, 9e-7))
+    by_group = plan(unit="value of nest", by_products=schema(0.2, 9e-7))
     with pytest.raises(BudgetExceeded) as caught:
         ledger(budget(1, 8e-7), reserved("job-1", FIRST)).check("job-2", by_group)
     assert [problem.field for problem in caught.value.problems] == ["privacy.delta", "guarantee.unit_column"]
@@ -141,7 +141,41 @@ def test_by_products_alone_can_use_delta_up(by: Accountant, steps: int) -> None:
 
 def test_a_job_that_did_nothing_does_not_decide_the_unit() -> None:
     nothing = settled("job-1", steps=0)
-    ledger(budget(8), reserved("job-1", FIRST), nothing).check("job-2", plan(unit="group"))
+    ledger(budget(8), reserved("job-1", FIRST), nothing).check("job-2", plan(unit="value of nest"))
+
+
+def test_units_of_different_columns_do_not_add_up() -> None:
+    found = ledger(budget(8), reserved("job-1", plan(unit="value of nest")))
+    found.check("job-2", plan(unit="value of nest"))
+    with pytest.raises(BudgetExceeded) as caught:
+        found.check("job-2", plan(unit="value of ring"))
+    (problem,) = caught.value.problems
+    assert (problem.field, problem.value) == ("guarantee.unit_column", "value of ring")
+    assert "each value of nest" in problem.remedy
+
+
+@pytest.mark.parametrize("unit", ["group", "value of nest", "record"])
+def test_the_groups_of_an_older_release_add_up_with_nothing(unit: str) -> None:
+    """Its entries do not say by which column they were grouped."""
+    older = reserved("job-1", plan(unit="group")).model_dump_json()
+    found = ledger(budget(8), Reservation.model_validate_json(older))
+    assert found.epsilon() == pytest.approx(FIRST.spent(1000))
+    with pytest.raises(BudgetExceeded) as caught:
+        found.check("job-2", plan(unit=unit))
+    (problem,) = caught.value.problems
+    assert "an older release did not record by which column" in problem.remedy
+    assert "another guarantee.dataset" in problem.remedy
+    # A job may replace its own plan, and one that did nothing is in nobody's way.
+    found.check("job-1", plan(unit=unit))
+    ledger(*found.entries, settled("job-1", steps=0)).check("job-2", plan(unit=unit))
+
+
+def test_a_job_of_groups_as_an_older_release_counts_them_is_in_nobodys_company() -> None:
+    """While releases run side by side, a plan may still come from an older one."""
+    found = ledger(budget(8), reserved("job-1", plan(unit="value of nest")))
+    with pytest.raises(BudgetExceeded, match=r"guarantee\.unit_column = 'group'"):
+        found.check("job-2", plan(unit="group"))
+    ledger(budget(8)).check("job-2", plan(unit="group"))
 
 
 @pytest.mark.parametrize("wrong", [{"epsilon": 0}, {"epsilon": math.inf}, {"delta": 0}, {"delta": 1}])

@@ -14,7 +14,7 @@ from nss_train.model.adapter import initial_adapter, ready_for_training
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
-from nss_train.privacy.batches import MicroBatch
+from nss_train.privacy.batches import MicroBatch, learned_tokens
 from nss_train.privacy.gradients import ClippedSum, Noise
 from nss_train.privacy.randomness import SecretRandomness
 from nss_train.privacy.rows import RowGradients
@@ -55,6 +55,7 @@ def batch_of(lengths: tuple[int, ...], places: list[int]) -> MicroBatch:
         attention_mask=mask.long()[chosen, :longest],
         labels=labels[chosen, :longest],
         places=torch.tensor(places),
+        learned=learned_tokens(labels[chosen], torch.tensor(places)),
     )
 
 
@@ -81,7 +82,8 @@ def test_each_row_has_the_gradient_that_it_has_alone(tiny_model: Path, options: 
     for row, wanted in enumerate(alone):
         whole = torch.cat([one.flatten() for one in wanted])
         difference = torch.cat([gradient[row].flatten() for gradient in found]) - whole
-        assert difference.norm() <= 1e-5 * whole.norm()
+        # What float32 leaves: between 0.3e-5 and 1.02e-5 with 28 pairs of base and initial adapter.
+        assert difference.norm() <= 2e-5 * whole.norm()
 
 
 def test_the_unit_of_several_rows_has_the_gradient_of_their_sum(tiny_model: Path) -> None:
@@ -100,6 +102,31 @@ def test_the_unit_of_several_rows_has_the_gradient_of_their_sum(tiny_model: Path
     released = torch.cat([g.flatten() for g in total.release(SILENT, batch=1)])
     assert wanted is not None
     assert (released - wanted).norm() <= 1e-5 * wanted.norm()
+
+
+def test_a_unit_that_overflows_weighs_nothing_and_changes_no_other(tiny_model: Path) -> None:
+    model = model_of(tiny_model)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    batch, sums = batch_of(LENGTHS, [0, 1, 2, 2]), [ClippedSum(trained, clip=0.5) for _ in range(2)]
+    sums[0].add([torch.stack(one) for one in _alone(model, [LENGTHS[:1], LENGTHS[1:2]])], torch.arange(2))
+    overflow = model.get_input_embeddings().register_forward_hook(_overflow_in_row_3)
+    rows = RowGradients(model)
+    row_losses(model, batch).sum().backward()
+    sums[1].add(rows.take(), batch.places)
+    rows.close()
+    overflow.remove()
+    without, with_it = (torch.cat([g.flatten() for g in total.release(SILENT, batch=1)]) for total in sums)
+    assert (with_it - without).norm() <= 1e-5 * without.norm()
+
+
+def _alone(model: PeftModel, units: list[tuple[int, ...]]) -> list[tuple[torch.Tensor, ...]]:
+    """The gradients of single units, for each weight."""
+    return list(zip(*(gradients(model, batch_of(unit, [0] * len(unit))) for unit in units), strict=True))
+
+
+def _overflow_in_row_3(_module: Any, _ids: Any, found: torch.Tensor) -> torch.Tensor:
+    """As one row's activations do in half precision."""
+    return torch.where(torch.arange(len(found))[:, None, None] == 3, found * float("inf"), found)
 
 
 def test_layers_that_are_recomputed_unseen_are_refused(tiny_model: Path) -> None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, CheckpointPolicy
 from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy import accountant
+from nss_train.privacy.batches import Room
 from nss_train.privacy.randomness import KEY_BYTES
-from tests.unit.training.conftest import read
+from tests.unit.training.conftest import load, read
 
-from .conftest import PrivateRun
+from .conftest import PrivateRun, private_request
 
 Make = Callable[..., PrivateRun]
 ADAPTER = "adapter/adapter_model.safetensors"
@@ -140,6 +143,41 @@ def test_the_key_of_the_randomness_is_in_no_file(private_run: Make, monkeypatch:
         # Nor any half of it.
         assert key[:16] not in content
         assert key[16:] not in content
+
+
+def test_it_is_evaluated_on_its_way_and_at_its_end(tiny_model: Path, tmp_path: Path) -> None:
+    sections = {"strict": False}
+    request = private_request(tiny_model, guarantee=sections, validation_ratio=0.2, validation_steps=4)
+    run = PrivateRun(load(tmp_path, request), request)
+    result, steps = run.start(), run.plan.steps
+    assert result.figures["steps"] == steps > 8
+    history = read(run.folder / "out" / "log_history.json")
+    losses = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
+    assert list(losses) == sorted({*range(4, steps + 1, 4), steps})
+    assert all(0 < loss < 20 for loss in losses.values())
+    # Each step after an evaluation trains as those before it did.
+    assert all(entry["loss"] > 0 for entry in history if "loss" in entry)
+
+
+def test_units_in_parts_train_as_whole_ones_do(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = private_request(tiny_model, guarantee={"strict": False, "unit_column": "name"})
+    prepared, found = load(tmp_path / "prepared", request), []
+    # All units and no noise, which no accountant would let pass: only the micro-batches differ.
+    monkeypatch.setattr("nss_train.privacy.plan.PrivacyPlan.affordable_steps", lambda plan: plan.steps)
+    monkeypatch.setattr("nss_train.privacy.plan.PrivacyPlan.spent", lambda *_: 0.0)
+    for rows in (64, 3):
+        room = Room(tokens=8192, rows=rows)
+        monkeypatch.setattr("nss_train.privacy.fit.room_for", lambda *_, room=room, **__: room)
+        run = PrivateRun(shutil.copytree(prepared, tmp_path / str(rows), symlinks=True), request)
+        run.replan(noise_multiplier=0.0, sampling_rate=1.0, batch=run.plan.units, steps=2)
+        run.start()
+        history = read(run.folder / "out" / "log_history.json")
+        found.append((adapter(run.folder / "out"), [entry["loss"] for entry in history if "loss" in entry]))
+    (whole, losses), (parts, losses_of_parts) = found
+    assert losses_of_parts == pytest.approx(losses, rel=1e-4)
+    assert all(torch.allclose(parts[name], weight, atol=1e-5) for name, weight in whole.items())
 
 
 def test_an_adapter_that_does_not_move_fails_the_job(

@@ -67,8 +67,8 @@ def test_units_are_taken_with_all_that_is_theirs() -> None:
     ("config", "kind"),
     [
         (private(), "record"),
-        (private("owner"), "group"),
-        (private("owner", unit_column="owner"), "group"),
+        (private("owner"), "value of owner"),
+        (private("owner", unit_column="owner"), "value of owner"),
         (private(unit_column="owner"), "value of owner"),
     ],
 )

@@ -1,0 +1,74 @@
+"""What a quantized base makes of one unit does not depend on the others in its micro-batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from nss_train.model.loading import FLOAT32, load_base
+from nss_train.model.quantization import quantization_config
+from nss_train.model.scheme import Scheme
+
+EIGHT_BITS = quantization_config(Scheme.BNB_8BIT, torch.float32)
+OUTLIER = 50.0
+"""More than LLM.int8's threshold of 6: it takes the whole column out of the 8 bits, for all rows."""
+
+
+def load(folder: Path, **options: Any) -> PreTrainedModel:
+    return load_base(folder, FLOAT32, attention="sdpa", trust_remote_code=False, **options)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """As load_model leaves it, for private and other jobs alike."""
+    folder = tmp_path_factory.mktemp("stored")
+    load(tiny_model, quantization=EIGHT_BITS).save_pretrained(folder)
+    return folder
+
+
+def layers(model: PreTrainedModel) -> list[Any]:
+    """Those in 8 bits, as they compute on a CUDA device; in training a CPU takes another way."""
+    found = [module.eval() for module in model.modules() if type(module).__name__ == "Linear8bitLt"]
+    for layer in found:
+        layer.state.is_training = False
+    return found
+
+
+def moved_by_a_neighbour(layer: Any) -> float:
+    """How far a row's output is from what it is alone, when another row has an outlier."""
+    rows = torch.randn(2, layer.in_features, generator=torch.Generator().manual_seed(1))
+    rows[1, 3] = OUTLIER
+    with torch.no_grad():
+        return float((layer(rows)[0] - layer(rows[:1])[0]).abs().max())
+
+
+def test_by_default_an_outlier_changes_the_other_rows(stored: Path, tiny_model: Path) -> None:
+    for model in (load(stored), load(tiny_model, quantization=EIGHT_BITS)):
+        assert any(moved_by_a_neighbour(layer) > 0 for layer in layers(model))
+
+
+def test_rows_are_independent_where_they_have_to_be(stored: Path, tiny_model: Path) -> None:
+    for model in (
+        load(stored, rows_independent=True),
+        load(tiny_model, quantization=EIGHT_BITS, rows_independent=True),
+    ):
+        found = layers(model)
+        assert found
+        assert {layer.state.threshold for layer in found} == {0.0}
+        assert max(moved_by_a_neighbour(layer) for layer in found) == 0
+    # The caller's own is left as it was.
+    assert EIGHT_BITS.llm_int8_threshold == 6.0
+
+
+def test_the_threshold_alone_is_another(stored: Path) -> None:
+    configs = [load(stored, rows_independent=asked).config.quantization_config for asked in (False, True)]
+    usual, independent = (config.to_dict() for config in configs)
+    assert usual | {"llm_int8_threshold": 0.0} == independent
+
+
+def test_a_base_in_full_precision_is_loaded_as_ever(tiny_model: Path) -> None:
+    assert getattr(load(tiny_model, rows_independent=True).config, "quantization_config", None) is None
