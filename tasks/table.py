@@ -109,7 +109,12 @@ def _is_below(uri: str, prefix: str) -> bool:
 
 
 def fetch_table(
-    job: JobRequest, folder: Path, *, store: Store, settings: Settings, look: Callable[[], None]
+    job: JobRequest,
+    folder: Path,
+    *,
+    store: Store,
+    settings: Settings,
+    look: Callable[[], None] = lambda: None,
 ) -> str:
     """Write the job's table into ``folder``; return the file's name there.
 

@@ -196,6 +196,7 @@ def test_a_store_that_is_away_is_waited_for(
     assert jobs.violations({job_id: undisturbed.adapter}) == []
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_is_not_whole_is_passed_over(jobs: Jobs, undisturbed: End) -> None:
     job_id = jobs.submit(steps=STEPS)
     jobs.wait_for_step(job_id, 8)

@@ -86,15 +86,12 @@ def test_five_jobs_at_once_and_one_from_a_bare_message_succeed(
     jobs = [client.submit(table=table, config=config, seed=number) for number in range(5)]
     app.store.upload("shared/birds.csv", table)
     bucket = deployment.effective_store_url.removeprefix("s3://").rstrip("/")
-    table_uri = f"s3://{bucket}/shared/birds.csv"
-    message = {"table": table_uri, "config": config, "idempotency_key": "bare", "ranks": 2, "fsdp": True}
+    message = {"table": f"s3://{bucket}/shared/birds.csv", "config": config, "idempotency_key": "bare"}
     app.send_task("nss_train.submit", kwargs=message, queue=deployment.queue_cpu)
     jobs.append(submit.id_of_key("bare"))
     wait_until(lambda: app.store.exists(Keys(jobs[-1]).request))
     ends = [wait_for_end(client, job) for job in jobs]
     assert [end.state for end in ends] == [JobState.SUCCEEDED] * 6, [end.error for end in ends]
-    trained = ends[-1].stages[2].figures
-    assert (trained["ranks"], trained["share_held_by_rank_0"]) == (2, pytest.approx(0.5, abs=0.02))
 
 
 def test_a_second_job_finds_the_prepared_model(

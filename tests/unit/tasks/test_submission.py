@@ -140,3 +140,11 @@ def test_a_refusal_shows_nothing_that_may_be_secret(app: App) -> None:
     assert outcome is not None
     assert outcome.outcome is Outcome.FAILED
     assert "sesame" not in f"{caught.value}{caught.value.__cause__}{outcome.model_dump_json()}"
+
+
+def test_a_message_may_say_what_a_client_may(settings: Settings) -> None:
+    app = make_app(settings.model_copy(update={"allowed_table_uris": ("s3://tables/",)}))
+    said = {"family": "SmolLM2", "ranks": 2, "fsdp": True, "seed": 7, "priority": 3, "tenant": "a"}
+    stages._submit(app, {"table": "s3://tables/t.csv", "config": {}} | said, task_id="task-00002")
+    request = JobRecords(app.store, "task-00002").request()
+    assert {name: getattr(request, name) for name in said} == said
