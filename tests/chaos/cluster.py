@@ -49,7 +49,8 @@ class WorkerHost:
         self.exits: list[int] = []
 
     def start(self) -> None:
-        environment = worker_environment(self.settings)
+        # Trainings side by side that each take every core wait for one another most of the time.
+        environment = worker_environment(self.settings) | {"OMP_NUM_THREADS": "1"}
         if self.clock:
             library = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
             environment |= {"LD_PRELOAD": str(library), "FAKETIME": self.clock, "DONT_FAKE_MONOTONIC": "1"}
