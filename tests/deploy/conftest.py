@@ -61,7 +61,7 @@ def secrets(tls_port: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def guarded(
     secrets: Path, tls_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[GuardedValkey]:
@@ -115,7 +115,7 @@ def connect(as_role: Role) -> Iterator[Callable[[str], Redis]]:
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def workers(as_role: Role, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One worker for each queue, as the user ``worker``; the folder of their logs."""
     logs = tmp_path_factory.mktemp("logs")
@@ -125,7 +125,7 @@ def workers(as_role: Role, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield logs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ended_job(as_role: Role, workers: Path, table: Path, config: dict[str, Any]) -> Any:
     """The last status of a job that the role ``client`` submitted, watched and fetched nothing of yet."""
     from tasks.client import Client

@@ -65,7 +65,7 @@ def worker(settings: Settings, queue: str, log: Path, *options: str) -> Iterator
                 process.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployment(s3_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Two workers, one per queue, on real Valkey and real S3."""
     logs = tmp_path_factory.mktemp("logs")

@@ -61,7 +61,7 @@ class Target:
         return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("target")
     (folder / "valkey").mkdir()
