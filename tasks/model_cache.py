@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nss_train.errors import StoreCorrupt
@@ -43,13 +44,12 @@ class ModelCache:
     def fetch(self, digest: str) -> Path:
         """The machine's copy, downloaded and verified if it is not there yet."""
         target = self._root / digest
-        if target.exists():
-            os.utime(target)
+        self._root.mkdir(parents=True, exist_ok=True)
+        if self._touch(target):
             logger.info(
                 "cache hit: model %s", digest[:12], extra={"action": "model.cache_hit", "digest": digest}
             )
             return target
-        self._root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as aside:
             folder = Path(aside) / digest
             self._download(digest, folder)
@@ -61,30 +61,49 @@ class ModelCache:
 
         Those used longest ago go first. One that was used a moment ago may be about to be used again.
         """
-        before = time.time() - _YOUNG_S
-        for left in self._root.glob(".*"):  # by a worker that was killed
-            if left.stat().st_mtime < before - _DAY_S:
+        for left in self._root.glob(".*-*"):  # by a worker that was killed
+            if _idle_s(left) > _YOUNG_S + _DAY_S:
                 shutil.rmtree(left, ignore_errors=True)
-        copies = sorted(self._root.glob("[!.]*"), key=lambda folder: folder.stat().st_mtime)
+        copies = sorted(self._root.glob("[!.]*"), key=_idle_s, reverse=True)
         sizes = {folder: _size(folder) for folder in copies} if most_bytes is not None else {}
         removed = []
         for folder in copies:
             fits = most_bytes is None or sum(sizes.values()) <= most_bytes
             if fits and shutil.disk_usage(self._root).free >= free_bytes:
                 break
-            if folder.name not in in_use and folder.stat().st_mtime < before:
-                self._remove(folder)
+            if folder.name not in in_use and self._remove(folder):
                 sizes.pop(folder, None)
                 removed.append(folder.name)
         return removed
 
-    def _remove(self, folder: Path) -> None:
-        gone = tempfile.TemporaryDirectory(dir=self._root, prefix=".gone-", ignore_cleanup_errors=True)
-        # Renamed first: half a model must not be found under its digest.
-        with gone as aside, suppress(FileNotFoundError):
-            folder.rename(Path(aside) / folder.name)
-        fields = {"action": "model.evicted", "digest": folder.name}
-        logger.info("removed this machine's copy of model %s", folder.name[:12], extra=fields)
+    def _touch(self, copy: Path) -> bool:
+        """Keep the machine's copy for the moment in which it is about to be used; whether there is one."""
+        with self._locked(), suppress(FileNotFoundError):
+            os.utime(copy)
+            return True
+        return False
+
+    def _remove(self, copy: Path) -> bool:
+        """Remove a copy unless it was used a moment ago; whether it is gone."""
+        with (
+            tempfile.TemporaryDirectory(dir=self._root, prefix=".gone-", ignore_cleanup_errors=True) as aside,
+            self._locked(),
+        ):
+            if _idle_s(copy) < _YOUNG_S:
+                return False
+            # Renamed first: half a model must not be found under its digest.
+            with suppress(FileNotFoundError):
+                copy.rename(Path(aside) / copy.name)
+        fields = {"action": "model.evicted", "digest": copy.name}
+        logger.info("removed this machine's copy of model %s", copy.name[:12], extra=fields)
+        return True
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One worker of this machine at a time."""
+        with (self._root / ".lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _download(self, digest: str, folder: Path) -> None:
         prefix = model_prefix(digest)
@@ -108,5 +127,19 @@ class ModelCache:
                 aside.rmdir()
 
 
+def _idle_s(folder: Path) -> float:
+    """Seconds since it was last used; none since another worker removed it."""
+    try:
+        return time.time() - folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Its bytes, as far as no other worker is removing it."""
+    found = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found += (Path(parent) / name).stat().st_size
+    return found

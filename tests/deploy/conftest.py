@@ -46,13 +46,13 @@ class GuardedValkey(Valkey):
         return "\n".join([given, *lines]).encode()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tls_port() -> int:
     (port,) = free_ports(1)
     return port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def secrets(tls_port: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What deploy/make-secrets.sh makes."""
     folder = tmp_path_factory.mktemp("deploy") / "secrets"
@@ -94,7 +94,7 @@ def wait_for_port(port: int) -> None:
             return
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def as_role(guarded: GuardedValkey, secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Role:
     """The settings of client, worker, flower or metrics: one home, one store, users of their own."""
     home = tmp_path_factory.mktemp("home")
