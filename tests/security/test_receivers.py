@@ -91,6 +91,23 @@ def test_without_a_secret_or_an_allowed_host_there_are_no_webhooks(settings: Set
     assert "sesame" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://elsewhere.example/services/sesame/x",
+        "https://elsewhere.example?token=sesame",
+        "https://user:sesame@elsewhere.example/x",
+        "https://elsewhere.example\\sesame",
+        "sesame",
+    ],
+)
+def test_a_refusal_shows_the_host_alone(url: str, allowing: Settings) -> None:
+    with pytest.raises(ParameterError) as caught:
+        check_url(url, allowing)
+    assert "sesame" not in str(caught.value)
+    assert ("elsewhere.example" in str(caught.value)) is (url != "sesame")
+
+
 class Names:
     """Answers look-ups of one name, each with the next addresses."""
 

@@ -258,6 +258,17 @@ def test_a_prefix_without_its_slash_is_a_folder_all_the_same(settings: Settings)
         table_at("s3://shared/tables-of-others/t.csv", allowing)
 
 
+def test_an_object_that_this_deployment_may_not_read_is_the_submitter_s_to_mend(
+    s3_settings: Settings, tmp_path: Path
+) -> None:
+    uri = "s3://nobodys-bucket/t.csv"
+    allowing = s3_settings.model_copy(update={"allowed_table_uris": ("s3://nobodys-bucket/",)})
+    job = type("Job", (), {"job_id": "job-0001", "table": Table(name="t.csv", uri=uri)})
+    with pytest.raises(DataError, match="may not read") as caught:
+        fetch_table(job, tmp_path / "in", store=open_store(allowing), settings=allowing)  # type: ignore[arg-type]
+    assert [problem.value for problem in caught.value.problems] == [uri]
+
+
 def test_a_process_that_takes_too_much_memory_ends_alone(tmp_path: Path) -> None:
     request = Request(
         job_id="test-0001",

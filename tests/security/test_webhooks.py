@@ -16,9 +16,10 @@ from standardwebhooks import WebhookVerificationError
 from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError
-from tasks import webhooks
+from tasks import counters, webhooks
 from tasks.app import App, make_app
 from tasks.client import Client
+from tasks.counters import Action
 from tasks.job import JobRequest, Keys, Marker, Outcome, Table, Webhook
 from tasks.records import JobRecords
 from tasks.settings import Settings
@@ -92,6 +93,21 @@ def test_while_a_secret_is_replaced_both_hold(settings: Settings, listening: Rec
     webhooks.deliver(app, JOB)
     for secret in (SECRET, new):
         Signer(secret).verify(listening.bodies[0], listening.headers[0])
+
+
+def test_a_delivery_that_never_succeeds_is_counted_given_up_and_forgotten(
+    app: App, listening: Receiver
+) -> None:
+    app.redis.flushall()
+    listening.statuses = [500] * 9
+    records = job(app, listening.url())
+    records.finish(Outcome.FAILED)
+    for _ in range(5):
+        webhooks.deliver(app, JOB)
+        time.sleep(0.3)
+    assert [one.status for one in tries(records)] == [500] * 3
+    assert counters.read(app.redis)[Action.WEBHOOKS_FAILED] == 3
+    assert list(app.store.children(webhooks.PENDING)) == []
 
 
 def test_a_failed_delivery_is_tried_again_later_under_the_same_id(app: App, listening: Receiver) -> None:

@@ -52,6 +52,16 @@ def test_what_a_killed_worker_left_is_removed_with_its_processes(
     assert not psutil.pid_exists(orphan.pid)
 
 
+def test_an_owner_whom_proc_hides_owns_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(pid: int) -> None:
+        raise psutil.NoSuchProcess(pid)
+
+    with scratch(tmp_path / "job.train.1") as folder:
+        monkeypatch.setattr(psutil, "Process", hidden)
+        assert sweep(tmp_path) == []
+        assert folder.is_dir()
+
+
 def test_an_owner_that_is_dead_but_not_reaped_owns_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "job.train.1"
     folder.mkdir()
