@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from redis import Redis
 
-from tasks import tracing, transport
+from tasks import queues, tracing, transport
 from tasks.counters import Action, count
 from tasks.drain import Drain, DrainFlag
 from tasks.heartbeat import Heart
@@ -113,7 +113,7 @@ def delivery_options(settings: Settings) -> dict[str, object]:
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
         "broker_transport_options": {
-            "guarded_queues": [settings.queue_cpu, settings.queue_cuda],
+            "guarded_queues": queues.names(settings),
             "visibility_timeout": settings.visibility_timeout_s,
             "unacked_restore_interval": min(RESTORE_INTERVAL_S, settings.visibility_timeout_s),
             "unacked_restore_throttle": 1,

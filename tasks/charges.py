@@ -6,10 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from nss_train.contract import CHARGED
-from nss_train.errors import InfrastructureError
 from tasks import version
 from tasks.job import Charge, Keys, Outcome
 from tasks.library import require
@@ -71,10 +68,7 @@ class Charges:
         ledger.settle(self._job_id, outcome=outcome, steps=self.taken(), by_products=by_products)
 
     def _charge(self, key: str) -> Charge:
-        try:
-            return version.read(Charge, self._store.read(key), what=f"The store's {key}")
-        except ValidationError as error:
-            raise InfrastructureError(f"The store's {key} is not a Charge: {error}") from error
+        return version.read(Charge, self._store.read(key), what=f"The store's {key}")
 
 
 def allow(folder: Path, steps: int) -> None:

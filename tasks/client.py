@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from tasks.admission import Place
 from tasks.app import App, make_app
 from tasks.charges import open_ledger
 from tasks.files import download
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, Cancel, JobState, Outcome, Webhook
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, Cancel, JobState, Outcome, Webhook, is_job_id
 from tasks.lease import lease_key
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
@@ -25,9 +26,12 @@ from tasks.settings import Settings
 from tasks.status import JobStatus, read_status
 from tasks.submit import ConfigSource, check_request
 from tasks.table import check_table_file
+from tasks.version import Unreadable
 
 if TYPE_CHECKING:
     from tasks.ledger import DatasetLedger
+
+logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 
@@ -170,10 +174,18 @@ class Client:
         return open_ledger(self._app.store, dataset)
 
     def list(self) -> Iterator[JobStatus]:
-        """Every job in the store; not those whose submission has not come to its end."""
-        for job_id in self._app.store.children("jobs/"):
+        """Every job in the store whose submission has come to its end, and that can be read."""
+        for job_id in filter(is_job_id, self._app.store.children("jobs/")):
             if self._records(job_id).is_submitted():
-                yield self.status(job_id)
+                yield from self._readable(job_id)
+
+    def _readable(self, job_id: str) -> Iterator[JobStatus]:
+        try:
+            status = self.status(job_id)
+        except Unreadable:
+            logger.warning("job %s is left out: a document of it cannot be read", job_id, exc_info=True)
+        else:
+            yield status
 
     def _records(self, job_id: str) -> JobRecords:
         return JobRecords(self._app.store, job_id)

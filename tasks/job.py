@@ -23,9 +23,13 @@ DEFAULT_PRIORITY = 5
 DEFAULT_TENANT = "default"
 
 
+def is_job_id(text: str) -> bool:
+    return _JOB_ID.fullmatch(text) is not None
+
+
 def check_job_id(job_id: str) -> str:
     """The id itself, or :class:`ParameterError`: it becomes part of store keys and folder names."""
-    if not _JOB_ID.fullmatch(job_id):
+    if not is_job_id(job_id):
         remedy = "use 7 to 64 lower-case letters, digits and inner hyphens, as `submit` printed it"
         raise ParameterError("Not a job id.", [Problem(field="job_id", value=job_id[:100], remedy=remedy)])
     return job_id

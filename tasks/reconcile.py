@@ -19,6 +19,7 @@ from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavai
 from tasks import admission, pipeline, queues
 from tasks.app import App
 from tasks.counters import Action, count
+from tasks.job import is_job_id
 from tasks.lease import lease_key
 from tasks.measures import count_job
 from tasks.records import JobRecords
@@ -48,7 +49,8 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
     wait_s = app.settings.lease_ttl_s if after_s is None else after_s
     with broker_errors(app):
         around = _Around.look(app)
-        opened = list(app.store.children("open/"))
+        # An operator's tool may leave a name of its own in a folder.
+        opened = list(filter(is_job_id, app.store.children("open/")))
         # A held job is looked at when its turn comes.
         begun = [job_id for job_id in opened if job_id not in around.held]
         sent = [job_id for job_id in begun if _look_after(app, job_id, around, wait_s)]
@@ -69,6 +71,7 @@ def _look_after(app: App, job_id: str, around: _Around, wait_s: float) -> bool:
     except InfrastructureError:
         fields = {"action": "job.unreadable", "job_id": job_id}
         logger.exception("job %s is left alone: a document of it cannot be read", job_id, extra=fields)
+        admission.release(app.redis, job_id)
     return False
 
 

@@ -7,11 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from nss_train import errors
 from nss_train.contract import Frozen, Stage
-from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, Problem
+from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks import tracing, version
 from tasks.charges import Charges
 from tasks.job import (
@@ -75,6 +73,8 @@ class JobRecords:
             return datetime.fromisoformat(self.store.read(self.keys.open).decode())
         except KeyError:
             return None
+        except ValueError as error:
+            raise version.Unreadable(f"The store's {self.keys.open} is no time: {error}") from error
 
     def marker(self, stage: Stage) -> Marker | None:
         return self.read(self.keys.marker(stage), Marker)
@@ -97,7 +97,8 @@ class JobRecords:
 
     def attempts(self, stage: Stage) -> list[int]:
         """Numbers of the attempts claimed so far, ascending."""
-        return sorted(int(name) for name in self.store.children(self.keys.attempts(stage)))
+        names = self.store.children(self.keys.attempts(stage))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def claim(
         self, stage: Stage, *, worker: str, max_attempts: int, position: int = 0, token: str = ""
@@ -252,8 +253,6 @@ class JobRecords:
             return version.read(kind, self.store.read(key), what=f"The store's {key}")
         except KeyError:
             return None
-        except ValidationError as error:
-            raise InfrastructureError(f"The store's {key} is not a {kind.__name__}: {error}") from error
 
 
 def _encode(document: Frozen) -> bytes:

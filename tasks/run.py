@@ -27,7 +27,7 @@ from tasks.logs import about
 from tasks.measures import QUEUE_WAIT_SECONDS, STAGE_SECONDS, StageEnd, count_job, observe
 from tasks.records import AttemptsExhausted, JobRecords
 from tasks.supervisor import StageStopped, StopReason
-from tasks.version import NewerVersion
+from tasks.version import NewerVersion, Unreadable
 from tasks.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,10 @@ def run_stage(message: StageMessage, *, worker: Worker) -> None:
     with about(job_id=message.job_id, stage=message.stage.value), tracing.of_job(message.job_id):
         try:
             _deliver(message, JobRecords(worker.store, message.job_id), worker)
+        except Unreadable as error:
+            # Its message would come again and again; reconcile sends another when the document is mended.
+            logger.exception("job %s is left alone", message.job_id, extra={"action": "job.unreadable"})
+            raise Superseded(str(error)) from error
         except InfrastructureError as error:
             raise TryLater(str(error), delay_s=_delay_s(error)) from error
 
@@ -137,6 +141,8 @@ class Delivery:
                 self._finish(Outcome.SUCCEEDED)
         except StageStopped as stopped:
             self._stopped(stopped.reason)
+        except Unreadable:
+            raise
         except NSSTrainError as error:
             self._failed(error)
         except Exception as error:  # the task boundary: a defect ends the job instead of losing it

@@ -22,8 +22,8 @@ from tasks.run import NEWER_DELAY_S, RETRY_DELAY_S, JobEnded, Superseded, TryLat
 from tasks.store.base import Store
 from tasks.submit import broker_errors, refuse_message, submit_message
 
-EXPECTED = (UserError, ValidationError, version.NewerVersion)
-"""The sender's fault: one line in the log, not a traceback."""
+EXPECTED = (UserError, ValidationError, version.NewerVersion, version.Unreadable)
+"""Of one message or job: one line in the log, not a traceback."""
 WEBHOOK_S = 60
 """A receiver that answers byte by byte does not keep a worker for longer."""
 ADMIT_RETRIES = 3
@@ -173,6 +173,8 @@ def submit(
     """
     try:
         _submit(cast("App", self.app), message, task_id=str(self.request.id))
+    except version.Unreadable:
+        raise  # the job of this id, which reconcile tells of; its message would come again and again
     except InfrastructureError as error:
         # Nobody else knows of it yet.
         _hand_back(self, error, delay_s=RETRY_DELAY_S)

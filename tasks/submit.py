@@ -46,6 +46,8 @@ from tasks.version import NewerVersion
 logger = logging.getLogger(__name__)
 
 MAX_NAME_CHARS = 200
+_HARMLESS = {"version", "family", "ranks", "fsdp", "seed", "priority", "tenant"}
+"""Fields of a message whose values are shown; a config, a key or a URL may hold a secret."""
 REFUSALS = (AuthenticationError, NoPermissionError)
 UNANSWERED = "start Redis or Valkey, or set NSS_TRAIN_BROKER_URL; `nss-train doctor` checks it"
 REFUSED = "name a user that may do this, and its password, in NSS_TRAIN_BROKER_URL"
@@ -135,7 +137,8 @@ def submit(
 
     Raises :class:`DataError` or :class:`ParameterError` for a bad request, :class:`StoreUnavailable`,
     and :class:`BrokerUnavailable` before anything is written. A broker that goes away after the
-    request is stored costs no more than time: reconcile asks again.
+    request is stored costs no more than time: reconcile asks again. One that only now refuses the user
+    is :class:`BrokerRefuses`, which names the job.
     """
     parsed = check_request(
         table,
@@ -205,8 +208,10 @@ def _ask(app: App, job_id: str) -> None:
     try:
         with broker_errors(app):
             admission.ask(app, job_id)
-    except BrokerRefuses:
-        raise
+    except BrokerRefuses as error:
+        remedy = "it is stored and begins with the next reconciliation; do not submit it again"
+        stored = Problem(field="job_id", value=job_id, remedy=remedy)
+        raise BrokerRefuses(error.message, [*error.problems, stored]) from error
     except BrokerUnavailable:
         logger.warning("job %s waits for reconcile", job_id, exc_info=True)
     fields = {"action": "job.submitted", "job_id": job_id}
@@ -266,8 +271,7 @@ def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVers
     else:
         for one in error.errors(include_url=False):
             where = ".".join(map(str, one["loc"]))
-            # Of a field that is missing or unknown this is more than the field, and may hold a token.
-            value = None if one["type"] in ("missing", "extra_forbidden") else str(one["input"])[:100]
+            value = str(one["input"])[:100] if where in _HARMLESS else None
             yield Problem(field=where, value=value, remedy=one["msg"])
 
 
@@ -297,7 +301,7 @@ def broker_errors(app: App) -> Iterator[None]:
 
 def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
     if isinstance(config, SafeSynthesizerParameters):
-        return config
+        return parse_config(config.model_dump(mode="json"))
     return load_config(config) if isinstance(config, Path) else parse_config(config or {})
 
 

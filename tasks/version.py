@@ -32,20 +32,23 @@ class NewerVersion(InfrastructureError):
     retry: ClassVar[Retry] = Retry.SAME_WORKER
 
 
-def read(kind: type[Document], data: bytes, *, what: str) -> Document:
-    """A document of a version that this release knows; pydantic's ``ValidationError`` for anything else.
+class Unreadable(InfrastructureError):
+    """A document is none that any release wrote. No retry mends it: an operator does, or nobody."""
 
-    Raises :class:`NewerVersion` before a look at fields that this release cannot know.
-    """
+
+def read(kind: type[Document], data: bytes, *, what: str) -> Document:
+    """A document of a version that this release knows; :class:`Unreadable`, :class:`NewerVersion`."""
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return kind.model_validate_json(data)  # whose error says what is wrong
-    return parse(kind, document, what=what)
+        return parse(kind, json.loads(data), what=what)
+    except (ValueError, RecursionError) as error:  # pydantic's error is a ValueError
+        raise Unreadable(f"{what} is not a {kind.__name__}: {error}") from error
 
 
 def parse(kind: type[Document], document: Any, *, what: str) -> Document:
-    """The same, of what is decoded already."""
+    """What is decoded already; pydantic's ``ValidationError`` for what is no such document.
+
+    Raises :class:`NewerVersion` before a look at fields that this release cannot know.
+    """
     if not isinstance(document, Mapping):
         return kind.model_validate(document)
     check(document, what=what)

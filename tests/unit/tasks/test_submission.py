@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery.exceptions import Retry
+from celery.exceptions import Ignore, Retry
+from redis.exceptions import NoPermissionError
 
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, StoreUnavailable
-from tasks import admission, stages
+from tasks import admission, queues, stages
 from tasks.app import App, make_app
 from tasks.client import Client
-from tasks.job import Keys, Outcome
+from tasks.job import Keys, Outcome, StageMessage
 from tasks.reconcile import reconcile
 from tasks.records import JobRecords
 from tasks.settings import Settings
 from tasks.submit import check_request, id_of_key
 from tasks.table import table_at
+from tasks.version import Unreadable
 
 
 @pytest.fixture
@@ -40,6 +44,17 @@ def fails(error: Exception) -> Any:
         raise error
 
     return function
+
+
+def run(app: App, name: str, arguments: Mapping[str, Any], *, retries: int = 0) -> None:
+    """A task as a worker runs it."""
+    task = app.tasks[name]
+    where = {"routing_key": "cpu"}
+    task.push_request(id="t-0000001", retries=retries, called_directly=False, delivery_info=where)
+    try:
+        task.run(**arguments)
+    finally:
+        task.pop_request()
 
 
 def test_a_broker_that_goes_away_after_the_request_is_stored_delays_the_job_only(
@@ -95,12 +110,28 @@ def test_a_uri_of_an_unknown_format_is_refused_before_it_is_fetched(settings: Se
         table_at("s3://tables/t.xlsx", allowing)
 
 
-def test_a_document_that_cannot_be_read_keeps_no_other_job_waiting(app: App, table: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "content", "sent"),
+    [
+        ("jobs/{}/outcome.json", b"{}", 1),
+        ("jobs/{}/request.json", b"\x80", 1),
+        ("jobs/{}/attempts/prepare_data/README", b"", 2),
+        ("open/README", b"", 2),
+        ("open/aaaaaaa", b"", 2),
+        ("jobs/README", b"", 2),
+    ],
+)
+def test_a_document_that_cannot_be_read_keeps_no_other_job_waiting(
+    key: str, content: bytes, sent: int, app: App, table: Path
+) -> None:
     client = Client(app.settings)
     jobs = sorted(client.submit(table=table) for _ in range(2))
     app.redis.flushall()
-    app.store.write(Keys(jobs[0]).outcome, b"{}")
-    assert reconcile(app, after_s=0) == [jobs[1]]
+    admission.note(app.redis, jobs[0], "default")
+    app.store.write(key.format(jobs[0]), content)
+    assert reconcile(app, after_s=0) == jobs[-sent:]
+    assert [status.job_id for status in client.list()] == jobs[-sent:]
+    assert sent == 2 or set(admission.in_flight(app.redis)) == {jobs[1]}
 
 
 def test_a_held_job_that_cannot_be_read_keeps_nobody_from_beginning(app: App, table: Path) -> None:
@@ -120,23 +151,69 @@ def test_a_message_that_meets_no_store_comes_again(
 ) -> None:
     monkeypatch.setattr(stages, "RETRY_DELAY_S", 0)
     monkeypatch.setattr(stages, "submit_message", fails(error))
-    task = app.tasks["nss_train.submit"]
     # For the hundredth time: no number of them is enough to lose it.
-    task.push_request(id="t-0000001", retries=99, called_directly=False, delivery_info={"routing_key": "cpu"})
-    try:
-        with pytest.raises(Retry):
-            task.run(table="s3://tables/t.csv", config={})
-    finally:
-        task.pop_request()
+    with pytest.raises(Retry):
+        run(app, "nss_train.submit", {"table": "s3://tables/t.csv", "config": {}}, retries=99)
     assert app.redis.llen("cpu") == 1
 
 
-def test_a_refusal_shows_nothing_that_may_be_secret(app: App) -> None:
-    message = {"tabel": "x.csv", "config": {}, "webhok": "https://h.example/T0?token=sesame"}
+@pytest.mark.parametrize("document", ["request", "outcome"])
+def test_a_message_of_a_job_that_cannot_be_read_comes_once(document: str, app: App, table: Path) -> None:
+    job_id = Client(app.settings).submit(table=table, idempotency_key="k")
+    app.redis.flushall()
+    app.store.write(getattr(Keys(job_id), document), b"{}")
+    app.settings = app.settings.model_copy(update={"allowed_table_uris": ("s3://tables/",)})
+    stage = {"message": StageMessage(job_id=job_id, stage=Stage.PREPARE_DATA).model_dump(mode="json")}
+    with pytest.raises(Ignore, match="is not a"):
+        run(app, "nss_train.prepare_data", stage)
+    if document == "request":
+        message = {"table": "s3://tables/t.csv", "config": {}, "idempotency_key": "k"}
+        with pytest.raises(Unreadable):
+            run(app, "nss_train.submit", message)
+    assert queues.waiting(app.redis, app.settings) == {"cpu": 0, "cuda": 0}
+
+
+def test_a_broker_that_refuses_at_the_end_names_the_job_that_is_stored(
+    app: App, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as refusing:
+        refusing.setattr(admission, "ask", fails(NoPermissionError("lpush")))
+        with pytest.raises(BrokerUnavailable, match="do not submit it again") as caught:
+            Client(app.settings).submit(table=table)
+    job_id = next(problem.value for problem in caught.value.problems if problem.field == "job_id")
+    assert reconcile(app, after_s=0) == [job_id]
+
+
+def test_a_config_that_is_an_object_is_looked_at_like_its_text(table: Path) -> None:
+    given = {"training": {"lr_scheduler": "cosin"}}
+    for config in (given, SafeSynthesizerParameters.model_validate(given)):
+        with pytest.raises(ParameterError, match="cosin"):
+            check_request(table, config)
+
+
+def test_the_queues_of_all_shapes_are_guarded(settings: Settings) -> None:
+    shapes = settings.model_copy(update={"cuda_queues": {"cuda-24g": 24.0, "cuda-80g": 80.0}})
+    options = make_app(shapes).conf.broker_transport_options
+    assert set(options["guarded_queues"]) == {"cpu", "cuda-24g", "cuda-80g"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fields"),
+    [
+        ({"tabel": "x.csv", "webhok": "https://h.example/T0?token=sesame"}, {"table", "tabel", "webhok"}),
+        ({"table": "s3://t/t.csv", "webhook": ["https://h.example/T0?token=sesame"]}, {"webhook"}),
+        ({"table": "s3://t/t.csv", "config": "hf_token: sesame"}, {"config"}),
+        ({"table": "s3://t/t.csv", "idempotency_key": "sesame" * 200}, {"idempotency_key"}),
+    ],
+)
+def test_a_refusal_shows_nothing_that_may_be_secret(
+    wrong: dict[str, Any], fields: set[str], app: App
+) -> None:
     with pytest.raises(ParameterError) as caught:
-        stages._submit(app, message, task_id="task-00001")
-    assert {problem.field for problem in caught.value.problems} == {"table", "tabel", "webhok"}
-    outcome = JobRecords(app.store, "task-00001").outcome()
+        stages._submit(app, {"config": {}} | wrong, task_id="task-00001")
+    assert {problem.field for problem in caught.value.problems} == fields
+    key = wrong.get("idempotency_key")
+    outcome = JobRecords(app.store, id_of_key(key) if key else "task-00001").outcome()
     assert outcome is not None
     assert outcome.outcome is Outcome.FAILED
     assert "sesame" not in f"{caught.value}{caught.value.__cause__}{outcome.model_dump_json()}"
