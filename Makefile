@@ -21,10 +21,10 @@ SECURITY_TOOLS := .nss-train/security-tools
 run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv
 	$(BIN)/nss-train run .nss-train/penguins.csv --config $(DEMO) --rows 10
 
-# Most tests wait for servers and processes, so two run at a time, of different files; their trainings
-# have one thread each.
+# Most tests wait for servers and processes, so two run at a time, of different files: first of those
+# that take longest, which stand first. Their trainings have one thread each.
 test: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) $(MODEL)
 	$(BIN)/ruff format --check .
