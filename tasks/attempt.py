@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ class Attempt:
                 scratch(self._worker.settings.scratch_dir / name, on_left=self._worker.leave) as folder,
             ):
                 committed = self._work(folder)
+        except DiskFull:
+            # Nobody knows how much was missing: the next attempt gets all that can be had.
+            _remove_copies(self._worker, free_bytes=math.inf)
+            raise
         finally:
             if not committed:
                 self._discard()
@@ -200,6 +205,7 @@ class Attempt:
         made = folder / "out" / "model"
         if made.exists():
             self._attended.models.adopt(result.model_digest, made)
+            shutil.rmtree(made, ignore_errors=True)  # the cache has it: it is none of the stage's outputs
             return result.figures | {"cache": "miss"}
         count(self._worker.redis, Action.MODEL_CACHE_HITS)
         fields = {"action": "model.cache_hit", "digest": result.model_digest}
@@ -234,20 +240,33 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def make_room(worker: Worker) -> None:
+def spare_disk(worker: Worker) -> None:
     """Raise :class:`DiskFull` when the worker's disk has no room to begin with, whatever can be spared."""
     settings = worker.settings
-    settings.scratch_dir.mkdir(parents=True, exist_ok=True)
-    worker.models.prune(
-        free_bytes=settings.scratch_free_bytes,
-        most_bytes=settings.prepared_max_bytes,
-        in_use=[
-            model.readlink().name for model in settings.scratch_dir.glob("*/in/model") if model.is_symlink()
-        ],
-    )
-    free = shutil.disk_usage(settings.scratch_dir).free
+    _remove_copies(worker, free_bytes=settings.scratch_free_bytes)
+    with _disk_errors(settings.scratch_dir):
+        settings.scratch_dir.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(settings.scratch_dir).free
     if free < settings.scratch_free_bytes:
         raise DiskFull(f"The worker's disk has {free / 2**20:.0f} MiB left.")
+
+
+def _remove_copies(worker: Worker, *, free_bytes: float) -> None:
+    """Remove base models that no stage works with until the disk has so much room."""
+    settings = worker.settings
+    with _disk_errors(settings.scratch_dir):
+        worker.models.prune(
+            free_bytes=free_bytes,
+            most_bytes=settings.prepared_max_bytes,
+            in_use=list(_models_in_use(settings.scratch_dir)),
+        )
+
+
+def _models_in_use(scratch_dir: Path) -> Iterator[str]:
+    for model in scratch_dir.glob("*/in/model"):
+        with suppress(FileNotFoundError):  # the stage came to its end just now
+            if model.is_symlink():
+                yield model.readlink().name
 
 
 @contextmanager

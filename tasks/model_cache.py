@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -56,7 +58,7 @@ class ModelCache:
             self._keep(digest, folder)
         return target
 
-    def prune(self, *, free_bytes: int, most_bytes: int | None, in_use: Collection[str]) -> list[str]:
+    def prune(self, *, free_bytes: float, most_bytes: int | None, in_use: Collection[str]) -> list[str]:
         """Remove copies until the disk has room and they take no more than ``most_bytes``; their digests.
 
         Those used longest ago go first. One that was used a moment ago may be about to be used again.
@@ -85,22 +87,25 @@ class ModelCache:
 
     def _remove(self, copy: Path) -> bool:
         """Remove a copy unless it was used a moment ago; whether it is gone."""
-        with (
-            tempfile.TemporaryDirectory(dir=self._root, prefix=".gone-", ignore_cleanup_errors=True) as aside,
-            self._locked(),
-        ):
+        # Renamed first: half a model must not be found under its digest. A full disk makes no folder for it.
+        gone = self._root / f".gone-{secrets.token_hex(8)}"
+        with self._locked():
             if _idle_s(copy) < _YOUNG_S:
                 return False
-            # Renamed first: half a model must not be found under its digest.
             with suppress(FileNotFoundError):
-                copy.rename(Path(aside) / copy.name)
+                copy.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
         fields = {"action": "model.evicted", "digest": copy.name}
         logger.info("removed this machine's copy of model %s", copy.name[:12], extra=fields)
         return True
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One worker of this machine at a time."""
+        """One worker of this machine at a time.
+
+        The file is there since the first copy came, so that a full disk need not make it. The folder itself
+        would not do: NFS grants this lock only on what is open for writing.
+        """
         with (self._root / ".lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -114,17 +119,25 @@ class ModelCache:
                 raise StoreCorrupt(f"{prefix}/{name} in the store is not what was uploaded.")
 
     def _keep(self, digest: str, folder: Path) -> None:
-        target = self._root / digest
         self._root.mkdir(parents=True, exist_ok=True)
         try:
-            folder.rename(target)
-        except OSError:
-            # Another worker of this machine was first, or the scratch folder is on another disk.
-            if not target.exists():
-                aside = Path(tempfile.mkdtemp(dir=self._root, prefix=".keep-"))
-                shutil.copytree(folder, aside / digest)
-                (aside / digest).rename(target)
-                aside.rmdir()
+            self._place(folder, self._root / digest)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with tempfile.TemporaryDirectory(dir=self._root, prefix=".keep-") as aside:
+                copy = Path(shutil.copytree(folder, Path(aside) / digest))
+                self._place(copy, self._root / digest)
+
+    def _place(self, folder: Path, target: Path) -> None:
+        """Rename a model to where it is found, unless another worker was first; it counts as used now."""
+        with self._locked():
+            try:
+                folder.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise
+            os.utime(target)
 
 
 def _idle_s(folder: Path) -> float:

@@ -17,7 +17,7 @@ from nss_train.errors import (
     StoreUnavailable,
 )
 from tasks import tracing
-from tasks.attempt import Attempt, make_room
+from tasks.attempt import Attempt, spare_disk
 from tasks.checkpoints import CheckpointStore
 from tasks.counters import Action, count
 from tasks.inputs import Worker
@@ -86,7 +86,7 @@ def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None
         count_job(worker.redis, message.job_id, ended.outcome)  # a client that cancels counts nothing
         raise JobEnded(f"job {message.job_id} is {ended.outcome}")
     webhook = _check_turn(message.stage, records).webhook
-    make_room(worker)
+    spare_disk(worker)
     lease = Lease.acquire(worker.redis, message.job_id, message.stage, ttl_s=worker.settings.lease_ttl_s)
     if lease is None:
         # Should its holder be dead, reconcile sends the stage again once the lease has run out.

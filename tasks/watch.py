@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PATIENCE_PAUSE_S = 1.0
-_LOG_S = 10.0
+_FOLDER_S = 10.0
 _LEAVE_EARLY_S = 5.0
 """Of the drain's grace, kept for what follows when a stage has not stopped by itself."""
 
@@ -37,7 +39,7 @@ class Watch:
         self._worker = worker
         self._lease = lease
         self._renewed_at = time.monotonic()
-        self._logged_at = time.monotonic()
+        self._attended_at = time.monotonic()
         self._looked_at = time.monotonic()
         self._drain_until: float | None = None
         self.folder: Path | None = None
@@ -45,7 +47,7 @@ class Watch:
 
     def look(self) -> StopReason | None:
         """Renew the lease, pass on a wish to leave; a reason to stop, if there is one."""
-        self._store_log()
+        self._attend_folder()
         if not self._is_ours():
             return StopReason.LEASE_LOST
         if self._is_cancelled():
@@ -112,10 +114,14 @@ class Watch:
             (self.folder / DRAIN).touch()
         return self.grace_left_s <= min(_LEAVE_EARLY_S, self._worker.settings.drain_grace_s / 2)
 
-    def _store_log(self) -> None:
-        if self.folder is not None and time.monotonic() - self._logged_at >= _LOG_S:
-            self._logged_at = time.monotonic()
-            self.store_log(self.folder)
+    def _attend_folder(self) -> None:
+        if self.folder is None or time.monotonic() - self._attended_at < _FOLDER_S:
+            return
+        self._attended_at = time.monotonic()
+        with suppress(OSError):
+            # Other machines may share the copy of the base model, and see only when it was used.
+            os.utime(self.folder / "in" / "model")
+        self.store_log(self.folder)
 
     def store_log(self, folder: Path) -> None:
         """Keep the end of the stage's output, so that `logs` can show it."""

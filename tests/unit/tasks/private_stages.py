@@ -14,6 +14,7 @@ from tests.unit.privacy.plans import plan, schema
 STEPS = 5
 PLAN: PrivacyPlan = plan(steps=STEPS, by_products=schema(0.1, 1e-7))
 LOST = 3
+DIGEST = "0" * 64
 DEADLINE_S = 60.0
 
 
@@ -27,7 +28,7 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
     model = folder / "out" / "model"
     model.mkdir()
     (model / "manifest.json").write_text('{"files": {}}')
-    return StageResult(stage=Stage.LOAD_MODEL, model_digest="0" * 64)
+    return StageResult(stage=Stage.LOAD_MODEL, model_digest=DIGEST)
 
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:

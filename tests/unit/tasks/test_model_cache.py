@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,3 +81,60 @@ def test_workers_of_one_machine_make_room_at_the_same_time(cache: ModelCache, ro
         asked = [workers.submit(prune) for _ in range(8)]
     assert {name for one in asked for name in one.result()} >= {"a", "b", "c", "a0", "a299"}
     assert copies(root) == ["d"]
+
+
+def test_a_disk_without_room_for_a_folder_is_tidied_up_too(
+    cache: ModelCache, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_fields: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    assert cache.prune(free_bytes=NO_ROOM, most_bytes=None, in_use=()) == ["a", "b", "c"]
+    assert [path.name for path in root.iterdir() if path.name.startswith(".gone-")] == []
+
+
+def test_workers_that_bring_the_same_model_from_another_disk_leave_one_copy(
+    cache: ModelCache, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [a_model(tmp_path / f"scratch{n}") for n in range(3)]
+    come_from_another_disk(monkeypatch, root)
+    met, copytree = threading.Barrier(3), shutil.copytree
+
+    def copy_together(source: Path, *args: Any) -> Any:
+        if source in made:
+            met.wait(10)  # by now each has seen that nobody was first
+        return copytree(source, *args)
+
+    monkeypatch.setattr(shutil, "copytree", copy_together)
+    with ThreadPoolExecutor() as workers:
+        assert list(workers.map(partial(cache.adopt, "new"), made)) == [None] * 3
+    assert copies(root) == ["a", "b", "c", "d", "new"]
+    assert sorted(path.name for path in (root / "new").iterdir()) == ["base", "manifest.json"]
+    assert list(root.glob(".keep-*")) == []
+
+
+def test_a_model_that_took_long_to_store_is_not_old(cache: ModelCache, tmp_path: Path) -> None:
+    folder = a_model(tmp_path / "scratch")
+    os.utime(folder, (0, 0))
+    cache.adopt("new", folder)
+    assert "new" not in cache.prune(free_bytes=NO_ROOM, most_bytes=None, in_use=())
+
+
+def a_model(folder: Path) -> Path:
+    (folder / "base").mkdir(parents=True)
+    (folder / "base" / "model.safetensors").write_bytes(b"x")
+    (folder / "manifest.json").write_text("{}")
+    return folder
+
+
+def come_from_another_disk(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Nothing outside ``root`` can be renamed into it."""
+    rename = Path.rename
+
+    def across(path: Path, target: Path) -> Path:
+        if root not in path.parents:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", across)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Attended:
         )
         watch = Watch(Stage.TRAIN, 1, records=self.records, worker=worker, lease=lease)
         self._store = worker.attended(watch.between).store
+        self.watch = watch
 
     def download(self, folder: Path) -> None:
         self._store.download("model", folder / "model")
@@ -85,3 +87,17 @@ def test_a_transfer_ends_when_another_has_taken_over(attended: Attended, tmp_pat
         attended.download(tmp_path)
     assert stopped.value.reason is StopReason.LEASE_LOST
     assert not (tmp_path / "model").exists()
+
+
+def test_a_base_model_counts_as_used_while_its_stage_runs(
+    attended: Attended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.watch._FOLDER_S", 0.0)
+    copy, folder = tmp_path / "prepared" / "digest", tmp_path / "scratch"
+    (folder / "in").mkdir(parents=True)
+    copy.mkdir(parents=True)
+    (folder / "in" / "model").symlink_to(copy)
+    os.utime(copy, (0, 0))
+    attended.watch.folder = folder
+    assert attended.watch.look() is None
+    assert time.time() - copy.stat().st_mtime < 60
