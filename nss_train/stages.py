@@ -34,7 +34,7 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     config = load_resolved(folder)
     ranks = choose_ranks(request.ranks, config.training.effective_batch_size, room=request.max_ranks)
     if request.fsdp:
-        check_sharing(config, ranks)
+        check_sharing(config, ranks, model=folder / "in" / "model")
     return launch(_train_as_rank, folder, request, ranks=ranks, report=report)
 
 

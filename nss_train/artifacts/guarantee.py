@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nss_train.artifacts.files import read_json
-from nss_train.config import SafeSynthesizerParameters, parse_config
+from nss_train.config import SafeSynthesizerParameters, parse_resolved
 from nss_train.config.guarantee import SchemaSource
 from nss_train.errors import StageLost
 from nss_train.privacy.result import PrivacyResult, check_release
@@ -44,7 +44,7 @@ def read_guarantee(inputs: Path) -> Guarantee | None:
         BudgetExceeded: more was spent than the job may spend.
         StageLost: privacy was asked for, and there is no record of what was spent.
     """
-    config = parse_config(read_json(inputs / "prepare_data/config.json"))
+    config = parse_resolved(read_json(inputs / "prepare_data/config.json"))
     if not config.dp_enabled:
         return None
     plan, result = inputs / "prepare_data/privacy.json", inputs / "train/privacy_result.json"

@@ -16,7 +16,7 @@ from nss_train.config.problems import unknown_keys, without_unknown_keys, wrong_
 from nss_train.config.section import SUBMITTED
 from nss_train.errors import ParameterError, Problem
 
-__all__ = ["SafeSynthesizerParameters", "load_config", "load_resolved", "parse_config"]
+__all__ = ["SafeSynthesizerParameters", "load_config", "load_resolved", "parse_config", "parse_resolved"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,12 @@ def load_config(path: Path) -> SafeSynthesizerParameters:
 def load_resolved(folder: Path) -> SafeSynthesizerParameters:
     """The config as prepare_data resolved it, among the inputs of a later stage in ``folder``."""
     file = folder / "in" / "prepare_data" / "config.json"
-    return _checked(json.loads(file.read_text(encoding="utf-8")), context={})
+    return parse_resolved(json.loads(file.read_text(encoding="utf-8")))
+
+
+def parse_resolved(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
+    """A config that was checked when its job was submitted, perhaps by an older release."""
+    return _checked(given, context={})
 
 
 def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:

@@ -30,15 +30,17 @@ def unsupported_ranks(ranks: int, *, effective_batch: int) -> Iterator[Problem]:
         yield Problem(field="ranks", value=ranks, remedy=remedy)
 
 
-def unsupported_sharing(config: SafeSynthesizerParameters, *, ranks: int) -> Iterator[Problem]:
+def unsupported_sharing(
+    config: SafeSynthesizerParameters, *, ranks: int, quantized: bool = False
+) -> Iterator[Problem]:
     """Every reason why the ranks of this training cannot share the base model's weights.
 
-    0 ranks: their number is not known yet.
+    0 ranks: their number is not known yet. ``quantized``: the base model is so already.
     """
     if config.dp_enabled:
         yield _unshared("the gradients of single units need whole layers; leave it out")
-    if config.training.quantize_model:
-        yield _unshared("quantized weights stay whole on every rank; leave it out, or do not quantize")
+    if config.training.quantize_model or quantized:
+        yield _unshared("quantized weights stay whole on every rank; leave it out, or use others")
     if ranks == 1:
         yield _unshared("a single rank has nobody to share with; ask for more ranks, or leave it out")
 

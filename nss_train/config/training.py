@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nss_train.config.section import Section, is_submitted
 
-LOSS_SCHEDULES = ("reduce_lr_on_plateau", "greedy")
+LOSS_SCHEDULES = ("reduce_lr_on_plateau",)
 """Learning-rate schedules that go by validation losses."""
 SCHEDULES = (
     "linear",
@@ -24,8 +24,8 @@ SCHEDULES = (
     *LOSS_SCHEDULES,
 )
 """Those of transformers that a config is enough for; written out, because its import takes seconds."""
-UNFINISHED_SCHEDULES = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay")
-"""Those of transformers that need arguments besides."""
+UNFINISHED_SCHEDULES = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "greedy", "warmup_stable_decay")
+"""Those of transformers that need arguments besides: without one the greedy never goes below 1e-3."""
 
 
 class QuantizationScheme(StrEnum):

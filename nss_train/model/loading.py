@@ -27,6 +27,10 @@ Placement = str | dict[str, int] | None
 
 RESERVED_BYTES = 2 * 2**30
 """Left free on a device for what is not weights, as in NSS."""
+ROPES_OF_THE_BATCH = {"dynamic", "longrope"}
+"""Rotary frequencies that change for all rows when one of them is long."""
+BITSANDBYTES = "bitsandbytes"
+"""The quantization whose rows are known to be independent, without LLM.int8's outliers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,14 +106,23 @@ def load_base(
     return model
 
 
-def load_skeleton(folder: Path, *, attention: str, trust_remote_code: bool) -> PreTrainedModel:
+def load_skeleton(
+    folder: Path, *, attention: str, trust_remote_code: bool, rows_independent: bool = False
+) -> PreTrainedModel:
     """The layers of a model and their shapes; no weight is read and none takes memory.
 
-    Raises :class:`ParameterError` when the config is none of a model that can be loaded.
+    Raises :class:`ParameterError` when the config is none of a model that can be loaded, or whose rows
+    are not known to be independent where they have to be.
     """
     with _typed_errors(folder), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            _config(folder, FLOAT32, None, trust_remote_code=trust_remote_code),
+            _config(
+                folder,
+                FLOAT32,
+                None,
+                trust_remote_code=trust_remote_code,
+                rows_independent=rows_independent,
+            ),
             attn_implementation=choose_attention(attention),
             trust_remote_code=trust_remote_code,
             dtype=FLOAT32.dtype,
@@ -173,6 +186,8 @@ def _config(
     config: PretrainedConfig = AutoConfig.from_pretrained(
         str(folder), trust_remote_code=trust_remote_code, local_files_only=True
     )
+    if rows_independent:
+        check_rows(config, folder.name)
     stored = getattr(config, "quantization_config", None)
     if isinstance(stored, dict):
         config.quantization_config = stored | _of_this_run(
@@ -181,6 +196,28 @@ def _config(
     if rope is not None:
         stretch(config, rope)
     return config
+
+
+def check_rows(config: PretrainedConfig, name: str) -> None:
+    """Raise :class:`ParameterError` unless a row is computed as if it were alone in its batch."""
+    ropes = dict(getattr(config, "rope_parameters", None) or {})
+    kinds = {rope.get("rope_type") for rope in (ropes, *ropes.values()) if isinstance(rope, dict)}
+    stored = getattr(config, "quantization_config", None) or {"quant_method": BITSANDBYTES}
+    remedies = {
+        "its rotary frequencies follow the longest row of a batch": not kinds.isdisjoint(ROPES_OF_THE_BATCH),
+        "its quantization may scale a row by others": stored.get("quant_method") != BITSANDBYTES,
+    }
+    problems = [
+        Problem(
+            field="training.pretrained_model",
+            value=name,
+            remedy=f"{why}, so that one record would change another's gradient; use another base model",
+        )
+        for why, holds in remedies.items()
+        if holds
+    ]
+    if problems:
+        raise ParameterError("The base model cannot be trained privately.", problems)
 
 
 def _of_this_run(stored: dict[str, Any], precision: Precision, *, rows_independent: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nss_train.artifacts.manifest import NAME as MANIFEST
 from nss_train.artifacts.manifest import write_manifest
-from nss_train.config import parse_config
+from nss_train.config import SafeSynthesizerParameters, load_resolved
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Event, Report, Request, Stage, StageResult
 from nss_train.model.footprint import training_bytes
@@ -38,13 +38,13 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
 
     Prepared or not, an adapter that does not fit the model is refused with :class:`ParameterError`.
     """
-    given = json.loads((folder / "in" / "prepare_data" / "config.json").read_text(encoding="utf-8"))
-    training = parse_config(given).training
+    config = load_resolved(folder)
+    training = config.training
     fetched = folder / "in" / "source"
     source = find_model(
         training.pretrained_model, request.policy, fetched=fetched if fetched.exists() else None
     )
-    trainable = _check_adapter(source, training)
+    trainable = _check_adapter(source, config)
     parts = _parts(source, training)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     hit = digest in request.prepared or _is_complete(folder / "out" / "model")
@@ -62,15 +62,18 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
     return StageResult(stage=Stage.LOAD_MODEL, figures=figures, model_digest=digest)
 
 
-def _check_adapter(source: ModelSource, training: TrainingHyperparams) -> int:
-    """Parameters of the adapter; :class:`ParameterError` when it does not fit. No weights are loaded."""
+def _check_adapter(source: ModelSource, config: SafeSynthesizerParameters) -> int:
+    """Parameters of the adapter; :class:`ParameterError` when it cannot be trained. No weights are loaded."""
     from nss_train.model.adapter import put_adapter
     from nss_train.model.loading import load_skeleton
 
     base = load_skeleton(
-        source.folder, attention=training.attn_implementation, trust_remote_code=source.trust_remote_code
+        source.folder,
+        attention=config.training.attn_implementation,
+        trust_remote_code=source.trust_remote_code,
+        rows_independent=config.dp_enabled,
     )
-    trainable, total = put_adapter(base, training).get_nb_trainable_parameters()
+    trainable, total = put_adapter(base, config.training).get_nb_trainable_parameters()
     logger.info("%.2f of %.2f million parameters are trainable", trainable / 1e6, total / 1e6)
     return trainable
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import FullyShardedDataParallelPlugin, PartialState
@@ -20,9 +22,11 @@ FSDP = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_
 """Each layer is gathered when it is computed; the adapter is saved whole."""
 
 
-def check_sharing(config: SafeSynthesizerParameters, ranks: int) -> None:
-    """Raise :class:`ParameterError` where each rank would quietly hold all weights."""
-    problems = list(unsupported_sharing(config, ranks=ranks))
+def check_sharing(config: SafeSynthesizerParameters, ranks: int, *, model: Path) -> None:
+    """Raise :class:`ParameterError` where each rank would quietly hold all weights of a prepared model."""
+    stored = json.loads((model / "base" / "config.json").read_text(encoding="utf-8"))
+    quantized = stored.get("quantization_config") is not None
+    problems = list(unsupported_sharing(config, ranks=ranks, quantized=quantized))
     if problems:
         raise ParameterError("The job cannot be trained with shared weights.", problems)
 

@@ -65,9 +65,11 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         "steps": fitted.steps,
         "dtype": precision.name,
         "dtype_reason": precision.reason,
-        "gradient_checkpointing": checkpointing,
         **fitted.figures,
     }
+    if not config.strictly_private:
+        # It tells whether memory ran out, which depends on the longest of the units that were drawn.
+        figures["gradient_checkpointing"] = checkpointing
     _write(folder / "out", figures, fitted)
     ran = {"seconds": round(fitted.seconds, 2), "ranks": fitted.ranks, **fitted.speed}
     if request.fsdp:
@@ -145,9 +147,9 @@ def _model(
         placement=placement(fsdp=request.fsdp, whole=config.dp_enabled),
         rows_independent=config.dp_enabled,
     )
-    needed = estimate(
-        base.config, tokens=longest, batch_size=training.batch_size, bytes_per_value=precision.dtype.itemsize
-    )
+    # A private step computes as many rows at a time as there is room for.
+    rows = 1 if config.dp_enabled else training.batch_size
+    needed = estimate(base.config, tokens=longest, batch_size=rows, bytes_per_value=precision.dtype.itemsize)
     # After memory ran out the estimate was wrong.
     checkpointing = choose_checkpointing(needed) or request.halvings > 0
     base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)

@@ -28,6 +28,8 @@ def test_no_secret_is_in_logs_results_or_ps(target: Target, table: Path) -> None
     )
     lines: set[str] = set()
     wait_until(lambda: lines.update(command_lines()) or Client(target.settings).status(job_id).ended)
+    # Its worker tidies up for a moment longer.
+    wait_until(lambda: not list(target.app.store.children("open/")))
     documents = b"".join((target.settings.home / "store" / key).read_bytes() for key in target.stored())
     for secret in secrets_of(target):
         assert secret not in target.log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,30 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from nss_train.model.loading import FLOAT32, load_base
+from nss_train.errors import ParameterError
+from nss_train.model.loading import FLOAT32, load_base, load_skeleton
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
 
 EIGHT_BITS = quantization_config(Scheme.BNB_8BIT, torch.float32)
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 2048,
+    "short_factor": [1.0] * 8,
+    "long_factor": [4.0] * 8,
+}
 OUTLIER = 50.0
 """More than LLM.int8's threshold of 6: it takes the whole column out of the 8 bits, for all rows."""
 
 
 def load(folder: Path, **options: Any) -> PreTrainedModel:
     return load_base(folder, FLOAT32, attention="sdpa", trust_remote_code=False, **options)
+
+
+def load_skeleton_of(folder: Path, **options: Any) -> PreTrainedModel:
+    return load_skeleton(folder, attention="sdpa", trust_remote_code=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +82,23 @@ def test_the_threshold_alone_is_another(stored: Path) -> None:
     configs = [load(stored, rows_independent=asked).config.quantization_config for asked in (False, True)]
     usual, independent = (config.to_dict() for config in configs)
     assert usual | {"llm_int8_threshold": 0.0} == independent
+
+
+@pytest.mark.parametrize(
+    ("update", "why"),
+    [
+        ({"rope_parameters": LONG_ROPE}, "rotary frequencies follow the longest row"),
+        ({"quantization_config": {"quant_method": "compressed-tensors"}}, "scale a row by others"),
+    ],
+)
+def test_a_base_whose_rows_depend_on_each_other_is_refused(
+    update: dict[str, Any], why: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | update))
+    for read in (load, load_skeleton_of):
+        with pytest.raises(ParameterError, match=why):
+            read(tmp_path, rows_independent=True)
 
 
 def test_a_base_in_full_precision_is_loaded_as_ever(tiny_model: Path) -> None:

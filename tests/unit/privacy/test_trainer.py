@@ -18,6 +18,7 @@ from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy import accountant
 from nss_train.privacy.batches import Room
 from nss_train.privacy.randomness import KEY_BYTES
+from nss_train.training import stage
 from tests.unit.training.conftest import load, read
 
 from .conftest import PrivateRun, private_request
@@ -56,6 +57,19 @@ def test_nothing_that_was_not_paid_for_is_told(private_run: Make) -> None:
     history = read(run.folder / "out" / "log_history.json")
     assert all(set(entry) <= {"step", "epoch", "epsilon", "learning_rate"} for entry in history)
     assert not {"tokens", "tokens_per_s", "final_loss"} & set(result.figures)
+
+
+def test_what_recomputes_activations_is_one_row_and_whether_is_not_told(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = []
+    monkeypatch.setattr(stage, "choose_checkpointing", lambda found: bool(needed.append(found)))
+    for name, rows in {"one": 1, "many": 6}.items():
+        request = private_request(tiny_model, batch_size=rows, gradient_accumulation_steps=6 // rows)
+        result = PrivateRun(load(tmp_path / name, request), request).start()
+        assert "gradient_checkpointing" not in result.figures
+        assert "gradient_checkpointing" not in read(tmp_path / name / "train/out/training_result.json")
+    assert needed[0].activation_bytes == needed[1].activation_bytes
 
 
 def test_the_same_job_gives_another_adapter_each_time(private_run: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from nss_train.training import arguments as arguments_module
 from nss_train.training import group as ranks_module
 from nss_train.training.arguments import training_arguments
 from nss_train.training.group import choose_ranks
+from nss_train.training.sharing import check_sharing
 from tasks.supervisor import Limits, StageStopped, StopReason, run_child
 
 from .conftest import load, make_request, read
@@ -287,6 +290,15 @@ def test_a_training_with_shared_weights_goes_on_bit_for_bit(run: Callable[..., R
     assert steps[0] == 4
     assert resumed.adapter == whole.adapter
     assert resumed.history == whole.history
+
+
+def test_weights_that_are_quantized_already_are_not_shared(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    config = make_request(tiny_model).config
+    for stored, refused in ({}, False), ({"quantization_config": {"load_in_8bit": True}}, True):
+        (tmp_path / "base" / "config.json").write_text(json.dumps(stored))
+        with pytest.raises(ParameterError, match="quantized weights") if refused else nullcontext():
+            check_sharing(config, 2, model=tmp_path)
 
 
 def test_weights_are_not_shared_with_nobody(run: Callable[..., Run]) -> None:

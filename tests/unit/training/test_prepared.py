@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,32 @@ def test_a_prepared_model_is_complete_and_says_what_it_is(tiny_model: Path, tmp_
     assert document["digest"] == result.model_digest
     assert document["dtype"] == "float32"
     assert document["dtype_reason"]
+
+
+def test_a_private_training_needs_a_base_whose_rows_are_independent(tiny_model: Path, tmp_path: Path) -> None:
+    base = tmp_path / "tiny"
+    shutil.copytree(tiny_model, base)
+    config = read(base / "config.json")
+    config["rope_parameters"] |= {"rope_type": "dynamic", "factor": 2.0}
+    (base / "config.json").write_text(json.dumps(config))
+    sections = {"privacy": {"dp_enabled": True}, "guarantee": {"schema_source": "declared"}}
+    for n, private in enumerate([{}, sections]):
+        request = make_request(base, sections=private)
+        folder = prepare(tmp_path / str(n), request)
+        with nullcontext() if not private else pytest.raises(ParameterError, match="longest row of a batch"):
+            stages.load_model(folder, request, report=silent)
+
+
+def test_a_config_that_was_checked_at_submission_is_not_warned_of_again(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = make_request(tiny_model)
+    folder = prepare(tmp_path, request)
+    stored = folder / "in" / "prepare_data" / "config.json"
+    config = read(stored) | {"replace_pii": {"steps": []}}
+    stored.write_text(json.dumps(config))
+    stages.load_model(folder, request, report=silent)
+    assert "replace_pii" not in caplog.text
 
 
 def prepared(root: Path, request: Request) -> tuple[str | None, dict[str, Any]]:
