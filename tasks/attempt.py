@@ -21,7 +21,7 @@ from nss_train.contract import (
     Stage,
     StageResult,
 )
-from nss_train.errors import DiskFull, StoreUnavailable
+from nss_train.errors import DiskFull, NSSTrainError, Retry, StoreUnavailable
 from tasks import files, tracing
 from tasks.charges import allow
 from tasks.checkpoints import CheckpointStore, Uploader
@@ -144,12 +144,12 @@ class Attempt:
                 limits=_limits(settings),
                 environment=child_environment(settings.devices),
             )
-        except StageStopped as stopped:
-            if stopped.reason is StopReason.DRAINED:
+        except (StageStopped, NSSTrainError) as end:
+            if _goes_on(end):
                 self._finish_upload(uploader)
             raise
         finally:
-            uploader.close()
+            uploader.close(self._watch.look)  # whatever it says: this is the fastest way out already
             progress.close()
             self._watch.store_log(folder)
             self._watch.folder = None
@@ -172,6 +172,7 @@ class Attempt:
             self._checkpoints,
             attempt=self._number,
             keep=self._worker.settings.keep_checkpoints,
+            tick_s=self._worker.settings.tick_s,
             on_uploaded=lambda: count(self._worker.redis, Action.CHECKPOINTS),
         )
 
@@ -194,7 +195,7 @@ class Attempt:
 
     def _finish_upload(self, uploader: Uploader) -> None:
         try:
-            uploader.finish(self._watch.grace_left_s)
+            uploader.finish(self._watch.grace_left_s, self._watch.stay)
         except (TimeoutError, OSError, StoreUnavailable):
             logger.warning("the last checkpoint is not in the store; the one before it counts", exc_info=True)
 
@@ -228,6 +229,13 @@ class Attempt:
         except StoreUnavailable:
             # The attempt's own error matters more; what stays is invisible, and goes when the job ends.
             logger.exception("attempt %d was not cleaned up", self._number)
+
+
+def _goes_on(end: StageStopped | NSSTrainError) -> bool:
+    """Whether another attempt takes over where this one ended."""
+    if isinstance(end, StageStopped):
+        return end.reason is StopReason.DRAINED
+    return end.retry is not Retry.NEVER
 
 
 def _limits(settings: Settings) -> Limits:

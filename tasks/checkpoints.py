@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
@@ -36,7 +38,12 @@ class CheckpointStore:
 
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
+        self._keys = keys
         self._root = keys.checkpoints
+
+    def attended(self, look: Callable[[], None]) -> CheckpointStore:
+        """The same, with ``look`` called between the pieces of a transfer; it may raise to end it."""
+        return CheckpointStore(self._store.attended(look), self._keys)
 
     def complete(self) -> list[Kept]:
         """Newest first."""
@@ -107,6 +114,10 @@ class CheckpointStore:
         return f"{self._root}{kept.step}/{kept.attempt}/{name}"
 
 
+class _Closed(Exception):
+    """Nobody wants the upload any more."""
+
+
 class Uploader:
     """Uploads an attempt's checkpoints behind the training's back, one at a time, the newest first."""
 
@@ -116,11 +127,13 @@ class Uploader:
         *,
         attempt: int,
         keep: int,
+        tick_s: float = 0.5,
         on_uploaded: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store = store
+        self._store = store.attended(self._raise_if_closed)
         self._attempt = attempt
         self._keep = keep
+        self._tick_s = tick_s
         self._on_uploaded = on_uploaded
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._closed = threading.Event()
@@ -132,25 +145,53 @@ class Uploader:
         self._newest = step
         self._last = self._pool.submit(self._upload, folder, step)
 
-    def finish(self, timeout_s: float) -> None:
-        """Wait until the newest checkpoint is in the store. Raises ``TimeoutError`` and upload errors."""
-        if self._last is not None:
-            self._last.result(timeout_s)
+    def finish(self, timeout_s: float, look: Callable[[], object] = lambda: None) -> None:
+        """Wait until the newest checkpoint is in the store, and call ``look`` each tick, which may raise.
 
-    def close(self) -> None:
-        """Give up what is not uploaded yet. Idempotent."""
+        Raises ``TimeoutError`` and upload errors.
+        """
+        self._wait(timeout_s, look)
+        if self._last is not None:
+            self._last.result()
+
+    def close(self, look: Callable[[], object] = lambda: None) -> None:
+        """Give up what is not uploaded yet. Idempotent.
+
+        A piece that is on its way is waited for, so that nothing is written afterwards; ``look`` is
+        called each tick until then.
+        """
         self._closed.set()
-        self._pool.shutdown(cancel_futures=True)
+        self._wait(math.inf, look)
+        self._pool.shutdown()
+
+    def _wait(self, timeout_s: float, look: Callable[[], object]) -> None:
+        """Until the last upload is through, and so are those before it."""
+        deadline = time.monotonic() + timeout_s
+        while self._last is not None and not wait([self._last], self._tick_s).done:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"checkpoint {self._newest} is not uploaded after {timeout_s:.0f} s")
+            look()
+
+    def _raise_if_closed(self) -> None:
+        if self._closed.is_set():
+            raise _Closed
 
     def _upload(self, folder: Path, step: int) -> None:
         try:
-            # A store that is away is waited for until there is something newer to upload.
-            while step == self._newest and not self._try(folder, step):
-                self._closed.wait(_RETRY_S)
-                if self._closed.is_set():
-                    return
+            self._keep_trying(folder, step)
+        except _Closed:
+            fields = {"action": "checkpoint.given_up", "step": step}
+            logger.info("checkpoint %d is not needed in the store any more", step, extra=fields)
         finally:
             rmtree(folder, ignore_errors=True)
+
+    def _keep_trying(self, folder: Path, step: int) -> None:
+        """A store that is away is waited for until there is something newer to upload."""
+        while step == self._newest:
+            self._raise_if_closed()
+            if self._try(folder, step):
+                return
+            self._closed.wait(_RETRY_S)
 
     def _try(self, folder: Path, step: int) -> bool:
         try:

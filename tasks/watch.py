@@ -61,6 +61,12 @@ class Watch:
         self._looked_at = time.monotonic()
         self._go_on()
 
+    def stay(self) -> None:
+        """Look around while the rest of the grace is used. Raises :class:`StageStopped`, but not to leave."""
+        reason = self.look()
+        if reason not in (None, StopReason.DRAINED):
+            raise StageStopped(reason)
+
     def patiently(self, action: Callable[[], T]) -> T:
         """Do what needs the store, waiting for one that is away. Raises :class:`StageStopped`."""
         deadline = time.monotonic() + self._worker.settings.store_patience_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,8 +20,10 @@ from tasks.store.keys import check_key, check_prefix
 
 _MISSING = ("NoSuchKey", "NoSuchObject", "NotFound")
 _REFUSED = ("AccessDenied", "NoSuchBucket")
-_PART_BYTES = 64 * 2**20
-"""minio's own choice is half a GiB, and it keeps three of them in memory."""
+_PART_BYTES = 16 * 2**20
+"""In memory at a time, and moved between two looks; minio's own choice is half a GiB."""
+_MOST_PARTS = 10_000
+"""Of one object, says S3."""
 
 
 def http_pool() -> urllib3.PoolManager:
@@ -28,6 +31,10 @@ def http_pool() -> urllib3.PoolManager:
     timeout = urllib3.Timeout(connect=3, read=60)
     retries = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(502, 503, 504))
     return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=10)
+
+
+def _part_bytes(size: int) -> int:
+    return max(_PART_BYTES, math.ceil(size / _MOST_PARTS))
 
 
 class _Pieces:
@@ -87,8 +94,15 @@ class S3Store:
 
     def upload(self, key: str, path: Path) -> None:
         with self._errors(key):
+            # Parts that go in parallel are sent long after the last look, by threads that a look which
+            # raises leaves behind.
             self._client.fput_object(
-                self._bucket, self._name(key), str(path), part_size=_PART_BYTES, progress=self._pieces
+                self._bucket,
+                self._name(key),
+                str(path),
+                part_size=_part_bytes(path.stat().st_size),
+                num_parallel_uploads=1,
+                progress=self._pieces,
             )
 
     def download(self, key: str, path: Path) -> None:

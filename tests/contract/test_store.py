@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,9 @@ from nss_train.errors import DiskFull, ParameterError, StoreUnavailable
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_bucket, open_store
+from tasks.store.s3 import _part_bytes
+
+MIB = 2**20
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -140,6 +144,32 @@ def test_a_transfer_lets_others_look_around_and_can_be_ended(store: Store, tmp_p
         store.attended(leave).download("large", tmp_path / "none")
     assert not store.exists("never")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_transfer_in_parts_that_is_ended_leaves_nothing_running(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.store.s3._PART_BYTES", 5 * MIB)
+    source, before = tmp_path / "source", set(threading.enumerate())
+    with source.open("wb") as file:
+        file.truncate(16 * MIB)
+    looks = iter(range(100))
+
+    def leave_later() -> None:
+        assert set(threading.enumerate()) == before
+        if next(looks) == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        store.attended(leave_later).upload("never", source)
+    assert set(threading.enumerate()) == before
+    assert not store.exists("never")
+
+
+@pytest.mark.parametrize("size", [0, MIB, 10_000 * 16 * MIB, 10_000 * 16 * MIB + 1, 2**42])
+def test_an_object_has_no_more_parts_than_s3_allows(size: int) -> None:
+    assert _part_bytes(size) >= 16 * MIB
+    assert _part_bytes(size) * 10_000 >= size
 
 
 class Interrupted(Exception):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,9 @@ class AwayStore(LocalStore):
             raise StoreUnavailable("away")
         super().upload(key, path)
 
+    def attended(self, look: Callable[[], None]) -> AwayStore:  # noqa: ARG002 (away, there are no pieces)
+        return self
+
 
 def test_a_store_that_is_away_gets_the_newest_when_it_is_back(tmp_path: Path) -> None:
     store = AwayStore(tmp_path / "store")
@@ -103,3 +108,83 @@ def test_a_store_that_is_away_gets_the_newest_when_it_is_back(tmp_path: Path) ->
     uploader.close()
     assert checkpoints.complete()[0] == Kept(10, 3)
     assert not any(folder.exists() for folder in folders)
+
+
+PIECE_S = 0.1
+PIECES = 30
+
+
+class SlowStore(LocalStore):
+    """Takes a moment for each piece of an upload."""
+
+    begun = threading.Event()
+
+    def upload(self, key: str, path: Path) -> None:
+        self.begun.set()
+        for _ in range(PIECES):
+            time.sleep(PIECE_S)
+            self._look()
+        super().upload(key, path)
+
+    def attended(self, look: Callable[[], None]) -> SlowStore:
+        slow = SlowStore(self._root, look=look)
+        slow.begun = self.begun
+        return slow
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> SlowStore:
+    store = SlowStore(tmp_path / "store")
+    store.begun = threading.Event()
+    return store
+
+
+def test_an_upload_that_nobody_wants_any_more_ends_with_its_piece(slow: SlowStore, tmp_path: Path) -> None:
+    checkpoints = CheckpointStore(slow, KEYS)
+    uploader = Uploader(checkpoints, attempt=1, keep=2)
+    folders = [made(tmp_path, step) for step in (5, 10)]
+    uploader.offer(folders[0], 5)
+    assert slow.begun.wait(10)
+    uploader.offer(folders[1], 10)
+    began = time.monotonic()
+    uploader.close()
+    assert time.monotonic() - began < PIECES * PIECE_S / 3
+    assert checkpoints.complete() == []
+    assert not any(folder.exists() for folder in folders)
+
+
+class StuckStore(LocalStore):
+    """Does not get on with an upload until somebody has looked around."""
+
+    def __init__(self, root: Path, seen: threading.Event, look: Callable[[], None] = lambda: None) -> None:
+        super().__init__(root, look=look)
+        self._seen = seen
+
+    def upload(self, key: str, path: Path) -> None:
+        assert self._seen.wait(10)
+        super().upload(key, path)
+
+    def attended(self, look: Callable[[], None]) -> StuckStore:
+        return StuckStore(self._root, self._seen, look)
+
+
+@pytest.mark.parametrize("end", [lambda uploader, look: uploader.finish(10, look), Uploader.close])
+def test_whoever_waits_for_an_upload_looks_around(
+    end: Callable[[Uploader, Callable[[], None]], None], tmp_path: Path
+) -> None:
+    seen = threading.Event()
+    uploader = Uploader(
+        CheckpointStore(StuckStore(tmp_path / "s", seen), KEYS), attempt=1, keep=2, tick_s=0.01
+    )
+    uploader.offer(made(tmp_path, 5), 5)
+    end(uploader, seen.set)
+    assert seen.is_set()
+    uploader.close()
+
+
+def test_an_upload_that_takes_too_long_is_waited_for_no_longer(slow: SlowStore, tmp_path: Path) -> None:
+    uploader = Uploader(CheckpointStore(slow, KEYS), attempt=1, keep=2, tick_s=0.01)
+    uploader.offer(made(tmp_path, 5), 5)
+    with pytest.raises(TimeoutError):
+        uploader.finish(PIECE_S)
+    uploader.close()
