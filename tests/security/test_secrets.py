@@ -9,6 +9,7 @@ import pytest
 
 from nss_train.errors import ParameterError
 from tasks.client import Client
+from tasks.job import Keys
 from tasks.settings import Settings, child_environment
 from tasks.transport import verified
 from tests.security.conftest import Target, wait_until
@@ -29,7 +30,7 @@ def test_no_secret_is_in_logs_results_or_ps(target: Target, table: Path) -> None
     lines: set[str] = set()
     wait_until(lambda: lines.update(command_lines()) or Client(target.settings).status(job_id).ended)
     # Its worker tidies up for a moment longer.
-    wait_until(lambda: not list(target.app.store.children("open/")))
+    wait_until(lambda: not target.app.store.exists(Keys(job_id).open))
     documents = b"".join((target.settings.home / "store" / key).read_bytes() for key in target.stored())
     for secret in secrets_of(target):
         assert secret not in target.log
