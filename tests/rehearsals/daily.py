@@ -75,6 +75,10 @@ class Deployment:
     def submit(self, *options: str, steps: int = 2) -> str:
         """A job of about so many steps, by the command; its id."""
         config = self.folder / f"{steps}.json"
+        config.write_text(json.dumps(self.config(steps)))
+        return self.run("nss-train", "submit", self.table, "--config", config, *options).split()[-1]
+
+    def config(self, steps: int) -> dict[str, Any]:
         training = {
             "pretrained_model": str(self.model),
             "num_input_records_to_sample": steps * BATCH * RECORDS,
@@ -83,14 +87,14 @@ class Deployment:
             "lora_r": 4,
         }
         sections = {"data": {"holdout": 0, "random_state": 1, "max_sequences_per_example": RECORDS}}
-        checks = {"preflight": {"disabled_checks": ["dataset.size"]}}
-        config.write_text(json.dumps({"training": training} | sections | checks))
-        return self.run("nss-train", "submit", self.table, "--config", config, *options).split()[-1]
+        return {"training": training, "preflight": {"disabled_checks": ["dataset.size"]}} | sections
 
     @contextmanager
-    def worker(self, *options: str, name: str = "cpu") -> Iterator[subprocess.Popen[bytes]]:
-        """A worker of both queues, until the end."""
-        shown = f"nss-train worker --queues cpu,cuda --name {name}@%h {' '.join(options)}".strip()
+    def worker(
+        self, *options: str, name: str = "cpu", queues: str = "cpu,cuda"
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker, until the end."""
+        shown = f"nss-train worker --queues {queues} --name {name}@%h {' '.join(options)}".strip()
         print(f"$ {shown} &")
         mine = self.settings.model_copy(update={"home": self.folder / name})
         command = [sys.executable, "-m", "tasks.cli", *shown.split()[1:]]
@@ -163,14 +167,20 @@ def scaling_out(here: Deployment) -> None:
 
 
 def who_is_first(here: Deployment) -> None:
-    many = [here.client.submit(table=here.table, tenant="a") for _ in range(12)]
-    job_id = here.submit("--tenant", "b", "--priority", "1")
-    here.run("nss-train", "status", many[-1])
-    found = here.run("nss-train", "status", job_id, "--json")
-    here.promise("the newcomer knows its place", held="waiting" in json.dumps(json.loads(found)))
-    for one in many:
-        here.client.cancel(one, by="rehearsal")
-    with here.worker():
+    with here.worker(queues="cpu"), here.worker(queues="cuda", name="cuda"):
+        config = here.config(steps=20)
+        many = [here.client.submit(table=here.table, config=config, tenant="a") for _ in range(20)]
+        print(f"  {len(many)} jobs of tenant a")
+        here.end(many[0])
+        job_id = here.submit("--tenant", "b", "--priority", "1")
+        wait_until(lambda: here.client.status(job_id).place is not None)
+        here.run("nss-train", "status", many[-1])
+        here.run("nss-train", "status", job_id)
+        first, last = (here.client.status(one).place for one in (job_id, many[-1]))
+        before = "fewer jobs begin before the newcomer's"
+        here.promise(before, held=first is None or (last is not None and first.ahead < last.ahead))
+        for one in many:
+            here.client.cancel(one, reason="a rehearsal", requested_by="an operator")
         here.promise("it succeeds", held=here.end(job_id) is JobState.SUCCEEDED)
 
 
