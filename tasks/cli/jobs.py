@@ -14,7 +14,7 @@ from nss_train.contract import Stage
 from tasks import library
 from tasks.cli import display
 from tasks.cli.options import AsJson, ConfigFile, Family, Fsdp, Ranks, Rows, Seed
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState
 from tasks.settings import Settings
 from tasks.spreadsheet import write_rows
 
@@ -76,9 +76,9 @@ def cancel(
 ) -> None:
     """Stop a job."""
     state = _client().cancel(job_id, reason=reason, requested_by=getpass.getuser())
-    display.show(
-        {"job_id": job_id, "state": state.value}, as_json=as_json, text=f"{job_id}: cancellation is asked for"
-    )
+    waits = state in (JobState.QUEUED, JobState.RUNNING)
+    said = "cancellation is asked for" if waits else state.value
+    display.show({"job_id": job_id, "state": state.value}, as_json=as_json, text=f"{job_id}: {said}")
 
 
 def logs(
