@@ -17,6 +17,8 @@ from tasks.supervisor import run_child
 from tasks.worker import run_worker
 
 BARE, PROCESS = "noop.bare", "noop.process"
+UNGUARDED = "noop"
+"""A queue that takes chains of any task, as no queue of a deployment does."""
 
 
 @shared_task(name=BARE, bind=True)
@@ -32,13 +34,13 @@ def process(self: Any) -> None:
 
 
 def bare_chain(app: App, task: str) -> Any:
-    one = app.signature(task, immutable=True, queue=app.settings.queue_cpu)
+    one = app.signature(task, immutable=True, queue=UNGUARDED)
     return chain(*[one.clone() for _ in range(4)], app=app)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--queues", default="cpu,cuda")
+    parser.add_argument("--queues", default=f"cpu,cuda,{UNGUARDED}")
     parser.add_argument("--name", default="noop@localhost")
     parser.add_argument("--stages", default="benchmarks.noop_stages", help="module of the stages")
     parser.add_argument("--concurrency", type=int, default=1)

@@ -27,6 +27,7 @@ from tasks.servers import Valkey
 from tasks.settings import Settings, worker_environment
 
 BLOCK = 25
+BLOCK_S = 600
 
 
 def main(jobs: int) -> None:
@@ -88,7 +89,10 @@ def run_chains(app: App, task: str, count: int) -> None:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + BLOCK_S
     while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"a block was not done after {BLOCK_S} s; see the worker's log")
         time.sleep(0.02)
 
 
