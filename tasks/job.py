@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from datetime import UTC, datetime
@@ -37,6 +38,11 @@ def check_job_id(job_id: str) -> str:
 
 def new_job_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def id_of_key(idempotency_key: str) -> str:
+    """The job id that belongs to an idempotency key, so that any client can compute it."""
+    return f"key-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
 
 
 JobId = Annotated[str, AfterValidator(check_job_id)]

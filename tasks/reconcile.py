@@ -18,12 +18,12 @@ from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
 from tasks import admission, pipeline, queues
 from tasks.app import App
+from tasks.broker import broker_errors
 from tasks.counters import Action, count
 from tasks.job import is_job_id
 from tasks.lease import lease_key
 from tasks.measures import count_job
 from tasks.records import JobRecords
-from tasks.submit import broker_errors
 from tasks.version import NewerVersion
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
 def _look_after(app: App, job_id: str, around: _Around, wait_s: float) -> bool:
     """Whether a job had to be sent again. What is wrong with one must not keep the others waiting."""
     try:
-        return _sent_again(app, JobRecords(app.store, job_id), around, wait_s)
+        return _revived(app, JobRecords(app.store, job_id), around, wait_s)
     except NewerVersion:
         app.redis.hdel(STRANDED, job_id)  # a worker of the newer release looks after it
     except (StoreUnavailable, BrokerUnavailable):
@@ -75,7 +75,7 @@ def _look_after(app: App, job_id: str, around: _Around, wait_s: float) -> bool:
     return False
 
 
-def _sent_again(app: App, records: JobRecords, around: _Around, wait_s: float) -> bool:
+def _revived(app: App, records: JobRecords, around: _Around, wait_s: float) -> bool:
     job_id, stage = records.job_id, _open_stage(app, records)
     if stage is None or job_id in around.asking:
         app.redis.hdel(STRANDED, job_id)

@@ -14,13 +14,15 @@ from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, NSSTrainError, ParameterError, UserError
 from tasks import admission, tracing, version, webhooks
 from tasks.app import App
+from tasks.broker import broker_errors
 from tasks.counters import Action, count
 from tasks.job import StageMessage, SubmitMessage
 from tasks.reconcile import keep_from_stranding
 from tasks.records import JobRecords
+from tasks.refusals import refuse_message
 from tasks.run import NEWER_DELAY_S, RETRY_DELAY_S, JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.store.base import Store
-from tasks.submit import broker_errors, refuse_message, submit_message
+from tasks.submit import submit_message
 
 EXPECTED = (UserError, ValidationError, version.NewerVersion, version.Unreadable)
 """Of one message or job: one line in the log, not a traceback."""
@@ -60,16 +62,16 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         # Ignoring the message also keeps Celery from sending the rest of the chain.
         raise Ignore(str(done)) from done
     except JobEnded as done:
-        _make_room(app, asked.job_id)
+        _let_another_begin(app, asked.job_id)
         raise Ignore(str(done)) from done
     except TryLater as later:
         keep_from_stranding(app.redis, asked.job_id)
         _hand_back(task, later, delay_s=later.delay_s)
     except NSSTrainError:
-        _make_room(app, asked.job_id)
+        _let_another_begin(app, asked.job_id)
         raise
     if asked.stage is Stage.SAVE_MODEL:
-        _make_room(app, asked.job_id)
+        _let_another_begin(app, asked.job_id)
 
 
 def _run_stage(asked: StageMessage, worker: Worker) -> None:
@@ -79,7 +81,7 @@ def _run_stage(asked: StageMessage, worker: Worker) -> None:
         tracing.flush()
 
 
-def _make_room(app: App, job_id: str) -> None:
+def _let_another_begin(app: App, job_id: str) -> None:
     """The job has ended; let another begin."""
     with admission.best_effort():
         admission.release(app.redis, job_id)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kombu.exceptions import OperationalError
-from pydantic import ValidationError
-from redis import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
-from redis.exceptions import ConnectionError as LostConnection
-
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.support import unsupported_ranks, unsupported_sharing, unsupported_training
 from nss_train.contract import TableLimits
-from nss_train.errors import BrokerUnavailable, DataError, NSSTrainError, ParameterError, Problem, UserError
+from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
 from tasks import admission, tracing
 from tasks.app import App
+from tasks.broker import BrokerRefuses, broker_errors, reach
 from tasks.job import (
     DEFAULT_PRIORITY,
     DEFAULT_TENANT,
@@ -31,31 +24,19 @@ from tasks.job import (
     SEEDS,
     TENANT,
     JobRequest,
-    Outcome,
     SubmitMessage,
     Table,
     Webhook,
     check_job_id,
+    id_of_key,
     new_job_id,
 )
 from tasks.receiver import check_url
 from tasks.records import JobRecords
+from tasks.refusals import record_refusal
 from tasks.table import check_table_file, describe_table, table_at
-from tasks.version import NewerVersion
 
 logger = logging.getLogger(__name__)
-
-MAX_NAME_CHARS = 200
-_HARMLESS = {"version", "family", "ranks", "fsdp", "seed", "priority", "tenant"}
-"""Fields of a message whose values are shown; a config, a key or a URL may hold a secret."""
-REFUSALS = (AuthenticationError, NoPermissionError)
-UNANSWERED = "start Redis or Valkey, or set NSS_TRAIN_BROKER_URL; `nss-train doctor` checks it"
-REFUSED = "name a user that may do this, and its password, in NSS_TRAIN_BROKER_URL"
-
-
-class BrokerRefuses(BrokerUnavailable):
-    """The broker answers, and does not let this user do what was asked."""
-
 
 ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
 
@@ -156,7 +137,7 @@ def submit(
     job_id = check_job_id(job_id or (new_job_id() if idempotency_key is None else id_of_key(idempotency_key)))
     with tracing.of_job(job_id), tracing.span("submit", tenant=tenant):
         with broker_errors(app):
-            _reach(app.redis)
+            reach(app.redis)
         app.store.check()
         request = JobRequest(
             job_id=job_id,
@@ -175,14 +156,6 @@ def submit(
         _store(app, request, table, seed_given=seed is not None)
         _ask(app, job_id)
     return job_id
-
-
-def _reach(redis: Redis) -> None:
-    """Raise what the connection raises, unless it only died while it was idle: then a new one answers."""
-    try:
-        redis.ping()
-    except LostConnection:
-        redis.ping()
 
 
 def _describe(app: App, table: Path | str) -> Table:
@@ -246,57 +219,12 @@ def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
             job_id=job_id,
         )
     except UserError as error:
-        _record_refusal(app, job_id, table=table, webhook=webhook, error=error)
+        record_refusal(app, job_id, table=table, webhook=webhook, error=error)
         raise
-
-
-def refuse_message(
-    app: App, message: Mapping[str, Any], *, task_id: str, error: ValidationError | NewerVersion
-) -> ParameterError:
-    """Leave what is wrong with the very fields of a message under the id that its sender knows.
-
-    The refusal is returned, for whoever raises it.
-    """
-    key = message.get("idempotency_key")
-    job_id = check_job_id(id_of_key(key) if isinstance(key, str) and key else task_id)
-    refusal = ParameterError("The message is refused.", list(_wrong_fields(message, error)))
-    _record_refusal(app, job_id, table=str(message.get("table", "")), webhook=None, error=refusal)
-    return refusal
-
-
-def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVersion) -> Iterator[Problem]:
-    if isinstance(error, NewerVersion):
-        remedy = "newer than this deployment; upgrade its workers first"
-        yield Problem(field="version", value=message.get("version"), remedy=remedy)
-    else:
-        for one in error.errors(include_url=False):
-            where = ".".join(map(str, one["loc"]))
-            value = str(one["input"])[:100] if where in _HARMLESS else None
-            yield Problem(field=where, value=value, remedy=one["msg"])
-
-
-def id_of_key(idempotency_key: str) -> str:
-    """The job id that belongs to an idempotency key, so that any client can compute it."""
-    return f"key-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
 
 
 def is_uri(table: Path | str) -> bool:
     return isinstance(table, str) and "://" in table
-
-
-@contextmanager
-def broker_errors(app: App) -> Iterator[None]:
-    """Redis trouble as :class:`BrokerUnavailable`, without the password."""
-    try:
-        yield
-    except (RedisError, OperationalError, OSError) as error:
-        refused = isinstance(error, REFUSALS) or isinstance(error.__cause__, REFUSALS)
-        address = app.settings.broker_url.get_secret_value().rpartition("@")[2]
-        problem = Problem(field="broker_url", value=address, remedy=REFUSED if refused else UNANSWERED)
-        if refused:
-            message = f"The broker refuses this user: {type(error).__name__}."
-            raise BrokerRefuses(message, [problem]) from error
-        raise BrokerUnavailable(f"The broker does not answer: {type(error).__name__}.", [problem]) from error
 
 
 def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
@@ -319,27 +247,3 @@ def _raise_if_different(stored: JobRequest, request: JobRequest, *, seed_given: 
         remedy = "this key belongs to a job with another table, config, webhook or seed; use a new key"
         problem = Problem(field="idempotency_key", value=request.idempotency_key, remedy=remedy)
         raise ParameterError("The idempotency key is taken.", [problem])
-
-
-def _record_refusal(
-    app: App, job_id: str, *, table: str, webhook: Webhook | None, error: NSSTrainError
-) -> None:
-    """Leave a refused message's reason where its sender looks: under the job's id."""
-    records = JobRecords(app.store, job_id)
-    empty = JobRequest(
-        job_id=job_id,
-        table=Table(name=table[:MAX_NAME_CHARS]),
-        config=parse_config({}),
-        seed=0,
-        submitted_at=datetime.now(UTC),
-        webhook=webhook if _may_be_called(webhook, app) else None,
-    )
-    if records.submitted(empty):
-        records.finish(Outcome.FAILED, error=error)
-
-
-def _may_be_called(webhook: Webhook | None, app: App) -> bool:
-    try:
-        return webhook is not None and bool(check_url(webhook.url, app.settings))
-    except ParameterError:
-        return False

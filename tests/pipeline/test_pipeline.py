@@ -21,7 +21,7 @@ from tasks import submit
 from tasks.app import App
 from tasks.client import Client
 from tasks.embedded import Flower, flower
-from tasks.job import JobState, Keys, StageMessage
+from tasks.job import JobState, Keys, StageMessage, id_of_key
 from tasks.run import Worker, run_stage
 from tasks.settings import Settings
 from tasks.snapshot import read_broker
@@ -88,7 +88,7 @@ def test_five_jobs_at_once_and_one_from_a_bare_message_succeed(
     bucket = deployment.effective_store_url.removeprefix("s3://").rstrip("/")
     message = {"table": f"s3://{bucket}/shared/birds.csv", "config": config, "idempotency_key": "bare"}
     app.send_task("nss_train.submit", kwargs=message, queue=deployment.queue_cpu)
-    jobs.append(submit.id_of_key("bare"))
+    jobs.append(id_of_key("bare"))
     wait_until(lambda: app.store.exists(Keys(jobs[-1]).request))
     ends = [wait_for_end(client, job) for job in jobs]
     assert [end.state for end in ends] == [JobState.SUCCEEDED] * 6, [end.error for end in ends]
@@ -198,7 +198,7 @@ def test_a_refused_message_leaves_its_reason_under_the_job(
         "idempotency_key": "refused",
     }
     app.send_task("nss_train.submit", kwargs=message, queue=deployment.queue_cpu)
-    job_id = submit.id_of_key("refused")
+    job_id = id_of_key("refused")
     wait_until(lambda: app.store.exists(Keys(job_id).outcome))
     status = client.status(job_id)
     assert status.state is JobState.FAILED

@@ -16,11 +16,11 @@ from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Store
 from tasks import admission, queues, stages
 from tasks.app import App, make_app
 from tasks.client import Client
-from tasks.job import Keys, Outcome, StageMessage
+from tasks.job import Keys, Outcome, StageMessage, id_of_key
 from tasks.reconcile import reconcile
 from tasks.records import JobRecords
 from tasks.settings import Settings
-from tasks.submit import check_request, id_of_key
+from tasks.submit import check_request
 from tasks.table import table_at
 from tasks.version import Unreadable
 
