@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
-from nss_train.errors import ParameterError, Problem
+from nss_train.errors import InfrastructureError, ParameterError, Problem
 from nss_train.model.quantization import NO_OUTLIERS, without_outliers
 from nss_train.model.rope import RopeScaling, stretch
 
@@ -147,10 +147,15 @@ def _weight_files(folder: Path) -> list[str]:
 
 @contextmanager
 def _typed_errors(folder: Path) -> Iterator[None]:
-    """What transformers and safetensors raise about a model's files, as the user's error."""
+    """What transformers and safetensors raise about a model's files, as the user's error.
+
+    A folder that is gone is nobody's mistake: another worker removed it to make room.
+    """
     try:
         yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
+        if not folder.is_dir():
+            raise InfrastructureError(f"The worker's copy of {folder.name} is gone.") from error
         remedy = f"the files cannot be loaded ({type(error).__name__}: {error})"
         problem = Problem(field="training.pretrained_model", value=folder.name, remedy=remedy)
         raise ParameterError("The base model cannot be loaded.", [problem]) from error
