@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from minio import Minio
 from redis import Redis
 
 from nss_train.contract import Stage
+from nss_train.errors import StoreUnavailable
 from tasks import queues
 from tasks.client import Client
 from tasks.job import Claim, Ending
@@ -62,7 +64,20 @@ class Jobs:
             },
             **(sections or {}),
         }
-        return self.client.submit(table=self._table, config=config, **({"seed": 5} | options))
+        given = {"seed": 5} | options
+        return self._patiently(lambda: self.client.submit(table=self._table, config=config, **given), given)
+
+    @staticmethod
+    def _patiently(submit: Callable[[], str], given: Mapping[str, Any]) -> str:
+        """What has a key may be tried again while the store is away, as a client would."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return submit()
+            except StoreUnavailable:
+                if "idempotency_key" not in given or time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def end(self, job_id: str, timeout_s: float = WAIT_S) -> End:
         *_, status = self.client.watch(job_id, timeout_s=timeout_s)
