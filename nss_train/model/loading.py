@@ -153,6 +153,8 @@ def _typed_errors(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except ParameterError:
+        raise  # which is a ValueError, too
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         if not folder.is_dir():
             raise InfrastructureError(f"The worker's copy of {folder.name} is gone.") from error
@@ -205,8 +207,10 @@ def _config(
 
 def check_rows(config: PretrainedConfig, name: str) -> None:
     """Raise :class:`ParameterError` unless a row is computed as if it were alone in its batch."""
-    ropes = dict(getattr(config, "rope_parameters", None) or {})
-    kinds = {rope.get("rope_type") for rope in (ropes, *ropes.values()) if isinstance(rope, dict)}
+    # A config whose code comes with the model may still use the older names.
+    ropes = dict(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {})
+    found = [rope for rope in (ropes, *ropes.values()) if isinstance(rope, dict)]
+    kinds = {rope.get("rope_type", rope.get("type")) for rope in found}
     stored = getattr(config, "quantization_config", None) or {"quant_method": BITSANDBYTES}
     remedies = {
         "its rotary frequencies follow the longest row of a batch": not kinds.isdisjoint(ROPES_OF_THE_BATCH),

@@ -97,8 +97,9 @@ def test_a_base_whose_rows_depend_on_each_other_is_refused(
     config = json.loads((tiny_model / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | update))
     for read in (load, load_skeleton_of):
-        with pytest.raises(ParameterError, match=why):
+        with pytest.raises(ParameterError, match=why) as caught:
             read(tmp_path, rows_independent=True)
+        assert caught.value.message == "The base model cannot be trained privately."
 
 
 def test_a_base_in_full_precision_is_loaded_as_ever(tiny_model: Path) -> None:

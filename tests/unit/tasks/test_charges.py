@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import threading
 import time
@@ -29,23 +28,11 @@ from tasks.run import JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.supervisor import run_child
 from tasks.table import describe_table
 from tests.unit.tasks.private_stages import LOST, PLAN, STEPS
 
 JOB = "job-0001"
-
-
-@pytest.fixture(autouse=True)
-def stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The children run stages that need no model."""
-    private = functools.partial(run_child, module="tests.unit.tasks.private_stages")
-    monkeypatch.setattr("tasks.attempt.run_child", private)
-
-
-@pytest.fixture
-def store(settings: Settings) -> LocalStore:
-    return LocalStore(settings.home / "store")
+pytestmark = pytest.mark.usefixtures("private_stages")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import time
 from collections.abc import Callable
@@ -23,27 +22,15 @@ from tasks.run import TryLater, run_stage
 from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.supervisor import run_child
 from tasks.table import describe_table
 from tests.unit.tasks.private_stages import DIGEST
 
 JOB = "job-0001"
+pytestmark = pytest.mark.usefixtures("private_stages")
 
 
 def full(*_args: object, **_fields: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.fixture(autouse=True)
-def stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The children run stages that need no model."""
-    fake = functools.partial(run_child, module="tests.unit.tasks.private_stages")
-    monkeypatch.setattr("tasks.attempt.run_child", fake)
-
-
-@pytest.fixture
-def store(settings: Settings) -> LocalStore:
-    return LocalStore(settings.home / "store")
 
 
 @pytest.fixture

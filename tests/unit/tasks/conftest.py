@@ -1,0 +1,23 @@
+"""Attempts whose stages need no model, and a folder as their store."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from tasks.settings import Settings
+from tasks.store.local import LocalStore
+from tasks.supervisor import run_child
+
+
+@pytest.fixture
+def private_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The children run :mod:`tests.unit.tasks.private_stages`."""
+    private = functools.partial(run_child, module="tests.unit.tasks.private_stages")
+    monkeypatch.setattr("tasks.attempt.run_child", private)
+
+
+@pytest.fixture
+def store(settings: Settings) -> LocalStore:
+    return LocalStore(settings.home / "store")
