@@ -121,8 +121,9 @@ class WorkerHost:
 class Cluster:
     """Everything that a service of jobs consists of."""
 
-    def __init__(self, folder: Path, *, workers: int) -> None:
+    def __init__(self, folder: Path, *, workers: int, **settings: Any) -> None:
         self.folder = folder
+        self._given = TIMINGS | settings
         self.valkey = Valkey(folder / "valkey", append_only=True)
         self.s3 = SeaweedFS(folder / "s3")
         self._workers = workers
@@ -169,7 +170,7 @@ class Cluster:
             "s3_secret_key": self.s3.secret_key,
             "s3_secure": False,
         }
-        return Settings.model_validate(given | TIMINGS)
+        return Settings.model_validate(given | self._given)
 
     def _host(self, name: str) -> WorkerHost:
         folder = self.folder / name

@@ -116,6 +116,13 @@ class Jobs:
         numbers = records.attempts(stage)
         return [Claim.model_validate_json(records.store.read(records.keys.claim(stage, n))) for n in numbers]
 
+    def shown(self, job_id: str) -> set[str]:
+        """The documents that readers go by: markers of stages, and the outcome."""
+        documents = {f"jobs/{job_id}/stages/{stage}.json" for stage in Stage} | {
+            f"jobs/{job_id}/outcome.json"
+        }
+        return documents & set(self.audit().objects)
+
     def audit(self) -> Auditor:
         s3 = self.cluster.s3
         minio = Minio(s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key, secure=False)
