@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tasks.store.keys import check_key, check_prefix
 
 _MISSING = ("NoSuchKey", "NoSuchObject", "NotFound")
 _REFUSED = ("AccessDenied", "NoSuchBucket")
+_SKEWED = "RequestTimeTooSkewed"
 _PART_BYTES = 16 * 2**20
 """In memory at a time, and moved between two looks; minio's own choice is half a GiB."""
 _MOST_PARTS = 10_000
@@ -164,6 +165,8 @@ class S3Store:
                 raise KeyError(key) from error
             if error.code in _REFUSED:
                 raise StoreRefuses(f"The store refuses {key}: {error.code}.", self._problems()) from error
+            if error.code == _SKEWED:
+                raise StoreUnavailable("The store refuses this machine's clock.", (_clock(),)) from error
             raise self._unavailable(str(error.code)) from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise self._unavailable(type(error).__name__) from error
@@ -174,3 +177,8 @@ class S3Store:
     def _problems(self) -> tuple[Problem, ...]:
         remedy = "start the S3 service, or check NSS_TRAIN_S3_ENDPOINT and its keys"
         return (Problem(field="store_url", value=f"s3://{self._bucket}", remedy=remedy),)
+
+
+def _clock() -> Problem:
+    remedy = "set this machine's clock (NTP): S3 answers nobody who is a quarter of an hour off"
+    return Problem(field="clock", value=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", remedy=remedy)

@@ -12,11 +12,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-import libfaketime
 import psutil
 
 from tasks.servers import SeaweedFS, Valkey, free_ports
 from tasks.settings import Settings, worker_environment
+from tests import clock
 from tests.chaos.proxy import Mode
 
 LEASE_S = 6.0
@@ -52,8 +52,7 @@ class WorkerHost:
         # Trainings side by side that each take every core wait for one another most of the time.
         environment = worker_environment(self.settings) | {"OMP_NUM_THREADS": "1"}
         if self.clock:
-            library = Path(libfaketime.__file__).parent / "vendor/libfaketime/src/libfaketime.so.1"
-            environment |= {"LD_PRELOAD": str(library), "FAKETIME": self.clock, "DONT_FAKE_MONOTONIC": "1"}
+            environment |= clock.moved(self.clock)
         command = [
             sys.executable,
             "-m",

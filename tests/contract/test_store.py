@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from nss_train.errors import DiskFull, ParameterError, StoreUnavailable
-from tasks.settings import Settings
+from tasks.settings import Settings, worker_environment
 from tasks.store.base import Store
 from tasks.store.open import open_bucket, open_store
 from tasks.store.s3 import _part_bytes
+from tests import clock
 
 MIB = 2**20
 
@@ -115,6 +118,19 @@ def test_a_service_that_is_down_says_so() -> None:
 def test_a_missing_bucket_says_so(s3_settings: Settings) -> None:
     with pytest.raises(StoreUnavailable, match="no bucket"):
         open_bucket(s3_settings, "missing").check()
+
+
+def test_a_clock_that_is_hours_ahead_is_named(s3_settings: Settings) -> None:
+    look = "from tasks.settings import Settings; from tasks.store.open import open_store; "
+    answer = subprocess.run(
+        [sys.executable, "-c", look + "open_store(Settings()).read('a')"],
+        env=worker_environment(s3_settings) | clock.moved("+2h"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "refuses this machine's clock" in answer.stderr
+    assert "NTP" in answer.stderr
 
 
 def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
