@@ -21,6 +21,8 @@ from tasks.store.keys import check_key, check_prefix
 _MISSING = ("NoSuchKey", "NoSuchObject", "NotFound")
 _REFUSED = ("AccessDenied", "NoSuchBucket")
 _SKEWED = "RequestTimeTooSkewed"
+_SIGNED_FOR = timedelta(minutes=16)
+"""Of conditional writes: a clock may be a quarter of an hour behind, as with all other requests."""
 _PART_BYTES = 16 * 2**20
 """In memory at a time, and moved between two looks; minio's own choice is half a GiB."""
 _MOST_PARTS = 10_000
@@ -84,7 +86,7 @@ class S3Store:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         # put_object of the minio client takes no headers; a presigned URL from its public API does.
         with self._errors(key):
-            url = self._client.presigned_put_object(self._bucket, self._name(key), timedelta(minutes=5))
+            url = self._client.presigned_put_object(self._bucket, self._name(key), _SIGNED_FOR)
             # A repeated request could meet its own first write, so it is not retried below.
             answer = self._http.request("PUT", url, body=data, headers={"If-None-Match": "*"}, retries=False)
         if answer.status == HTTPStatus.PRECONDITION_FAILED:

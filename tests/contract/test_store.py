@@ -120,17 +120,30 @@ def test_a_missing_bucket_says_so(s3_settings: Settings) -> None:
         open_bucket(s3_settings, "missing").check()
 
 
-def test_a_clock_that_is_hours_ahead_is_named(s3_settings: Settings) -> None:
-    look = "from tasks.settings import Settings; from tasks.store.open import open_store; "
-    answer = subprocess.run(
-        [sys.executable, "-c", look + "open_store(Settings()).read('a')"],
-        env=worker_environment(s3_settings) | clock.moved("+2h"),
+def with_wrong_clock(offset: str, settings: Settings, call: str) -> subprocess.CompletedProcess[str]:
+    """A call of the store's, from a process whose clock is off."""
+    imports = "from tasks.settings import Settings; from tasks.store.open import open_store; "
+    return subprocess.run(
+        [sys.executable, "-c", f"{imports}print(open_store(Settings()).{call})"],
+        env=worker_environment(settings) | clock.moved(offset),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_clock_that_is_hours_ahead_is_named(s3_settings: Settings) -> None:
+    answer = with_wrong_clock("+2h", s3_settings, "read('a')")
     assert "refuses this machine's clock" in answer.stderr
     assert "NTP" in answer.stderr
+
+
+@pytest.mark.parametrize("offset", ["+14m", "-14m"])
+def test_a_clock_that_is_minutes_off_does_no_harm(offset: str, s3_settings: Settings) -> None:
+    key = f"clock/{offset}"
+    assert with_wrong_clock(offset, s3_settings, f"put_if_absent('{key}', b'')").stdout == "True\n"
+    assert with_wrong_clock(offset, s3_settings, f"put_if_absent('{key}', b'')").stdout == "False\n"
+    assert with_wrong_clock(offset, s3_settings, f"read('{key}')").stdout == "b''\n"
 
 
 def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
