@@ -35,6 +35,8 @@ def test_lost_steps_of_a_killed_training_are_spent(jobs: Jobs, tmp_path: Path) -
     # Each step that was told of was on record before.
     assert sum(records) >= len(end.steps)
     assert result["epsilon_spent"] == plan.spent(sum(records)) <= plan.epsilon
+    # Settled after the outcome, when the job is tidied up.
+    assert jobs.wait_until_quiet(40)
     (settled,) = [entry for entry in jobs.client.ledger("birds").read().entries if entry.kind == "settlement"]
     assert settled.steps == sum(records)
     assert jobs.violations({job_id: ""}) == []
