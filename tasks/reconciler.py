@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
-from redis.lock import Lock
 
 from nss_train.errors import InfrastructureError
 from nss_train.process import die_with_parent
@@ -46,24 +44,14 @@ def take_turn(app: App) -> None:
     # The expiry goes by the clock of Redis alone.
     turn = app.redis.lock(_TURN, timeout=app.settings.reconcile_every_s * 0.9)
     try:
-        if not turn.acquire(blocking=False):
-            return
-        with _given_up_on_failure(turn):
+        if turn.acquire(blocking=False):
             reconcile(app)
             announce_due(app)
     except (RedisError, OperationalError, OSError, InfrastructureError):
         logger.warning("no reconciliation this time", exc_info=True)
-
-
-@contextmanager
-def _given_up_on_failure(turn: Lock) -> Iterator[None]:
-    """Else a worker that cannot reach the store could take every turn, at the others' cost."""
-    try:
-        yield
-    except Exception:
-        with suppress(RedisError):  # it runs out by itself
+        # Else a worker that cannot reach the store could take every turn, at the others' cost.
+        with suppress(RedisError):  # it is not ours, or runs out by itself
             turn.release()
-        raise
 
 
 if __name__ == "__main__":
