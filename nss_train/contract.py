@@ -68,6 +68,8 @@ class Request(Frozen):
     table: str | None = None
     """File name of the table inside ``folder/in`` (prepare_data only)."""
     dataset_name: str = "data"
+    budget_name: str = ""
+    """The ledger that a private job is charged to; empty: a random name that nobody else has."""
     config: SafeSynthesizerParameters
     """As submitted for prepare_data; later stages read the resolved one from ``in/prepare_data``."""
     family: str = ""
@@ -94,6 +96,8 @@ class Request(Frozen):
     """``None``: the training keeps nothing on the way."""
     charged_steps: int | None = None
     """Private steps of other attempts, which count as spent; ``None``: nobody keeps a record of them."""
+    keep_draw: bool = False
+    """Whether what prepare_data draws at random is put on record by the supervisor, before it is used."""
     prepared: tuple[str, ...] = ()
     """Digests of prepared models that exist already: load_model skips those."""
 
@@ -143,5 +147,18 @@ CHARGE = "privacy.charge"
 It is taken once :data:`CHARGED` says so, so that no step is lost with its machine."""
 CHARGED = "charged"
 """A file of this name in the stage's folder holds the number of private steps that is on record."""
+
+HOLDOUT_KEY = "private/key"
+"""File in ``in``, 32 bytes, from which prepare_data derives who is held out; absent: drawn for this run.
+
+It belongs to a dataset, not to a job, so that all its jobs hold out the same units."""
+DRAW = "privacy.draw"
+"""Action of the event that asks to put :data:`PROPOSED_DRAW` on record.
+
+The field ``price`` is the plan of its by-products alone, which is reserved first."""
+PROPOSED_DRAW = "draw.proposed.json"
+"""File in the stage's folder: noisy counts and schema, drawn in memory and not looked at yet."""
+KEPT_DRAW = "draw.json"
+"""File in the stage's folder: the draw that is on record, an earlier attempt's if there was one."""
 
 Report = Callable[[Event], None]

@@ -12,13 +12,15 @@ from nss_train.errors import InfrastructureError, Retry
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """What this release writes; it reads this and every older one.
 
 1. what was written before versions were: the same documents without ``version``.
 2. ``version`` everywhere; ``request.json`` may name a webhook.
 3. a submission by message may say family, ranks and fsdp; a prepared model is the base alone, unless it is
    LoftQ's: an older train stage would look for an adapter in it.
+4. what is private of a job lies under ``private/``: its table, the files and digests of its preparation, what
+   it drew. A dataset of a ledger has an owner and a unit, and a job proves that it may use it.
 
 A field that an older release would refuse makes a new version. Examples of each are in tests/upgrades.
 """

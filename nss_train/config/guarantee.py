@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from nss_train.config.section import Section
+from nss_train.names import DATASET
 
 
 class SchemaSource(StrEnum):
@@ -22,6 +23,29 @@ class SchemaSource(StrEnum):
     """The table's own, outside the guarantee."""
 
 
+class ColumnType(StrEnum):
+    """What the cells of a column are; a cell that does not fit becomes null, whatever the others are."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    STRING = "string"
+    DATETIME = "datetime"
+    JSON = "json"
+    """Lists and objects, as they are written."""
+    ANY = "any"
+    """Each cell decides for itself: a JSON number, true, false, else text."""
+
+
+class Clock(StrEnum):
+    """What the time of a private training may tell to who watches its events."""
+
+    COARSE = "coarse"
+    """Few marks, far apart: single steps are not seen, the whole time is."""
+    PACED = "paced"
+    """Each step takes a fixed slot as well."""
+
+
 def _finite(given: Any) -> Any:
     if isinstance(given, float) and not math.isfinite(given):
         raise ValueError("must be a finite number")
@@ -31,10 +55,17 @@ def _finite(given: Any) -> Any:
 class PublicColumn(Section):
     """What anybody may know of a column, whatever the table holds."""
 
+    type: ColumnType | None = None
+    """``None``: what the file's format declares (Parquet), else ``any``."""
+    format: str | None = None
+    """Of a datetime column, as in strptime; without it the text stands as it is."""
     minimum: float | None = None
     maximum: float | None = None
     categories: tuple[Annotated[Any, AfterValidator(_finite)], ...] | None = None
+    other: str | int | float | bool | None = None
+    """What a value outside the categories becomes; null without it."""
     nullable: bool = True
+    """Where false, a record without a value counts for nothing."""
 
 
 class GuaranteeParameters(Section):
@@ -42,12 +73,23 @@ class GuaranteeParameters(Section):
 
     strict: bool = True
     """Whether nothing leaves the job that the guarantee does not cover."""
-    dataset: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] | None = None
-    """Whose budget the job is charged to; the table's own digest when it is not named."""
+    dataset: Annotated[str, Field(pattern=DATASET)] | None = None
+    """Whose budget the job is charged to; a random name that is used once when it is not named."""
     unit_column: str | None = None
     """The rows that share a value of this column are one unit of privacy; a row or a group without it."""
     max_records_per_unit: Annotated[int, Field(ge=1)] = 64
     """Of a unit with more rows than this only the first are trained on."""
+    max_tokens_per_unit: Annotated[int, Field(ge=1)] | None = None
+    """Tokens that a unit trains on at most, its first records first; ``None``: as the context allows."""
+    units: Literal["rows", "noisy"] | Annotated[int, Field(ge=1)] | None = None
+    """How the number of units becomes known: the file's rows, counted with noise, or declared.
+
+    ``None``: rows where each row is a unit, else with noise."""
+    count_share: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Share of ε that a count with noise is paid with."""
+    multiline_cells: bool = False
+    """Whether a cell of a CSV file may hold line breaks; else each line is a record of its own."""
+    clock: Clock = Clock.COARSE
     schema_source: SchemaSource = SchemaSource.PRIVATE
     schema_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of ε and δ that a private schema is paid with."""

@@ -42,15 +42,26 @@ class Units:
     """How often each shall be seen, on average (NSS's ``data_fraction``)."""
 
 
-class PrivacyPlan(Frozen):
-    """``privacy.json``: the mechanism of a job. Neighbours differ by one unit more or less."""
+ZERO_OUT = "zero-out"
+"""Neighbouring tables: one becomes the other when all records of one unit turn into null records, which keep
+their places and have no effect (Kairouz et al. 2021, arXiv 2103.00039, Definition 1.1)."""
 
+
+class PrivacyPlan(Frozen):
+    """``privacy.json``: the mechanism of a job."""
+
+    adjacency: str = "add-or-remove"
+    """:data:`ZERO_OUT`; the default is what older releases promised and did not write."""
     dataset: str
     """Whose budget it is charged to."""
     unit: str
     """``record`` or ``value of <column>``; ``group`` in what older releases wrote of groups."""
     units: int
-    """n"""
+    """n: the number of places, which is public."""
+    units_source: str = "rows"
+    """How n became known: ``rows`` of the file, ``declared``, or counted with noise (``noisy``)."""
+    holdout: float = 0.0
+    """h: the share of places that is held out on average."""
     epsilon: float
     delta: float
     """What the job may spend in all."""
