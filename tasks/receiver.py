@@ -18,9 +18,30 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 URL_MAX_CHARS = 2000
 _PORTS = {"https": 443, "http": 80}
-_METADATA = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24")))
-"""Of clouds, where Python does not count it as private: Azure's, and Oracle's 192.0.0.192."""
+_FIRST_FREE_PORT = 1024
+"""Below it only the scheme's own port: the others are mail, names, shells and the like."""
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All that is routed in IPv6 today (RFC 4291, §2.4). Site-local, IPv4-compatible, SIIT's and local-use NAT64
+addresses lie outside."""
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",  # Azure's metadata
+            "192.0.0.0/24",  # IETF protocols (RFC 6890), and Oracle's metadata
+            "192.88.99.0/24",  # relays of 6to4, withdrawn (RFC 7526)
+            "2001::/23",  # IETF protocols (RFC 2928): Teredo, ORCHID, benchmarks
+            "2001:db8::/32",  # documentation
+            "2002::/16",  # 6to4, which leads to an IPv4 address
+            "3fff::/20",  # documentation (RFC 9637)
+        ),
+    )
+)
+"""Addresses that some releases of Python call global, or that lead to another address."""
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+"""Upper half of an interface's identifier whose lower half is an IPv4 address (RFC 5214, §6.1)."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""The prefix by which a network without IPv4 reaches public IPv4 addresses (RFC 6052, §2.1)."""
 
 
 class ReceiverUnavailable(InfrastructureError):
@@ -40,15 +61,17 @@ def check_url(url: str, settings: Settings) -> str:
 def _faults(url: str, settings: Settings) -> Iterator[str]:
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         yield "not a URL"
         return
     schemes = ("https", "http") if settings.webhook_http else ("https",)
     if parts.scheme not in schemes or not host:
         yield f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host"
-    if parts.username is not None or parts.fragment or len(url) > URL_MAX_CHARS or not _is_plain(url):
+    if parts.username is not None or "#" in url or len(url) > URL_MAX_CHARS or not _is_plain(url):
         yield f"no user, no fragment, no spaces or controls, ASCII of at most {URL_MAX_CHARS} characters"
+    if parts.netloc.endswith(":") or not _may_be_called(port, parts.scheme):
+        yield f"no port but the scheme's own, or one from {_FIRST_FREE_PORT} on"
     if host not in settings.webhook_hosts:
         allowed = ", ".join(settings.webhook_hosts) or "none"
         yield f"not an allowed host (allowed: {allowed}); ask the operator (NSS_TRAIN_WEBHOOK_HOSTS)"
@@ -56,8 +79,12 @@ def _faults(url: str, settings: Settings) -> Iterator[str]:
         yield "the operator has set no NSS_TRAIN_WEBHOOK_SECRET, and nothing is sent without a signature"
 
 
+def _may_be_called(port: int | None, scheme: str) -> bool:
+    return port is None or port == _PORTS.get(scheme) or port >= _FIRST_FREE_PORT
+
+
 def _is_plain(url: str) -> bool:
-    return all(" " < char < "\x7f" for char in url)
+    return all(" " < char < "\x7f" and char not in '\\"<>^`{|}' for char in url)
 
 
 def _shown(url: str) -> str:
@@ -121,30 +148,31 @@ def _resolve(host: str, port: int, settings: Settings) -> str:
     names = [str(entry[4][0]).partition("%")[0] for entry in found]
     if not names or not all(is_allowed(ipaddress.ip_address(name), settings) for name in names):
         raise ReceiverUnavailable(
-            "The receiver's address is refused: loopback, private, link-local or a cloud's metadata "
+            "The receiver's address is refused: it is not routed on the public internet "
             "(NSS_TRAIN_WEBHOOK_NETWORKS allows a network)."
         )
     return names[0]
 
 
 def is_allowed(address: Address, settings: Settings) -> bool:
-    """Whether an address is a public one, also behind every way to write an IPv4 address in IPv6."""
+    """Whether an address is routed on the public internet, or in a network that the operator named."""
     if any(address in ipaddress.ip_network(network) for network in settings.webhook_networks):
         return True
-    inner = _embedded(address)
-    if inner is not None:
-        return is_allowed(inner, settings)
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not any(address in network for network in _METADATA)
-    )
+    inner = _translated(address)
+    return _is_public(address) if inner is None else is_allowed(inner, settings)
 
 
-def _embedded(address: Address) -> ipaddress.IPv4Address | None:
+def _translated(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a system calls when it is given this IPv6 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+    return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else address.ipv4_mapped
+
+
+def _is_public(address: Address) -> bool:
+    if not address.is_global or address.is_multicast or any(address in network for network in _NOT_PUBLIC):
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return not address.is_reserved
+    interface = int(address) >> 32 & 0xFFFF_FFFF
+    return address in _UNICAST and interface not in _ISATAP

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from nss_train.errors import ParameterError
 from tasks.receiver import ReceiverUnavailable, check_url, is_allowed, post
@@ -39,12 +41,68 @@ FORBIDDEN = [
     "64:ff9b::a9fe:a9fe",
     "2002:7f00:1::",
     "2001:0:4136:e378:8000:63bf:80ff:fffe",
+    "192.88.99.1",
+    "198.18.0.1",
+    "fec0::1",
+    "5f00::1",
+    "100::1",
+    "2001:db8::1",
+    "2001:2::1",
+    "2001:20::1",
+    "3fff::1",
+    "2002:5db8:d70e::",
+    "2606:4700::5efe:5db8:d70e",
+    "4000::1",
 ]
 
 
 @pytest.mark.parametrize("address", FORBIDDEN)
 def test_addresses_of_the_operator_s_own_are_refused(address: str, settings: Settings) -> None:
     assert not is_allowed(ipaddress.ip_address(address), settings)
+
+
+_LOCAL_NAT64 = int(ipaddress.IPv6Address("64:ff9b:1::"))
+WRITTEN: dict[str, Any] = {
+    "mapped": lambda inner: int(ipaddress.IPv6Address("::ffff:0:0")) | inner,
+    "compatible": lambda inner: inner,
+    "translated by SIIT": lambda inner: int(ipaddress.IPv6Address("::ffff:0:0:0")) | inner,
+    "6to4": lambda inner: int(ipaddress.IPv6Address("2002::")) | inner << 80,
+    "Teredo's client": lambda inner: int(ipaddress.IPv6Address("2001::")) | inner ^ 0xFFFF_FFFF,
+    "Teredo's server": lambda inner: int(ipaddress.IPv6Address("2001::")) | inner << 64,
+    "ISATAP": lambda inner: int(ipaddress.IPv6Address("2606:4700::5efe:0:0")) | inner,
+    "ISATAP, unique": lambda inner: int(ipaddress.IPv6Address("2606:4700::200:5efe:0:0")) | inner,
+    "NAT64": lambda inner: _LOCAL_NAT64 ^ 1 << 80 | inner,
+    # RFC 6052, §2.2, for prefixes of several lengths; bits 64 to 71 stay empty.
+    "local NAT64 of 48 bits": lambda inner: _LOCAL_NAT64 | inner >> 16 << 64 | (inner & 0xFFFF) << 40,
+    "local NAT64 of 56 bits": lambda inner: _LOCAL_NAT64 | inner >> 24 << 64 | (inner & 0xFFFFFF) << 32,
+    "local NAT64 of 64 bits": lambda inner: _LOCAL_NAT64 | inner << 24,
+    "local NAT64 of 96 bits": lambda inner: _LOCAL_NAT64 | inner,
+    "site-local": lambda inner: int(ipaddress.IPv6Address("fec0::")) | inner,
+    "link-local": lambda inner: int(ipaddress.IPv6Address("fe80::5efe:0:0")) | inner,
+    "unique local": lambda inner: int(ipaddress.IPv6Address("fd00::")) | inner,
+}
+"""Every known way to write an IPv4 address as one of IPv6."""
+
+
+@given(st.ip_addresses(v=4), st.sampled_from(sorted(WRITTEN)))
+def test_no_way_to_write_it_hides_an_inner_address(inner: ipaddress.IPv4Address, way: str) -> None:
+    assume(not inner.is_global)
+    settings = Settings()
+    assert not is_allowed(inner, settings)
+    assert not is_allowed(ipaddress.IPv6Address(WRITTEN[way](int(inner))), settings)
+
+
+@given(st.ip_addresses(v=6))
+def test_ipv6_is_called_only_where_it_is_routed(address: ipaddress.IPv6Address) -> None:
+    allowed = is_allowed(address, Settings())
+    led_to_ipv4 = address.ipv4_mapped or address in ipaddress.ip_network("64:ff9b::/96")
+    assert not allowed or led_to_ipv4 or address in ipaddress.ip_network("2000::/3")
+
+
+def test_a_named_network_is_allowed_also_behind_a_mapped_address(settings: Settings) -> None:
+    near = Settings.model_validate(webhook_settings(settings, webhook_networks=["10.1.0.0/16"]))
+    for address, allowed in {"10.1.2.3": 1, "::ffff:10.1.2.3": 1, "10.2.0.1": 0, "::10.1.2.3": 0}.items():
+        assert is_allowed(ipaddress.ip_address(address), near) is bool(allowed), address
 
 
 PUBLIC = ["93.184.215.14", "2606:4700::1111", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"]
@@ -73,7 +131,40 @@ REFUSED = [
     "https:///x",
     "",
     "https://hooks.example/" + "x" * 3000,
+    "https://hooks.example/x#",
+    "https://@hooks.example/x",
+    "https://hooks.example:/x",
+    "https://hooks.example:0/x",
+    "https://hooks.example:22/x",
+    "https://hooks.example:80/x",
+    "https://hooks.example:65536/x",
+    "https://hooks.example:443:443/x",
+    "https://hooks.example./x",
+    "https://hooks.example%00/x",
+    "https://hooks\u3002example/x",
+    "https://h\u043eoks.example/x",
+    "https://xn--hoks-1nd.example/x",
+    "https://[hooks.example]/x",
+    "https://[::ffff:127.0.0.1%25eth0]/x",
+    "https://2130706433/x",
+    "https://0177.0.0.1/x",
+    "https://127.1/x",
+    "https://hooks.example/\\evil.test",
+    "//hooks.example/x",
 ]
+
+
+ACCEPTED = [
+    "https://hooks.example",
+    "https://HOOKS.example:443/x?y=z",
+    "HTTPS://hooks.example:8443/a/b;c%20d",
+]
+
+
+@pytest.mark.parametrize("url", ACCEPTED)
+def test_a_plain_url_of_an_allowed_host_is_accepted(url: str, settings: Settings) -> None:
+    strict = Settings.model_validate(webhook_settings(settings, webhook_http=False))
+    assert check_url(url, strict) == url
 
 
 @pytest.mark.parametrize("url", REFUSED)
