@@ -19,7 +19,7 @@ from typing import Any
 
 from nss_train import errors
 from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
-from nss_train.process import default_signals, die_with_parent, limit_memory
+from nss_train.process import default_signals, die_with_parent, keep_files_to_itself, limit_memory
 
 STARTED = "stage.started"
 """The first event of every stage: its process is up."""
@@ -29,6 +29,7 @@ def main() -> int:
     arguments = _parse()
     die_with_parent(arguments.parent)
     default_signals()
+    keep_files_to_itself()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with os.fdopen(arguments.events_fd, "w", buffering=1, encoding="utf-8") as pipe:
 

@@ -10,6 +10,8 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+PRIVATE_UMASK = 0o077
+"""Folders 0700, files 0600: they hold tables, and what is trained on them."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -32,6 +34,11 @@ def keep_memory_to_itself() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def keep_files_to_itself() -> None:
+    """Let what this process and its children create be read and written by its own user alone."""
+    os.umask(PRIVATE_UMASK)
 
 
 def limit_memory(data_bytes: int) -> None:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from nss_train.errors import NSSTrainError
 from tasks.app import connect_redis
 from tasks.broker_check import weaknesses
+from tasks.permissions import open_folders
 from tasks.settings import Settings
 from tasks.store.open import open_store
 
@@ -56,6 +57,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _models(settings)
     yield _broker(settings)
     yield _store(settings)
+    yield from _permissions(settings)
     free_gib = shutil.disk_usage(_existing(settings)).free / 2**30
     remedy = "free some space, or set NSS_TRAIN_HOME to a larger disk"
     yield Finding(name="disk", ok=free_gib >= MIN_FREE_GIB, found=f"{free_gib:.0f} GiB free", remedy=remedy)
@@ -90,6 +92,14 @@ def _store(settings: Settings) -> Finding:
         remedy = error.problems[0].remedy if error.problems else "check NSS_TRAIN_STORE_URL"
         return Finding(name="store", ok=False, found=error.message, remedy=remedy)
     return Finding(name="store", ok=True, found=settings.effective_store_url)
+
+
+def _permissions(settings: Settings) -> Iterator[Finding]:
+    found = open_folders(settings)
+    if not found:
+        yield Finding(name="permissions", ok=True, found="no other user of this machine sees the files")
+    for folder in found:
+        yield Finding(name="permissions", ok=False, found=str(folder), remedy=folder.remedy)
 
 
 def _existing(settings: Settings) -> str:

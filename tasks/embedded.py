@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nss_train.errors import InfrastructureError
+from nss_train.process import PRIVATE_UMASK
 from tasks import queues
 from tasks.app import make_app
+from tasks.permissions import make_folder, private_file
 from tasks.servers import SeaweedFS, Valkey, free_ports
 from tasks.settings import Settings, worker_environment
 
@@ -76,8 +78,8 @@ def module(
     arguments: list[str], settings: Settings, *, log: Path, extra: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A Python module as a child process in its own session, ended with all its children."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    make_folder(log.parent)
+    with private_file(log, "ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             env=worker_environment(settings) | (extra or {}),
@@ -85,6 +87,7 @@ def module(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=PRIVATE_UMASK,
         )
     try:
         yield process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from nss_train.process import keep_files_to_itself
 from tasks.app import App, make_app
 from tasks.settings import Settings
 
@@ -23,4 +24,5 @@ def flower_app(settings: Settings) -> App:
 
 
 if __name__ == "__main__":
+    keep_files_to_itself()
     flower_app(Settings()).start(argv=["flower", *sys.argv[1:]])

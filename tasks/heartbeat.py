@@ -16,6 +16,8 @@ from typing import Any
 
 from celery import bootsteps
 
+from tasks.permissions import make_folder
+
 logger = logging.getLogger(__name__)
 
 BEAT_S = 10.0
@@ -32,7 +34,7 @@ class Heart:
 
     def start(self, name: str) -> None:
         """Begin to beat as the worker of this name."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         self._file = self._folder / name
         self.beat()
         threading.Thread(target=self._beat_while_waiting, name="heartbeat", daemon=True).start()

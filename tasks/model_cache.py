@@ -18,6 +18,7 @@ from pathlib import Path
 from nss_train.errors import StoreCorrupt
 from tasks.files import sha256_of
 from tasks.job import model_prefix
+from tasks.permissions import make_folder
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class ModelCache:
     def fetch(self, digest: str) -> Path:
         """The machine's copy, downloaded and verified if it is not there yet."""
         target = self._root / digest
-        self._root.mkdir(parents=True, exist_ok=True)
+        make_folder(self._root)
         if self._touch(target):
             logger.info(
                 "cache hit: model %s", digest[:12], extra={"action": "model.cache_hit", "digest": digest}
@@ -119,7 +120,7 @@ class ModelCache:
                 raise StoreCorrupt(f"{prefix}/{name} in the store is not what was uploaded.")
 
     def _keep(self, digest: str, folder: Path) -> None:
-        self._root.mkdir(parents=True, exist_ok=True)
+        make_folder(self._root)
         try:
             self._place(folder, self._root / digest)
         except OSError as error:

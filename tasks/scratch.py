@@ -14,6 +14,8 @@ from shutil import rmtree
 
 import psutil
 
+from tasks.permissions import make_folder
+
 logger = logging.getLogger(__name__)
 
 OWNER = "owner.json"
@@ -29,7 +31,7 @@ def scratch(folder: Path, *, on_left: Callable[[str], None] = logger.error) -> I
     rmtree(folder, ignore_errors=True)
     try:
         for part in ("in", "out"):
-            (folder / part).mkdir(parents=True)
+            make_folder(folder / part)
         me = psutil.Process()
         owner = {"host": platform.node(), "pid": me.pid, "started": me.create_time()}
         (folder / OWNER).write_text(json.dumps(owner), encoding="utf-8")

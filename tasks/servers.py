@@ -24,6 +24,8 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
+from nss_train.process import PRIVATE_UMASK
+from tasks.permissions import make_folder, private_file
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +128,7 @@ class Server(ABC):
         return b""
 
     def _start_once(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.folder)
         started = time.monotonic()
         self._process = self._spawn()
         try:
@@ -147,7 +149,7 @@ class Server(ABC):
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
-        with self.log_path.open("ab") as log, tempfile.TemporaryFile() as stdin:
+        with private_file(self.log_path, "ab") as log, tempfile.TemporaryFile() as stdin:
             stdin.write(self._stdin())
             stdin.seek(0)
             return subprocess.Popen(
@@ -159,6 +161,7 @@ class Server(ABC):
                 # Nothing of our environment: weed would take its credentials from AWS_* variables.
                 env={"HOME": str(self.folder)},
                 start_new_session=True,
+                umask=PRIVATE_UMASK,
             )
 
     def _wait_until_it_answers(self, deadline: float) -> None:
@@ -303,8 +306,8 @@ class SeaweedFS(Server):
             "credentials": credentials,
             "actions": ["Admin", "Read", "Write", "List"],
         }
-        self._credentials.touch(mode=0o600)
-        self._credentials.write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+        with private_file(self._credentials, "wb") as file:
+            file.write(json.dumps({"identities": [identity]}).encode())
 
     def _answers(self) -> bool:
         import urllib3

@@ -11,10 +11,11 @@ from typing import Any
 from celery import signals
 from redis.exceptions import RedisError
 
-from nss_train.process import die_with_parent, keep_memory_to_itself
+from nss_train.process import die_with_parent, keep_files_to_itself, keep_memory_to_itself
 from tasks import logs
 from tasks.app import App, connect_redis, make_app
 from tasks.broker_check import weaknesses
+from tasks.permissions import warn_of_open_folders
 from tasks.revocation import on_revoked
 from tasks.scratch import sweep
 from tasks.settings import Settings
@@ -48,7 +49,9 @@ def run_worker(
     Prefork, because only there the worker answers while a stage runs.
     """
     keep_memory_to_itself()  # its environment holds the passwords that stages do not get
+    keep_files_to_itself()
     logs.configure(settings.log_format)
+    warn_of_open_folders(settings)
     sweep(settings.scratch_dir)
     _warn_of_broker(settings)
     options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]

@@ -9,6 +9,7 @@ import click
 import typer
 
 from nss_train.errors import NSSTrainError
+from nss_train.process import keep_files_to_itself
 from tasks.cli import audit, display, jobs, local, operate, privacy
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Fine-tune a language model on a table.")
@@ -42,6 +43,7 @@ def main() -> None:
     """Run a command; an error is one message and an exit code: 2 bad request, 3 missing service."""
     as_json = "--json" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
+    keep_files_to_itself()
     try:
         # Outside its standalone mode click returns the code of an Exit instead of leaving.
         sys.exit(app(standalone_mode=False) or 0)

@@ -13,6 +13,7 @@ from tasks import library
 from tasks.cli import display
 from tasks.cli.jobs import default_config, follow
 from tasks.cli.options import AsJson, ConfigFile, Family, Rows, Seed
+from tasks.permissions import private_file
 from tasks.settings import Settings
 
 models = typer.Typer(no_args_is_help=True, help="Base models of this machine.")
@@ -54,9 +55,9 @@ def up(*, s3: Annotated[bool, typer.Option("--s3")] = False, as_json: AsJson = F
 
     with stack(Settings(), s3=s3) as settings, flower(settings) as dashboard:
         environment = settings.home / "environment"
-        environment.touch(mode=0o600)
         lines = [f"export {name}='{value}'" for name, value in settings.as_environment().items()]
-        environment.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with private_file(environment, "wb") as file:
+            file.write(("\n".join(lines) + "\n").encode())
         try:
             shown = {"flower": dashboard.url, "user": "admin", "password": dashboard.password}
             display.show(shown | {"environment": str(environment)}, as_json=as_json)

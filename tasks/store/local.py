@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nss_train.errors import Problem, StoreUnavailable
+from tasks.permissions import make_folder, private_file
 from tasks.store.base import own_disk
 from tasks.store.keys import check_key, check_prefix
 
@@ -52,7 +53,7 @@ class LocalStore:
 
     def download(self, key: str, path: Path) -> None:
         with self._errors(key), own_disk(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             aside = path.with_name(f".{path.name}.part")
             self._copy(self._path(key), aside)
             aside.replace(path)
@@ -89,7 +90,7 @@ class LocalStore:
 
     def check(self) -> None:
         with self._errors("the store"):
-            (self._root / _ASIDE).mkdir(parents=True, exist_ok=True)
+            make_folder(self._root / _ASIDE)
             with tempfile.NamedTemporaryFile(dir=self._root / _ASIDE):
                 pass
 
@@ -99,7 +100,7 @@ class LocalStore:
     @contextmanager
     def _aside(self, key: str) -> Iterator[Path]:
         check_key(key)
-        (self._root / _ASIDE).mkdir(parents=True, exist_ok=True)
+        make_folder(self._root / _ASIDE)
         with tempfile.TemporaryDirectory(dir=self._root / _ASIDE) as folder:
             yield Path(folder) / "file"
 
@@ -107,14 +108,14 @@ class LocalStore:
         """Put a file where it belongs, though a delete may remove its empty folder at that moment."""
         target = self._path(key)
         for _ in range(_TRIES):
-            target.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
+                make_folder(target.parent)
                 put(target)
                 return
         raise OSError(errno.EAGAIN, "its folder is removed again and again")
 
     def _copy(self, source: Path, target: Path) -> None:
-        with source.open("rb") as reader, target.open("wb") as writer:
+        with source.open("rb") as reader, private_file(target, "wb") as writer:
             while piece := reader.read(_PIECE_BYTES):
                 writer.write(piece)
                 self._look()
@@ -145,7 +146,7 @@ class LocalStore:
 
 
 def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
+    with private_file(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

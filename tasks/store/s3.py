@@ -15,6 +15,7 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 
 from nss_train.errors import Problem, StoreUnavailable
+from tasks.permissions import make_folder, private_file
 from tasks.store.base import StoreRefuses, own_disk
 from tasks.store.keys import check_key, check_prefix
 
@@ -110,9 +111,17 @@ class S3Store:
 
     def download(self, key: str, path: Path) -> None:
         with self._errors(key), own_disk(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             aside = path.with_name(f".{path.name}.part")
-            self._client.fget_object(self._bucket, self._name(key), str(aside), progress=self._pieces)
+            written = aside.with_suffix(".minio")
+            private_file(written, "wb").close()  # the client keeps the mode of what is there
+            self._client.fget_object(
+                self._bucket,
+                self._name(key),
+                str(aside),
+                tmp_file_path=str(written),
+                progress=self._pieces,
+            )
             aside.replace(path)
 
     def size(self, key: str) -> int:
