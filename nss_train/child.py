@@ -21,6 +21,8 @@ from nss_train import errors
 from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
 from nss_train.process import default_signals, die_with_parent, keep_files_to_itself, limit_memory
 
+_PANIC = "PanicException"
+"""A library in Rust gave up: no ``Exception``, but no wish to end the process either."""
 STARTED = "stage.started"
 """The first event of every stage: its process is up."""
 
@@ -41,7 +43,9 @@ def main() -> int:
         except StageDrained as drained:
             _write(arguments.folder / "drained.json", {"step": drained.step})
             return os.EX_TEMPFAIL
-        except Exception as error:  # noqa: BLE001 - the boundary of the process: every end leaves a document
+        except BaseException as error:  # the boundary of the process: every end leaves a document
+            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+                raise
             traceback.print_exc()
             _write(arguments.folder / "error.json", _describe(error, arguments.folder))
             return 1
@@ -69,7 +73,7 @@ def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
     return result
 
 
-def _describe(error: Exception, folder: Path) -> dict[str, Any]:
+def _describe(error: BaseException, folder: Path) -> dict[str, Any]:
     return errors.to_json(errors.typed(error, folder)) | {"traceback": traceback.format_exc()}
 
 

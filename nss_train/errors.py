@@ -165,7 +165,7 @@ _FULL_BYTES = 2**20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-def typed(error: Exception, folder: Path) -> NSSTrainError:
+def typed(error: BaseException, folder: Path) -> NSSTrainError:
     """What ended the work in ``folder``, as one of the errors above."""
     if isinstance(error, NSSTrainError):
         return error
@@ -176,7 +176,7 @@ def typed(error: Exception, folder: Path) -> NSSTrainError:
     return NSSTrainError(f"Unexpected {type(error).__name__}: {error}")
 
 
-def _is_full(error: Exception, folder: Path) -> bool:
+def _is_full(error: BaseException, folder: Path) -> bool:
     """Every library has its own error for a full disk, and some have none, so the disk is asked too."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return True

@@ -12,6 +12,7 @@ from redis import Redis
 
 from nss_train.contract import CheckpointPolicy, ModelPolicy, Request, Stage
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
+from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks import files
 from tasks.drain import DrainFlag
 from tasks.job import RESERVED, JobRequest, Marker
@@ -75,7 +76,9 @@ def prepare_folder(
         (folder / "in" / "model").unlink(missing_ok=True)
         (folder / "in" / "model").symlink_to(worker.models.fetch(digest).absolute())
     if stage in (Stage.PREPARE_DATA, Stage.LOAD_MODEL):
-        _fetch_source(job.config.training.pretrained_model, folder / "in" / "source", store=worker.store)
+        name = job.config.training.pretrained_model
+        trusted = name in worker.settings.trust_remote_code
+        _fetch_source(name, folder / "in" / "source", store=worker.store, trusted=trusted)
     prepared = tuple(records.prepared_models()) if stage is Stage.LOAD_MODEL else ()
     halvings = sum(ending.retry is Retry.SMALLER_BATCH for ending in records.endings(stage))
     request = _request(job, table=table, prepared=prepared, settings=worker.settings)
@@ -96,7 +99,7 @@ def _marker(records: JobRecords, stage: Stage, *, needed_by: Stage) -> Marker:
     return marker
 
 
-def _fetch_source(name: str, folder: Path, *, store: Store) -> None:
+def _fetch_source(name: str, folder: Path, *, store: Store, trusted: bool = False) -> None:
     """A base model that the config names as ``store:<prefix>``."""
     if name.startswith("store:"):
         prefix = name.removeprefix("store:").strip("/") + "/"
@@ -105,7 +108,18 @@ def _fetch_source(name: str, folder: Path, *, store: Store) -> None:
             problem = Problem(field="training.pretrained_model", value=name[:200], remedy=remedy)
             raise ParameterError("The base model is refused.", [problem])
         for key in store.list(prefix):
-            store.download(key, folder / key.removeprefix(prefix))
+            file = key.removeprefix(prefix)
+            if is_read(file, trusted=trusted):
+                _check_size(name, file, store.size(key))
+                store.download(key, folder / file)
+
+
+def _check_size(name: str, file: str, size: int) -> None:
+    most = DOCUMENT_BYTES.get(file)
+    if most is not None and size > most:
+        remedy = f"{file} has {size:,} bytes; {most:,} are allowed"
+        problem = Problem(field="training.pretrained_model", value=name[:200], remedy=remedy)
+        raise ParameterError("The base model is refused.", [problem])
 
 
 def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], settings: Settings) -> Request:

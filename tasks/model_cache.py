@@ -20,6 +20,7 @@ from tasks.files import sha256_of
 from tasks.job import model_prefix
 from tasks.permissions import make_folder
 from tasks.store.base import Store
+from tasks.store.keys import check_key
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,9 @@ class ModelCache:
     def adopt(self, digest: str, folder: Path) -> None:
         """Upload a model that a stage just made (manifest last) and keep the folder as the machine's copy."""
         prefix = model_prefix(digest)
-        files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+        files = sorted(
+            p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p != folder / MANIFEST
+        )
         for path in files:
             self._store.upload(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
         self._store.upload(f"{prefix}/{MANIFEST}", folder / MANIFEST)
@@ -116,7 +119,7 @@ class ModelCache:
         for key in self._store.list(f"{prefix}/"):
             self._store.download(key, folder / key.removeprefix(f"{prefix}/"))
         for name, entry in json.loads((folder / MANIFEST).read_text())["files"].items():
-            if sha256_of(folder / name) != entry["sha256"]:
+            if sha256_of(folder / check_key(name)) != entry["sha256"]:
                 raise StoreCorrupt(f"{prefix}/{name} in the store is not what was uploaded.")
 
     def _keep(self, digest: str, folder: Path) -> None:

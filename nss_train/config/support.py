@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nss_train.config.guarantee import PublicColumn, SchemaSource
-from nss_train.config.training import LOSS_SCHEDULES
+from nss_train.config.training import LOSS_SCHEDULES, ROWWISE_ATTENTIONS
 from nss_train.errors import Problem
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ..
     if not config.dp_enabled:
         return tuple(_schedule(config))
     strict = _against_strict(config) if config.strictly_private else ()
-    return (*_schedule(config), *strict, *_units(config), *_declared(config))
+    return (*_schedule(config), *strict, *_attention(config), *_units(config), *_declared(config))
 
 
 def unsupported_ranks(ranks: int, *, effective_batch: int) -> Iterator[Problem]:
@@ -59,6 +59,13 @@ def _schedule(config: SafeSynthesizerParameters) -> Iterator[Problem]:
     elif config.training.validation_ratio == 0:
         remedy = "it goes by validation losses; set training.validation_ratio, or use another, such as cosine"
         yield Problem(field="training.lr_scheduler", value=name, remedy=remedy)
+
+
+def _attention(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    name = config.training.attn_implementation
+    if name not in ROWWISE_ATTENTIONS:
+        remedy = f"its kernels pack rows of a batch together; use {' or '.join(ROWWISE_ATTENTIONS)}"
+        yield Problem(field="training.attn_implementation", value=name, remedy=remedy)
 
 
 def _against_strict(config: SafeSynthesizerParameters) -> Iterator[Problem]:

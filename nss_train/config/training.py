@@ -43,6 +43,20 @@ UNTRAINABLE = "transformers trains no adapter on such weights; use bnb-4bit or b
 """The remedy for the other schemes (``is_trainable`` of their quantizers in transformers 5.12)."""
 
 
+ROWWISE_ATTENTIONS = ("eager", "sdpa")
+"""Those that compute each row of a batch for itself."""
+ATTENTIONS = (
+    *ROWWISE_ATTENTIONS,
+    "flash_attention_2",
+    "flash_attention_3",
+    "flex_attention",
+    "kernels-community/vllm-flash-attn3",
+    "kernels-community/flash-attn2",
+    "kernels-community/flash-attn3",
+)
+"""Those that a config may name. Any other name is a place from which transformers would load a kernel."""
+
+
 def refused_schedule(name: str) -> str:
     """Why a training cannot follow a schedule, and what to do about it; empty when it can."""
     if name in SCHEDULES:
@@ -113,6 +127,13 @@ class TrainingHyperparams(Section):
         # Without quantize_model the scheme has no effect, as in NSS.
         if is_submitted(info) and not trained and info.data.get("quantize_model"):
             raise ValueError(UNTRAINABLE)
+        return given
+
+    @field_validator("attn_implementation")
+    @classmethod
+    def _a_known_attention(cls, given: str, info: ValidationInfo) -> str:
+        if is_submitted(info) and given not in ATTENTIONS:
+            raise ValueError(f"must be one of {', '.join(ATTENTIONS)}")
         return given
 
     @property

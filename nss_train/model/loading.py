@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
+from nss_train.config.training import ATTENTIONS
 from nss_train.errors import InfrastructureError, ParameterError, Problem
 from nss_train.model.quantization import NO_OUTLIERS, without_outliers
 from nss_train.model.rope import RopeScaling, stretch
@@ -155,7 +156,10 @@ def _typed_errors(folder: Path) -> Iterator[None]:
         yield
     except ParameterError:
         raise  # which is a ValueError, too
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (MemoryError, InfrastructureError, torch.OutOfMemoryError):
+        raise  # nothing that the files could be blamed for
+    except Exception as error:
+        # A model's classes raise whatever comes of numbers that do not fit together.
         if not folder.is_dir():
             raise InfrastructureError(f"The worker's copy of {folder.name} is gone.") from error
         remedy = f"the files cannot be loaded ({type(error).__name__}: {error})"
@@ -256,6 +260,10 @@ def choose_attention(wanted: str) -> str:
     """The configured attention, or ``sdpa`` when its kernels cannot be loaded; logged with the reason."""
     from importlib.util import find_spec
 
+    if wanted not in ATTENTIONS:  # of a job that an older release took
+        remedy = f"must be one of {', '.join(ATTENTIONS)}"
+        problem = Problem(field="training.attn_implementation", value=wanted, remedy=remedy)
+        raise ParameterError("The attention is not known.", [problem])
     if wanted.startswith("kernels-community/") and find_spec("kernels") is None:
         logger.warning("attn_implementation=sdpa because %s needs the package kernels", wanted)
         return "sdpa"

@@ -14,6 +14,7 @@ from nss_train.artifacts.manifest import write_manifest
 from nss_train.config import SafeSynthesizerParameters, load_resolved
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Event, Report, Request, Stage, StageResult
+from nss_train.model.folder import copy_plain, open_plain
 from nss_train.model.footprint import training_bytes
 from nss_train.model.metadata import MAX_CONTEXT_TOKENS
 from nss_train.model.scheme import choose_scheme, uses_loftq
@@ -122,7 +123,7 @@ def _write(out: Path, source: ModelSource, training: TrainingHyperparams) -> Non
     for path in source.files:
         # A quantized model brings its own weights and config.
         if not (stored and (path.name.endswith(weights) or path.name == "config.json")):
-            shutil.copyfile(path, out / "base" / path.name)
+            copy_plain(path, out / "base" / path.name)
     write_manifest(out)
 
 
@@ -166,5 +167,5 @@ def _is_complete(model: Path) -> bool:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

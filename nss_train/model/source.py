@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nss_train.contract import ModelPolicy
 from nss_train.errors import InfrastructureError, ParameterError, Problem
+from nss_train.model.config_bounds import against_weights, config_faults
+from nss_train.model.folder import BadDocument, file_faults, model_files, names_below, read_object
+from nss_train.model.tokenizer_bounds import tokenizer_faults
+from nss_train.model.weights import INDEX, Weights, read_headers
+from nss_train.model_files import DOCUMENT_BYTES, WEIGHTS
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 REQUIRED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 STORE = "store:"
-INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+"""transformers would load the base model that it names, from wherever that is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +33,7 @@ class ModelSource:
     @property
     def files(self) -> list[Path]:
         """What a prepared model is made of, sorted."""
-        return sorted(p for p in self.folder.iterdir() if p.is_file() and p.suffix not in (".md", ".gguf"))
+        return model_files(self.folder, trusted=self.trust_remote_code)
 
 
 def find_model(name: str, policy: ModelPolicy, *, fetched: Path | None = None) -> ModelSource:
@@ -74,7 +80,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=[*DOCUMENT_BYTES, WEIGHTS]))
     except (HFValidationError, RepositoryNotFoundError) as error:
         remedy = "neither a folder nor a model of the hub; write OWNER/NAME"
         raise ParameterError("Base model not found.", [_problem(name, remedy)]) from error
@@ -83,51 +89,94 @@ def _download(name: str) -> Path:
 
 
 def _faults(folder: Path, name: str, policy: ModelPolicy) -> list[str]:
-    names = {p.name for p in folder.iterdir()}
+    trusted = name in policy.trust_remote_code
+    try:
+        faults = _folder_faults(folder, names_below(folder), trusted=trusted)
+    except (BadDocument, OSError) as error:
+        return [str(error)]
+    # What is no plain file of the folder is not opened.
+    return faults or _content_faults(folder, trusted=trusted)
+
+
+def _folder_faults(folder: Path, below: list[str], *, trusted: bool) -> list[str]:
+    """What is wrong with the names, kinds and sizes of files; none is opened."""
+    names = {name for name in below if "/" not in name}
     faults = [f"{one} is missing from the model folder" for one in REQUIRED if one not in names]
-    pickles = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith(PICKLES))
+    pickles = [name for name in below if name.endswith(PICKLES)]
     if pickles:
         faults.append(f"pickle files can run code when loaded; remove or convert {', '.join(pickles)}")
     if not any(n.endswith(".safetensors") for n in names):
         faults.append("there is no .safetensors file; convert the weights")
-    faults += _missing_shards(folder)
-    if "config.json" in names:
-        faults += _config_faults(folder / "config.json", trusted=name in policy.trust_remote_code)
+    if ADAPTER in names:
+        faults.append(f"{ADAPTER} leads to another base model; merge the adapter, or remove the file")
+    return faults + list(file_faults(folder, trusted=trusted))
+
+
+def _content_faults(folder: Path, *, trusted: bool) -> list[str]:
+    """What is wrong with what the files say. A trusted model, which may run code, may say what it likes."""
+    documents: dict[str, dict[str, Any]] = {}
+    faults = []
+    for path in model_files(folder, trusted=False):
+        try:
+            documents |= {path.name: read_object(path)} if path.suffix == ".json" else {}
+        except (BadDocument, OSError) as error:
+            faults.append(str(error))
+    shards = _shards(folder, documents.get(INDEX, {}))
+    if isinstance(shards, str):
+        faults.append(shards)
+    if faults or isinstance(shards, str):
+        return faults
+    weights = read_headers(folder, shards)
+    faults += weights.faults
+    if not trusted:
+        faults += _untrusted(documents)
+        faults += _bounds(documents, weights)
     return faults
 
 
-def _missing_shards(folder: Path) -> list[str]:
-    index = _object(folder / INDEX) if (folder / INDEX).is_file() else {}
-    if index is None:
-        return [f"{INDEX} is not a JSON object"]
+def _untrusted(documents: Mapping[str, dict[str, Any]]) -> list[str]:
+    faults = []
+    if any("auto_map" in document for document in documents.values()):
+        faults.append(
+            "the model brings its own code; the operator must list it in NSS_TRAIN_TRUST_REMOTE_CODE"
+        )
+    if "fast_tokenizer_files" in documents["tokenizer_config.json"]:
+        faults.append("tokenizer_config.json: fast_tokenizer_files leads to other files; remove it")
+    for name in ("bos_token", "eos_token"):
+        token = documents["tokenizer_config.json"].get(name)
+        if not isinstance(token.get("content") if isinstance(token, dict) else token or "", str):
+            faults.append(f"tokenizer_config.json: {name} must be a text")
+    return faults
+
+
+def _bounds(documents: Mapping[str, dict[str, Any]], weights: Weights) -> list[str]:
+    config = documents["config.json"]
+    vocabulary = config.get("vocab_size")
+    faults = config_faults(config)
+    if not faults:
+        faults += against_weights(config, tensors=weights.tensors, bytes_there=weights.bytes_there)
+    try:
+        return faults + tokenizer_faults(
+            documents["tokenizer.json"], vocabulary=vocabulary if type(vocabulary) is int else None
+        )
+    except RecursionError:
+        return [*faults, "tokenizer.json is nested too deep"]
+
+
+def _shards(folder: Path, index: Mapping[str, Any]) -> list[str] | str:
+    """The files that hold the weights, or why there are none."""
     weights = index.get("weight_map", {})
-    if not isinstance(weights, dict) or not all(map(_is_plain_name, weights.values())):
-        return [f"{INDEX} names what is no file of the folder"]
+    if not isinstance(weights, dict) or not all(map(_is_weights_name, weights.values())):
+        return f"{INDEX} names what is no file of the folder"
     shards = sorted(set(weights.values()))
     missing = [shard for shard in shards if not (folder / shard).is_file()]
-    return [f"{INDEX} names files that are missing: {', '.join(missing)}"] if missing else []
+    if missing:
+        return f"{INDEX} names files that are missing: {', '.join(missing[:10])}"
+    return shards or sorted(path.name for path in folder.glob(WEIGHTS))
 
 
-def _is_plain_name(name: Any) -> bool:
-    return isinstance(name, str) and Path(name).name == name
-
-
-def _config_faults(path: Path, *, trusted: bool) -> list[str]:
-    config = _object(path)
-    if config is None:
-        return ["config.json is not a JSON object"]
-    if "auto_map" in config and not trusted:
-        return ["the model brings its own code; the operator must list it in NSS_TRAIN_TRUST_REMOTE_CODE"]
-    return []
-
-
-def _object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or ``None`` when there is none in it."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    return document if isinstance(document, dict) else None
+def _is_weights_name(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
 
 
 def _problem(name: str, remedy: str) -> Problem:

@@ -63,10 +63,19 @@ def load_tokenizer(model: Path) -> ModelTokenizer:
         raise ParameterError(f"Could not load model metadata for '{model}'", [problem])
     config = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
     return ModelTokenizer(
-        backend=Tokenizer.from_file(str(model / "tokenizer.json")),
+        backend=_backend(model / "tokenizer.json"),
         bos_token=_content(config.get("bos_token")),
         eos_token=_content(config.get("eos_token")),
     )
+
+
+def _backend(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no class of its own for what it cannot read
+        remedy = f"tokenizer.json cannot be read ({str(error)[:200]})"
+        problem = Problem(field="training.pretrained_model", value=path.parent.name, remedy=remedy)
+        raise ParameterError("The tokenizer cannot be used.", [problem]) from error
 
 
 @functools.lru_cache(maxsize=4)

@@ -17,8 +17,10 @@ from nss_train.model.source import find_model
 def make_model(folder: Path, config: object = None) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({} if config is None else config))
-    for name in ("tokenizer.json", "tokenizer_config.json", "model.safetensors"):
-        (folder / name).write_text("{}")
+    tokenizer = {"model": {"type": "BPE", "vocab": {}, "merges": []}}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 
 

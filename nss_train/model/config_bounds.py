@@ -1,0 +1,145 @@
+"""Bounds on a model's ``config.json``: looked at before any library builds a model of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nss_train.config.training import ATTENTIONS
+from nss_train.model.footprint import Shape
+
+DEPTH = 8
+"""Nested lists and objects; published ones have four."""
+NODES = 20_000
+MOST_LAYER_EXPERTS = 2**16
+"""Layers times experts; a published model of a trillion parameters has 23,424."""
+_MOST: tuple[tuple[re.Pattern[str], int], ...] = tuple(
+    (re.compile(words), most)
+    for words, most in (
+        ("theta|base|token|_id$|seed", 2**40),
+        ("vocab", 2**21),
+        ("position|context|length|window|block_size|chunk|n_ctx", 2**25),
+        ("layer|depth|stage|stack|block", 1_024),
+        ("expert", 4_096),
+        ("head", 2**14),
+        ("", 2**20),
+    )
+)
+"""The most that a whole number may be, by the first of these that its name holds."""
+_WHOLE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
+"""Names whose value is a whole number from 1 on, where there is one."""
+_NUMBERS = ("rope_theta", "rms_norm_eps")
+_OBJECTS = ("rope_scaling", "rope_parameters", "text_config", "quantization_config")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+_ELSEWHERE = ("configuration_files", "transformers_weights", "base_model_name_or_path")
+"""Names by which a config leads its reader to other files."""
+_ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+_EXPERTS = ("experts_implementation", "_experts_implementation", "_experts_implementation_internal")
+LEAST_BYTES = 0.25
+"""Of a parameter in a file, however it is quantized."""
+_SLACK_BYTES = 2**20
+
+
+def config_faults(config: Mapping[str, Any]) -> list[str]:
+    """Every reason why no model is built of a ``config.json``."""
+    found = list(_faults(config, "config.json", 0)) + list(_counted(config))
+    parts = (config, config.get("text_config"))
+    for part in (part for part in parts if isinstance(part, Mapping)):
+        found += _wrong_kinds(part)
+    return found
+
+
+def _faults(value: Any, where: str, depth: int) -> Iterator[str]:
+    if depth > DEPTH:
+        yield f"{where} is nested more than {DEPTH} deep"
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from _named(name, one, where)
+            yield from _faults(one, f"{where}: {name}"[:100], depth + 1)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _faults(one, where, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{where} must be a finite number"
+    elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > (most := _most(where)):
+        yield f"{where} is {value if abs(value) < 2**64 else 'huge'}; at most {most:,} is allowed"
+
+
+def _most(where: str) -> int:
+    name = where.rpartition(": ")[2]
+    return next(most for words, most in _MOST if words.search(name))
+
+
+def _named(name: str, value: Any, where: str) -> Iterator[str]:
+    if name in _ELSEWHERE:
+        yield f"{where}: {name} leads to other files; remove it"
+    if name in _ATTENTION and value not in (*ATTENTIONS, None):
+        yield f"{where}: {name} must be one of {', '.join(ATTENTIONS)}"
+    if name in _EXPERTS and (not isinstance(value, str | None) or "/" in str(value)):
+        yield f"{where}: {name} must name none of the hub's kernels"
+
+
+def _counted(config: Mapping[str, Any]) -> Iterator[str]:
+    counted = layers = experts = 0
+    waiting: list[Any] = [config]
+    while waiting and counted <= NODES:
+        one = waiting.pop()
+        counted += 1
+        if isinstance(one, Mapping):
+            waiting += one.values()
+            layers = max(layers, layers_of(one))
+            experts = max([experts, *(v for k, v in one.items() if "expert" in k and type(v) is int)])
+        elif isinstance(one, list):
+            waiting += one
+    if counted > NODES:
+        yield f"config.json has more than {NODES:,} values"
+    if layers * experts > MOST_LAYER_EXPERTS:
+        yield f"config.json asks for {layers * experts:,} experts; {MOST_LAYER_EXPERTS:,} are allowed"
+
+
+def layers_of(config: Mapping[str, Any]) -> int:
+    """The layers that a config, or a part of one, asks for by whichever name."""
+    return max((config[name] for name in _LAYERS if type(config.get(name)) is int), default=0)
+
+
+def _wrong_kinds(config: Mapping[str, Any]) -> Iterator[str]:
+    given = {name: value for name, value in config.items() if value is not None}
+    for name in _WHOLE:
+        if name in given and (type(given[name]) is not int or given[name] < 1):
+            yield f"config.json: {name} must be a whole number from 1 on"
+    for name in _NUMBERS:
+        if name in given and type(given[name]) not in (int, float):
+            yield f"config.json: {name} must be a number"
+    for name in _OBJECTS:
+        if name in given and not isinstance(given[name], Mapping):
+            yield f"config.json: {name} must be an object"
+    for name in ("num_key_value_heads", "intermediate_size"):
+        value = given.get(name, 1)
+        if not isinstance(value, list) and (type(value) is not int or value < 1):
+            yield f"config.json: {name} must be a whole number from 1 on"
+    if not isinstance(given.get("model_type", ""), str):
+        yield "config.json: model_type must be a text"
+
+
+def against_weights(config: Mapping[str, Any], *, tensors: int, bytes_there: int) -> Iterator[str]:
+    """Why a config cannot belong to weights of so many tensors and bytes."""
+    part = config.get("text_config", config)
+    layers = layers_of(part)
+    if layers > tensors:
+        yield f"config.json asks for {layers:,} layers; the weights have {tensors:,} tensors"
+    if isinstance(part.get("intermediate_size"), list):
+        return
+    shape = Shape.of(config)
+    if shape is None:
+        return
+    least = LEAST_BYTES * (shape.embedding_parameters + shape.layer_parameters)
+    if least > bytes_there + _SLACK_BYTES:
+        yield f"config.json asks for at least {least:,.0f} bytes of weights; there are {bytes_there:,}"
