@@ -10,6 +10,8 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_LAST_SECONDS = 5
+"""Between SIGXCPU and SIGKILL."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -32,6 +34,14 @@ def keep_memory_to_itself() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def limit_cpu(seconds: int) -> None:
+    """Let the kernel end this process after so much time of its processors, whatever it is busy with.
+
+    A regular expression, a decoder or a solver answers to nobody; SIGXCPU ends them all.
+    """
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + _LAST_SECONDS))
 
 
 def limit_memory(data_bytes: int) -> None:

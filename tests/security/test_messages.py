@@ -15,11 +15,11 @@ import pytest
 
 from nss_train.config import parse_config
 from tasks.app import App
+from tasks.door import MESSAGE_MAX_BYTES
 from tasks.job import JobRequest, Table
 from tasks.reconcile import reconcile
 from tasks.records import JobRecords
 from tasks.run import NEWER_DELAY_S
-from tasks.transport import MESSAGE_MAX_BYTES
 from tests.security.conftest import Target, wait_until
 from tests.security.messages import DEEP, JOB, body, envelope, raw, stage
 
