@@ -18,6 +18,10 @@ MESSAGE_MAX_BYTES = 2**20
 """A table goes by its key, never by value; a config is a few thousand bytes."""
 PREFIX = "nss_train."
 SUBMIT = f"{PREFIX}submit"
+SMALL_MAX_BYTES = 2**14
+"""Of the body of any message but a submission: ids, and the links of a chain."""
+MOST_KEYWORDS = 64
+"""Four times what a submission has, so that one with a wrong field is answered, not dropped."""
 NAME_CHARS = 200
 """Of an id, a task, a host, a queue."""
 REPR_CHARS = 1024
@@ -127,6 +131,8 @@ def faults(message: Any, queue: str) -> Iterator[str]:
     yield from _envelope_faults(message, headers, properties)
     yield from _header_faults(headers)
     yield from _delivery_faults(properties, queue)
+    if headers["task"] != SUBMIT and len(body) > SMALL_MAX_BYTES:
+        yield f"a body of more than {SMALL_MAX_BYTES} bytes that is no submission's"
     try:
         args, kwargs, embedded = _arguments(body)
     except (ValueError, TypeError, RecursionError) as error:
@@ -135,6 +141,8 @@ def faults(message: Any, queue: str) -> Iterator[str]:
     if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embedded, dict)):
         yield "the body is not JSON of arguments, keywords and options"
         return
+    if len(args) + len(kwargs) > MOST_KEYWORDS:
+        yield f"more than {MOST_KEYWORDS} arguments"
     yield from _embedded_faults(embedded, task=headers["task"])
 
 

@@ -40,6 +40,7 @@ def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVers
         remedy = "newer than this deployment; upgrade its workers first"
         yield Problem(field="version", value=message.get("version"), remedy=remedy)
     else:
+        # Bounded at the door: a message has few fields.
         for one in error.errors(include_url=False, include_context=False):
             where = ".".join(map(str, one["loc"]))
             value = one["input"] if where in _HARMLESS else None

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
-from tasks.app import App, make_app
+from tasks.app import App, connect_redis, make_app
 from tasks.job import Keys, id_of_key
 from tasks.servers import Valkey
 from tasks.settings import Settings
@@ -36,7 +37,6 @@ class Siege:
     """What was measured."""
 
     messages: int
-    honest: int
     alone_s: tuple[float, ...]
     besieged_s: tuple[float, ...]
     unacked: int
@@ -52,8 +52,8 @@ class Siege:
 
     def __str__(self) -> str:
         return (
-            f"{self.messages} hostile messages of {len(hostile.KINDS)} kinds, {len(self.besieged_s)} of"
-            f" {self.honest} honest submissions among them answered\n"
+            f"{self.messages} hostile messages of {len(hostile.KINDS)} kinds,"
+            f" all {len(self.besieged_s)} honest submissions among them answered\n"
             f"alone: median {self.median_s:.3f} s, slowest {max(self.alone_s):.3f} s of {len(self.alone_s)}\n"
             f"under siege: median {statistics.median(self.besieged_s):.3f} s,"
             f" slowest {max(self.besieged_s):.3f} s = {self.ratio:.2f} medians alone\n"
@@ -61,24 +61,31 @@ class Siege:
         )
 
 
-def besiege(app: App, *, messages: int, every: int, seed: int = 1) -> Siege:
-    """Send hostile messages, and an honest submission after ``every`` of them; wait for each answer."""
+def besiege(app: App, *, messages: int, per_s: float, seed: int = 1) -> Siege:
+    """Send hostile messages at a steady pace, and all the while one honest submission after the other."""
     alone = tuple(_answered_s(app) for _ in range(ALONE))
+    lines = [line for _, line in hostile.lines(messages, seed=seed)]
+    sender = Thread(target=_send, args=(app, lines, 1 / per_s), daemon=True)
+    sender.start()
     times = list[float]()
-    for number, (_, line) in enumerate(hostile.lines(messages, seed=seed), start=1):
-        app.redis.lpush(app.settings.queue_cpu, line)
-        if number % every == 0:
-            times.append(_answered_s(app))
+    while sender.is_alive():
+        times.append(_answered_s(app))
     _answered_s(app)
     _wait_for_acknowledgements(app)
     return Siege(
         messages=messages,
-        honest=messages // every,
         alone_s=alone,
         besieged_s=tuple(times),
         unacked=int(app.redis.hlen("unacked")) + int(app.redis.zcard("unacked_index")),
         waiting=int(app.redis.llen(app.settings.queue_cpu)),
     )
+
+
+def _send(app: App, lines: list[bytes], pause_s: float) -> None:
+    redis = connect_redis(app.settings)
+    for line in lines:
+        redis.lpush(app.settings.queue_cpu, line)
+        time.sleep(pause_s)
 
 
 def _wait_for_acknowledgements(app: App) -> None:
@@ -100,15 +107,18 @@ def _answered_s(app: App) -> float:
 
 
 @contextmanager
-def _deployment(folder: Path) -> Iterator[App]:
+def deployment(folder: Path, concurrency: int) -> Iterator[App]:
+    """A worker for the queue ``cpu``, warm, on a Valkey of its own."""
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:
         settings = Settings.model_validate(
             {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0}
         )
-        with worker(settings, settings.queue_cpu, folder / "cpu.log"):
+        options = ("--concurrency", str(concurrency))
+        with worker(settings, settings.queue_cpu, folder / "cpu.log", *options):
             app = make_app(settings)
-            _answered_s(app)
+            for _ in range(3 * concurrency):
+                _answered_s(app)
             yield app
 
 
@@ -120,8 +130,8 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, _deployment(Path(folder)) as app:
-        found = besiege(app, messages=given.messages, every=given.every, seed=given.seed)
+    with tempfile.TemporaryDirectory() as folder, deployment(Path(folder), given.concurrency) as app:
+        found = besiege(app, messages=given.messages, per_s=given.per_s, seed=given.seed)
     print(found)  # noqa: T201 (a program)
     return 0 if found.ratio <= RATIO and not found.unacked and not found.waiting else 1
 

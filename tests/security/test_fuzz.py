@@ -23,8 +23,7 @@ from tasks.run import Superseded
 from tasks.stages import read_message
 from tasks.store.local import LocalStore
 from tests.security import fuzz
-from tests.security.conftest import Target
-from tests.security.test_messages import own_keys
+from tests.security.conftest import Target, own_keys
 from tests.upgrades.test_upgrades import JOB, VERSIONS, recorded
 
 BATCH = 250
