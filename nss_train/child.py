@@ -19,7 +19,14 @@ from typing import Any
 
 from nss_train import errors
 from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
-from nss_train.process import default_signals, die_with_parent, keep_files_to_itself, limit_memory
+from nss_train.errors import LimitExceeded, OutOfMemory, Problem
+from nss_train.process import (
+    default_signals,
+    die_with_parent,
+    keep_files_to_itself,
+    limit_cpu,
+    limit_memory,
+)
 
 _PANIC = "PanicException"
 """A library in Rust gave up: no ``Exception``, but no wish to end the process either."""
@@ -47,7 +54,9 @@ def main() -> int:
             if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
                 raise
             traceback.print_exc()
-            _write(arguments.folder / "error.json", _describe(error, arguments.folder))
+            _write(
+                arguments.folder / "error.json", _describe(error, arguments.folder, Stage(arguments.stage))
+            )
             return 1
     _write(arguments.folder / "result.json", result.model_dump(mode="json"))
     return 0
@@ -65,16 +74,33 @@ def _parse() -> argparse.Namespace:
 
 def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
     request = Request.model_validate_json((folder / "request.json").read_bytes())
-    if stage is Stage.PREPARE_DATA and request.memory_bytes is not None:
-        limit_memory(request.memory_bytes)
+    if stage is Stage.PREPARE_DATA:
+        _limit(request)
     function = getattr(importlib.import_module(module), stage.value)
     report(Event(action=STARTED))
     result: StageResult = function(folder, request, report=report)
     return result
 
 
-def _describe(error: BaseException, folder: Path) -> dict[str, Any]:
-    return errors.to_json(errors.typed(error, folder)) | {"traceback": traceback.format_exc()}
+def _limit(request: Request) -> None:
+    """Keep what reads a stranger's table within what the operator allows."""
+    if request.memory_bytes is not None:
+        limit_memory(request.memory_bytes)
+    if request.cpu_s is not None:
+        limit_cpu(request.cpu_s)
+
+
+def _describe(error: BaseException, folder: Path, stage: Stage) -> dict[str, Any]:
+    found = errors.typed(error, folder)
+    if stage is Stage.PREPARE_DATA and isinstance(found, OutOfMemory):
+        found = _too_large()  # there is no micro-batch to halve, and elsewhere it is as large
+    return errors.to_json(found) | {"traceback": traceback.format_exc()}
+
+
+def _too_large() -> LimitExceeded:
+    remedy = "more memory than a worker may use for it; make the table or what is asked of it smaller"
+    problem = Problem(field="table", value=None, remedy=remedy)
+    return LimitExceeded("The preparation of the table is too large.", [problem])
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

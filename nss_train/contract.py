@@ -80,6 +80,8 @@ class Request(Frozen):
     limits: TableLimits = TableLimits()
     memory_bytes: int | None = None
     """Of the process that reads the table (prepare_data only); ``None``: as much as there is."""
+    cpu_s: int | None = None
+    """Time of its processors that the same process may take; ``None``: as much as it wants."""
     halvings: int = 0
     """How often the micro-batch is halved because memory ran out; accumulation makes up for it."""
     max_train_s: float | None = None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import math
+import reprlib
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
+
+from nss_train import documents
 
 
 class Retry(StrEnum):
@@ -24,16 +27,75 @@ class Retry(StrEnum):
     """The same with half the micro-batch."""
 
 
+MOST_PROBLEMS = 50
+"""A request may be wrong in more ways than anybody mends at a time."""
+_FIELD_CHARS = 200
+_VALUE_CHARS = 200
+_REMEDY_CHARS = 1_000
+_MESSAGE_CHARS = 4_000
+_DIGITS = 40
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxother, _SHORT.maxlong = 3, _VALUE_CHARS, _DIGITS
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """One thing that is wrong with a request: where, what was given, what to do about it."""
+    """One thing that is wrong with a request: where, what was given, what to do about it.
+
+    It is shown, stored and sent, so that each part is cut where it is too long, whoever gave it.
+    """
 
     field: str
     value: Any
     remedy: str
 
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("field", cut(self.field, _FIELD_CHARS)),
+            ("value", _shown(self.value)),
+            ("remedy", cut(self.remedy, _REMEDY_CHARS)),
+        ):
+            object.__setattr__(self, name, value)
+
     def __str__(self) -> str:
         return f"{self.field} = {self.value!r}: {self.remedy}"
+
+
+_MORE = "…"
+"""Field of the problem that stands for those that are not listed; its value is how many they are."""
+
+
+def cut(text: str, chars: int) -> str:
+    """A text that is no longer than so many characters, and can be written to a file."""
+    short = text if len(text) <= chars else f"{text[: chars - 1]}…"
+    return short.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _shown(value: Any) -> Any:
+    """A value as a problem shows it: short, whatever its size and depth."""
+    if isinstance(value, str):
+        return cut(value, _VALUE_CHARS)
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and value.bit_length() <= documents.INTEGER_BITS:
+        return value
+    if isinstance(value, int):
+        return f"a number of {value.bit_length()} bits"
+    return cut(_SHORT.repr(value), _VALUE_CHARS)
+
+
+def _few(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The first problems, and one that tells how many more there are."""
+    found = list(problems)
+    if len(found) <= MOST_PROBLEMS:
+        return tuple(found)
+    rest = found[MOST_PROBLEMS:]
+    return (*found[:MOST_PROBLEMS], unlisted(sum(one.value if one.field == _MORE else 1 for one in rest)))
+
+
+def unlisted(count: int) -> Problem:
+    """A problem that stands for so many others."""
+    return Problem(field=_MORE, value=count, remedy=f"and {count:,} more; mend the others first")
 
 
 class NSSTrainError(Exception):
@@ -44,6 +106,7 @@ class NSSTrainError(Exception):
     │   ├── DataError                the table (NSS's name, kept)
     │   ├── ParameterError           the config (NSS's name, kept)
     │   ├── GenerationError          records or prompt do not fit the model (NSS's name, kept)
+    │   ├── LimitExceeded            its work passed a limit of the operator's
     │   └── BudgetExceeded           the privacy budget of the job or of its dataset says no
     ├── ResourceError                the machine is too small (exit code 3)
     │   └── OutOfMemory              retried with half the micro-batch
@@ -60,9 +123,9 @@ class NSSTrainError(Exception):
     exit_code: ClassVar[int] = 3
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
-        self.message = message
-        self.problems = tuple(problems)
-        super().__init__(message)
+        self.message = cut(message, _MESSAGE_CHARS)
+        self.problems = _few(problems)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return "\n".join([self.message, *(f"  - {problem}" for problem in self.problems)])
@@ -87,6 +150,10 @@ class ParameterError(UserError, ValueError):
 
 class GenerationError(UserError, RuntimeError):
     """Records or prompt do not fit the model's context."""
+
+
+class LimitExceeded(UserError):
+    """What was asked for takes more memory or time than the operator allows a stage."""
 
 
 class BudgetExceeded(UserError):
@@ -147,6 +214,7 @@ _CLASSES: Mapping[str, type[NSSTrainError]] = {
         DataError,
         ParameterError,
         GenerationError,
+        LimitExceeded,
         BudgetExceeded,
         ResourceError,
         OutOfMemory,

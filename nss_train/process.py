@@ -12,6 +12,8 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 PRIVATE_UMASK = 0o077
 """Folders 0700, files 0600: they hold tables, and what is trained on them."""
+_LAST_SECONDS = 5
+"""Between SIGXCPU and SIGKILL."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -39,6 +41,14 @@ def keep_memory_to_itself() -> None:
 def keep_files_to_itself() -> None:
     """Let what this process and its children create be read and written by its own user alone."""
     os.umask(PRIVATE_UMASK)
+
+
+def limit_cpu(seconds: int) -> None:
+    """Let the kernel end this process after so much time of its processors, whatever it is busy with.
+
+    A regular expression, a decoder or a solver answers to nobody; SIGXCPU ends them all.
+    """
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + _LAST_SECONDS))
 
 
 def limit_memory(data_bytes: int) -> None:

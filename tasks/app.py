@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from redis import Redis
@@ -45,6 +45,7 @@ class App(Celery):
         transport.install()
         super().__init__("nss_train", broker=transport.verified(settings.broker_url.get_secret_value()))
         self.settings = settings
+        self.Task.Request = "tasks.handover:GuardedRequest"
         self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
         if settings.visibility_heartbeat:
             self.steps["consumer"].add(VisibilityHeartbeat)
@@ -56,6 +57,10 @@ class App(Celery):
         self.steps["consumer"].update(CONSUMER_STEPS)
         self.stint: Stint | None = None
         """What a worker does before it leaves; ``None``: it stays."""
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 (Celery's name)
+        return self.subclass_with_self("tasks.handover:GuardedWorker", name="Worker")
 
     @cached_property
     def store(self) -> Store:

@@ -139,6 +139,7 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         policy=policy,
         limits=settings.table_limits,
         memory_bytes=settings.prepare_memory_bytes,
+        cpu_s=settings.prepare_cpu_s,
         max_train_s=settings.max_train_s,
         reporters=settings.report_to,
         ranks=job.ranks,

@@ -64,21 +64,23 @@ class StageMessage(Versioned):
 SEEDS = 2**32
 """As many as NumPy takes."""
 KEY_MAX_CHARS = 1000
+URI_MAX_CHARS = 2048
+NAME_MAX_CHARS = 200
 
 
 class SubmitMessage(Versioned):
     """What other services send to ``nss_train.submit``. Its sender says the version, or means the first."""
 
-    table: str
+    table: Annotated[str, Field(max_length=URI_MAX_CHARS)]
     config: dict[str, Any]
     idempotency_key: Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARS)] | None = None
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] | None = None
-    family: str = ""
+    family: Annotated[str, Field(max_length=NAME_MAX_CHARS)] = ""
     ranks: int = 0
     fsdp: bool = False
     priority: int = DEFAULT_PRIORITY
-    tenant: str = DEFAULT_TENANT
-    webhook: str | None = None
+    tenant: Annotated[str, Field(max_length=NAME_MAX_CHARS)] = DEFAULT_TENANT
+    webhook: Annotated[str, Field(max_length=URI_MAX_CHARS)] | None = None
     webhook_progress: bool = False
 
 

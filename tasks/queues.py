@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from redis import Redis
 
+from tasks.door import Refused, read_line
 from tasks.settings import Settings
 
 PRIORITY_STEPS = (0, 3, 6, 9)
@@ -23,6 +23,11 @@ def names(settings: Settings) -> tuple[str, ...]:
 def lists(queue: str) -> list[str]:
     """The lists that a queue consists of, the first served first."""
     return [f"{queue}{_SEPARATOR}{step}" if step else queue for step in PRIORITY_STEPS]
+
+
+def of_list(key: str) -> str:
+    """The queue that a list belongs to."""
+    return key.split(_SEPARATOR, 1)[0]
 
 
 def now_s(redis: Redis) -> float:
@@ -49,14 +54,15 @@ def messages(redis: Redis, settings: Settings) -> Iterator[Mapping[str, Any]]:
     """Every message that waits."""
     for queue in names(settings):
         for key in lists(queue):
-            for message in redis.lrange(key, 0, -1):
-                yield from _parsed(message)
+            lines: list[bytes] = redis.lrange(key, 0, -1)  # type: ignore[assignment]
+            for line in lines:
+                yield from _parsed(line)
 
 
-def _parsed(message: bytes | str) -> list[Mapping[str, Any]]:
+def _parsed(message: bytes) -> list[Mapping[str, Any]]:
     """A forged one waits for the worker that refuses it, and says nothing here."""
     try:
-        found = json.loads(message)
-    except (ValueError, RecursionError):
+        found = read_line(message)
+    except Refused:
         return []
     return [found] if isinstance(found, dict) else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from nss_train import documents
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
 from tasks import admission, pipeline, queues
@@ -193,6 +193,6 @@ def _asking(message: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _arguments(message: Mapping[str, Any]) -> dict[str, Any]:
-    _args, kwargs, _embedded = json.loads(base64.b64decode(message["body"]))
+    _args, kwargs, _embedded = documents.parse(base64.b64decode(message["body"]))
     found: dict[str, Any] = kwargs
     return found

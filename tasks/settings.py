@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     progress_deadline_s: float = 900.0
     """Longest silence of a stage before it counts as stalled."""
     stage_deadline_s: float | None = None
-    """Longest run of a stage; ``None``: as long as it makes progress."""
+    """Longest run of a stage, which then fails its job; ``None``: as long as it makes progress."""
     drain_grace_s: float = 120.0
     """After the first SIGTERM a stage has this long to keep its state, or to end."""
     store_patience_s: float = 600.0
@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     """Of lists and objects in JSON Lines."""
     prepare_memory_bytes: int | None = None
     """Of the process that reads a table (RLIMIT_DATA); ``None``: as much as there is."""
+
+    prepare_cpu_s: int | None = 800
+    """Time of its processors that this process may take (RLIMIT_CPU); ``None``: as much as it wants.
+
+    Fifty million rows of a usual table take 300 s. Below ``progress_deadline_s``, so that one that computes
+    without an end is told from one that waits for a disk."""
 
     webhook_hosts: tuple[str, ...] = ()
     """Hosts that a job may name as a webhook's receiver; empty: no webhooks."""

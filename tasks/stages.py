@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NoReturn, cast
 
 from celery import Task, shared_task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 from pydantic import ValidationError
 
 from nss_train.contract import Stage
@@ -16,7 +16,7 @@ from tasks import admission, tracing, version, webhooks
 from tasks.app import App
 from tasks.broker import broker_errors
 from tasks.counters import Action, count
-from tasks.job import StageMessage, SubmitMessage
+from tasks.job import StageMessage, SubmitMessage, check_job_id
 from tasks.reconcile import keep_from_stranding
 from tasks.records import JobRecords
 from tasks.refusals import refuse_message
@@ -28,6 +28,9 @@ EXPECTED = (UserError, ValidationError, version.NewerVersion, version.Unreadable
 """Of one message or job: one line in the log, not a traceback."""
 WEBHOOK_S = 60
 """A receiver that answers byte by byte does not keep a worker for longer."""
+SUBMIT_S = 120
+"""A submission is checked in a second at most; the rest is for a store that is slow."""
+SLOW_TRIES = 3
 ADMIT_RETRIES = 3
 """Then reconcile asks for what the store tells it."""
 
@@ -145,26 +148,35 @@ def save_model(self: Task, message: dict[str, Any]) -> None:
     _run(self, message)
 
 
-@shared_task(name=admission.ADMIT, bind=True, max_retries=ADMIT_RETRIES)
+@shared_task(name=admission.ADMIT, bind=True, throws=EXPECTED, max_retries=ADMIT_RETRIES)
 def admit(self: Task, *, job_id: str) -> None:
     """Let a submitted job wait for its tenant's turn."""
     app = cast("App", self.app)
     try:
         with broker_errors(app):
-            admission.apply(app, job_id)
+            admission.apply(app, check_job_id(str(job_id)))
     except InfrastructureError as error:
         _hand_back(self, error, delay_s=RETRY_DELAY_S)
 
 
-@shared_task(name=webhooks.TASK, bind=True, soft_time_limit=WEBHOOK_S, time_limit=2 * WEBHOOK_S)
+@shared_task(
+    name=webhooks.TASK, bind=True, throws=EXPECTED, soft_time_limit=WEBHOOK_S, time_limit=2 * WEBHOOK_S
+)
 def webhook(self: Task, *, job_id: str) -> None:
     """Tell a job's owner what became of it. What fails is tried again by reconcile, later and later."""
     app = cast("App", self.app)
     with broker_errors(app):
-        webhooks.deliver(app, job_id)
+        webhooks.deliver(app, check_job_id(str(job_id)))
 
 
-@shared_task(name="nss_train.submit", bind=True, throws=EXPECTED, max_retries=None)
+@shared_task(
+    name="nss_train.submit",
+    bind=True,
+    throws=(*EXPECTED, SoftTimeLimitExceeded),
+    max_retries=None,
+    soft_time_limit=SUBMIT_S,
+    time_limit=2 * SUBMIT_S,
+)
 def submit(
     self: Task,
     **message: Any,
@@ -180,6 +192,10 @@ def submit(
     except InfrastructureError as error:
         # Nobody else knows of it yet.
         _hand_back(self, error, delay_s=RETRY_DELAY_S)
+    except SoftTimeLimitExceeded as error:
+        if self.request.retries >= SLOW_TRIES:
+            raise
+        _hand_back(self, error, delay_s=0)  # a store may be slow, and a submission is small
 
 
 def _submit(app: App, message: Mapping[str, Any], *, task_id: str) -> None:

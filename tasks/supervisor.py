@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from nss_train import errors
 from nss_train.contract import Event, Stage, StageResult
-from nss_train.errors import StageLost, StageStalled
+from nss_train.errors import LimitExceeded, Problem, StageLost, StageStalled
 from tasks import watchdog
 
 logger = logging.getLogger(__name__)
@@ -75,8 +75,9 @@ def run_child(
     """Run a stage in a child process in its own session and return what it says of its work.
 
     ``on_tick`` may name a reason to stop. Raises :class:`StageStopped` then, the stage's own error
-    when it left one, :class:`~nss_train.errors.StageLost` when it ended without a word and
-    :class:`~nss_train.errors.StageStalled` when it broke a limit. Whatever happens, also to this
+    when it left one, :class:`~nss_train.errors.StageLost` when it ended without a word,
+    :class:`~nss_train.errors.StageStalled` when it fell silent and
+    :class:`~nss_train.errors.LimitExceeded` when it passed a limit of cost. Whatever happens, also to this
     process, none of the session is left.
     """
     reader, writer = os.pipe()
@@ -99,7 +100,7 @@ def run_child(
     try:
         with _watchdog(process.pid):
             _pump(process, reader, on_event=on_event, on_tick=on_tick, limits=limits)
-            return _result(process, folder)
+            return _result(stage, process, folder)
     finally:
         os.close(reader)
         end_session(process, grace_s=limits.kill_grace_s)
@@ -191,14 +192,21 @@ class _Clock:
         self._last, self._silent = time.monotonic(), False
 
     def check(self) -> None:
-        """Raise :class:`StageStalled` when the stage broke a limit."""
+        """Raise when the stage passed a limit."""
         now, limits = time.monotonic(), self._limits
         if limits.total_s is not None and now - self._started > limits.total_s:
-            raise StageStalled(f"The stage ran for more than {limits.total_s:g} s.")
+            raise _too_long(f"more than {limits.total_s:g} s")
         if self._silent and now - self._started > limits.start_s:
             raise StageStalled(f"The stage's process did not start within {limits.start_s:g} s.")
         if now - self._last > limits.progress_s:
             raise StageStalled(f"The stage made no progress for {limits.progress_s:g} s.")
+
+
+def _too_long(what: str) -> LimitExceeded:
+    """The submission's own doing: another worker would give it no more."""
+    remedy = "make the table, or what is asked of it, smaller, or ask the operator for more time"
+    problem = Problem(field="job", value=None, remedy=remedy)
+    return LimitExceeded(f"The stage took {what}.", [problem])
 
 
 def _events(data: bytes, on_event: Callable[[Event], None]) -> bytes:
@@ -213,7 +221,7 @@ def _events(data: bytes, on_event: Callable[[Event], None]) -> bytes:
     return rest
 
 
-def _result(process: subprocess.Popen[bytes], folder: Path) -> StageResult:
+def _result(stage: Stage, process: subprocess.Popen[bytes], folder: Path) -> StageResult:
     code = process.wait()
     result, error = folder / "result.json", folder / "error.json"
     if code == os.EX_TEMPFAIL and (folder / "drained.json").is_file():
@@ -224,6 +232,10 @@ def _result(process: subprocess.Popen[bytes], folder: Path) -> StageResult:
         document = json.loads(error.read_text(encoding="utf-8"))
         logger.info("the stage failed:\n%s", document.pop("traceback", ""))
         raise errors.from_json(document)
+    if code == -signal.SIGXCPU:
+        raise _too_long("more time of its processors than it may")
+    if code == -signal.SIGABRT and stage is Stage.PREPARE_DATA:
+        raise _too_long("more memory than it may")  # a library in C++ ends the process then
     how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
     hint = " (the kernel does this when memory runs out)" if code == -signal.SIGKILL else ""
     raise StageLost(f"The stage's process ended by {how}{hint}.\n{tail(folder, 2000)}")

@@ -2,63 +2,58 @@
 
 Whoever may write to a queue could otherwise end a worker with one line that is not JSON, or have it
 send messages that the writer itself may not. A message that is refused is logged and gone: a job
-whose own message is lost is sent again by reconcile.
+whose own message is lost is sent again by reconcile. :mod:`tasks.door` says what is honest.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from kombu import transport
 from kombu.transport.redis import Channel, Transport
+from redis import Redis
 
 from nss_train.errors import ParameterError, Problem
-from tasks.pipeline import STAMP
+from tasks.door import Refused, cleaned, faults, id_of, read_line
+from tasks.queues import of_list
 
 logger = logging.getLogger(__name__)
 
-MESSAGE_MAX_BYTES = 2**20
-"""A table goes by its key, never by value; a config is a few thousand bytes."""
-PREFIX = "nss_train."
-SUBMIT = f"{PREFIX}submit"
-_CHAINED_OPTIONS = {STAMP, "stamped_headers", "task_id", "reply_to", "root_id", "parent_id", "priority"}
-"""What :mod:`tasks.pipeline` writes. Others would send the worker's messages where their writer wants."""
-_HEADERS = {
-    "id",
-    "task",
-    "lang",
-    "origin",
-    "root_id",
-    "parent_id",
-    "retries",
-    "ignore_result",
-    "argsrepr",
-    "kwargsrepr",
-}
-"""What a worker may read of a message's headers. Any other would be part of a task's request: an
-``expires`` that cancels a job, a ``chain`` that is sent with the worker's rights."""
-_EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
-_OF_CELERY = "celery."
-_HIDDEN = "{…}"
-"""Stands for a submission's arguments in events, and so in Flower; a config or a URL may hold secrets."""
+
+class GuardedRedis(Redis):
+    """A connection that looks at each line of a guarded queue before anybody parses it."""
+
+    def __init__(self, *args: Any, guarded: frozenset[str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._guarded = guarded
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        answer = super().parse_response(connection, command_name, **options)
+        if command_name == "BRPOP" and answer and of_list(answer[0].decode()) in self._guarded:
+            read_line(answer[1])
+        return answer
 
 
 class GuardedChannel(Channel):
-    """A channel that survives what is not JSON."""
+    """A channel that survives whatever line is in a queue."""
+
+    def _get_client(self) -> Any:
+        options = self.connection.client.transport_options
+        return partial(GuardedRedis, guarded=frozenset(options.get("guarded_queues", ())))
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
-        except (ValueError, RecursionError) as error:
+        except Refused as refused:
             # It is off its queue already.
-            _log_refusal(f"not JSON: {type(error).__name__}", queue="", task_id="")
-            return True
+            log_refusal(str(refused))
+        except (ValueError, RecursionError) as error:  # in a queue without a guard
+            log_refusal(f"not JSON: {type(error).__name__}")
+        return True
 
 
 class GuardedTransport(Transport):
@@ -68,13 +63,34 @@ class GuardedTransport(Transport):
 
     def _deliver(self, message: Any, queue: str) -> None:
         options: Mapping[str, Any] = self.client.transport_options  # type: ignore[union-attr]
-        if queue in options.get("guarded_queues", ()):
-            why = next(faults(message, queue), None)
-            if why is not None:
-                _log_refusal(why, queue=queue, task_id=_id_of(message))
-                return
-            message["headers"] = _cleaned(message["headers"])
-        super()._deliver(message, queue)
+        if queue not in options.get("guarded_queues", ()):
+            super()._deliver(message, queue)
+            return
+        why = next(faults(message, queue), None)
+        if why is not None:
+            log_refusal(why, queue=queue, task_id=id_of(message))
+            return
+        self._hand_in(cleaned(message), queue)
+
+    def _hand_in(self, message: dict[str, Any], queue: str) -> None:
+        """Give a message to the consumer. One that cannot be handed on is refused, once and for all.
+
+        It is listed as delivered by then: without an end it would count as work in hand for ever, and
+        the worker would wait for it instead of taking others.
+        """
+        try:
+            super()._deliver(message, queue)
+        except (*self.connection_errors, *self.channel_errors):
+            raise
+        except Exception as error:
+            fields = {"action": "message.refused", "queue": queue, "task_id": id_of(message)}
+            logger.exception("a message was refused: %s on its way in", type(error).__name__, extra=fields)
+            self._forget(message["properties"]["delivery_tag"])
+
+    def _forget(self, tag: str) -> None:
+        for channel in self.channels:
+            if channel is not None and tag in channel.qos._delivered:  # noqa: SLF001 (kombu offers no other view)
+                channel.basic_reject(tag, requeue=False)
 
 
 def install() -> None:
@@ -104,88 +120,7 @@ def verified(url: str) -> str:
     return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
 
 
-def faults(message: Any, queue: str) -> Iterator[str]:
-    """Why a raw message is refused; nothing for an honest one. Later checks rely on the ones before."""
-    if not isinstance(message, dict) or len(json.dumps(message)) > MESSAGE_MAX_BYTES:
-        yield f"not an object of at most {MESSAGE_MAX_BYTES} bytes"
-        return
-    yield from _envelope_faults(message, queue)
-    try:
-        args, kwargs, embedded = json.loads(base64.b64decode(message["body"], validate=True))
-    except (ValueError, TypeError, RecursionError, binascii.Error):
-        yield "the body is not JSON of arguments, keywords and options"
-        return
-    if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embedded, dict)):
-        yield "the body is not JSON of arguments, keywords and options"
-        return
-    yield from _embedded_faults(embedded)
-
-
-def _envelope_faults(message: Mapping[str, Any], queue: str) -> Iterator[str]:
-    headers, properties, body = (message.get(name) for name in ("headers", "properties", "body"))
-    if not (isinstance(headers, dict) and isinstance(properties, dict) and isinstance(body, str)):
-        yield "no headers, properties or body"
-        return
-    kind = (message.get("content-type"), message.get("content-encoding"), properties.get("body_encoding"))
-    if kind != ("application/json", "utf-8", "base64"):
-        yield f"content of the kind {str(kind)[:100]}; only JSON is read"
-    if not all(isinstance(headers.get(name), str) for name in ("id", "task")):
-        yield "no task or id"
-    elif headers["task"].startswith(_OF_CELERY):
-        yield "a task of Celery itself"
-    if headers.get("eta") is not None:
-        yield "an eta, for which it would wait in a worker's memory"
-    yield from _delivery_faults(properties, queue)
-
-
-def _delivery_faults(properties: Mapping[str, Any], queue: str) -> Iterator[str]:
-    info = properties.get("delivery_info")
-    if not isinstance(properties.get("delivery_tag"), str) or not isinstance(info, dict):
-        yield "no delivery tag or address"
-    elif info.get("routing_key") != queue or info.get("exchange") not in ("", queue):
-        # A worker hands a message back to where it says that it came from.
-        yield "addressed to another queue"
-
-
-def _embedded_faults(embedded: Mapping[str, Any]) -> Iterator[str]:
-    if not _EMBEDDED.issuperset(embedded):
-        yield "options of its own"
-    if any(embedded.get(name) for name in ("callbacks", "errbacks", "chord")):
-        yield "callbacks"
-    for link in _list(embedded.get("chain")):
-        if not isinstance(link, dict) or not str(link.get("task", "")).startswith(PREFIX):
-            yield "a chain to another task"
-        elif not isinstance(link.get("options"), dict) or not _CHAINED_OPTIONS.issuperset(link["options"]):
-            yield "a chain with options of its own"
-
-
-def _list(value: Any) -> list[Any]:
-    """An absent list is an empty one; what is none at all counts as an entry that no check accepts."""
-    if value is None:
-        return []
-    return value if isinstance(value, list) else ["not a list"]
-
-
-def _cleaned(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers that a worker reads; a dashboard shows no submission's arguments.
-
-    Only the tasks themselves limit their time. Of the stamps the job's means something.
-    """
-    kept = {name: value for name, value in headers.items() if name in _HEADERS}
-    stamps = headers.get("stamps")
-    job = stamps.get(STAMP) if isinstance(stamps, dict) else None
-    found = {} if job is None else {STAMP: job}
-    kept |= {"timelimit": [None, None], "stamps": found, "stamped_headers": list(found)}
-    if kept["task"] == SUBMIT:
-        kept |= {"argsrepr": "()", "kwargsrepr": _HIDDEN}
-    return kept
-
-
-def _id_of(message: Any) -> str:
-    headers = message.get("headers") if isinstance(message, dict) else None
-    return str(headers.get("id", ""))[:100] if isinstance(headers, dict) else ""
-
-
-def _log_refusal(why: str, *, queue: str, task_id: str) -> None:
-    fields = {"action": "message.refused", "queue": queue, "task_id": task_id}
+def log_refusal(why: str, *, queue: str = "", task_id: str = "") -> None:
+    """Say that a message is dropped. Its sender chose the id, so that it is printed as a literal."""
+    fields = {"action": "message.refused", "queue": queue, "task_id": ascii(task_id)[1:-1]}
     logger.warning("a message was refused: %s", why, extra=fields)

@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from nss_train import documents
 from nss_train.config.parameters import SafeSynthesizerParameters
-from nss_train.config.problems import unknown_keys, without_unknown_keys, wrong_values
+from nss_train.config.problems import odd_values, unknown_keys, without_unknown_keys, wrong_values
 from nss_train.config.section import SUBMITTED
 from nss_train.errors import ParameterError, Problem
 
@@ -20,15 +21,22 @@ __all__ = ["SafeSynthesizerParameters", "load_config", "load_resolved", "parse_c
 
 logger = logging.getLogger(__name__)
 
+CONFIG_MAX_BYTES = 2**20
+"""As much as a message may carry."""
+
 
 def load_config(path: Path) -> SafeSynthesizerParameters:
     """Read an NSS YAML or JSON file; :class:`ParameterError` lists all that is wrong with it."""
     try:
+        if path.stat().st_size > CONFIG_MAX_BYTES:
+            raise _unreadable(path, f"has more than {CONFIG_MAX_BYTES:,} bytes; a config is a few thousand")
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, f"cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise _unreadable(path, f"is not YAML: {error}") from error
+    except RecursionError as error:
+        raise _unreadable(path, f"is nested more than {documents.DEPTH} deep") from error
     if not isinstance(document, Mapping):
         raise _unreadable(path, "must hold a mapping of sections, such as `training:`")
     return parse_config(document)
@@ -59,11 +67,10 @@ def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
 
 
 def _checked(given: Mapping[str, Any], *, context: Mapping[str, Any]) -> SafeSynthesizerParameters:
-    problems = (
-        []
-        if given.get("unknown_fields") == "ignore"
-        else list(unknown_keys(given, SafeSynthesizerParameters))
-    )
+    problems = list(odd_values(given)) if context else []
+    given = _without(given, {problem.field for problem in problems})
+    if given.get("unknown_fields") != "ignore":
+        problems += unknown_keys(given, SafeSynthesizerParameters)
     try:
         config = SafeSynthesizerParameters.model_validate(
             without_unknown_keys(given, SafeSynthesizerParameters), context=context
@@ -73,6 +80,17 @@ def _checked(given: Mapping[str, Any], *, context: Mapping[str, Any]) -> SafeSyn
     if problems:
         raise ParameterError("The config is not valid.", problems)
     return config
+
+
+def _without(given: Mapping[str, Any], fields: set[str], path: str = "") -> dict[str, Any]:
+    """The config without some fields of its sections: what is too deep must not be looked at again."""
+    kept = {name: value for name, value in given.items() if f"{path}{name}" not in fields}
+    if path:
+        return kept
+    return {
+        name: _without(value, fields, f"{name}.") if isinstance(value, Mapping) else value
+        for name, value in kept.items()
+    }
 
 
 def _unreadable(path: Path, remedy: str) -> ParameterError:

@@ -6,9 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from nss_train.config.bounds import AtMost, Names, Rows, Share, Within, Word
 from nss_train.config.section import Section
 
-Share = Annotated[float, Field(ge=0, le=1)]
+_PATIENCE = Within(1, 10**6, "it is a number of attempts")
+_MANY = Within(1, 10**6, "it is a number of records in a sequence, or of groups")
+_FACTOR = Within(0, 1_000, "it is a factor")
+_SECTIONS = AtMost(1_000, "NSS has no more settings of it")
 
 
 class StructuredGeneration(Section):
@@ -18,7 +22,7 @@ class StructuredGeneration(Section):
     backend: Literal["auto", "xgrammar", "guidance", "outlines", "lm-format-enforcer"] = "auto"
     schema_method: Literal["auto", "regex", "json_schema", "structural_tag"] = "auto"
     use_single_sequence: bool = False
-    max_records_per_sequence: Annotated[int, Field(ge=1)] | None = None
+    max_records_per_sequence: Annotated[int, Field(ge=1), _MANY] | None = None
 
 
 class RecordValidation(Section):
@@ -34,26 +38,26 @@ class RecordValidation(Section):
 class GenerateParameters(Section):
     """How records are generated; the preview sampler reads it too."""
 
-    num_records: int = 1000
-    temperature: float = 0.9
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    num_records: Rows = 1000
+    temperature: Annotated[float, _FACTOR] = 0.9
+    repetition_penalty: Annotated[float, Field(gt=0), _FACTOR] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    patience: Annotated[int, Field(ge=1)] = 3
+    patience: Annotated[int, Field(ge=1), _PATIENCE] = 3
     invalid_fraction_threshold: Share = 0.8
-    max_tokens_multiplier: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.2
+    max_tokens_multiplier: Annotated[float, Field(gt=0, allow_inf_nan=False), _FACTOR] = 1.2
     structured_generation: StructuredGeneration = StructuredGeneration()
     enforce_timeseries_fidelity: bool = False
     validation: RecordValidation = RecordValidation()
-    attention_backend: str | None = "auto"
+    attention_backend: Word | None = "auto"
 
 
 class Autocorrelation(Section):
     """Autocorrelation in the evaluation of time series."""
 
-    value_columns: list[str] | None = None
-    max_lag: Annotated[int, Field(ge=1)] = 20
-    min_points: Annotated[int, Field(ge=4)] = 4
-    max_groups: Annotated[int, Field(ge=1)] = 128
+    value_columns: Names | None = None
+    max_lag: Annotated[int, Field(ge=1), _MANY] = 20
+    min_points: Annotated[int, Field(ge=4), _MANY] = 4
+    max_groups: Annotated[int, Field(ge=1), _MANY] = 128
 
 
 class TimeSeriesEvaluation(Section):
@@ -67,24 +71,24 @@ class EvaluationParameters(Section):
     """What is evaluated after generation."""
 
     mia_enabled: bool = True
-    mia_excluded_columns: list[str] | None = None
+    mia_excluded_columns: Names | None = None
     aia_enabled: bool = True
-    sqs_report_columns: int = 250
-    sqs_report_rows: int = 5000
-    mandatory_columns: int | None = None
+    sqs_report_columns: Rows = 250
+    sqs_report_rows: Rows = 5000
+    mandatory_columns: Rows | None = None
     enabled: bool = True
-    quasi_identifier_count: int = 3
+    quasi_identifier_count: Rows = 3
     pii_replay_enabled: bool = True
-    pii_replay_entities: list[str] | None = None
-    pii_replay_columns: list[str] | None = None
+    pii_replay_entities: Names | None = None
+    pii_replay_columns: Names | None = None
     time_series: TimeSeriesEvaluation = TimeSeriesEvaluation()
 
 
 class PreflightParameters(Section):
     """Checks that the user switches off."""
 
-    disabled_checks: list[str] = Field(default_factory=list)
+    disabled_checks: Names = Field(default_factory=list)
 
 
-ReplacePII = dict[str, Any] | None
+ReplacePII = Annotated[dict[Word, Any], _SECTIONS] | None
 """PII is replaced before a table reaches this service, so the section is carried as it is, with a warning."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import difflib
 import typing
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from nss_train.errors import ParameterError, Problem
+from nss_train import documents
+from nss_train.errors import MOST_PROBLEMS, ParameterError, Problem, unlisted
 
 DEPRECATED = {"training.warmup_ratio"}
 """Keys that are read but are no fields any more."""
 
+_HINT_CHARS = 100
+"""A name that is longer is like none that is known."""
 _REMEDIES = {
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be {ge} or more",
@@ -25,26 +29,39 @@ _REMEDIES = {
 }
 
 
-def unknown_keys(given: Mapping[str, Any], model: type[BaseModel], path: str = "") -> Iterator[Problem]:
+def unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Problem]:
     """A problem for each key that no section knows, with the closest one that it knows."""
-    for name, value in given.items():
-        where = f"{path}{name}"
-        if where in DEPRECATED:
+    found = _unknown(given, model)
+    for path, name, value, section in islice(found, MOST_PROBLEMS):
+        remedy = f"unknown configuration field; {_hint(path, name, section)}"
+        yield Problem(field=f"{path}{name}", value=value, remedy=remedy)
+    if rest := sum(1 for _ in found):
+        yield unlisted(rest)
+
+
+def _unknown(
+    given: Mapping[str, Any], model: type[BaseModel], path: str = ""
+) -> Iterator[tuple[str, str, Any, type[BaseModel]]]:
+    fields = model.model_fields
+    for key, value in given.items():
+        name = str(key)
+        if f"{path}{name}" in DEPRECATED:
             continue
-        field = model.model_fields.get(str(name))
+        field = fields.get(name)
         if field is None:
-            close = difflib.get_close_matches(str(name), model.model_fields, n=1)
-            hint = (
-                f"did you mean {path}{close[0]!s}?" if close else f"known are {', '.join(model.model_fields)}"
-            )
-            yield Problem(field=where, value=value, remedy=f"unknown configuration field; {hint}")
+            yield path, name, value, model
         elif isinstance(value, Mapping) and (section := _section(field.annotation)) is not None:
-            yield from unknown_keys(value, section, f"{where}.")
+            yield from _unknown(value, section, f"{path}{name}.")
+
+
+def _hint(path: str, name: str, section: type[BaseModel]) -> str:
+    close = difflib.get_close_matches(name[:_HINT_CHARS], section.model_fields, n=1)
+    return f"did you mean {path}{close[0]}?" if close else f"known are {', '.join(section.model_fields)}"
 
 
 def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """The same mapping with only the keys that the sections know."""
-    unknown = {problem.field for problem in unknown_keys(given, model)}
+    unknown = {f"{path}{name}" for path, name, _, _ in _unknown(given, model)}
 
     def known(mapping: Mapping[str, Any], path: str) -> dict[str, Any]:
         return {
@@ -54,6 +71,18 @@ def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> di
         }
 
     return known(given, "")
+
+
+def odd_values(given: Mapping[str, Any], path: str = "") -> Iterator[Problem]:
+    """A problem for each field whose value is too deep, too large or can be written nowhere."""
+    for name, value in given.items():
+        why = next(documents.faults({name: value}), None)
+        if why is None:
+            continue
+        if not path and isinstance(value, Mapping) and len(value) <= documents.NAMES:
+            yield from odd_values(value, f"{name}.")
+        else:
+            yield Problem(field=f"{path}{name}", value=value, remedy=why)
 
 
 def wrong_values(error: ValidationError) -> list[Problem]:

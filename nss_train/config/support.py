@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nss_train.config.bounds import STEPS
 from nss_train.config.guarantee import PublicColumn, SchemaSource
 from nss_train.config.training import LOSS_SCHEDULES, ROWWISE_ATTENTIONS
 from nss_train.errors import Problem
@@ -13,17 +14,32 @@ if TYPE_CHECKING:
     from nss_train.config.parameters import SafeSynthesizerParameters
 
 
+LARGEST_BATCH = 2**20
+"""Examples of an optimizer step."""
+MOST_RANKS = 1_024
+
+
 def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ...]:
     """Every reason why a training of this config is refused, as far as the config alone tells."""
     if not config.dp_enabled:
-        return tuple(_schedule(config))
+        return (*_schedule(config), *_cost(config))
     strict = _against_strict(config) if config.strictly_private else ()
-    return (*_schedule(config), *strict, *_attention(config), *_units(config), *_declared(config))
+    return (
+        *_schedule(config),
+        *_cost(config),
+        *_in_range(config),
+        *strict,
+        *_attention(config),
+        *_units(config),
+        *_declared(config),
+    )
 
 
 def unsupported_ranks(ranks: int, *, effective_batch: int) -> Iterator[Problem]:
     """Every reason why so many processes cannot share an effective batch; 0: the worker will choose."""
-    if ranks < 0:
+    if ranks > MOST_RANKS:
+        yield Problem(field="ranks", value=ranks, remedy=f"use {MOST_RANKS} at most")
+    elif ranks < 0:
         yield Problem(field="ranks", value=ranks, remedy="use 0, which leaves it to the worker, or more")
     elif ranks and effective_batch % ranks:
         remedy = f"must divide the effective batch of {effective_batch}"
@@ -66,6 +82,39 @@ def _attention(config: SafeSynthesizerParameters) -> Iterator[Problem]:
     if name not in ROWWISE_ATTENTIONS:
         remedy = f"its kernels pack rows of a batch together; use {' or '.join(ROWWISE_ATTENTIONS)}"
         yield Problem(field="training.attn_implementation", value=name, remedy=remedy)
+
+
+def _cost(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    """What would take weeks, or more memory than there is, if it were only tried."""
+    records, batch = config.training.num_input_records_to_sample, config.training.effective_batch_size
+    if batch > LARGEST_BATCH:
+        remedy = f"times gradient_accumulation_steps at most {LARGEST_BATCH:,}: no step needs more examples"
+        yield Problem(field="training.batch_size", value=batch, remedy=remedy)
+    if isinstance(records, int) and records // batch > STEPS:
+        remedy = f"makes up to {records // batch:,} steps of {batch}; ask for {STEPS * batch:,} at most"
+        yield Problem(field="training.num_input_records_to_sample", value=records, remedy=remedy)
+
+
+def _in_range(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    """What would be a guarantee in name only, or has no noise that any number could hold."""
+    privacy, guarantee = config.privacy, config.guarantee
+    if privacy is None:
+        return
+    least = (
+        ("privacy.epsilon", privacy.epsilon, 1e-3, "the noise would leave nothing to learn from"),
+        ("privacy.delta", privacy.delta, 1e-15, "accountants are not that exact; use auto"),
+        (
+            "privacy.per_sample_max_grad_norm",
+            privacy.per_sample_max_grad_norm,
+            1e-6,
+            "gradients would vanish",
+        ),
+        ("guarantee.count_share", guarantee.count_share, 1e-6, "the count would be noise alone"),
+        ("guarantee.schema_share", guarantee.schema_share, 1e-6, "the schema would be noise alone"),
+    )
+    for field, value, low, why in least:
+        if isinstance(value, float) and value < low:
+            yield Problem(field=field, value=value, remedy=f"must be {low:g} or more: {why}")
 
 
 def _against_strict(config: SafeSynthesizerParameters) -> Iterator[Problem]:

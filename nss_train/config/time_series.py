@@ -7,18 +7,21 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
+from nss_train.config.bounds import Integer64, Name, Within, Word
 from nss_train.config.section import Section
+
+_INTERVAL = Within(1, 10**10, "three centuries lie between two of them")
 
 
 class TimeSeriesParameters(Section):
     """Whether the table is a time series, and how its time is written."""
 
     is_timeseries: bool = False
-    timestamp_column: str | None = None
-    timestamp_interval_seconds: Annotated[int, Field(gt=0)] | None = None
-    timestamp_format: str | None = None
-    start_timestamp: str | int | None = None
-    stop_timestamp: str | int | None = None
+    timestamp_column: Name | None = None
+    timestamp_interval_seconds: Annotated[int, Field(gt=0), _INTERVAL] | None = None
+    timestamp_format: Word | None = None
+    start_timestamp: Word | Integer64 | None = None
+    stop_timestamp: Word | Integer64 | None = None
 
     @field_validator("timestamp_format")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from nss_train.config.bounds import ROWS, STEPS, AtMost, Path, Within, Word
 from nss_train.config.section import Section, is_submitted
 
 LOSS_SCHEDULES = ("reduce_lr_on_plateau",)
@@ -68,30 +69,38 @@ def refused_schedule(name: str) -> str:
     return f"no such schedule; did you mean {close[0]}? Or {known}" if close else f"no such schedule; {known}"
 
 
+_RECORDS = Within(0, ROWS, "twice the rows of the largest table that is usual")
+_BATCH = Within(1, 2**16, "no device holds more, and no study found more to help")
+_STEPS = Within(0, STEPS, "no training has more steps")
+_RANK = Within(1, 4_096, "a layer of eight billion parameters is as wide: more is no low rank")
+_ROPE = Within(1, 64, "methods of this kind are known to work up to 32 times the context")
+_MODULES = AtMost(1_000, "a model of a hundred layers has fewer that an adapter fits")
+
+
 class TrainingHyperparams(Section):
     """How the adapter is trained. NSS's names, defaults and ranges."""
 
-    num_input_records_to_sample: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
-    batch_size: Annotated[int, Field(ge=1)] = 1
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 8
+    num_input_records_to_sample: Literal["auto"] | Annotated[int, Field(ge=0), _RECORDS] = "auto"
+    batch_size: Annotated[int, Field(ge=1), _BATCH] = 1
+    gradient_accumulation_steps: Annotated[int, Field(ge=1), _BATCH] = 8
     weight_decay: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    warmup_steps: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+    warmup_steps: Annotated[float, Field(ge=0, allow_inf_nan=False), _STEPS] = 0.05
     """Below 1 a share of all steps, from 1 on a whole number of steps."""
-    lr_scheduler: str = "cosine"
+    lr_scheduler: Word = "cosine"
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"
-    lora_r: Annotated[int, Field(gt=0)] = 32
+    lora_r: Annotated[int, Field(gt=0), _RANK] = 32
     lora_alpha_over_r: Annotated[float, Field(ge=0.5, le=3)] = 1.0
-    lora_target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    rope_scaling_factor: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    lora_target_modules: Annotated[tuple[Word, ...], _MODULES] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    rope_scaling_factor: Literal["auto"] | Annotated[int, Field(ge=1), _ROPE] = "auto"
     validation_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
-    validation_steps: Annotated[int, Field(gt=0)] = 15
-    pretrained_model: str = "HuggingFaceTB/SmolLM3-3B"
+    validation_steps: Annotated[int, Field(gt=0), _STEPS] = 15
+    pretrained_model: Path = "HuggingFaceTB/SmolLM3-3B"
     quantize_model: bool = False
     quantization_bits: Literal[4, 8] = 8
     quantization_scheme: QuantizationScheme | None = None
-    peft_implementation: str = "QLORA"
+    peft_implementation: Word = "QLORA"
     max_vram_fraction: Annotated[float, Field(ge=0, le=1)] = 0.80
-    attn_implementation: str = "sdpa"
+    attn_implementation: Word = "sdpa"
 
     @model_validator(mode="before")
     @classmethod

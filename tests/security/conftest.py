@@ -84,6 +84,11 @@ def target(_target: Target) -> Target:
     return _target
 
 
+def own_keys(keys: set[str]) -> set[str]:
+    """Without those of the honest submissions that follow each attack."""
+    return {key for key in keys if "/key-" not in key}
+
+
 def wait_until(happened: Callable[[], bool], *, deadline_s: float = WAIT_S) -> None:
     deadline = time.monotonic() + deadline_s
     while not happened():

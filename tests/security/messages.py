@@ -52,3 +52,7 @@ def raw(message: Mapping[str, Any]) -> bytes:
 
 def stage(job_id: Any = JOB, name: Any = "prepare_data", **more: Any) -> dict[str, Any]:
     return {"message": {"job_id": job_id, "stage": name} | more}
+
+
+PLANTED = {"pickle": "planted-pickle", "listed": "planted-listed", "received": "planted-received"}
+"""How the ids begin of messages that a planted fault meets on their way to the pool."""

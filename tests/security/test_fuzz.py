@@ -15,16 +15,15 @@ from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, ParameterError
 from tasks import version
+from tasks.door import faults
 from tasks.job import Claim, StageMessage, SubmitMessage
 from tasks.ledger import DatasetLedger
 from tasks.records import JobRecords
 from tasks.run import Superseded
 from tasks.stages import read_message
 from tasks.store.local import LocalStore
-from tasks.transport import faults
 from tests.security import fuzz
-from tests.security.conftest import Target
-from tests.security.test_messages import own_keys
+from tests.security.conftest import Target, own_keys
 from tests.upgrades.test_upgrades import JOB, VERSIONS, recorded
 
 BATCH = 250

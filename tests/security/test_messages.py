@@ -15,12 +15,12 @@ import pytest
 
 from nss_train.config import parse_config
 from tasks.app import App
+from tasks.door import MESSAGE_MAX_BYTES
 from tasks.job import JobRequest, Table
 from tasks.reconcile import reconcile
 from tasks.records import JobRecords
 from tasks.run import NEWER_DELAY_S
-from tasks.transport import MESSAGE_MAX_BYTES
-from tests.security.conftest import Target, wait_until
+from tests.security.conftest import Target, own_keys, wait_until
 from tests.security.messages import DEEP, JOB, body, envelope, raw, stage
 
 PREPARE = "nss_train.prepare_data"
@@ -121,11 +121,6 @@ def test_a_message_that_asks_for_nonsense_changes_nothing(name: str, target: Tar
     assert not MARK.exists()
     wait_until(lambda: target.app.redis.zcard("unacked_index") == 0)
     assert not target.app.redis.exists("nss-train:lease:" + JOB + ":prepare_data")
-
-
-def own_keys(keys: set[str]) -> set[str]:
-    """Without those of the honest submissions that follow each attack."""
-    return {key for key in keys if "/key-" not in key}
 
 
 def test_a_stage_whose_turn_it_is_not_spends_no_attempt(target: Target) -> None:

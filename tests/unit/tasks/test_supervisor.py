@@ -143,7 +143,7 @@ run_child(Stage.PREPARE_DATA, Path({str(folder)!r}),
     [
         (Limits(tick_s=0.05, kill_grace_s=0.2, progress_s=1), "made no progress for 1 s"),
         (Limits(tick_s=0.05, kill_grace_s=0.2, start_s=0), "did not start within 0 s"),
-        (Limits(tick_s=0.05, kill_grace_s=0.2, total_s=1), "ran for more than 1 s"),
+        (Limits(tick_s=0.05, kill_grace_s=0.2, total_s=1), "took more than 1 s"),
     ],
 )
 def test_a_stage_that_breaks_a_limit_is_ended(folder: Path, limits: Limits, says: str) -> None:

@@ -1,0 +1,50 @@
+"""Between the consumer and the pool: what cannot be handed over is refused, once, and nothing waits for it.
+
+Celery takes a place of the pool before it writes a request there, and gives it back when the request ends.
+A request that cannot be written, because it cannot be pickled, never ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery.apps.worker import Worker
+from celery.worker import state
+from celery.worker.request import Request
+
+logger = logging.getLogger(__name__)
+
+
+class GuardedWorker(Worker):  # type: ignore[misc]  # Celery is not typed
+    """A worker that gives back what a failed handover had taken."""
+
+    def _process_task(self, request: Any) -> None:
+        jobs = self.pool._pool._cache  # noqa: SLF001 (the pool's only list of what it waits for)
+        before = set(jobs)
+        try:
+            super()._process_task(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next message must find a place
+            for number in set(jobs) - before:
+                jobs[number].discard()
+            self._quick_release()
+            state.task_ready(request)
+            _refuse(request, error)
+
+
+class GuardedRequest(Request):  # type: ignore[misc]
+    """A request whose end is told to the broker even if telling it fails half-way."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        try:
+            # Celery raises a task's MemoryError again, in the process that serves all the others.
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        except Exception as error:  # noqa: BLE001 - the same
+            _refuse(self, error)
+            return None
+
+
+def _refuse(request: Any, error: Exception) -> None:
+    fields = {"action": "message.refused", "task_id": ascii(request.id)[1:-1]}
+    logger.error("a message was refused: %s", type(error).__name__, exc_info=error, extra=fields)
+    request.reject(requeue=False)

@@ -1,0 +1,140 @@
+"""A worker under hostile messages, honest submissions among them: ``python -m tests.security.siege``.
+
+It measures how long an honest submission waits for its answer alone, and how long among the others, on a
+real Valkey with a real worker. The answer is the refusal of a table outside the operator's prefixes, which
+takes the whole way: queue, door, pool, parsing, store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from tasks.app import App, connect_redis, make_app
+from tasks.job import Keys, id_of_key
+from tasks.servers import Valkey
+from tasks.settings import Settings
+from tests.pipeline.conftest import worker
+from tests.security import hostile
+
+ALONE = 30
+DEADLINE_S = 120.0
+RATIO = 1.5
+"""The slowest answer under siege, in medians alone, that is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Siege:
+    """What was measured."""
+
+    messages: int
+    alone_s: tuple[float, ...]
+    besieged_s: tuple[float, ...]
+    unacked: int
+    waiting: int
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.alone_s)
+
+    @property
+    def ratio(self) -> float:
+        return max(self.besieged_s) / self.median_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.messages} hostile messages of {len(hostile.KINDS)} kinds,"
+            f" all {len(self.besieged_s)} honest submissions among them answered\n"
+            f"alone: median {self.median_s:.3f} s, slowest {max(self.alone_s):.3f} s of {len(self.alone_s)}\n"
+            f"under siege: median {statistics.median(self.besieged_s):.3f} s,"
+            f" slowest {max(self.besieged_s):.3f} s = {self.ratio:.2f} medians alone\n"
+            f"left in unacked: {self.unacked}, waiting: {self.waiting}"
+        )
+
+
+def besiege(app: App, *, messages: int, per_s: float, seed: int = 1) -> Siege:
+    """Send hostile messages at a steady pace, and all the while one honest submission after the other."""
+    alone = tuple(_answered_s(app) for _ in range(ALONE))
+    lines = [line for _, line in hostile.lines(messages, seed=seed)]
+    sender = Thread(target=_send, args=(app, lines, 1 / per_s), daemon=True)
+    sender.start()
+    times = list[float]()
+    while sender.is_alive():
+        times.append(_answered_s(app))
+    _answered_s(app)
+    _wait_for_acknowledgements(app)
+    return Siege(
+        messages=messages,
+        alone_s=alone,
+        besieged_s=tuple(times),
+        unacked=int(app.redis.hlen("unacked")) + int(app.redis.zcard("unacked_index")),
+        waiting=int(app.redis.llen(app.settings.queue_cpu)),
+    )
+
+
+def _send(app: App, lines: list[bytes], pause_s: float) -> None:
+    redis = connect_redis(app.settings)
+    for line in lines:
+        redis.lpush(app.settings.queue_cpu, line)
+        time.sleep(pause_s)
+
+
+def _wait_for_acknowledgements(app: App) -> None:
+    deadline = time.monotonic() + 5
+    while app.redis.hlen("unacked") and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _answered_s(app: App) -> float:
+    """Seconds until an honest submission is answered."""
+    key, began = uuid.uuid4().hex, time.monotonic()
+    message = {"table": "s3://elsewhere/x.csv", "config": {}, "idempotency_key": key}
+    app.send_task("nss_train.submit", kwargs=message)
+    while not app.store.exists(Keys(id_of_key(key)).outcome):
+        if time.monotonic() - began > DEADLINE_S:
+            raise TimeoutError("an honest submission was not answered")
+        time.sleep(0.002)
+    return time.monotonic() - began
+
+
+@contextmanager
+def deployment(folder: Path, concurrency: int) -> Iterator[App]:
+    """A worker for the queue ``cpu``, warm, on a Valkey of its own."""
+    (folder / "valkey").mkdir()
+    with Valkey(folder / "valkey") as valkey:
+        settings = Settings.model_validate(
+            {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0}
+        )
+        options = ("--concurrency", str(concurrency))
+        with worker(settings, settings.queue_cpu, folder / "cpu.log", *options):
+            app = make_app(settings)
+            for _ in range(3 * concurrency):
+                _answered_s(app)
+            yield app
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.security.siege", description=__doc__)
+    parser.add_argument("--messages", type=int, default=1_000)
+    parser.add_argument(
+        "--every", type=int, default=10, help="hostile messages before each honest submission"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, deployment(Path(folder), given.concurrency) as app:
+        found = besiege(app, messages=given.messages, per_s=given.per_s, seed=given.seed)
+    print(found)  # noqa: T201 (a program)
+    return 0 if found.ratio <= RATIO and not found.unacked and not found.waiting else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
