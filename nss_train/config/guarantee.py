@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from nss_train.config.section import Section
-from nss_train.names import DATASET
+from nss_train.names import DATASET, declared
 
 
 class SchemaSource(StrEnum):
@@ -73,7 +73,7 @@ class GuaranteeParameters(Section):
 
     strict: bool = True
     """Whether nothing leaves the job that the guarantee does not cover."""
-    dataset: Annotated[str, Field(pattern=DATASET)] | None = None
+    dataset: Annotated[str, Field(pattern=DATASET), AfterValidator(declared)] | None = None
     """Whose budget the job is charged to; a random name that is used once when it is not named."""
     unit_column: str | None = None
     """The rows that share a value of this column are one unit of privacy; a row or a group without it."""
