@@ -66,6 +66,10 @@ SEEDS = 2**32
 KEY_MAX_CHARS = 1000
 
 
+DatasetProof = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""HMAC-SHA256 of the job's id, made with the token of the dataset that the job is charged to."""
+
+
 class SubmitMessage(Versioned):
     """What other services send to ``nss_train.submit``. Its sender says the version, or means the first."""
 
@@ -80,6 +84,7 @@ class SubmitMessage(Versioned):
     tenant: str = DEFAULT_TENANT
     webhook: str | None = None
     webhook_progress: bool = False
+    dataset_proof: DatasetProof | None = None
 
 
 class Webhook(Frozen):
@@ -124,6 +129,9 @@ class JobRequest(Versioned):
     submitted_at: datetime
     idempotency_key: str | None = None
     webhook: Webhook | None = None
+    dataset_proof: DatasetProof | None = None
+    budget_name: str = ""
+    """Random name of the ledger of a private job that names no dataset; "" in what older releases wrote."""
 
 
 class StoredFile(Frozen):
@@ -253,6 +261,10 @@ class Keys:
         self.checkpoints = f"{self.root}/checkpoints/"
         self.privacy_plan = f"{self.root}/privacy.json"
         self.charges = f"{self.root}/privacy/"
+        self.private = f"{self.root}/private/"
+        """What workers alone may read."""
+        self.holdout_key = f"{self.private}key"
+        self.draw = f"{self.private}draw.json"
         self.open = f"open/{job_id}"
         """Written before the request, removed when the job has ended and is tidied up."""
         self.webhook_pending = f"webhooks/{job_id}"

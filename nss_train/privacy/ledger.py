@@ -114,6 +114,13 @@ def filtered(costs: Iterable[Cost], budget: Budget) -> float:
     )
 
 
+def order_for(expected: PrivacyPlan, *, epsilon: float, delta: float) -> float:
+    """The order of a filter at which most jobs like the expected one fit into a budget."""
+    steps = {(expected.noise_multiplier, expected.sampling_rate): expected.steps}
+    release = Release(steps=steps, pure=tuple(product.epsilon for product in expected.by_products))
+    return renyi_filter.best_order(release, epsilon=epsilon, delta=delta)
+
+
 def _by_products(costs: Iterable[Cost]) -> list[ByProduct]:
     return [product for cost in costs if cost.by_products for product in cost.plan.by_products]
 
@@ -185,6 +192,11 @@ class Ledger:
         """ε of all jobs together by the budget's filter; ``None`` for a budget without orders."""
         held = self.budget
         return None if held is None or not held.orders else filtered(self.costs, held)
+
+    @property
+    def by_products_delta(self) -> float:
+        """δ that the by-products of all jobs take."""
+        return sum(product.delta for product in _by_products(self.costs))
 
     @property
     def left(self) -> float | None:
