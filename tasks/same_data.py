@@ -32,12 +32,18 @@ class SameData(Versioned):
     at: AwareDatetime
 
 
+class KeptSketch(Versioned):
+    """``private/sketches/<digest>.json``: the sketch of a table that was charged to a dataset."""
+
+    sketch: Sketch
+
+
 def notice(store: Store, dataset: str, sketch: Sketch) -> list[SameData]:
     """Keep a table's sketch; tell the operator of every other dataset that it was seen under.
 
     The sketch is put first and the others are looked at then: of two jobs at once one sees the other.
     """
-    store.put_if_absent(_key(dataset, sketch), sketch.model_dump_json().encode())
+    store.put_if_absent(_key(dataset, sketch), KeptSketch(sketch=sketch).model_dump_json().encode())
     found = [
         SameData(dataset=other, share=share, at=datetime.now(UTC))
         for other in store.children("privacy/")
@@ -74,8 +80,8 @@ def noticed(store: Store, dataset: str) -> Iterator[SameData]:
 
 def _share(store: Store, other: str, sketch: Sketch) -> float:
     keys = store.list(DatasetKeys(other).sketches)
-    kept = (version.read(Sketch, store.read(key), what=f"The store's {key}") for key in keys)
-    return max((sketch.overlap(one) for one in kept), default=0.0)
+    kept = (version.read(KeptSketch, store.read(key), what=f"The store's {key}") for key in keys)
+    return max((sketch.overlap(one.sketch) for one in kept), default=0.0)
 
 
 def _note(store: Store, dataset: str, other: SameData) -> None:

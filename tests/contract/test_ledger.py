@@ -232,13 +232,13 @@ def test_whom_a_dataset_belongs_to_and_what_it_protects_stays(ledger: DatasetLed
     ("stranger", "field"),
     [
         (lambda token: asking(token, tenant="thief"), "guarantee.dataset"),
-        (lambda token: asking(None), "dataset_token"),
-        (lambda token: asking("guess"), "dataset_token"),
+        (lambda _token: asking(None), "dataset_token"),
+        (lambda _token: asking("guess"), "dataset_token"),
         (
             lambda token: asking(token, job_id="job-0002").model_copy(update={"job_id": "job-0001"}),
             "dataset_token",
         ),
-        (lambda token: None, "dataset"),
+        (lambda _token: None, "dataset"),
     ],
 )
 def test_a_stranger_charges_nothing_and_keeps_nobody_out(
