@@ -154,6 +154,10 @@ HOLDOUT_KEY = "private/key"
 """File in ``in``, 32 bytes, from which prepare_data derives who is held out; absent: drawn for this run.
 
 It belongs to a dataset, not to a job, so that all its jobs hold out the same units."""
+SKETCH_KEY = "private/sketch-key"
+"""File in ``in``, 32 bytes, that :data:`SKETCH` is made with; absent: none is made."""
+SKETCH = "sketch.json"
+"""File in the stage's folder, and none of its outputs: by it the same rows are known under another name."""
 DRAW = "privacy.draw"
 """Action of the event that asks to put :data:`PROPOSED_DRAW` on record.
 

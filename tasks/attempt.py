@@ -15,6 +15,9 @@ from nss_train.contract import (
     CHARGE,
     CHECKPOINT_SAVED,
     CHECKPOINTS,
+    DRAW,
+    PROPOSED_DRAW,
+    SKETCH,
     TRAIN_STEP,
     Event,
     Request,
@@ -22,8 +25,9 @@ from nss_train.contract import (
     StageResult,
 )
 from nss_train.errors import DiskFull, NSSTrainError, Retry, StoreUnavailable
-from tasks import files, tracing
-from tasks.charges import allow
+from nss_train.privacy.sketch import Sketch
+from tasks import files, same_data, tracing
+from tasks.charges import allow, hand_over
 from tasks.checkpoints import CheckpointStore, Uploader
 from tasks.counters import Action, count
 from tasks.inputs import Worker, prepare_folder
@@ -81,7 +85,7 @@ class Attempt:
             request, digest = patiently(lambda: self._fetch(folder))
         with tracing.span("run"):
             result = self._supervise(folder, request)
-        patiently(lambda: self._reserve(result))
+        patiently(lambda: self._reserve(folder, result))
         with tracing.span("upload"):
             figures = patiently(lambda: self._adopt_model(result, folder))
             stored = patiently(lambda: self._upload(folder))
@@ -126,6 +130,9 @@ class Attempt:
         def on_event(event: Event) -> None:
             if event.action == CHARGE:
                 self._charge(folder, int(event.fields["steps"]))
+                return
+            if event.action == DRAW:
+                self._keep_draw(folder, event.fields["price"])
                 return
             if event.action == CHECKPOINT_SAVED:
                 step = int(event.fields["step"])
@@ -179,19 +186,48 @@ class Attempt:
     def _charge(self, folder: Path, steps: int) -> None:
         """Put private steps on record, however long that takes, and let the stage go on."""
         self._watch.patiently(lambda: self._records.charges.record(self._number, steps))
+        self._watch.patiently(self._look_for_seal)
         allow(folder, steps)
 
-    def _reserve(self, result: StageResult) -> None:
+    def _keep_draw(self, folder: Path, price: dict[str, Any]) -> None:
+        """Put on record what the stage drew, paid for, and give it what is on record."""
+        proposed = (folder / PROPOSED_DRAW).read_bytes()
+        kept = self._watch.patiently(lambda: self._records.charges.keep_draw(price, proposed))
+        self._watch.patiently(self._look_for_seal)
+        hand_over(folder, kept)
+
+    def _look_for_seal(self) -> None:
+        """Stop when what was just put on record may have come too late to be counted.
+
+        Who settles the job ends it first and sums up then; who takes the stage over claims it first and sums
+        up then. So either they saw it, or it is not used.
+        """
+        if self._records.settle() or self._records.is_fenced(self._stage, self._number):
+            raise StageStopped(StopReason.LEASE_LOST)
+
+    def _reserve(self, folder: Path, result: StageResult) -> None:
         """Set aside what a private job may cost before anything expensive.
 
         Raises :class:`~nss_train.errors.BudgetExceeded` when its dataset has not enough left.
         """
         if result.stage is not Stage.PREPARE_DATA or "privacy" not in result.figures:
             return
+        self._compare(folder / SKETCH, str(result.figures["privacy"]["dataset"]))
         self._records.charges.reserve(result.figures["privacy"])
         if self._records.settle():
             # The job ended elsewhere, and whoever tidied it up may have looked before we reserved.
             raise StageStopped(StopReason.LEASE_LOST)
+
+    def _compare(self, file: Path, dataset: str) -> None:
+        """Tell the operator of a table that was seen under another name, and refuse it where they say so."""
+        if not file.is_file():
+            return
+        store, sketch = self._worker.store, Sketch.model_validate_json(file.read_bytes())
+        found = same_data.notice(store, dataset, sketch)
+        if found:
+            count(self._worker.redis, Action.SAME_DATA)
+        if found and self._worker.settings.same_data == "refuse":
+            same_data.refuse(store, dataset, sketch, found)
 
     def _finish_upload(self, uploader: Uploader) -> None:
         try:

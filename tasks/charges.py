@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nss_train.contract import CHARGED
+from nss_train.contract import CHARGED, KEPT_DRAW
 from tasks import version
-from tasks.job import Charge, Keys, Outcome
+from tasks.job import Charge, JobRequest, Keys, Outcome
 from tasks.library import require
 from tasks.store.base import Store
 
@@ -46,7 +46,26 @@ class Charges:
         found = PrivacyPlan.model_validate(plan)
         # First: whoever settles the job must find the ledger, also when this worker dies right after.
         self._store.write(self._keys.privacy_plan, found.model_dump_json(indent=1).encode())
-        open_ledger(self._store, found.dataset).reserve(self._job_id, found)
+        open_ledger(self._store, found.dataset).reserve(self._job_id, found, request=self._request())
+
+    def keep_draw(self, price: dict[str, Any], proposed: bytes) -> bytes:
+        """Put on record what prepare_data drew, paid for beforehand; return what is on record.
+
+        Whoever comes later gets the first draw: a second would tell more than is paid for.
+        """
+        kept = self.draw()
+        if kept is None:
+            self.reserve(price)
+            self._store.put_if_absent(self._keys.draw, proposed)
+            kept = self._store.read(self._keys.draw)
+        return kept
+
+    def draw(self) -> bytes | None:
+        """The draw that is on record. By-products are charged from then on."""
+        try:
+            return self._store.read(self._keys.draw)
+        except KeyError:
+            return None
 
     def record(self, attempt: int, steps: int) -> None:
         """Put on record that an attempt takes so many steps, the next included."""
@@ -58,14 +77,27 @@ class Charges:
         charges = map(self._charge, self._store.list(self._keys.charges))
         return sum(charge.steps for charge in charges if charge.attempt != except_by)
 
-    def settle(self, outcome: Outcome, *, by_products: bool) -> None:
-        """Charge the ended job what it ran; idempotent. Nothing to do for one that is not private."""
+    def settle(self, outcome: Outcome, *, by_products: bool = False) -> None:
+        """Charge the ended job what it ran; idempotent. Nothing to do for one that is not private.
+
+        By-products are charged if a draw is on record, or because the caller says so. The outcome is there
+        already, and whoever puts a charge or a draw on record looks for it afterwards: what this sums up is
+        all that was done, or more.
+        """
         try:
             plan = json.loads(self._store.read(self._keys.privacy_plan))
         except KeyError:
             return
         ledger = open_ledger(self._store, plan["dataset"])
-        ledger.settle(self._job_id, outcome=outcome, steps=self.taken(), by_products=by_products)
+        drawn = by_products or self.draw() is not None
+        ledger.settle(self._job_id, outcome=outcome, steps=self.taken(), by_products=drawn)
+
+    def _request(self) -> JobRequest | None:
+        try:
+            key = self._keys.request
+            return version.read(JobRequest, self._store.read(key), what=f"The store's {key}")
+        except KeyError:
+            return None
 
     def _charge(self, key: str) -> Charge:
         return version.read(Charge, self._store.read(key), what=f"The store's {key}")
@@ -73,6 +105,15 @@ class Charges:
 
 def allow(folder: Path, steps: int) -> None:
     """Tell the stage that works in a folder how many of its private steps are on record."""
-    aside = folder / f".{CHARGED}.part"
-    aside.write_text(str(steps), encoding="utf-8")
-    aside.replace(folder / CHARGED)
+    _place(folder / CHARGED, str(steps).encode())
+
+
+def hand_over(folder: Path, draw: bytes) -> None:
+    """Give the stage that works in a folder the draw that is on record."""
+    _place(folder / KEPT_DRAW, draw)
+
+
+def _place(file: Path, content: bytes) -> None:
+    aside = file.with_name(f".{file.name}.part")
+    aside.write_bytes(content)
+    aside.replace(file)

@@ -13,13 +13,15 @@ from redis.exceptions import RedisError
 
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
+from nss_train.names import is_dataset
 from tasks import admission, submit
 from tasks.admission import Place
 from tasks.app import App, make_app
-from tasks.charges import open_ledger
+from tasks.charges import ACCOUNTANT, open_ledger
 from tasks.files import download
 from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, Cancel, JobState, Outcome, Webhook, is_job_id
 from tasks.lease import lease_key
+from tasks.library import require
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
 from tasks.settings import Settings
@@ -56,6 +58,7 @@ class Client:
         tenant: str = DEFAULT_TENANT,
         webhook: str | None = None,
         webhook_progress: bool = False,
+        dataset_token: str | None = None,
     ) -> str:
         """Enqueue a job and return its id; the same key again is the same job.
 
@@ -64,7 +67,8 @@ class Client:
         processes train together (0 leaves it to the worker), with ``fsdp`` each of them holds a
         part of the base model. Tenants share the workers fairly; among the jobs of one the smaller
         ``priority`` (0 to 9) begins first. ``webhook`` is told how the job ends, and with
-        ``webhook_progress`` of each stage before. Raises
+        ``webhook_progress`` of each stage before. A private job on a dataset with an owner needs the
+        ``dataset_token`` (without it, the setting of this name); what is sent is a proof for this job. Raises
         :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
         problem of a bad request.
         """
@@ -80,6 +84,7 @@ class Client:
             priority=priority,
             tenant=tenant,
             webhook=None if webhook is None else Webhook(url=webhook, progress=webhook_progress),
+            dataset_token=dataset_token or self._app.settings.dataset_token.get_secret_value(),
         )
 
     def status(self, job_id: str) -> JobStatus:
@@ -172,6 +177,17 @@ class Client:
         Raises :class:`~nss_train.errors.InfrastructureError` where the accountant is not installed.
         """
         return open_ledger(self._app.store, dataset)
+
+    def ledgers(self) -> Iterator[str]:
+        """Names of all ledgers, declared and drawn."""
+        return filter(is_dataset, self._app.store.children("privacy/"))
+
+    def rename_ledger(self, dataset: str, *, to: str | None = None) -> str:
+        """Give a ledger a drawn name, or one to declare; see :func:`tasks.rename.rename`."""
+        require(ACCOUNTANT)
+        from tasks.rename import rename
+
+        return rename(self._app.store, dataset, to=to)
 
     def list(self) -> Iterator[JobStatus]:
         """Every job in the store whose submission has come to its end, and that can be read."""

@@ -39,6 +39,8 @@ class Action(StrEnum):
     TEARDOWN_LEAKS = "teardown_leaks"
     """A worker held something that it could not release."""
     WEBHOOKS_FAILED = "webhooks_failed"
+    SAME_DATA = "same_data"
+    """A private job's table was seen under another dataset's name."""
 
 
 def count(redis: Redis, action: str) -> None:

@@ -14,9 +14,11 @@ from nss_train.contract import CheckpointPolicy, ModelPolicy, Request, Stage
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks import files
+from tasks.datasets import check_access
 from tasks.drain import DrainFlag
 from tasks.job import RESERVED, JobRequest, Marker
 from tasks.model_cache import ModelCache
+from tasks.private_keys import budget_name, write_keys
 from tasks.records import JobRecords
 from tasks.settings import Settings
 from tasks.store.base import Store
@@ -68,9 +70,12 @@ def prepare_folder(
         files.download(worker.store, markers[earlier].files, folder / "in" / earlier, patterns)
     table = None
     if stage is Stage.PREPARE_DATA:
+        check_access(worker.store, job, known_only=worker.settings.datasets == "known")
         table = fetch_table(
             job, folder / "in", store=worker.store, settings=worker.settings, look=worker.look
         )
+        if job.config.dp_enabled:
+            write_keys(folder / "in", job, store=worker.store)
     if stage is Stage.TRAIN:
         digest = str(markers[Stage.LOAD_MODEL].model_digest)
         (folder / "in" / "model").unlink(missing_ok=True)
@@ -83,7 +88,14 @@ def prepare_folder(
     halvings = sum(ending.retry is Retry.SMALLER_BATCH for ending in records.endings(stage))
     request = _request(job, table=table, prepared=prepared, settings=worker.settings)
     charged = records.charges.taken(except_by=attempt) if _takes_private_steps(job, stage) else None
-    request = request.model_copy(update={"halvings": halvings, "charged_steps": charged})
+    request = request.model_copy(
+        update={
+            "halvings": halvings,
+            "charged_steps": charged,
+            "budget_name": budget_name(worker.store, job),
+            "keep_draw": stage is Stage.PREPARE_DATA and job.config.dp_enabled,
+        }
+    )
     (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
     return request, files.input_digest(job, markers)
 

@@ -68,6 +68,10 @@ URI_MAX_CHARS = 2048
 NAME_MAX_CHARS = 200
 
 
+DatasetProof = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""HMAC-SHA256 of the job's id, made with the token of the dataset that the job is charged to."""
+
+
 class SubmitMessage(Versioned):
     """What other services send to ``nss_train.submit``. Its sender says the version, or means the first."""
 
@@ -82,6 +86,7 @@ class SubmitMessage(Versioned):
     tenant: Annotated[str, Field(max_length=NAME_MAX_CHARS)] = DEFAULT_TENANT
     webhook: Annotated[str, Field(max_length=URI_MAX_CHARS)] | None = None
     webhook_progress: bool = False
+    dataset_proof: DatasetProof | None = None
 
 
 class Webhook(Frozen):
@@ -126,6 +131,9 @@ class JobRequest(Versioned):
     submitted_at: datetime
     idempotency_key: str | None = None
     webhook: Webhook | None = None
+    dataset_proof: DatasetProof | None = None
+    budget_name: str = ""
+    """Random name of the ledger of a private job that names no dataset; "" in what older releases wrote."""
 
 
 class StoredFile(Frozen):
@@ -255,6 +263,10 @@ class Keys:
         self.checkpoints = f"{self.root}/checkpoints/"
         self.privacy_plan = f"{self.root}/privacy.json"
         self.charges = f"{self.root}/privacy/"
+        self.private = f"{self.root}/private/"
+        """What workers alone may read."""
+        self.holdout_key = f"{self.private}key"
+        self.draw = f"{self.private}draw.json"
         self.open = f"open/{job_id}"
         """Written before the request, removed when the job has ended and is tidied up."""
         self.webhook_pending = f"webhooks/{job_id}"

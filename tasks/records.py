@@ -31,6 +31,10 @@ logger = logging.getLogger(__name__)
 Document = TypeVar("Document", bound=Frozen)
 
 
+DRAWS_SINCE = 4
+"""Since this version by-products are charged when their draw is on record, not when they are committed."""
+
+
 class AttemptsExhausted(NSSTrainError):
     """A stage was claimed as often as the operator allows and never ended."""
 
@@ -219,6 +223,7 @@ class JobRecords:
         """Charge an ended job what it cost; delete what it needs no more: checkpoints, and what no stage
         committed. Idempotent."""
         self.settle()
+        self.store.delete(self.keys.holdout_key)
         for stage in Stage:
             for number in self.attempts(stage):
                 self.discard_attempt(stage, number)
@@ -231,7 +236,10 @@ class JobRecords:
         ended = self.outcome()
         if ended is None:
             return False
-        self.charges.settle(ended.outcome, by_products=self.marker(Stage.PREPARE_DATA) is not None)
+        prepared = self.marker(Stage.PREPARE_DATA)
+        # Releases before 4 kept no draw: what they committed was drawn.
+        released = prepared is not None and prepared.version < DRAWS_SINCE
+        self.charges.settle(ended.outcome, by_products=released)
         return True
 
     def forget(self) -> None:

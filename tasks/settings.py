@@ -116,6 +116,16 @@ class Settings(BaseSettings):
     Fifty million rows of a usual table take 300 s. Below ``progress_deadline_s``, so that one that computes
     without an end is told from one that waits for a disk."""
 
+    datasets: Literal["any", "known"] = "any"
+    """Which datasets private jobs may name: any, or those with a budget alone (``nss-train budget set``).
+
+    With ``known`` a private job that names none is refused, too."""
+    same_data: Literal["warn", "refuse"] = "warn"
+    """What becomes of a private job whose table was seen under another dataset's name: the operator is told
+    in the log, by a counter and by ``budget show``, or the job is refused as well."""
+    dataset_token: SecretStr = SecretStr("")
+    """Of a client: the token that ``budget set`` printed for the dataset of its jobs."""
+
     webhook_hosts: tuple[str, ...] = ()
     """Hosts that a job may name as a webhook's receiver; empty: no webhooks."""
     webhook_secret: SecretStr = SecretStr("")

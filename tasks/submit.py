@@ -14,9 +14,11 @@ from nss_train.config import SafeSynthesizerParameters, load_config, parse_confi
 from nss_train.config.support import unsupported_ranks, unsupported_sharing, unsupported_training
 from nss_train.contract import TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
+from nss_train.names import draw_name
 from tasks import admission, tracing
 from tasks.app import App
 from tasks.broker import BrokerRefuses, broker_errors, reach
+from tasks.datasets import check_access, prove
 from tasks.job import (
     DEFAULT_PRIORITY,
     DEFAULT_TENANT,
@@ -113,8 +115,12 @@ def submit(
     tenant: str = DEFAULT_TENANT,
     webhook: Webhook | None = None,
     job_id: str | None = None,
+    dataset_token: str | None = None,
+    dataset_proof: str | None = None,
 ) -> str:
     """Submit a job; return its id. A second submission under one key is the same job.
+
+    A private job proves with the token of its dataset, or with what a sender made of it, that it may use it.
 
     Raises :class:`DataError` or :class:`ParameterError` for a bad request, :class:`StoreUnavailable`,
     and :class:`BrokerUnavailable` before anything is written. A broker that goes away after the
@@ -152,7 +158,10 @@ def submit(
             submitted_at=datetime.now(UTC),
             idempotency_key=idempotency_key,
             webhook=webhook,
+            dataset_proof=dataset_proof or (prove(dataset_token, job_id) if dataset_token else None),
+            budget_name=draw_name() if parsed.dp_enabled and parsed.guarantee.dataset is None else "",
         )
+        check_access(app.store, request, known_only=app.settings.datasets == "known")
         _store(app, request, table, seed_given=seed is not None)
         _ask(app, job_id)
     return job_id
@@ -217,6 +226,7 @@ def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
             tenant=message.tenant,
             webhook=webhook,
             job_id=job_id,
+            dataset_proof=message.dataset_proof,
         )
     except UserError as error:
         record_refusal(app, job_id, table=table, webhook=webhook, error=error)

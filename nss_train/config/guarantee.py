@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from nss_train.config.bounds import MOST_COLUMNS, ROWS, AtMost, Integer64, Name, Number, Within, Word, scalar
 from nss_train.config.section import Section
-from nss_train.names import DATASET
+from nss_train.names import DATASET, declared
 
 _CATEGORIES = AtMost(10_000, "a schema with more is no help to generation")
 _COLUMNS = AtMost(MOST_COLUMNS, "as many as a table may have")
@@ -83,7 +83,7 @@ class GuaranteeParameters(Section):
 
     strict: bool = True
     """Whether nothing leaves the job that the guarantee does not cover."""
-    dataset: Annotated[str, Field(pattern=DATASET)] | None = None
+    dataset: Annotated[str, Field(pattern=DATASET), AfterValidator(declared)] | None = None
     """Whose budget the job is charged to; a random name that is used once when it is not named."""
     unit_column: Name | None = None
     """The rows that share a value of this column are one unit of privacy; a row or a group without it."""

@@ -49,6 +49,15 @@ class SafeSynthesizerParameters(Section):
         return self.privacy is not None and self.privacy.dp_enabled
 
     @property
+    def unit(self) -> str:
+        """What a private job protects: ``record`` or ``value of <column>``.
+
+        The column is always named: jobs on one dataset add up only where it is the same.
+        """
+        column = self.guarantee.unit_column or self.data.group_training_examples_by
+        return "record" if column is None else f"value of {column}"
+
+    @property
     def strictly_private(self) -> bool:
         """Whether nothing may leave the job that the guarantee does not cover."""
         return self.dp_enabled and self.guarantee.strict

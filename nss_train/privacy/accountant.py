@@ -1,4 +1,4 @@
-"""What a mechanism costs: ε at a δ, by Google's dp-accounting. Neighbours differ by one unit more or less."""
+"""What a mechanism costs: ε at a δ, by Google's dp-accounting, for neighbours by zero-out."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from dp_accounting.rdp import RdpAccountant
 SMALLEST_NOISE, LARGEST_NOISE = 0.2, 100.0
 """Below the first the guarantee is one in name only; above the second nothing is learned."""
 NOISE_TOLERANCE = 1e-4
+ZERO_OUT = NeighboringRelation.REPLACE_SPECIAL
+"""One unit's records turn into null records, which have no effect; how many places there are is public."""
 _NARROW = 0.85
 _PLD_INTERVAL = 1e-4
 """The accountant's own."""
@@ -42,7 +44,9 @@ class Accountant(StrEnum):
     """Rényi differential privacy (Mironov 2017, arXiv 1702.07476): never below PLD; the cross-check."""
 
     def fresh(self) -> PrivacyAccountant:
-        return PLDAccountant() if self is Accountant.PLD else RdpAccountant(orders=RDP_ORDERS)
+        if self is Accountant.PLD:
+            return PLDAccountant(neighboring_relation=ZERO_OUT)
+        return RdpAccountant(orders=RDP_ORDERS, neighboring_relation=ZERO_OUT)
 
 
 def training(*, noise_multiplier: float, sampling_rate: float, steps: int) -> DpEvent:
@@ -89,7 +93,7 @@ def _one_step(noise_multiplier: float, sampling_rate: float) -> PrivacyLossDistr
         noise_multiplier,
         value_discretization_interval=_PLD_INTERVAL,
         sampling_prob=sampling_rate,
-        neighboring_relation=NeighboringRelation.ADD_OR_REMOVE_ONE,
+        neighboring_relation=ZERO_OUT,
     )
 
 

@@ -12,25 +12,16 @@ from pydantic import AwareDatetime, Field
 
 from nss_train.contract import Frozen
 from nss_train.errors import BudgetExceeded, Problem
-from nss_train.privacy import accountant
+from nss_train.privacy import accountant, renyi_filter
 from nss_train.privacy.accountant import Accountant
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.dataset_budget import Budget, Composition, in_words
+from nss_train.privacy.plan import ByProduct, PrivacyPlan
+from nss_train.privacy.renyi_filter import Release
 
 NAMELESS_GROUP = "group"
 """What older releases recorded as the unit of a job with groups. By which column, they did not say."""
 ROUNDING = 1e-9
 """A sum of floats may miss the budget by this share of it and still be the budget."""
-
-
-class Budget(Frozen):
-    """What a dataset may cost in all, from now on; it replaces the budget before it."""
-
-    kind: Literal["budget"] = "budget"
-    at: AwareDatetime
-    by: str
-    reason: str
-    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    delta: Annotated[float, Field(gt=0, lt=1)]
 
 
 class Reservation(Frozen):
@@ -95,20 +86,51 @@ def composed(costs: Iterable[Cost], delta: float, by: Accountant = Accountant.PL
     finds, and their δ is taken off the one it is asked at. ``inf`` when that leaves nothing.
     """
     costs = list(costs)
-    products = [product for cost in costs if cost.by_products for product in cost.plan.by_products]
+    products = _by_products(costs)
     paid = sum(product.epsilon for product in products)
     left = delta - sum(product.delta for product in products)
-    steps: Counter[tuple[float, float]] = Counter()
-    for cost in costs:
-        steps[cost.plan.noise_multiplier, cost.plan.sampling_rate] += cost.steps
     trainings = [
         accountant.training(noise_multiplier=noise, sampling_rate=rate, steps=count)
-        for (noise, rate), count in steps.items()
+        for (noise, rate), count in _steps(costs).items()
         if count > 0
     ]
     if left < 0 or (trainings and left == 0):
         return math.inf
     return paid + accountant.spent(accountant.together(*trainings), left, by) if trainings else paid
+
+
+def filtered(costs: Iterable[Cost], budget: Budget) -> float:
+    """ε of several jobs by the budget's Rényi filter: true however each was chosen.
+
+    ``inf`` when by-products take more δ than is set aside for them.
+    """
+    costs = list(costs)
+    products = _by_products(costs)
+    if sum(product.delta for product in products) > budget.by_products_delta * (1 + ROUNDING):
+        return math.inf
+    release = Release(steps=_steps(costs), pure=tuple(product.epsilon for product in products))
+    return renyi_filter.adaptive_epsilon(
+        release, orders=budget.orders or renyi_filter.ORDERS, delta=budget.training_delta
+    )
+
+
+def order_for(expected: PrivacyPlan, *, epsilon: float, delta: float) -> float:
+    """The order of a filter at which most jobs like the expected one fit into a budget."""
+    steps = {(expected.noise_multiplier, expected.sampling_rate): expected.steps}
+    release = Release(steps=steps, pure=tuple(product.epsilon for product in expected.by_products))
+    return renyi_filter.best_order(release, epsilon=epsilon, delta=delta)
+
+
+def _by_products(costs: Iterable[Cost]) -> list[ByProduct]:
+    return [product for cost in costs if cost.by_products for product in cost.plan.by_products]
+
+
+def _steps(costs: Iterable[Cost]) -> Counter[tuple[float, float]]:
+    """Number of steps by noise and rate: what is alike is composed at once."""
+    steps: Counter[tuple[float, float]] = Counter()
+    for cost in costs:
+        steps[cost.plan.noise_multiplier, cost.plan.sampling_rate] += cost.steps
+    return steps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,9 +171,38 @@ class Ledger:
             else self.budget.delta
         )
 
+    @property
+    def is_promise(self) -> bool:
+        """Whether the budget in force was promised before the first result, or is stricter than that.
+
+        A budget that was set, or raised, after results tells what was spent, and limits nothing beforehand.
+        """
+        kinds = [isinstance(entry, Reservation) for entry in self.entries]
+        first = kinds.index(True) if any(kinds) else len(kinds)
+        promised = Ledger(dataset=self.dataset, entries=self.entries[:first]).budget
+        later = (entry for entry in self.entries[first:] if isinstance(entry, Budget))
+        return promised is not None and not any(budget.loosens(promised) for budget in later)
+
     def epsilon(self, by: Accountant = Accountant.PLD) -> float:
-        """ε of all jobs together at :attr:`delta`."""
+        """ε of all jobs together at :attr:`delta`, as if their settings had been fixed beforehand."""
         return composed(self.costs, self.delta, by)
+
+    @property
+    def adaptive_epsilon(self) -> float | None:
+        """ε of all jobs together by the budget's filter; ``None`` for a budget without orders."""
+        held = self.budget
+        return None if held is None or not held.orders else filtered(self.costs, held)
+
+    @property
+    def by_products_delta(self) -> float:
+        """δ that the by-products of all jobs take."""
+        return sum(product.delta for product in _by_products(self.costs))
+
+    @property
+    def left(self) -> float | None:
+        """ε that is left by what decides; ``None`` without a budget."""
+        held = self.budget
+        return None if held is None else max(0.0, held.epsilon - _cost(self.costs, held))
 
     def epsilon_with(self, job_id: str, plan: PrivacyPlan) -> float:
         """The same with one more job, or with another plan for one that is there."""
@@ -165,13 +216,15 @@ class Ledger:
 
     def _problems(self, job_id: str, plan: PrivacyPlan, budget: Budget) -> Iterator[Problem]:
         costs = self._costs_with(job_id, plan)
-        delta = sum(product.delta for cost in costs if cost.by_products for product in cost.plan.by_products)
-        epsilon = composed(costs, budget.delta)
-        if delta >= budget.delta:
+        delta = sum(product.delta for product in _by_products(costs))
+        if _takes_too_much_delta(delta, budget):
             yield _delta_is_used_up(plan, delta, budget)
-        elif epsilon > budget.epsilon * (1 + ROUNDING):
+        elif _cost(costs, budget) > budget.epsilon * (1 + ROUNDING):
             others = [cost for cost in costs if cost.job_id != job_id]
-            yield _too_much(plan, epsilon, others, budget)
+            yield _too_much(plan, costs, others, budget)
+        if budget.unit is not None and not _add_up(budget.unit, plan.unit):
+            yield other_unit(plan.unit, protected=budget.unit)
+            return
         # Not its own: this plan would replace that one.
         others_units = (other.plan.unit for other in costs if other.job_id != job_id and not other.is_nothing)
         stranger = next((unit for unit in others_units if not _add_up(unit, plan.unit)), None)
@@ -211,20 +264,51 @@ def _other_units(plan: PrivacyPlan, others: str) -> Problem:
     return Problem(field="guarantee.unit_column", value=plan.unit, remedy=remedy)
 
 
-def _delta_is_used_up(plan: PrivacyPlan, delta: float, budget: Budget) -> Problem:
+def other_unit(unit: str, *, protected: str) -> Problem:
+    """A job that protects others than the budget does: the two do not add up."""
     remedy = (
-        f"the by-products of all jobs would take δ = {delta:.3g} of the budget's {budget.delta:.3g} and leave"
-        " none for training; lower it or guarantee.schema_share, or declare the schema"
+        f"the dataset protects {in_words(protected)}; this job protects {in_words(unit)}: set"
+        " guarantee.unit_column (or data.group_training_examples_by) to match"
+    )
+    return Problem(field="guarantee.dataset", value=unit, remedy=remedy)
+
+
+def _takes_too_much_delta(delta: float, budget: Budget) -> bool:
+    if budget.composition is Composition.FIXED:
+        return delta >= budget.delta
+    return delta > budget.by_products_delta * (1 + ROUNDING)
+
+
+def _cost(costs: Iterable[Cost], budget: Budget) -> float:
+    """ε by what decides on the budget."""
+    if budget.composition is Composition.FIXED:
+        return composed(costs, budget.delta)
+    return filtered(costs, budget)
+
+
+def _delta_is_used_up(plan: PrivacyPlan, delta: float, budget: Budget) -> Problem:
+    where = f"the budget's {budget.delta:.3g} and leave none for training"
+    if budget.composition is Composition.ADAPTIVE:
+        where = f"the {budget.by_products_delta:.3g} that the budget sets aside for them"
+    remedy = (
+        f"the by-products of all jobs would take δ = {delta:.3g} of {where}; lower it or"
+        " guarantee.schema_share, or declare the schema"
     )
     return Problem(field="privacy.delta", value=plan.delta, remedy=remedy)
 
 
-def _too_much(plan: PrivacyPlan, epsilon: float, others: list[Cost], budget: Budget) -> Problem:
+def _too_much(plan: PrivacyPlan, costs: list[Cost], others: list[Cost], budget: Budget) -> Problem:
     unfinished = sum(not cost.settled for cost in others)
     waiting = f", {unfinished} of them unfinished and counted in full" if unfinished else ""
+    fixed = composed(costs, budget.delta)
+    would_be = f"cost would be {fixed:.4g} of {budget.epsilon:g} if all settings had been fixed beforehand"
+    if budget.composition is Composition.ADAPTIVE:
+        would_be = (
+            f"adaptive cost would be {filtered(costs, budget):.4g} of {budget.epsilon:g}"
+            f" ({fixed:.4g} if all settings had been fixed beforehand)"
+        )
     remedy = (
-        f"all jobs would cost ε = {epsilon:.4g} at δ = {budget.delta:.3g}, the budget is {budget.epsilon:g};"
-        f" {len(others)} others cost {composed(others, budget.delta):.4g}{waiting}; ask for less,"
-        " or raise the budget with `nss-train budget set`"
+        f"{would_be} at δ = {budget.delta:.3g}; {len(others)} others cost {_cost(others, budget):.4g}"
+        f"{waiting}; ask for less"
     )
     return Problem(field="privacy.epsilon", value=plan.epsilon, remedy=remedy)

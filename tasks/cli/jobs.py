@@ -11,6 +11,7 @@ import typer
 
 from nss_train import errors
 from nss_train.contract import Stage
+from nss_train.errors import ParameterError, Problem
 from tasks import library
 from tasks.cli import display
 from tasks.cli.options import AsJson, ConfigFile, Family, Fsdp, Ranks, Rows, Seed
@@ -38,6 +39,9 @@ def submit(
     webhook_progress: Annotated[
         bool, typer.Option("--webhook-progress", help="The webhook is told of each stage, too.")
     ] = False,
+    dataset_token_file: Annotated[
+        Path | None, typer.Option(help="File with the token of guarantee.dataset.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
@@ -54,6 +58,7 @@ def submit(
         tenant=tenant,
         webhook=webhook,
         webhook_progress=webhook_progress,
+        dataset_token=None if dataset_token_file is None else read_token(dataset_token_file),
     )
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 
@@ -142,6 +147,15 @@ def follow(client: Client, job_id: str, *, as_json: bool) -> JobStatus:
     if last.error is not None:
         raise errors.from_json(last.error)
     return last
+
+
+def read_token(file: Path) -> str:
+    """The token in a file. It is never an argument, which every user of the machine could read."""
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = Problem(field="dataset_token_file", value=str(file), remedy=f"cannot be read: {error}")
+        raise ParameterError("No token.", [problem]) from error
 
 
 def default_config() -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from nss_train.errors import BudgetExceeded
 from nss_train.privacy.accountant import Accountant
-from nss_train.privacy.ledger import Budget, Entry, Ledger, Reservation, Settlement
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.dataset_budget import Budget, Composition
+from nss_train.privacy.ledger import Entry, Ledger, Reservation, Settlement
+from nss_train.privacy.plan import ByProduct, PrivacyPlan
+from nss_train.privacy.renyi_filter import ORDERS
 from tests.unit.privacy.plans import plan, schema
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -20,6 +23,11 @@ SECOND = plan(noise_multiplier=1.5, sampling_rate=0.02, steps=500)
 
 def budget(epsilon: float, delta: float = 1e-6) -> Budget:
     return Budget(at=NOW, by="the board", reason="a test", epsilon=epsilon, delta=delta)
+
+
+def adaptive(epsilon: float, delta: float = 1e-6, **changes: Any) -> Budget:
+    limits = {"composition": Composition.ADAPTIVE, "orders": ORDERS, "by_products_delta": delta / 4}
+    return Budget.model_validate(budget(epsilon, delta).model_dump() | limits | changes)
 
 
 def reserved(job_id: str, what: PrivacyPlan) -> Reservation:
@@ -94,7 +102,7 @@ def test_a_job_that_fits_is_let_in_and_one_that_does_not_is_told_why() -> None:
         found.check("job-2", FIRST)
     (problem,) = caught.value.problems
     assert (problem.field, problem.value) == ("privacy.epsilon", 2.0)
-    assert f"ε = {found.epsilon_with('job-2', FIRST):.4g} at δ = 1e-06, the budget is 2.7" in problem.remedy
+    assert f"{found.epsilon_with('job-2', FIRST):.4g} of 2.7 if all settings had been fixed" in problem.remedy
     assert f"1 others cost {FIRST.spent(1000):.4g}, 1 of them unfinished" in problem.remedy
 
 
@@ -183,3 +191,103 @@ def test_a_budget_that_promises_nothing_is_refused(wrong: dict[str, float]) -> N
     given = {"at": NOW, "by": "me", "reason": "a test", "epsilon": 1, "delta": 1e-6}
     with pytest.raises(ValueError, match="Budget"):
         Budget.model_validate(given | wrong)
+
+
+def test_the_filter_decides_and_the_refusal_tells_both_figures() -> None:
+    # By the default's eight orders the two cost 3.22, as if fixed 2.64.
+    found = ledger(adaptive(3.3, by_products_delta=0.0), reserved("job-1", FIRST))
+    found.check("job-2", SECOND)
+    tight = ledger(adaptive(3.0, by_products_delta=0.0), reserved("job-1", FIRST))
+    with pytest.raises(BudgetExceeded) as caught:
+        tight.check("job-2", SECOND)
+    (problem,) = caught.value.problems
+    assert problem.field == "privacy.epsilon"
+    said = "adaptive cost would be 3.22 of 3 (2.636 if all settings had been fixed beforehand)"
+    assert problem.remedy.startswith(said)
+    ledger(budget(3.0), reserved("job-1", FIRST)).check("job-2", SECOND)
+
+
+def test_both_figures_are_known_and_what_decides_tells_what_is_left() -> None:
+    found = ledger(adaptive(8), reserved("job-1", FIRST))
+    adaptive_epsilon = found.adaptive_epsilon
+    assert adaptive_epsilon is not None
+    assert adaptive_epsilon > found.epsilon()
+    assert found.left == pytest.approx(8 - adaptive_epsilon)
+    fixed = ledger(adaptive(8, composition="fixed"), reserved("job-1", FIRST))
+    assert fixed.left == pytest.approx(8 - fixed.epsilon())
+    assert ledger(budget(8)).adaptive_epsilon is None
+    assert ledger().left is None
+
+
+def test_by_products_pay_divergence_and_take_their_delta_from_what_is_set_aside() -> None:
+    with_schema = plan(by_products=schema(0.2, 1e-7))
+    one, two = (
+        ledger(adaptive(8), *(reserved(f"job-{n}", p) for n in range(2))).adaptive_epsilon
+        for p in (FIRST, with_schema)
+    )
+    assert one is not None
+    assert two is not None
+    # At an order from 2 to 8 each of two products costs α · 0.02, and never more than its ε.
+    assert one + 2 * 0.04 <= two <= one + 2 * 0.2
+    found = ledger(adaptive(20), *(reserved(f"job-{n}", with_schema) for n in range(2)))
+    with pytest.raises(BudgetExceeded) as caught:
+        found.check("job-3", with_schema)  # a quarter of 1e-6 is set aside, and 2e-7 are gone
+    (problem,) = caught.value.problems
+    assert problem.field == "privacy.delta"
+    assert "δ = 3e-07 of the 2.5e-07 that the budget sets aside" in problem.remedy
+    pure = (ByProduct(name="count", epsilon=0.1),)
+    found.check("job-3", plan(by_products=pure))
+
+
+def test_jobs_that_run_at_once_are_counted_in_full_by_the_filter() -> None:
+    alone = ledger(adaptive(8), reserved("job-1", FIRST)).adaptive_epsilon
+    ran = ledger(adaptive(8), reserved("job-1", FIRST), settled("job-1", steps=10)).adaptive_epsilon
+    assert alone is not None
+    assert ran is not None
+    assert ran < alone
+    limits = adaptive(alone + 1e-6)
+    with pytest.raises(BudgetExceeded):
+        ledger(limits, reserved("job-1", FIRST)).check("job-2", plan(steps=100))
+    ledger(limits, reserved("job-1", FIRST), settled("job-1", steps=10)).check("job-2", plan(steps=100))
+
+
+@pytest.mark.parametrize(
+    ("entries", "is_promise"),
+    [
+        ([adaptive(8), reserved("job-1", FIRST)], True),
+        ([adaptive(8), adaptive(9), reserved("job-1", FIRST)], True),
+        ([adaptive(8), reserved("job-1", FIRST), adaptive(7)], True),
+        ([adaptive(8), reserved("job-1", FIRST), adaptive(9)], False),
+        ([adaptive(8), reserved("job-1", FIRST), adaptive(8, delta=1e-5)], False),
+        ([adaptive(8), reserved("job-1", FIRST), adaptive(8, orders=(2, 64))], False),
+        ([adaptive(8), reserved("job-1", FIRST), adaptive(8, composition="fixed")], False),
+        ([adaptive(8), reserved("job-1", FIRST), adaptive(9), adaptive(8)], False),
+        ([reserved("job-1", FIRST), adaptive(8)], False),
+        ([reserved("job-1", FIRST)], False),
+    ],
+)
+def test_a_budget_that_was_raised_after_results_is_a_history(entries: list[Entry], is_promise: bool) -> None:
+    assert ledger(*entries).is_promise is is_promise
+
+
+def test_a_budget_with_a_unit_lets_in_no_other_whatever_ran_before() -> None:
+    for_patients = adaptive(8, unit="value of patient")
+    ledger(for_patients).check("job-1", plan(unit="value of patient"))
+    with pytest.raises(BudgetExceeded) as caught:
+        ledger(for_patients).check("job-1", plan(unit="record"))
+    (problem,) = caught.value.problems
+    assert problem.field == "guarantee.dataset"
+    assert "protects values of `patient`; this job protects records" in problem.remedy
+
+
+def test_a_budget_as_older_releases_wrote_it_is_read_as_they_meant_it() -> None:
+    older = '{"kind":"budget","at":"2026-01-01T00:00:00Z","by":"b","reason":"r","epsilon":3.0,"delta":1e-6}'
+    found = Budget.model_validate_json(older)
+    assert (found.composition, found.owner, found.unit) == (Composition.FIXED, None, None)
+    ledger(found, reserved("job-1", FIRST)).check("job-2", SECOND)
+
+
+@pytest.mark.parametrize("wrong", [{"orders": ()}, {"orders": (1.0,)}, {"by_products_delta": 1e-6}])
+def test_a_filter_that_could_let_nothing_through_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Budget"):
+        adaptive(8, **wrong)

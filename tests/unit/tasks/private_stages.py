@@ -5,9 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from nss_train.contract import CHARGE, CHARGED, Event, Report, Request, Stage, StageResult
+from nss_train.contract import (
+    CHARGE,
+    CHARGED,
+    DRAW,
+    KEPT_DRAW,
+    PROPOSED_DRAW,
+    Event,
+    Report,
+    Request,
+    Stage,
+    StageResult,
+)
 from nss_train.privacy.plan import PrivacyPlan
 from tests.unit.privacy.plans import plan, schema
 
@@ -16,9 +28,16 @@ PLAN: PrivacyPlan = plan(steps=STEPS, by_products=schema(0.1, 1e-7))
 LOST = 3
 DIGEST = "0" * 64
 DEADLINE_S = 60.0
+TAKEN = "test.taken"
+"""Action of the event by which a test knows that a step was allowed."""
 
 
 def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
+    if request.keep_draw:
+        (folder / PROPOSED_DRAW).write_text("{}")
+        price = PLAN.model_copy(update={"steps": 0}).model_dump(mode="json")
+        report(Event(action=DRAW, fields={"price": price}))
+        wait_until((folder / KEPT_DRAW).exists, "the draw")
     (folder / "out" / "config.json").write_text(request.config.model_dump_json())
     figures = {"privacy": PLAN.model_dump(mode="json")} if request.config.dp_enabled else {}
     return StageResult(stage=Stage.PREPARE_DATA, figures=figures)
@@ -37,6 +56,7 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     for step in range(1, STEPS + 1 if request.config.dp_enabled else 1):
         report(Event(action=CHARGE, fields={"steps": step}))
         wait_for(folder / CHARGED, step)
+        report(Event(action=TAKEN, fields={"step": step}))
         report(Event(action="train.step", message=f"step {step}", fields={"step": step}))
         if request.dataset_name == "killed" and before == 0 and step == LOST:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -52,8 +72,12 @@ def save_model(folder: Path, request: Request, *, report: Report) -> StageResult
 
 def wait_for(file: Path, steps: int) -> None:
     """Until a file holds so many steps at least."""
+    wait_until(lambda: file.exists() and int(file.read_text()) >= steps, f"step {steps}")
+
+
+def wait_until(is_there: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + DEADLINE_S
-    while not (file.exists() and int(file.read_text()) >= steps):
+    while not is_there():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"step {steps} was not put on record")
+            raise TimeoutError(f"{what} was not put on record")
         time.sleep(0.005)

@@ -19,7 +19,7 @@ from nss_train.privacy.ledger import Settlement
 from tasks.app import make_app
 from tasks.charges import Charges
 from tasks.client import Client
-from tasks.job import Cancel, JobRequest, Outcome, StageMessage
+from tasks.job import Cancel, JobRequest, Marker, Outcome, StageMessage
 from tasks.ledger import DatasetLedger
 from tasks.progress import stream_key
 from tasks.reconcile import reconcile
@@ -29,7 +29,7 @@ from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
 from tasks.table import describe_table
-from tests.unit.tasks.private_stages import LOST, PLAN, STEPS
+from tests.unit.tasks.private_stages import LOST, PLAN, STEPS, TAKEN
 
 JOB = "job-0001"
 pytestmark = pytest.mark.usefixtures("private_stages")
@@ -168,9 +168,11 @@ def test_a_job_that_is_not_private_has_no_charges(deployment: Deployment, store:
 
 
 def test_a_job_over_the_budget_ends_before_anything_expensive(
-    deployment: Deployment, ledger: DatasetLedger
+    deployment: Deployment, ledger: DatasetLedger, store: LocalStore
 ) -> None:
-    ledger.set_budget(epsilon=0.2, delta=1e-6, by="the board", reason="a test")
+    older = {"kind": "budget", "at": "2026-01-01T00:00:00Z", "by": "b", "reason": "r"}
+    limits = {"epsilon": 0.05, "delta": 1e-6}
+    store.write(f"privacy/{PLAN.dataset}/00000001.json", json.dumps(older | limits).encode())
     deployment.submit()
     with pytest.raises(BudgetExceeded):
         deployment.run(Stage.PREPARE_DATA)
@@ -254,7 +256,73 @@ def test_a_reservation_made_after_the_job_had_ended_is_given_back(
     with pytest.raises(Superseded):
         deployment.run(Stage.PREPARE_DATA)
     assert deployment.records.marker(Stage.PREPARE_DATA) is None
-    assert settlement(DatasetLedger(store, PLAN.dataset)).by_products is False
+    assert settlement(DatasetLedger(store, PLAN.dataset)).steps == 0
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+@pytest.mark.parametrize("by", ["the end of the job", "another worker"])
+def test_no_step_is_taken_that_nobody_counted(
+    by: str, is_written: bool, settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    """Whoever ends the job, or takes the stage over, does so while a charge is on its way to the store."""
+
+    class RacingStore(LocalStore):
+        counted = -1
+
+        def write(self, key: str, data: bytes) -> None:
+            is_third = key.startswith(f"jobs/{JOB}/privacy/") and json.loads(data)["steps"] == LOST
+            if is_written or not is_third:
+                super().write(key, data)
+            if is_third:
+                RacingStore.counted = self.take_over()
+            if is_third and not is_written:
+                super().write(key, data)
+
+        def take_over(self) -> int:
+            records = JobRecords(self, JOB)
+            if by == "another worker":
+                number = records.claim(Stage.TRAIN, worker="twin", max_attempts=3)
+                return records.charges.taken(except_by=number)
+            records.finish(Outcome.CANCELLED)
+            records.tidy()
+            return settlement(DatasetLedger(self, PLAN.dataset)).steps
+
+    store = RacingStore(settings.home / "store")
+    deployment = Deployment(store, settings, redis, tmp_path)
+    deployment.submit()
+    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)
+    with pytest.raises(Superseded):
+        deployment.run(Stage.TRAIN)
+    assert RacingStore.counted == (LOST if is_written else LOST - 1)
+    assert steps_taken(redis) == LOST - 1
+
+
+def steps_taken(redis: Redis) -> int:
+    events = (json.loads(fields[b"event"]) for _, fields in redis.xrange(stream_key(JOB)))
+    return max((event["fields"]["step"] for event in events if event["action"] == TAKEN), default=0)
+
+
+def test_what_an_older_release_committed_was_drawn(store: LocalStore, ledger: DatasetLedger) -> None:
+    """It kept no draw; a commit of this release without one released nothing."""
+    for job_id, version, released in (("job-0001", 3, True), ("job-0002", 4, False)):
+        records = JobRecords(store, job_id)
+        records.charges.reserve(PLAN.model_dump(mode="json"))
+        now = datetime.now(UTC)
+        marker = Marker(
+            version=version,
+            stage=Stage.PREPARE_DATA,
+            attempt=1,
+            input_digest="",
+            started_at=now,
+            finished_at=now,
+            files=(),
+        )
+        assert records.commit(marker)
+        records.finish(Outcome.FAILED)
+        records.tidy()
+        found = ledger.read().settlement(job_id)
+        assert found is not None
+        assert found.by_products is released
 
 
 def test_a_broken_ledger_keeps_no_other_job_waiting(
