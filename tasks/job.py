@@ -272,7 +272,7 @@ class Keys:
 
     def __init__(self, job_id: str) -> None:
         self.root = f"jobs/{check_job_id(job_id)}"
-        self.private = f"{self.root}/private"
+        self.private = f"{self.root}/private/"
         """For workers and operators alone: the table, and whatever tells more of it than was paid for."""
         self.request = f"{self.root}/request.json"
         self.cancel = f"{self.root}/cancel.json"
@@ -286,7 +286,7 @@ class Keys:
         """There as long as the job's owner has not been told everything."""
 
     def table(self, name: str) -> str:
-        return f"{self.private}/input/{name}"
+        return f"{self.private}input/{name}"
 
     def table_file(self, name: str) -> str:
         return f"{self.table(name)}.json"
@@ -329,7 +329,7 @@ class Keys:
         return f"{self.attempt(stage, number)}/out/{path}"
 
     def private_attempt(self, stage: Stage, number: int) -> str:
-        return f"{self.private}/attempts/{stage}/{number}"
+        return f"{self.private}attempts/{stage}/{number}"
 
     def private_files(self, stage: Stage, number: int) -> str:
         return f"{self.private_attempt(stage, number)}/files.json"

@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from nss_train.contract import CHECKPOINT_SAVED, TRAIN_STEP, Stage
-from nss_train.errors import BudgetExceeded, NSSTrainError, UserError
+from nss_train.errors import BudgetExceeded, NSSTrainError, ParameterError
 
 
 class Kind(StrEnum):
@@ -89,6 +89,7 @@ LISTED: Mapping[Kind, Mapping[str, Fields]] = {
             "steps": int,
             "steps_applied": int,
             "epsilon_spent": NUMBER,
+            "slack": NUMBER,
             "dtype": str,
             "dtype_reason": str,
             "ranks": int,
@@ -174,12 +175,14 @@ def minute_after(moment: datetime) -> datetime:
 
 
 def is_public_error(error: NSSTrainError, stage: Stage | None) -> bool:
-    """Whether an error says public facts only: who raised it says so, or its stage is given no table."""
-    return (
-        error.public
-        or isinstance(error, BudgetExceeded)  # figures of a plan and of its ledger
-        or (isinstance(error, UserError) and stage is Stage.LOAD_MODEL)
-    )
+    """Whether an error says public facts only.
+
+    Who raised it says so; or it tells figures of a plan and a ledger; or it refuses a config or a base model
+    behind prepare_data, where only released values, invented units and public documents decide on that.
+    """
+    if error.public or isinstance(error, BudgetExceeded):
+        return True
+    return isinstance(error, ParameterError) and stage not in {None, Stage.PREPARE_DATA}
 
 
 INSIDE = "failed inside; the operator's log has the reason"
