@@ -61,13 +61,17 @@ class TableLimits(Frozen):
     """Of lists and objects in JSON."""
 
 
+DATASET_NAME = "data"
+"""What a table is called whose name is not told."""
+
+
 class Request(Frozen):
     """What a stage is asked to do. The files it works on lie in ``folder/in``."""
 
     job_id: str
     table: str | None = None
     """File name of the table inside ``folder/in`` (prepare_data only)."""
-    dataset_name: str = "data"
+    dataset_name: str = DATASET_NAME
     budget_name: str = ""
     """The ledger that a private job is charged to; empty: a random name that nobody else has."""
     config: SafeSynthesizerParameters

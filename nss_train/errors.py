@@ -6,7 +6,8 @@ import errno
 import math
 import reprlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -121,17 +122,21 @@ class NSSTrainError(Exception):
 
     retry: ClassVar[Retry] = Retry.NEVER
     exit_code: ClassVar[int] = 3
+    told: ClassVar[str | None] = None
+    """What is said of it where a private table must not show; ``None``: not even its class."""
 
-    def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:
+    def __init__(self, message: str, problems: Iterable[Problem] = (), *, public: bool = False) -> None:
         self.message = cut(message, _MESSAGE_CHARS)
         self.problems = _few(problems)
+        self.public = public
+        """Whether it says public facts only, so that it may be told of a strictly private table."""
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return "\n".join([self.message, *(f"  - {problem}" for problem in self.problems)])
 
-    def __reduce__(self) -> tuple[type[NSSTrainError], tuple[str, tuple[Problem, ...]]]:
-        return type(self), (self.message, self.problems)
+    def __reduce__(self) -> tuple[type[NSSTrainError], tuple[str, tuple[Problem, ...]], dict[str, bool]]:
+        return type(self), (self.message, self.problems), {"public": self.public}
 
 
 class UserError(NSSTrainError):
@@ -174,36 +179,46 @@ class InfrastructureError(NSSTrainError):
     """A service or a process the job depends on went away."""
 
     retry = Retry.OTHER_WORKER
+    told = "A service or a process that the job depends on went away"
 
 
 class StoreUnavailable(InfrastructureError):
     """The object store does not answer."""
 
     retry = Retry.SAME_WORKER
+    told = "The object store does not answer"
 
 
 class StoreCorrupt(StoreUnavailable):
     """An object in the store is not what was uploaded."""
 
     retry = Retry.OTHER_WORKER
+    told = "An object in the store is not what was uploaded"
 
 
 class BrokerUnavailable(InfrastructureError):
     """Redis does not answer."""
 
     retry = Retry.SAME_WORKER
+    told = "Redis does not answer"
 
 
 class DiskFull(InfrastructureError):
     """The worker's own disk has no room for what the stage writes."""
 
+    told = "The worker's disk is full"
+
 
 class StageLost(InfrastructureError):
     """A stage's process ended without leaving a result."""
 
+    told = "The stage's process ended without a result"
+
 
 class StageStalled(StageLost):
     """A stage's process lived but made no progress, and was ended."""
+
+    told = "The stage's process made no progress and was ended"
 
 
 _CLASSES: Mapping[str, type[NSSTrainError]] = {
@@ -227,6 +242,19 @@ _CLASSES: Mapping[str, type[NSSTrainError]] = {
         StageStalled,
     )
 }
+
+
+@contextmanager
+def public_facts() -> Iterator[None]:
+    """Mark what is refused inside the block as told by public facts: config, header, schema, n, base model.
+
+    Only for work that looks at no record.
+    """
+    try:
+        yield
+    except UserError as error:
+        error.public = True
+        raise
 
 
 _FULL_BYTES = 2**20
@@ -254,13 +282,15 @@ def _is_full(error: BaseException, folder: Path) -> bool:
 def to_json(error: NSSTrainError) -> dict[str, Any]:
     """The error as JSON; :func:`from_json` makes the same error of it on another machine."""
     problems = [{"field": p.field, "value": _plain(p.value), "remedy": p.remedy} for p in error.problems]
-    return {"type": type(error).__name__, "message": error.message, "problems": problems}
+    marked = {"public": True} if error.public else {}
+    return {"type": type(error).__name__, "message": error.message, "problems": problems} | marked
 
 
 def from_json(document: Mapping[str, Any]) -> NSSTrainError:
     """The error that :func:`to_json` wrote. An unknown type becomes the root class."""
     cls = _CLASSES.get(document["type"], NSSTrainError)
-    return cls(document["message"], [Problem(**problem) for problem in document.get("problems", ())])
+    problems = [Problem(**problem) for problem in document.get("problems", ())]
+    return cls(document["message"], problems, public=document.get("public", False))
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
 from tasks.timers import Reconciler
+from tasks.unseen import Unseen
 from tasks.visibility import VisibilityHeartbeat
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class App(Celery):
             self.steps["consumer"].add(VisibilityHeartbeat)
         self.steps["worker"].add(Reconciler)
         self.drain = DrainFlag()
+        self.unseen = Unseen()
         self.steps["worker"].add(Drain)
         self.heart = Heart(settings.heartbeats_dir)
         self.steps["worker"].update(WORKER_STEPS)

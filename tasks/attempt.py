@@ -20,7 +20,6 @@ from nss_train.contract import (
     SKETCH,
     TRAIN_STEP,
     Event,
-    Request,
     Stage,
     StageResult,
 )
@@ -30,8 +29,9 @@ from tasks import files, same_data, tracing
 from tasks.charges import allow, hand_over
 from tasks.checkpoints import CheckpointStore, Uploader
 from tasks.counters import Action, count
+from tasks.gate import Gate
 from tasks.inputs import Worker, prepare_folder
-from tasks.job import Marker, StoredFile
+from tasks.job import Marker, PrivateFiles
 from tasks.measures import TrainingMeter
 from tasks.progress import Progress
 from tasks.records import JobRecords
@@ -47,10 +47,11 @@ class Attempt:
     """Attempt ``number`` at a stage, by the worker that holds its lease."""
 
     def __init__(
-        self, stage: Stage, number: int, *, records: JobRecords, worker: Worker, watch: Watch
+        self, stage: Stage, number: int, *, records: JobRecords, worker: Worker, watch: Watch, gate: Gate
     ) -> None:
         self._stage = stage
         self._number = number
+        self._gate = gate
         self._records = records
         self._worker = worker
         self._watch = watch
@@ -82,35 +83,41 @@ class Attempt:
     def _work(self, folder: Path) -> bool:
         started_at, patiently = datetime.now(UTC), self._watch.patiently
         with tracing.span("fetch"):
-            request, digest = patiently(lambda: self._fetch(folder))
+            digest = patiently(lambda: self._fetch(folder))
         with tracing.span("run"):
-            result = self._supervise(folder, request)
+            result = self._supervise(folder)
         patiently(lambda: self._reserve(folder, result))
         with tracing.span("upload"):
             figures = patiently(lambda: self._adopt_model(result, folder))
             stored = patiently(lambda: self._upload(folder))
+            private = PrivateFiles(files=stored.private, input_digest=digest)
+            patiently(lambda: self._records.keep_private(self._stage, self._number, private))
         if patiently(self._records.cancellation) is not None:
             raise StageStopped(StopReason.CANCELLED)
         marker = Marker(
             stage=self._stage,
             attempt=self._number,
-            input_digest=digest,
-            started_at=started_at,
-            finished_at=datetime.now(UTC),
-            files=stored,
-            figures=figures,
+            started_at=self._gate.began(started_at),
+            finished_at=self._gate.ended(datetime.now(UTC)),
+            files=stored.published,
+            figures=self._gate.figures(self._stage, figures),
             model_digest=result.model_digest,
         )
         with tracing.span("commit"):
             return patiently(lambda: self._commit(marker))
 
-    def _upload(self, folder: Path) -> tuple[StoredFile, ...]:
+    def _upload(self, folder: Path) -> files.Uploaded:
         return files.upload(
-            self._attended.store, self._records.keys, self._stage, self._number, folder / "out"
+            self._attended.store,
+            self._records.keys,
+            self._stage,
+            self._number,
+            folder / "out",
+            gate=self._gate,
         )
 
-    def _fetch(self, folder: Path) -> tuple[Request, str]:
-        request, digest = prepare_folder(
+    def _fetch(self, folder: Path) -> str:
+        digest = prepare_folder(
             folder, self._stage, self._number, records=self._records, worker=self._attended
         )
         if self._stage is Stage.TRAIN:
@@ -121,11 +128,11 @@ class Attempt:
                 count(self._worker.redis, Action.RESUMED)
                 fields = {"action": "stage.resumed", "step": kept.step, "kept_by": kept.attempt}
                 logger.info("going on after step %d", kept.step, extra=fields)
-        return request, digest
+        return digest
 
-    def _supervise(self, folder: Path, request: Request) -> StageResult:
+    def _supervise(self, folder: Path) -> StageResult:
         settings = self._worker.settings
-        progress, uploader = self._progress(request), self._uploader()
+        progress, uploader = self._progress(), self._uploader()
 
         def on_event(event: Event) -> None:
             if event.action == CHARGE:
@@ -150,6 +157,7 @@ class Attempt:
                 on_tick=self._watch.look,
                 limits=_limits(settings),
                 environment=child_environment(settings.devices),
+                quiet=self._gate.strict,
             )
         except (StageStopped, NSSTrainError) as end:
             if _goes_on(end):
@@ -161,9 +169,10 @@ class Attempt:
             self._watch.store_log(folder)
             self._watch.folder = None
 
-    def _progress(self, request: Request) -> Progress:
+    def _progress(self) -> Progress:
         worker = self._worker
-        meter = TrainingMeter(worker.redis, worker=worker.name, show_loss=not request.config.strictly_private)
+        # Of a strictly private training not even its steps are counted as they are taken.
+        meter = None if self._gate.strict else TrainingMeter(worker.redis, worker=worker.name)
         return Progress(
             redis=worker.redis,
             store=worker.store,
@@ -172,6 +181,7 @@ class Attempt:
             attempt=self._number,
             send_event=worker.send_event,
             meter=meter,
+            gate=self._gate,
         )
 
     def _uploader(self) -> Uploader:

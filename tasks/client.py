@@ -122,14 +122,20 @@ class Client:
                 records.finish(Outcome.CANCELLED, reason=str(records.cancellation() or cancel))
         return self.status(job_id).state
 
-    def logs(self, job_id: str, *, stage: Stage | None = None, attempt: int | None = None) -> str:
-        """The end of what a stage's process printed; of the last stage and attempt that printed anything."""
+    def logs(
+        self, job_id: str, *, stage: Stage | None = None, attempt: int | None = None, private: bool = False
+    ) -> str:
+        """The end of what a stage's process printed; of the last stage and attempt that printed anything.
+
+        Of a strictly private job what may be told of it; ``private`` is the whole, for its operator.
+        """
         records = self._records(job_id)
         records.request()
+        key = records.keys.private_log if private else records.keys.log
         for one in [stage] if stage else reversed(Stage):
             for number in [attempt] if attempt else reversed(records.attempts(one)):
                 try:
-                    return self._app.store.read(records.keys.log(one, number)).decode()
+                    return self._app.store.read(key(one, number)).decode()
                 except KeyError:
                     continue
         remedy = "nothing is printed yet, or there is no such stage or attempt; see `nss-train status`"

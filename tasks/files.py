@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from nss_train.contract import Stage
 from nss_train.errors import StoreCorrupt
-from tasks.job import JobRequest, Keys, Marker, StoredFile
+from tasks.gate import Gate
+from tasks.job import JobRequest, Keys, StoredFile, TableFile
 from tasks.store.base import Store
 
 NEEDED: dict[Stage, dict[Stage, tuple[str, ...]]] = {
@@ -43,22 +46,41 @@ def download_verified(store: Store, key: str, sha256: str, path: Path) -> None:
         raise StoreCorrupt(f"{key} in the store is not what was uploaded: its SHA-256 differs.")
 
 
-def upload(store: Store, keys: Keys, stage: Stage, attempt: int, out: Path) -> tuple[StoredFile, ...]:
-    """Put every file of ``out`` below the attempt's key."""
-    stored = []
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Uploaded:
+    """What an attempt put into the store."""
+
+    published: tuple[StoredFile, ...]
+    private: tuple[StoredFile, ...]
+
+
+def upload(store: Store, keys: Keys, stage: Stage, attempt: int, out: Path, *, gate: Gate) -> Uploaded:
+    """Put every file of ``out`` below the attempt's keys: among the results, or where only workers read."""
+    found: dict[bool, list[StoredFile]] = {True: [], False: []}
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
         name = path.relative_to(out).as_posix()
-        key = keys.output(stage, attempt, name)
+        published = gate.is_published(stage, name)
+        key = (keys.output if published else keys.private_output)(stage, attempt, name)
         store.upload(key, path)
-        stored.append(StoredFile(path=name, key=key, sha256=sha256_of(path), bytes=path.stat().st_size))
-    return tuple(stored)
+        stored = StoredFile(path=name, key=key, sha256=sha256_of(path), bytes=path.stat().st_size)
+        found[published].append(stored)
+    return Uploaded(published=tuple(found[True]), private=tuple(found[False]))
 
 
-def input_digest(job: JobRequest, markers: dict[Stage, Marker]) -> str:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Committed:
+    """What an earlier stage made, the private part included."""
+
+    files: tuple[StoredFile, ...]
+    model_digest: str | None = None
+
+
+def input_digest(job: JobRequest, table: TableFile | None, earlier: Mapping[Stage, Committed]) -> str:
     """SHA-256 over table, config, seed and the digests of all that the stage reads."""
-    digest = hashlib.sha256(job.model_dump_json(include={"table", "config", "seed"}).encode())
-    for stage, marker in markers.items():
-        for file in marker.files:
+    digest = hashlib.sha256(job.model_dump_json(include={"config", "seed"}).encode())
+    digest.update((str(job.table.uri) if table is None else table.sha256).encode())
+    for stage, made in earlier.items():
+        for file in made.files:
             digest.update(f"{stage}/{file.path}={file.sha256}\n".encode())
-        digest.update((marker.model_digest or "").encode())
+        digest.update((made.model_digest or "").encode())
     return digest.hexdigest()

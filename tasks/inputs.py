@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from nss_train.contract import CheckpointPolicy, ModelPolicy, Request, Stage
+from nss_train.contract import DATASET_NAME, CheckpointPolicy, ModelPolicy, Request, Stage
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks import files
@@ -23,6 +23,7 @@ from tasks.records import JobRecords
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.table import fetch_table
+from tasks.unseen import Unseen
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class Worker:
     """That the delivery came from."""
     drain: DrainFlag = field(default_factory=DrainFlag)
     """Set when the worker is about to leave."""
+    unseen: Unseen = field(default_factory=Unseen)
+    """Set while a strictly private stage is at work: the worker tells no memory meanwhile."""
     leave: Callable[[str], None] = logger.error
     """Called with what the worker could not release: it should not take another stage."""
 
@@ -60,24 +63,26 @@ class Worker:
         return ModelCache(self.settings.prepared_dir, self.store)
 
 
-def prepare_folder(
-    folder: Path, stage: Stage, attempt: int, *, records: JobRecords, worker: Worker
-) -> tuple[Request, str]:
-    """Fill ``in`` and ``request.json``; return the request and the digest of all inputs."""
+def prepare_folder(folder: Path, stage: Stage, attempt: int, *, records: JobRecords, worker: Worker) -> str:
+    """Fill ``in`` and ``request.json``; return the digest of all inputs."""
     job = records.request()
-    markers = {earlier: _marker(records, earlier, needed_by=stage) for earlier in files.NEEDED[stage]}
+    made = {
+        earlier: records.committed(_marker(records, earlier, needed_by=stage))
+        for earlier in files.NEEDED[stage]
+    }
     for earlier, patterns in files.NEEDED[stage].items():
-        files.download(worker.store, markers[earlier].files, folder / "in" / earlier, patterns)
+        files.download(worker.store, made[earlier].files, folder / "in" / earlier, patterns)
+    stored = records.table_file(job)
     table = None
     if stage is Stage.PREPARE_DATA:
         check_access(worker.store, job, known_only=worker.settings.datasets == "known")
         table = fetch_table(
-            job, folder / "in", store=worker.store, settings=worker.settings, look=worker.look
+            job, stored, folder / "in", store=worker.store, settings=worker.settings, look=worker.look
         )
         if job.config.dp_enabled:
             write_keys(folder / "in", job, store=worker.store)
     if stage is Stage.TRAIN:
-        digest = str(markers[Stage.LOAD_MODEL].model_digest)
+        digest = str(made[Stage.LOAD_MODEL].model_digest)
         (folder / "in" / "model").unlink(missing_ok=True)
         (folder / "in" / "model").symlink_to(worker.models.fetch(digest).absolute())
     if stage in (Stage.PREPARE_DATA, Stage.LOAD_MODEL):
@@ -97,7 +102,7 @@ def prepare_folder(
         }
     )
     (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
-    return request, files.input_digest(job, markers)
+    return files.input_digest(job, stored, made)
 
 
 def _takes_private_steps(job: JobRequest, stage: Stage) -> bool:
@@ -134,6 +139,13 @@ def _check_size(name: str, file: str, size: int) -> None:
         raise ParameterError("The base model is refused.", [problem])
 
 
+def _dataset_name(job: JobRequest) -> str:
+    """What the metadata call the table: its file's name, or of a strictly private one what was declared."""
+    if job.config.strictly_private:
+        return job.config.guarantee.dataset or DATASET_NAME
+    return Path(job.table.name).stem
+
+
 def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], settings: Settings) -> Request:
     policy = ModelPolicy(
         models_dir=str(settings.models_dir.absolute()),
@@ -144,7 +156,7 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
     return Request(
         job_id=job.job_id,
         table=table,
-        dataset_name=Path(job.table.name).stem,
+        dataset_name=_dataset_name(job),
         config=job.config,
         family=job.family,
         seed=job.seed,

@@ -98,17 +98,30 @@ class Webhook(Frozen):
 
 
 class Table(Frozen):
-    """Where a job's table is: a store key below the job, or an allowed URI."""
+    """Where a job's table is: in the store, or at an allowed URI. Nothing here follows from its content."""
 
     name: str
-    sha256: str | None = None
-    bytes: int | None = None
+    """The file's name; of a strictly private table only what it ends in."""
+    input: str | None = None
+    """A random name, below which the store has the table and what it is (:class:`TableFile`)."""
     uri: str | None = None
+    sha256: str | None = None
+    """With ``bytes`` in what releases 1 to 3 wrote: the table's key in the store was its digest."""
+    bytes: int | None = None
 
     @property
     def uri_path(self) -> str:
         """``bucket/key`` of an ``s3://`` URI."""
         return str(self.uri).removeprefix("s3://")
+
+
+class TableFile(Versioned):
+    """``private/input/<random>.json``: the table that was uploaded, for who may know."""
+
+    name: str
+    key: Annotated[str, AfterValidator(check_key)]
+    sha256: str
+    bytes: int
 
 
 class JobRequest(Versioned):
@@ -145,15 +158,25 @@ class StoredFile(Frozen):
     bytes: int
 
 
+class PrivateFiles(Versioned):
+    """``private/attempts/<stage>/<n>/files.json``: what an attempt made that nobody else may see."""
+
+    files: tuple[StoredFile, ...] = ()
+    input_digest: str
+    """SHA-256 of all that the stage read, the table included."""
+
+
 class Marker(Versioned):
-    """``stages/<stage>.json``: a stage is done, and this is what it made."""
+    """``stages/<stage>.json``: a stage is done, and this is what it made for others to see."""
 
     stage: Stage
     attempt: int
-    input_digest: str
     started_at: datetime
     finished_at: datetime
     files: tuple[StoredFile, ...]
+    """Those that are published; the others are in :class:`PrivateFiles`."""
+    input_digest: str | None = None
+    """In what releases 1 to 3 wrote."""
     figures: dict[str, Any] = Field(default_factory=dict)
     model_digest: str | None = None
 
@@ -237,6 +260,8 @@ class Ending(Versioned):
     """What can help (failed only)."""
     error: dict[str, Any] | None = None
     """As :func:`nss_train.errors.to_json` writes it (failed only)."""
+    reason: str | None = None
+    """The id by which what was told elsewhere names this document (below ``private/`` only)."""
 
     @property
     def is_free(self) -> bool:
@@ -257,6 +282,8 @@ class Keys:
 
     def __init__(self, job_id: str) -> None:
         self.root = f"jobs/{check_job_id(job_id)}"
+        self.private = f"{self.root}/private/"
+        """For workers and operators alone: the table, and whatever tells more of it than was paid for."""
         self.request = f"{self.root}/request.json"
         self.cancel = f"{self.root}/cancel.json"
         self.outcome = f"{self.root}/outcome.json"
@@ -272,7 +299,14 @@ class Keys:
         self.webhook_pending = f"webhooks/{job_id}"
         """There as long as the job's owner has not been told everything."""
 
-    def table(self, sha256: str) -> str:
+    def table(self, name: str) -> str:
+        return f"{self.private}input/{name}"
+
+    def table_file(self, name: str) -> str:
+        return f"{self.table(name)}.json"
+
+    def old_table(self, sha256: str) -> str:
+        """Where releases 1 to 3 put it."""
         return f"{self.root}/input/{sha256}"
 
     def marker(self, stage: Stage) -> str:
@@ -307,6 +341,21 @@ class Keys:
 
     def output(self, stage: Stage, number: int, path: str) -> str:
         return f"{self.attempt(stage, number)}/out/{path}"
+
+    def private_attempt(self, stage: Stage, number: int) -> str:
+        return f"{self.private}attempts/{stage}/{number}"
+
+    def private_files(self, stage: Stage, number: int) -> str:
+        return f"{self.private_attempt(stage, number)}/files.json"
+
+    def private_ending(self, stage: Stage, number: int) -> str:
+        return f"{self.private_attempt(stage, number)}/ending.json"
+
+    def private_log(self, stage: Stage, number: int) -> str:
+        return f"{self.private_attempt(stage, number)}/log.txt"
+
+    def private_output(self, stage: Stage, number: int, path: str) -> str:
+        return f"{self.private_attempt(stage, number)}/out/{path}"
 
 
 def model_prefix(digest: str) -> str:

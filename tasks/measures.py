@@ -90,13 +90,12 @@ def count_job(redis: Redis, job_id: str, outcome: Outcome) -> None:
 class TrainingMeter:
     """Adds up the steps and tokens of one attempt from its events, and shows its last loss.
 
-    ``worker`` is its label; ``show_loss`` is off for what strict privacy keeps inside.
+    ``worker`` is its label. A strictly private training has no meter.
     """
 
-    def __init__(self, redis: Redis, *, worker: str, show_loss: bool) -> None:
+    def __init__(self, redis: Redis, *, worker: str) -> None:
         self._redis = redis
         self._worker = worker
-        self._show_loss = show_loss
         self._started_at = self._flushed_at = time.monotonic()
         self._seen = {"steps": 0, "tokens": 0}
         self._told = {"steps": 0, "tokens": 0}
@@ -126,7 +125,7 @@ class TrainingMeter:
         self._seen["tokens"] = max(
             self._seen["tokens"], round(float(fields.get("tokens_per_s", 0)) * seconds)
         )
-        self._loss = fields.get("loss") if self._show_loss else None
+        self._loss = fields.get("loss")
 
     def _flush(self) -> None:
         self._flushed_at = time.monotonic()

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from nss_train.contract import Frozen
 from tasks.pipeline import TASK_NAMES
 from tasks.queues import now_s
+from tasks.unseen import Unseen
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class PresenceTimer(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         self._devices = self._devices or Devices()
-        say = (parent.app.redis, str(parent.hostname), self._devices)
+        say = (parent.app.redis, str(parent.hostname), self._devices, parent.app.unseen)
         _say(*say)
         self._timer = parent.timer.call_repeatedly(EVERY_S, _say, say)
 
@@ -123,9 +124,10 @@ class Farewell(bootsteps.StartStopStep):
             logger.warning("Redis does not answer: this worker counts as down for an hour", exc_info=True)
 
 
-def _say(redis: Redis, name: str, devices: Devices) -> None:
+def _say(redis: Redis, name: str, devices: Devices, unseen: Unseen) -> None:
+    used = {} if unseen else devices.used_bytes
     try:
-        publish(redis, name, running=_running(), gpu_bytes=devices.used_bytes)
+        publish(redis, name, running=_running(), gpu_bytes=used)
     except (RedisError, ValidationError):
         logger.warning("the worker's state is not published", exc_info=True)
 

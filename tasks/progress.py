@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from redis.exceptions import RedisError
 
 from nss_train.contract import Event, Stage
 from nss_train.errors import StoreUnavailable
+from tasks.gate import Gate
 from tasks.job import Keys
 from tasks.measures import TrainingMeter
 from tasks.store.base import Store
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 STREAM_LENGTH = 1000
 STREAM_TTL_S = 7 * 24 * 3600
 SNAPSHOT_S = 2.0
+LINES = 1000
+"""Of the log that is handed out of a strictly private stage."""
 
 
 def stream_key(job_id: str) -> str:
@@ -41,7 +45,8 @@ class Progress:
         stage: Stage,
         attempt: int,
         send_event: Callable[..., Any],
-        meter: TrainingMeter,
+        meter: TrainingMeter | None,
+        gate: Gate,
     ) -> None:
         self._redis = redis
         self._store = store
@@ -50,17 +55,26 @@ class Progress:
         self._names = {"job_id": job_id, "stage": stage.value, "attempt": attempt}
         self._send_event = send_event
         self._meter = meter
+        self._gate = gate
+        self._log = Keys(job_id).log(stage, attempt)
+        self._lines: deque[str] = deque(maxlen=LINES)
         self._last: Event | None = None
         self._stored_at = 0.0
         self._redis_is_away = False
 
     def report(self, event: Event) -> None:
-        """Pass an event on to everyone."""
-        logger.info(
-            "%s: %s", self._names["stage"], event.message or event.action, extra={"action": event.action}
-        )
+        """Pass on to everyone what may be told of an event."""
+        if self._meter is not None:
+            self._meter.take(event)
+        told = self._gate.event(event)
+        if told is not None:
+            self._tell(told)
+
+    def _tell(self, event: Event) -> None:
+        words = event.message or event.action
+        logger.info("%s: %s", self._names["stage"], words, extra={"action": event.action})
         self._last = event
-        self._meter.take(event)
+        self._lines.append(words)
         self._publish(event)
         if time.monotonic() - self._stored_at >= SNAPSHOT_S:
             self._snapshot()
@@ -68,7 +82,8 @@ class Progress:
     def close(self) -> None:
         """Store the last event, so that `status` does not stop two seconds early."""
         self._snapshot()
-        self._meter.close()
+        if self._meter is not None:
+            self._meter.close()
 
     def _publish(self, event: Event) -> None:
         document = self._names | event.model_dump(mode="json")
@@ -97,5 +112,7 @@ class Progress:
         document = json.dumps(self._last.fields | {"action": self._last.action})
         try:
             self._store.write(self._key, document.encode())
+            if self._gate.strict:  # what the stage prints is for its operator
+                self._store.write(self._log, "".join(f"{line}\n" for line in self._lines).encode())
         except StoreUnavailable:
             logger.warning("progress is not stored: the store does not answer", exc_info=True)

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from nss_train import errors
 from nss_train.contract import Frozen, Stage
-from nss_train.errors import NSSTrainError, ParameterError, Problem
+from nss_train.errors import NSSTrainError, ParameterError, Problem, StoreCorrupt
 from tasks import tracing, version
 from tasks.charges import Charges
+from tasks.files import Committed
+from tasks.gate import OPEN, Gate
 from tasks.job import (
     Cancel,
     Claim,
@@ -22,11 +24,19 @@ from tasks.job import (
     Marker,
     Outcome,
     OutcomeRecord,
+    PrivateFiles,
+    StoredFile,
+    TableFile,
     model_prefix,
 )
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)
+
+PRIVATE_SINCE = 4
+"""The version of markers since which what is private has a document of its own."""
+
+KEPT_OF_AN_ATTEMPT = ("claim.json", "ending.json", "log.txt")
 
 Document = TypeVar("Document", bound=Frozen)
 
@@ -83,6 +93,47 @@ class JobRecords:
     def marker(self, stage: Stage) -> Marker | None:
         return self.read(self.keys.marker(stage), Marker)
 
+    def table_file(self, request: JobRequest) -> TableFile | None:
+        """The table that was uploaded, or ``None`` for one at a URI; :class:`StoreCorrupt` if it is gone."""
+        given = request.table
+        if given.sha256 is not None:  # as releases 1 to 3 wrote it
+            key = self.keys.old_table(given.sha256)
+            return TableFile(name=given.name, key=key, sha256=given.sha256, bytes=given.bytes or 0)
+        if given.input is None:
+            return None
+        found = self.read(self.keys.table_file(given.input), TableFile)
+        if found is None:
+            raise StoreCorrupt(f"{self.keys.table_file(given.input)} is gone from the store.")
+        return found
+
+    def put_table(self, name: str, file: TableFile) -> None:
+        """Keep what an uploaded table is."""
+        self.store.write(self.keys.table_file(name), _encode(file))
+
+    def drop_table(self, name: str) -> None:
+        """Delete an uploaded table that no request names."""
+        for key in (self.keys.table(name), self.keys.table_file(name)):
+            self.store.delete(key)
+
+    def keep_private(self, stage: Stage, number: int, files: PrivateFiles) -> None:
+        """Keep what an attempt made that is not published; before its marker."""
+        self.store.write(self.keys.private_files(stage, number), _encode(files))
+
+    def committed(self, marker: Marker) -> Committed:
+        """All that a committed stage made; :class:`StoreCorrupt` when its private part is gone."""
+        return Committed(
+            files=(*marker.files, *self._private_files(marker)), model_digest=marker.model_digest
+        )
+
+    def _private_files(self, marker: Marker) -> tuple[StoredFile, ...]:
+        if marker.version < PRIVATE_SINCE:
+            return ()
+        key = self.keys.private_files(marker.stage, marker.attempt)
+        found = self.read(key, PrivateFiles)
+        if found is None:
+            raise StoreCorrupt(f"{key} is gone from the store.")
+        return found.files
+
     def outcome(self) -> OutcomeRecord | None:
         return self.read(self.keys.outcome, OutcomeRecord)
 
@@ -105,7 +156,14 @@ class JobRecords:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def claim(
-        self, stage: Stage, *, worker: str, max_attempts: int, position: int = 0, token: str = ""
+        self,
+        stage: Stage,
+        *,
+        worker: str,
+        max_attempts: int,
+        position: int = 0,
+        token: str = "",
+        gate: Gate = OPEN,
     ) -> int:
         """Take the next attempt number, the fencing token of all that the attempt writes.
 
@@ -121,7 +179,11 @@ class JobRecords:
                 raise self._exhausted(stage, len(claims))
             number = max(self.attempts(stage), default=0) + 1
             claim = Claim(
-                attempt=number, worker=worker, token=token, position=position, claimed_at=datetime.now(UTC)
+                attempt=number,
+                worker=worker,
+                token=token,
+                position=position,
+                claimed_at=gate.began(datetime.now(UTC)),
             )
             if self.store.put_if_absent(self.keys.claim(stage, number), _encode(claim)):
                 return number
@@ -132,21 +194,63 @@ class JobRecords:
         return [claim for claim in found if claim is not None]
 
     def end_attempt(
-        self, stage: Stage, number: int, kind: EndKind, error: NSSTrainError | None = None
-    ) -> Ending:
-        """Keep why an attempt committed nothing."""
+        self,
+        stage: Stage,
+        number: int,
+        kind: EndKind,
+        error: NSSTrainError | None = None,
+        *,
+        gate: Gate = OPEN,
+    ) -> None:
+        """Keep why an attempt committed nothing: for its workers, and what of it may be told."""
+        told = None if error is None else gate.error(error, stage, reason=self.reason(stage, number))
+        if told is not error:
+            self.keep_reason(stage, number, error)
+        ending = Ending(
+            attempt=number,
+            ended_at=gate.ended(datetime.now(UTC)),
+            kind=kind,
+            retry=None if told is None or told is not error else told.retry,
+            error=None if told is None else errors.to_json(told),
+        )
+        self.store.write(self.keys.ending(stage, number), _encode(ending))
+
+    def keep_reason(self, stage: Stage, number: int, error: NSSTrainError | None) -> None:
+        """Keep below ``private/`` why an attempt failed, and in the log that its operator reads."""
+        if error is None:
+            return
+        reason = self.reason(stage, number)
         ending = Ending(
             attempt=number,
             ended_at=datetime.now(UTC),
-            kind=kind,
-            retry=None if error is None else error.retry,
-            error=None if error is None else errors.to_json(error),
+            kind=EndKind.FAILED,
+            retry=error.retry,
+            error=errors.to_json(error),
+            reason=reason,
         )
-        self.store.write(self.keys.ending(stage, number), _encode(ending))
-        return ending
+        self.store.write(self.keys.private_ending(stage, number), _encode(ending))
+        key = self.keys.private_log(stage, number)
+        try:
+            log = self.store.read(key)
+        except KeyError:
+            log = b""
+        self.store.write(key, log + f"\n{reason}: {error}\n".encode(errors="replace"))
+
+    def reason(self, stage: Stage, number: int) -> str:
+        """The id by which a failure is found: in what is told of it, and in the private log."""
+        return f"{self.job_id}.{stage}.{number}"
 
     def endings(self, stage: Stage) -> list[Ending]:
-        """Why earlier attempts ended, in their order."""
+        """Why earlier attempts ended, in their order, as workers must know it."""
+        found = (
+            self.read(self.keys.private_ending(stage, number), Ending)
+            or self.read(self.keys.ending(stage, number), Ending)
+            for number in self.attempts(stage)
+        )
+        return [ending for ending in found if ending is not None]
+
+    def told_endings(self, stage: Stage) -> list[Ending]:
+        """Why earlier attempts ended, in their order, as it may be told."""
         found = (self.read(self.keys.ending(stage, number), Ending) for number in self.attempts(stage))
         return [ending for ending in found if ending is not None]
 
@@ -159,10 +263,11 @@ class JobRecords:
     def _exhausted(self, stage: Stage, attempts: int) -> AttemptsExhausted:
         problems = [
             Problem(field=f"attempt {ending.attempt}", value=error["type"], remedy=error["message"])
-            for ending in self.endings(stage)
+            for ending in self.told_endings(stage)
             if (error := ending.error) is not None
         ]
-        return AttemptsExhausted(f"Stage {stage} was started {attempts} times and never ended.", problems)
+        message = f"Stage {stage} was started {attempts} times and never ended."
+        return AttemptsExhausted(message, problems, public=True)
 
     def commit(self, marker: Marker) -> bool:
         """Make an attempt's outputs those of the stage; ``False`` when another attempt was first."""
@@ -188,11 +293,15 @@ class JobRecords:
         stage: Stage | None = None,
         error: NSSTrainError | None = None,
         reason: str | None = None,
+        gate: Gate = OPEN,
     ) -> bool:
-        """End the job; ``False`` when it had ended already, and then nothing changes."""
+        """End the job; ``False`` when it had ended already, and then nothing changes.
+
+        ``error`` is what may be told.
+        """
         record = OutcomeRecord(
             outcome=outcome,
-            finished_at=datetime.now(UTC),
+            finished_at=gate.ended(datetime.now(UTC)),
             stage=stage,
             error=None if error is None else errors.to_json(error),
             reason=reason,
@@ -214,10 +323,10 @@ class JobRecords:
         marker = self.marker(stage)
         if marker is not None and marker.attempt == number:
             return
-        kept = (self.keys.claim(stage, number), self.keys.ending(stage, number), self.keys.log(stage, number))
-        for key in list(self.store.list(f"{self.keys.attempt(stage, number)}/")):
-            if key not in kept:
-                self.store.delete(key)
+        for folder in (self.keys.attempt(stage, number), self.keys.private_attempt(stage, number)):
+            for key in list(self.store.list(f"{folder}/")):
+                if key.removeprefix(f"{folder}/") not in KEPT_OF_AN_ATTEMPT:
+                    self.store.delete(key)
 
     def tidy(self) -> None:
         """Charge an ended job what it cost; delete what it needs no more: checkpoints, and what no stage

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from nss_train.contract import Stage
@@ -20,8 +22,9 @@ from tasks import tracing
 from tasks.attempt import Attempt, spare_disk
 from tasks.checkpoints import CheckpointStore
 from tasks.counters import Action, count
+from tasks.gate import Gate
 from tasks.inputs import Worker
-from tasks.job import EndKind, JobRequest, Outcome, StageMessage, Webhook
+from tasks.job import EndKind, JobRequest, Outcome, StageMessage
 from tasks.lease import Lease
 from tasks.logs import about
 from tasks.measures import QUEUE_WAIT_SECONDS, STAGE_SECONDS, StageEnd, count_job, observe
@@ -85,7 +88,7 @@ def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None
     if ended is not None:
         count_job(worker.redis, message.job_id, ended.outcome)  # a client that cancels counts nothing
         raise JobEnded(f"job {message.job_id} is {ended.outcome}")
-    webhook = _check_turn(message.stage, records).webhook
+    job = _check_turn(message.stage, records)
     spare_disk(worker)
     lease = Lease.acquire(worker.redis, message.job_id, message.stage, ttl_s=worker.settings.lease_ttl_s)
     if lease is None:
@@ -93,7 +96,7 @@ def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None
         count(worker.redis, Action.DUPLICATES)
         raise Superseded(f"another worker holds the lease of {message.stage}")
     try:
-        Delivery(message.stage, records=records, worker=worker, lease=lease, webhook=webhook).run()
+        Delivery(message.stage, records=records, worker=worker, lease=lease, job=job).run()
     finally:
         lease.release()
 
@@ -119,35 +122,45 @@ class Delivery:
     """A delivery that holds the lease."""
 
     def __init__(
-        self, stage: Stage, *, records: JobRecords, worker: Worker, lease: Lease, webhook: Webhook | None
+        self, stage: Stage, *, records: JobRecords, worker: Worker, lease: Lease, job: JobRequest
     ) -> None:
         self._stage = stage
         self._records = records
         self._worker = worker
         self._lease = lease
-        self._webhook = webhook
+        self._webhook = job.webhook
+        self._gate = Gate.of(job.config, worker.settings)
         self._token = secrets.token_hex(8)
         self._number: int | None = None
         self._began_at = time.monotonic()
 
     def run(self) -> None:
         """Run the stage unless it turns out to be committed, and turn every end into a record."""
+        # Told after the handlers are left: a traceback would drag along what they caught.
+        match self._work():
+            case StageStopped(reason=reason):
+                self._stopped(reason)
+            case NSSTrainError() as error:
+                self._failed(error)
+
+    def _work(self) -> StageStopped | NSSTrainError | None:
+        """What ended the work, if anything did."""
         try:
             if self._records.cancellation() is not None:
-                raise StageStopped(StopReason.CANCELLED)  # noqa: TRY301 (one path for every cancellation)
+                return StageStopped(StopReason.CANCELLED)
             if self._records.marker(self._stage) is None:
                 self._attempt()
             if self._stage is Stage.SAVE_MODEL:
                 self._finish(Outcome.SUCCEEDED)
-        except StageStopped as stopped:
-            self._stopped(stopped.reason)
         except Unreadable:
             raise
-        except NSSTrainError as error:
-            self._failed(error)
+        except (StageStopped, NSSTrainError) as end:
+            return end
         except Exception as error:  # the task boundary: a defect ends the job instead of losing it
-            logger.exception("stage %s of job %s", self._stage, self._records.job_id)
-            self._failed(NSSTrainError(f"Unexpected {type(error).__name__}: {error}"))
+            if not self._gate.strict:
+                logger.exception("stage %s of job %s", self._stage, self._records.job_id)
+            return NSSTrainError(f"Unexpected {type(error).__name__}: {error}")
+        return None
 
     def _attempt(self) -> None:
         settings, position = self._worker.settings, 0
@@ -160,31 +173,47 @@ class Delivery:
             max_attempts=settings.max_attempts,
             position=position,
             token=self._token,
+            gate=self._gate,
         )
         if self._number == 1 and self._worker.queue:
-            ready, began = self._ready_at(), datetime.now(UTC)
-            waited_s = (began - ready).total_seconds()
-            observe(self._worker.redis, QUEUE_WAIT_SECONDS, (self._worker.queue,), waited_s)
-            tracing.past("queued", ready, began, queue=self._worker.queue)
-        span = tracing.span(self._stage.value, attempt=self._number, worker=self._worker.name)
-        with about(attempt=self._number), span:
-            watch = Watch(
-                self._stage,
-                self._number,
-                records=self._records,
-                worker=self._worker,
-                lease=self._lease,
-            )
-            attempt = Attempt(
-                self._stage, self._number, records=self._records, worker=self._worker, watch=watch
-            )
-            if attempt.run():
+            self._waited()
+        with about(attempt=self._number), self._traced(self._number):
+            if self._attempt_number(self._number).run():
                 self._measure(StageEnd.SUCCEEDED)
             else:
                 # The twin that was first passes on to the next stage; that we do so too does no harm.
                 self._end(EndKind.LOST)
         if self._webhook is not None and self._webhook.progress:
             self._worker.announce(self._records.job_id)
+
+    def _attempt_number(self, number: int) -> Attempt:
+        records, worker, gate = self._records, self._worker, self._gate
+        watch = Watch(self._stage, number, records=records, worker=worker, lease=self._lease, gate=gate)
+        return Attempt(self._stage, number, records=records, worker=worker, watch=watch, gate=gate)
+
+    @contextmanager
+    def _traced(self, number: int) -> Iterator[None]:
+        """A span of the attempt: of a strictly private one to the minute, and with nothing in it."""
+        attributes: dict[str, str | int] = {"attempt": number, "worker": self._worker.name}
+        if not self._gate.strict:
+            with tracing.span(self._stage.value, **attributes):
+                yield
+            return
+        began = self._gate.began(datetime.now(UTC))
+        try:
+            with tracing.quiet(), self._worker.unseen.here():
+                yield
+        finally:
+            tracing.past(self._stage.value, began, self._gate.ended(datetime.now(UTC)), **attributes)
+
+    def _waited(self) -> None:
+        """Tell how long the stage waited for a worker."""
+        ready, began = self._ready_at(), datetime.now(UTC)
+        waited_s = self._gate.seconds(QUEUE_WAIT_SECONDS.name, (began - ready).total_seconds())
+        if waited_s is not None:
+            observe(self._worker.redis, QUEUE_WAIT_SECONDS, (self._worker.queue,), waited_s)
+        if not self._gate.strict:
+            tracing.past("queued", ready, began, queue=self._worker.queue)
 
     def _ready_at(self) -> datetime:
         """When the stage could have begun: after the one before it, or when the job was submitted."""
@@ -209,20 +238,25 @@ class Delivery:
 
     def _failed(self, error: NSSTrainError) -> None:
         """A retry where the error's class says that it can help, else the end of the job."""
-        logger.warning("stage %s: %s", self._stage, error, extra={"action": "stage.failed"})
+        number = self._number or 0
+        told = self._gate.error(error, self._stage, reason=self._records.reason(self._stage, number))
+        logger.warning("stage %s: %s", self._stage, told, extra={"action": "stage.failed"})
         if error.retry is not Retry.NEVER:
             self._end(EndKind.FAILED, error)
-            count(self._worker.redis, f"retried_{error.retry}")
-            raise TryLater(str(error), delay_s=_delay_s(error)) from error
-        self._finish(Outcome.FAILED, error=error)
-        raise error
+            if told.retry is error.retry:
+                count(self._worker.redis, f"retried_{error.retry}")
+            raise TryLater(str(told), delay_s=_delay_s(error)) from told
+        if told is not error:
+            self._records.keep_reason(self._stage, number, error)
+        self._finish(Outcome.FAILED, error=told)
+        raise told
 
     def _end(self, kind: EndKind, error: NSSTrainError | None = None) -> None:
         self._measure(_ENDS[kind])
         if self._number is None:
             return
         try:
-            self._records.end_attempt(self._stage, self._number, kind, error)
+            self._records.end_attempt(self._stage, self._number, kind, error, gate=self._gate)
         except StoreUnavailable:
             logger.warning("why attempt %d ended is not stored", self._number, exc_info=True)
 
@@ -231,7 +265,7 @@ class Delivery:
     ) -> None:
         if outcome is not Outcome.SUCCEEDED:
             self._measure(StageEnd(outcome.value))
-        self._records.finish(outcome, stage=self._stage, error=error, reason=reason)
+        self._records.finish(outcome, stage=self._stage, error=error, reason=reason, gate=self._gate)
         count_job(self._worker.redis, self._records.job_id, outcome)
         if self._webhook is not None:
             self._worker.announce(self._records.job_id)
@@ -244,8 +278,9 @@ class Delivery:
         """Tell how the attempt ended. A delivery that never began one tells nothing."""
         if self._number is None:
             return
-        seconds = time.monotonic() - self._began_at
-        observe(self._worker.redis, STAGE_SECONDS, (self._stage.value, end.value), seconds)
+        seconds = self._gate.seconds(STAGE_SECONDS.name, time.monotonic() - self._began_at)
+        if seconds is not None:
+            observe(self._worker.redis, STAGE_SECONDS, (self._stage.value, end.value), seconds)
         if end in _FINAL:
             self._worker.done()
 

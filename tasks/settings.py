@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     devices: tuple[str, ...] = ()
     """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: what the environment says."""
     log_format: Literal["text", "json"] = "text"
+    unlisted_raises: bool = False
+    """Whether a field that is not listed as public ends a strictly private job (for tests) or is left out."""
     otlp_endpoint: str = ""
     """Where traces go, such as ``http://collector:4318/v1/traces``; empty: nothing is traced."""
     max_train_s: float | None = None

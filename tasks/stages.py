@@ -45,6 +45,7 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         queue=str(task.request.delivery_info.get("routing_key", "")),
         send_event=task.send_event,
         drain=app.drain,
+        unseen=app.unseen,
         leave=app.leave,
         done=app.stage_done,
         announce=partial(webhooks.announce, app),

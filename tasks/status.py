@@ -118,6 +118,6 @@ def _unfinished(records: JobRecords, stage: Stage, *, ended: bool) -> StageStatu
         progress = json.loads(records.store.read(records.keys.progress(stage, attempt)))
     except KeyError:
         progress = None
-    retries = tuple(str(ending) for ending in records.endings(stage))
+    retries = tuple(str(ending) for ending in records.told_endings(stage))
     state = StageState.STOPPED if ended else StageState.RUNNING
     return StageStatus(stage=stage, state=state, attempt=attempt, retries=retries, progress=progress)

@@ -36,7 +36,7 @@ from tasks.job import (
 from tasks.receiver import check_url
 from tasks.records import JobRecords
 from tasks.refusals import record_refusal
-from tasks.table import check_table_file, describe_table, table_at
+from tasks.table import check_table_file, describe_table, is_same_file, table_at, upload_table
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def submit(
         app.store.check()
         request = JobRequest(
             job_id=job_id,
-            table=_describe(app, table),
+            table=_describe(app, table, strict=parsed.strictly_private),
             config=parsed,
             family=family,
             ranks=ranks,
@@ -167,8 +167,10 @@ def submit(
     return job_id
 
 
-def _describe(app: App, table: Path | str) -> Table:
-    return table_at(str(table), app.settings) if is_uri(table) else describe_table(Path(table))
+def _describe(app: App, table: Path | str, *, strict: bool) -> Table:
+    if is_uri(table):
+        return table_at(str(table), app.settings)
+    return describe_table(Path(table), strict=strict)
 
 
 def _store(app: App, request: JobRequest, table: Path | str, *, seed_given: bool) -> None:
@@ -177,12 +179,14 @@ def _store(app: App, request: JobRequest, table: Path | str, *, seed_given: bool
     if not records.is_submitted():
         # First of all: by it an upload whose client died is found and forgotten.
         records.open(request)
-        if request.table.uri is None:
+        if request.table.input is not None:
             with tracing.span("store table"):
-                app.store.upload(records.keys.table(str(request.table.sha256)), Path(table))
+                upload_table(Path(table), records, request.table.input)
         if records.submitted(request):
             return
-    _raise_if_different(records.request(), request, seed_given=seed_given)
+        if request.table.input is not None:
+            records.drop_table(request.table.input)  # somebody else was first
+    _raise_if_different(records, request, table, seed_given=seed_given)
 
 
 def _ask(app: App, job_id: str) -> None:
@@ -243,11 +247,14 @@ def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
     return load_config(config) if isinstance(config, Path) else parse_config(config or {})
 
 
-def _raise_if_different(stored: JobRequest, request: JobRequest, *, seed_given: bool) -> None:
+def _raise_if_different(
+    records: JobRecords, request: JobRequest, table: Path | str, *, seed_given: bool
+) -> None:
+    stored = records.request()
     # A config's drawn random_state differs between two parses of the same text.
     drawn = {"data": {"random_state"}}
     same = (
-        stored.table == request.table
+        _is_same_table(records, stored, request.table, table)
         and (stored.family, stored.ranks, stored.fsdp) == (request.family, request.ranks, request.fsdp)
         and stored.config.model_dump(exclude=drawn) == request.config.model_dump(exclude=drawn)
         and stored.webhook == request.webhook
@@ -257,3 +264,11 @@ def _raise_if_different(stored: JobRequest, request: JobRequest, *, seed_given: 
         remedy = "this key belongs to a job with another table, config, webhook or seed; use a new key"
         problem = Problem(field="idempotency_key", value=request.idempotency_key, remedy=remedy)
         raise ParameterError("The idempotency key is taken.", [problem])
+
+
+def _is_same_table(records: JobRecords, stored: JobRequest, given: Table, table: Path | str) -> bool:
+    """Whether a file is the one that was uploaded, or a URI the one that was named."""
+    there = records.table_file(stored)
+    if there is None or given.uri is not None:
+        return (stored.table.name, stored.table.uri) == (given.name, given.uri)
+    return is_same_file(there, Path(table))

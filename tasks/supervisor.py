@@ -71,10 +71,12 @@ def run_child(
     limits: Limits,
     environment: Mapping[str, str],
     module: str = "nss_train.stages",
+    quiet: bool = False,
 ) -> StageResult:
     """Run a stage in a child process in its own session and return what it says of its work.
 
-    ``on_tick`` may name a reason to stop. Raises :class:`StageStopped` then, the stage's own error
+    ``on_tick`` may name a reason to stop. With ``quiet`` nothing that the stage printed or sent is quoted
+    in this process's own log. Raises :class:`StageStopped` then, the stage's own error
     when it left one, :class:`~nss_train.errors.StageLost` when it ended without a word,
     :class:`~nss_train.errors.StageStalled` when it fell silent and
     :class:`~nss_train.errors.LimitExceeded` when it passed a limit of cost. Whatever happens, also to this
@@ -99,8 +101,8 @@ def run_child(
         os.close(writer)
     try:
         with _watchdog(process.pid):
-            _pump(process, reader, on_event=on_event, on_tick=on_tick, limits=limits)
-            return _result(stage, process, folder)
+            _pump(process, reader, on_event=on_event, on_tick=on_tick, limits=limits, quiet=quiet)
+            return _result(stage, process, folder, quiet=quiet)
     finally:
         os.close(reader)
         end_session(process, grace_s=limits.kill_grace_s)
@@ -149,6 +151,7 @@ def _pump(
     on_event: Callable[[Event], None],
     on_tick: Callable[[], StopReason | None],
     limits: Limits,
+    quiet: bool,
 ) -> None:
     """Pass events on until the child has ended and its pipe is drained, or there is a reason to stop."""
     os.set_blocking(reader, False)
@@ -160,7 +163,7 @@ def _pump(
             ended = process.poll() is not None
             ready = bool(selector.select(0 if ended else limits.tick_s))
             data = os.read(reader, _READ_BYTES) if ready else b""
-            rest = _events(rest + data, on_event)
+            rest = _events(rest + data, on_event, quiet=quiet)
             if ended and not data:
                 return
             if data:
@@ -209,19 +212,19 @@ def _too_long(what: str) -> LimitExceeded:
     return LimitExceeded(f"The stage took {what}.", [problem])
 
 
-def _events(data: bytes, on_event: Callable[[Event], None]) -> bytes:
+def _events(data: bytes, on_event: Callable[[Event], None], *, quiet: bool) -> bytes:
     *lines, rest = data.split(b"\n")
     for line in lines:
         try:
             event = Event.model_validate_json(line)
         except ValidationError:
-            logger.warning("a stage sent what is no event: %r", line[:200])
+            logger.warning("a stage sent what is no event: %r", b"" if quiet else line[:200])
         else:
             on_event(event)
     return rest
 
 
-def _result(stage: Stage, process: subprocess.Popen[bytes], folder: Path) -> StageResult:
+def _result(stage: Stage, process: subprocess.Popen[bytes], folder: Path, *, quiet: bool) -> StageResult:
     code = process.wait()
     result, error = folder / "result.json", folder / "error.json"
     if code == os.EX_TEMPFAIL and (folder / "drained.json").is_file():
@@ -230,7 +233,8 @@ def _result(stage: Stage, process: subprocess.Popen[bytes], folder: Path) -> Sta
         return StageResult.model_validate_json(result.read_bytes())
     if error.is_file():
         document = json.loads(error.read_text(encoding="utf-8"))
-        logger.info("the stage failed:\n%s", document.pop("traceback", ""))
+        traceback = document.pop("traceback", "")  # the stage printed it, too
+        logger.info("the stage failed:\n%s", "its log says why" if quiet else traceback)
         raise errors.from_json(document)
     if code == -signal.SIGXCPU:
         raise _too_long("more time of its processors than it may")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import secrets
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from nss_train.contract import TableLimits
-from nss_train.errors import DataError, ParameterError, Problem
+from nss_train.errors import DataError, ParameterError, Problem, public_facts
 from tasks.files import download_verified, sha256_of
-from tasks.job import JobRequest, Keys, Table
+from tasks.job import JobRequest, Table, TableFile
+from tasks.records import JobRecords
 from tasks.settings import Settings
 from tasks.store.base import Store, StoreRefuses
 from tasks.store.keys import check_key
@@ -21,6 +24,7 @@ FORMATS = (".csv", ".parquet", ".jsonl", ".json")
 COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
 """How gzip, zip, zstd, bzip2 and xz begin."""
 _SNIFFED_BYTES = 65536
+_HIDDEN = "table"
 _UNKNOWN_FORMAT = f"unknown format; the name must end in one of {', '.join(FORMATS)}"
 
 
@@ -80,9 +84,25 @@ def _header_fault(path: Path, limits: TableLimits) -> Fault | None:
     )
 
 
-def describe_table(path: Path) -> Table:
-    """A local table file as a job names it."""
-    return Table(name=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
+def describe_table(path: Path, *, strict: bool) -> Table:
+    """A local table file as a job names it; the name of a strictly private one says its format only."""
+    name = _HIDDEN + path.suffix.lower() if strict else path.name
+    return Table(name=name, input=secrets.token_hex(16))
+
+
+def upload_table(path: Path, records: JobRecords, name: str) -> TableFile:
+    """Put a table into the store under the random ``name`` of its request; what it is, for workers."""
+    key = records.keys.table(name)
+    file = TableFile(name=path.name, key=key, sha256=sha256_of(path), bytes=path.stat().st_size)
+    records.store.upload(key, path)
+    records.put_table(name, file)
+    return file
+
+
+def is_same_file(uploaded: TableFile, path: Path) -> bool:
+    """Whether a local file is the one that was uploaded."""
+    mine = (path.name, sha256_of(path), path.stat().st_size)
+    return mine == (uploaded.name, uploaded.sha256, uploaded.bytes)
 
 
 def table_at(uri: str, settings: Settings) -> Table:
@@ -110,6 +130,7 @@ def _is_below(uri: str, prefix: str) -> bool:
 
 def fetch_table(
     job: JobRequest,
+    stored: TableFile | None,
     folder: Path,
     *,
     store: Store,
@@ -118,31 +139,39 @@ def fetch_table(
 ) -> str:
     """Write the job's table into ``folder``; return the file's name there.
 
-    ``look`` is called between the pieces of a download from elsewhere.
+    ``stored`` is what was uploaded, ``None`` for a table at a URI. ``look`` is called between the pieces of
+    a download from elsewhere. What is refused here is refused by public facts: there is no such object, or
+    it is larger than the operator allows; how large is not told of a private table.
     """
     name = "table" + PurePosixPath(job.table.name).suffix.lower()
-    limits = settings.table_limits
-    if job.table.uri is None:
-        sha256 = str(job.table.sha256)
-        key = Keys(job.job_id).table(sha256)
-        _check_size(job.table.name, store.size(key), limits)
-        download_verified(store, key, sha256, folder / name)
-    else:
-        bucket, _, key = table_at(job.table.uri, settings).uri_path.partition("/")
-        try:
-            source = open_bucket(settings, bucket).attended(look)
-            _check_size(job.table.uri, source.size(key), limits)
-            source.download(key, folder / name)
-        except (KeyError, StoreRefuses) as error:
-            # A service that does not let us list says of a missing object that it is forbidden.
-            remedy = "no such object, or one that this deployment may not read; check the URI"
-            problem = Problem(field="table", value=job.table.uri, remedy=remedy)
-            raise DataError("The table cannot be read.", [problem]) from error
+    too_large = partial(_check_size, job, limits=settings.table_limits)
+    with public_facts():
+        if stored is not None:
+            too_large(store.size(stored.key))
+            download_verified(store, stored.key, stored.sha256, folder / name)
+        else:
+            _fetch_from(str(job.table.uri), folder / name, too_large, settings=settings, look=look)
     return name
 
 
-def _check_size(name: str, size_bytes: int, limits: TableLimits) -> None:
+def _fetch_from(
+    uri: str, path: Path, check_size: Callable[[int], None], *, settings: Settings, look: Callable[[], None]
+) -> None:
+    bucket, _, key = table_at(uri, settings).uri_path.partition("/")
+    try:
+        source = open_bucket(settings, bucket).attended(look)
+        check_size(source.size(key))
+        source.download(key, path)
+    except (KeyError, StoreRefuses) as error:
+        # A service that does not let us list says of a missing object that it is forbidden.
+        remedy = "no such object, or one that this deployment may not read; check the URI"
+        problem = Problem(field="table", value=uri, remedy=remedy)
+        raise DataError("The table cannot be read.", [problem]) from error
+
+
+def _check_size(job: JobRequest, size_bytes: int, *, limits: TableLimits) -> None:
     """Before it fills the worker's disk."""
     if size_bytes > limits.file_bytes:
-        problem = Problem(field="table.file_bytes", value=size_bytes, remedy=_too_large(limits))
-        raise DataError(f"The table {name[:200]} is refused.", [problem])
+        shown = None if job.config.strictly_private else size_bytes
+        problem = Problem(field="table.file_bytes", value=shown, remedy=_too_large(limits))
+        raise DataError(f"The table {(job.table.uri or job.table.name)[:200]} is refused.", [problem])

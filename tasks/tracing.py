@@ -25,6 +25,8 @@ FLUSH_MS = 2000
 """A stage waits no longer for a collector that is slow."""
 
 _provider: TracerProvider | None = None
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether spans and events are left out."""
 _ids: ContextVar[tuple[int, int] | None] = ContextVar("ids", default=None)
 """Trace and span that the next span shall have; ``None``: drawn."""
 
@@ -61,9 +63,19 @@ def of_job(job_id: str) -> Iterator[None]:
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out all that happens inside the block: times and errors of it may speak of a private table."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+@contextmanager
 def span(name: str, **attributes: str | int | float) -> Iterator[None]:
     """What happens inside the block as a span, with the error that left it."""
-    if _provider is None:
+    if _provider is None or _quiet.get():
         yield
         return
     with _provider.get_tracer(__name__).start_as_current_span(name, attributes=_named(attributes)):
@@ -72,7 +84,7 @@ def span(name: str, **attributes: str | int | float) -> Iterator[None]:
 
 def event(name: str, **attributes: str | int | float) -> None:
     """Something that happened during the current span."""
-    if _provider is None:
+    if _provider is None or _quiet.get():
         return
     from opentelemetry import trace
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from nss_train.contract import DRAIN, Stage
 from nss_train.errors import StoreUnavailable
+from tasks.gate import Gate
 from tasks.inputs import Worker
 from tasks.lease import Lease, Renewal
 from tasks.records import JobRecords
@@ -31,10 +32,12 @@ class Watch:
     """Looks around between two moments of work, for one attempt."""
 
     def __init__(
-        self, stage: Stage, number: int, *, records: JobRecords, worker: Worker, lease: Lease
+        self, stage: Stage, number: int, *, records: JobRecords, worker: Worker, lease: Lease, gate: Gate
     ) -> None:
         self._stage = stage
         self._number = number
+        keys = records.keys
+        self._log = (keys.private_log if gate.strict else keys.log)(stage, number)
         self._records = records
         self._worker = worker
         self._lease = lease
@@ -130,10 +133,8 @@ class Watch:
         self.store_log(self.folder)
 
     def store_log(self, folder: Path) -> None:
-        """Keep the end of the stage's output, so that `logs` can show it."""
+        """Keep the end of the stage's output, so that `logs` can show it to who may read it."""
         try:
-            self._worker.store.write(
-                self._records.keys.log(self._stage, self._number), tail(folder).encode(errors="replace")
-            )
+            self._worker.store.write(self._log, tail(folder).encode(errors="replace"))
         except StoreUnavailable:
             logger.warning("the stage's output is not stored", exc_info=True)

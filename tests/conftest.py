@@ -53,6 +53,7 @@ def s3_settings(valkey: Valkey, s3: SeaweedFS, tmp_path_factory: pytest.TempPath
         {
             "home": tmp_path_factory.mktemp("home"),
             "broker_url": valkey.url,
+            "unlisted_raises": True,
             **s3.settings,
             "allowed_table_uris": [f"{s3.url}/shared/"],
         }
@@ -62,7 +63,9 @@ def s3_settings(valkey: Valkey, s3: SeaweedFS, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def settings(valkey: Valkey, tmp_path: Path) -> Settings:
     """A deployment on real Valkey and a folder."""
-    return Settings.model_validate({"home": tmp_path / "home", "broker_url": valkey.url})
+    return Settings.model_validate(
+        {"home": tmp_path / "home", "broker_url": valkey.url, "unlisted_raises": True}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from nss_train.privacy.trainer import OpacusDPTrainer
 from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
-from nss_train.training.checkpoint import Checkpoints, step_of
+from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import Fitted
 from nss_train.training.group import is_first
 from nss_train.training.out_of_memory import typed_out_of_memory
@@ -100,12 +100,12 @@ def fit_privately(
         ],
         halvings=halvings,
     )
-    started, first = time.monotonic(), 0 if resume_from is None else step_of(resume_from)
+    started = time.monotonic()
     with typed_out_of_memory():
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     if checkpoints is not None and checkpoints.drained:
         raise StageDrained(trainer.state.global_step)
-    return _fitted(trainer, private.plan, seconds=time.monotonic() - started, first=first)
+    return _fitted(trainer, private.plan, seconds=time.monotonic() - started)
 
 
 def make_private_trainer(
@@ -172,8 +172,8 @@ def room_for(model: PeftModel, *, halvings: int) -> Room:
     return found
 
 
-def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, first: int) -> Fitted:
-    history, done = trainer.state.log_history, trainer.state.global_step - first
+def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float) -> Fitted:
+    history = trainer.state.log_history
     result = trainer.privacy_result()
     check_release(plan, result)
     logger.info(
@@ -189,7 +189,6 @@ def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, firs
         seconds=seconds,
         ranks=trainer.args.world_size,
         figures={"steps_applied": result.steps_applied, "epsilon_spent": round(result.epsilon_spent, 4)},
-        # Expected ones: how many were drawn is nobody's business.
-        speed={"units_per_s": round(done * plan.batch / seconds, 1)},
+        speed={},
         privacy=result.model_dump(mode="json"),
     )

@@ -16,9 +16,8 @@ class ReportPrivateSteps(Progress):
         self._total_units = total_units
 
     def describe(self, logs: dict[str, float], *, share_per_s: float) -> tuple[str, dict[str, Any]] | None:
+        del share_per_s  # it follows from the numbers that were drawn
         if "epsilon" not in logs:
             return None
         paid_for = {name: round(value, 6) for name, value in logs.items() if name != "epoch"}
-        return f"ε ≤ {logs['epsilon']:.3f}", {
-            "units_per_s": round(share_per_s * self._total_units, 1)
-        } | paid_for
+        return f"ε ≤ {logs['epsilon']:.3f}", paid_for

@@ -91,10 +91,13 @@ def logs(
     *,
     stage: Annotated[Stage | None, typer.Option(help="The last one that printed anything.")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="The last one.")] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="All of a strictly private stage's, for its operator.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the end of what a stage's process printed."""
-    text = _client().logs(job_id, stage=stage, attempt=attempt)
+    text = _client().logs(job_id, stage=stage, attempt=attempt, private=private)
     display.show({"job_id": job_id, "log": text}, as_json=as_json, text=text)
 
 

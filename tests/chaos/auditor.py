@@ -57,7 +57,10 @@ class Auditor:
             if marker is None:
                 yield f"I2: {job_id} has no marker for {stage}"
                 continue
-            for file in marker["files"]:
+            private = self._json(f"jobs/{job_id}/private/attempts/{stage}/{marker['attempt']}/files.json")
+            if private is None:
+                yield f"I2: what {job_id} keeps of {stage} for workers is missing"
+            for file in (*marker["files"], *(private or {"files": ()})["files"]):
                 data = self._read(file["key"])
                 if data is None:
                     yield f"I2: {file['key']} is committed and missing"
@@ -66,12 +69,13 @@ class Auditor:
             yield from self._attempts(job_id, stage, int(marker["attempt"]))
 
     def _attempts(self, job_id: str, stage: str, committed: int) -> Iterator[str]:
-        prefix = f"jobs/{job_id}/attempts/{stage}/"
-        for key in self.objects:
-            if key.startswith(prefix):
-                number, _, name = key.removeprefix(prefix).partition("/")
-                if int(number) != committed and name not in KEPT_OF_AN_ATTEMPT:
-                    yield f"I4: {key} is of an attempt that was not committed"
+        for root in (f"jobs/{job_id}/", f"jobs/{job_id}/private/"):
+            prefix = f"{root}attempts/{stage}/"
+            for key in self.objects:
+                if key.startswith(prefix):
+                    number, _, name = key.removeprefix(prefix).partition("/")
+                    if int(number) != committed and name not in KEPT_OF_AN_ATTEMPT:
+                        yield f"I4: {key} is of an attempt that was not committed"
 
     def _adapter(self, job_id: str, expected: str) -> Iterator[str]:
         """I6: what was interrupted is what was not."""

@@ -15,11 +15,12 @@ from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.privacy.result import AuditBound, PrivacyResult
 from tasks.files import upload
+from tasks.gate import OPEN
 from tasks.job import JobRequest, Marker
 from tasks.records import JobRecords
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
-from tasks.table import describe_table
+from tasks.table import describe_table, upload_table
 
 JOB = "job-0001"
 BOUND = AuditBound(
@@ -39,8 +40,8 @@ def records(settings: Settings, tmp_path: Path) -> JobRecords:
     found = JobRecords(open_store(settings), JOB)
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n")
-    described = describe_table(table)
-    found.store.upload(found.keys.table(str(described.sha256)), table)
+    described = describe_table(table, strict=False)
+    upload_table(table, found, str(described.input))
     request = JobRequest(
         job_id=JOB,
         table=described,
@@ -61,10 +62,9 @@ def train(records: JobRecords, out: Path, result: PrivacyResult | None) -> None:
     marker = Marker(
         stage=Stage.TRAIN,
         attempt=1,
-        input_digest="0",
         started_at=now,
         finished_at=now,
-        files=upload(records.store, records.keys, Stage.TRAIN, 1, out),
+        files=upload(records.store, records.keys, Stage.TRAIN, 1, out, gate=OPEN).published,
     )
     assert records.commit(marker)
 

@@ -41,7 +41,6 @@ def load(app: App, job_id: str, figures: dict[str, Any]) -> None:
     marker = Marker(
         stage=Stage.LOAD_MODEL,
         attempt=1,
-        input_digest="",
         started_at=now,
         finished_at=now,
         files=(),

@@ -50,7 +50,7 @@ def job(app: App, url: str, *, progress: bool = False, job_id: str = JOB) -> Job
 
 def commit(records: JobRecords, stage: Stage) -> None:
     now = datetime.now(UTC)
-    records.commit(Marker(stage=stage, attempt=1, input_digest="", started_at=now, finished_at=now, files=()))
+    records.commit(Marker(stage=stage, attempt=1, started_at=now, finished_at=now, files=()))
 
 
 def tries(records: JobRecords, name: str = "outcome") -> list[webhooks.Attempt]:

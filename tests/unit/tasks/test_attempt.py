@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from nss_train.config import parse_config
-from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, Event, ModelPolicy, Request, Stage, StageResult
+from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, Event, Stage, StageResult
 from nss_train.errors import DataError, NSSTrainError, StageLost
 from nss_train.training.checkpoint import write_manifest
 from tasks.attempt import Attempt
 from tasks.checkpoints import CheckpointStore, Kept
+from tasks.gate import OPEN
 from tasks.inputs import Worker
 from tasks.job import Cancel
 from tasks.lease import Lease, lease_key
@@ -66,8 +66,8 @@ class Training:
         self._lease = Lease.acquire(self._redis, JOB, Stage.TRAIN, ttl_s=TTL_S)
         assert self._lease is not None
         worker = Worker(name="w", store=self._store, redis=self._redis, settings=quick, send_event=_ignore)
-        watch = Watch(Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease)
-        self._attempt = Attempt(Stage.TRAIN, 1, records=self.records, worker=worker, watch=watch)
+        watch = Watch(Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease, gate=OPEN)
+        self._attempt = Attempt(Stage.TRAIN, 1, records=self.records, worker=worker, watch=watch, gate=OPEN)
         self._end: Exception | None = None
         monkeypatch.setattr("tasks.attempt.prepare_folder", _prepare)
         monkeypatch.setattr("tasks.attempt.run_child", self._child)
@@ -104,10 +104,8 @@ class Training:
         return StageResult(stage=Stage.TRAIN)
 
 
-def _prepare(_folder: Path, _stage: Stage, _number: int, **_needs: object) -> tuple[Request, str]:
-    return Request(
-        job_id=JOB, config=parse_config({}), seed=1, policy=ModelPolicy(models_dir="models")
-    ), "0" * 64
+def _prepare(_folder: Path, _stage: Stage, _number: int, **_needs: object) -> str:
+    return "0" * 64
 
 
 def _ignore(*_args: object, **_fields: object) -> None: ...

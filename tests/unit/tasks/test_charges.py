@@ -28,8 +28,8 @@ from tasks.run import JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.table import describe_table
-from tests.unit.tasks.private_stages import LOST, PLAN, STEPS, TAKEN
+from tasks.table import describe_table, upload_table
+from tests.unit.tasks.private_stages import LOST, PLAN, RESULT, STEPS, TAKEN
 
 JOB = "job-0001"
 pytestmark = pytest.mark.usefixtures("private_stages")
@@ -55,14 +55,14 @@ class Deployment:
         )
 
     def submit(self, behaviour: str = "trains", *, private: bool = True) -> None:
-        table = self._tables / f"{behaviour}.csv"
+        table = self._tables / "table.csv"
         table.write_text("a,b\n1,2\n")
-        described = describe_table(table)
-        self._worker.store.upload(self.records.keys.table(str(described.sha256)), table)
+        described = describe_table(table, strict=private)
+        upload_table(table, self.records, str(described.input))
         request = JobRequest(
             job_id=JOB,
             table=described,
-            config=parse_config({"privacy": {"dp_enabled": private}}),
+            config=parse_config({"privacy": {"dp_enabled": private}, "guarantee": {"dataset": behaviour}}),
             seed=1,
             submitted_at=datetime.now(UTC),
         )
@@ -94,7 +94,8 @@ def settlement(ledger: DatasetLedger) -> Settlement:
 def charged(records: JobRecords) -> object:
     marker = records.marker(Stage.TRAIN)
     assert marker is not None
-    return marker.figures["charged_steps"]
+    (key,) = [file.key for file in marker.files if file.path == RESULT]
+    return json.loads(records.store.read(key))["charged_steps"]
 
 
 def test_a_job_reserves_its_plan_and_is_charged_what_it_ran(

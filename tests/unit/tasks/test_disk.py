@@ -22,7 +22,7 @@ from tasks.run import TryLater, run_stage
 from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.table import describe_table
+from tasks.table import describe_table, upload_table
 from tests.unit.tasks.private_stages import DIGEST
 
 JOB = "job-0001"
@@ -39,8 +39,8 @@ def records(store: LocalStore, tmp_path: Path) -> JobRecords:
     records = JobRecords(store, JOB)
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n")
-    described = describe_table(table)
-    store.upload(records.keys.table(str(described.sha256)), table)
+    described = describe_table(table, strict=False)
+    upload_table(table, records, str(described.input))
     request = JobRequest(
         job_id=JOB, table=described, config=parse_config({}), seed=1, submitted_at=datetime.now(UTC)
     )

@@ -194,13 +194,12 @@ def step(number: int, **fields: Any) -> Event:
     return Event(action="train.step", fields={"step": number, **fields})
 
 
-@pytest.mark.parametrize("show_loss", [True, False])
-def test_a_training_adds_its_steps_and_shows_its_loss_unless_it_is_strictly_private(
-    url: str, redis: Redis, show_loss: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_training_adds_its_steps_and_shows_its_loss(
+    url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measures, "FLUSH_S", 0.0)
     presence.publish(redis, "cuda@a", running={}, gpu_bytes={})
-    meter = TrainingMeter(redis, worker="cuda@a", show_loss=show_loss)
+    meter = TrainingMeter(redis, worker="cuda@a")
     meter.take(Event(action="train.started", fields={"step": 5, "total_steps": 9}))
     time.sleep(0.05)
     meter.take(step(6, loss=2.5, tokens_per_s=1000.0))
@@ -210,7 +209,7 @@ def test_a_training_adds_its_steps_and_shows_its_loss_unless_it_is_strictly_priv
     after = samples(url)
     assert value(during, "steps_total") == 3  # those before a resumption were counted by whoever took them
     assert 40 <= (value(after, "tokens_total") or 0) < 5000
-    assert value(during, "training_loss", worker="cuda@a") == (2.0 if show_loss else None)
+    assert value(during, "training_loss", worker="cuda@a") == 2.0
     assert value(after, "training_loss", worker="cuda@a") is None
 
 

@@ -22,9 +22,7 @@ def records(tmp_path: Path) -> JobRecords:
 
 def marker(attempt: int) -> Marker:
     now = datetime.now(UTC)
-    return Marker(
-        stage=Stage.TRAIN, attempt=attempt, input_digest="", started_at=now, finished_at=now, files=()
-    )
+    return Marker(stage=Stage.TRAIN, attempt=attempt, started_at=now, finished_at=now, files=())
 
 
 def test_racing_claims_get_different_numbers(records: JobRecords) -> None:

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from nss_train.contract import Stage
+from tasks.gate import OPEN
 from tasks.inputs import Worker
 from tasks.job import Cancel
 from tasks.lease import Lease, lease_key
@@ -38,7 +39,7 @@ class Attended:
         worker = Worker(
             name="w", store=self.records.store, redis=self.redis, settings=quick, send_event=print
         )
-        watch = Watch(Stage.TRAIN, 1, records=self.records, worker=worker, lease=lease)
+        watch = Watch(Stage.TRAIN, 1, records=self.records, worker=worker, lease=lease, gate=OPEN)
         self._store = worker.attended(watch.between).store
         self.watch = watch
 
