@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 
 from nss_train.config.data import DataParameters
 from nss_train.config.guarantee import GuaranteeParameters
@@ -16,8 +16,8 @@ from nss_train.config.passthrough import (
     ReplacePII,
 )
 from nss_train.config.privacy import DifferentialPrivacyParameters
-from nss_train.config.section import Section
-from nss_train.config.support import unsupported_training
+from nss_train.config.section import Section, is_submitted
+from nss_train.config.support import out_of_range, unsupported_training
 from nss_train.config.time_series import TimeSeriesParameters
 from nss_train.config.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
@@ -69,19 +69,19 @@ class SafeSynthesizerParameters(Section):
         return {"data": {}} | given if isinstance(given, dict) else given
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> SafeSynthesizerParameters:
+    def _sections_agree(self, info: ValidationInfo) -> SafeSynthesizerParameters:
         if self.dp_enabled:
-            self._check_privacy()
+            self._check_privacy(submitted=is_submitted(info))
         if self.time_series.is_timeseries:
             self._check_time_series()
         elif self.evaluation.enabled and self.evaluation.time_series.enabled:
             raise ValueError("evaluation.time_series.enabled needs time_series.is_timeseries")
         return self._with_max_sequences(self._max_sequences())
 
-    def _check_privacy(self) -> None:
-        """NSS's own rules; a config that breaks one learns all that is refused besides."""
+    def _check_privacy(self, *, submitted: bool) -> None:
+        """NSS's own rules, and our ranges; a config that breaks one learns all that is refused besides."""
         problems = list(self._against_privacy())
-        if problems:
+        if problems or (submitted and any(out_of_range(self))):
             raise ParameterError("The config is not valid.", [*problems, *unsupported_training(self)])
 
     def _against_privacy(self) -> Iterator[Problem]:

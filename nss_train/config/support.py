@@ -27,7 +27,7 @@ def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ..
     return (
         *_schedule(config),
         *_cost(config),
-        *_in_range(config),
+        *out_of_range(config),
         *strict,
         *_attention(config),
         *_units(config),
@@ -95,7 +95,7 @@ def _cost(config: SafeSynthesizerParameters) -> Iterator[Problem]:
         yield Problem(field="training.num_input_records_to_sample", value=records, remedy=remedy)
 
 
-def _in_range(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+def out_of_range(config: SafeSynthesizerParameters) -> Iterator[Problem]:
     """What would be a guarantee in name only, or has no noise that any number could hold."""
     privacy, guarantee = config.privacy, config.guarantee
     if privacy is None:

@@ -93,20 +93,42 @@ def submissions() -> st.SearchStrategy[Any]:
     return changed(honest) | values | configs().map(lambda config: honest | {"config": config})
 
 
+def nested(depth: int) -> Any:
+    inner: Any = 0
+    for _ in range(depth):
+        inner = {"a": inner}
+    return inner
+
+
+deep = st.integers(100, 400).map(nested)
+"""Deeper than any honest message; :mod:`tests.security.hostile` goes on up to 1,000."""
+
+
 TASKS = ["nss_train.submit", *(f"nss_train.{stage}" for stage in Stage), "celery.map", "x"]
+
+
+HEADERS = ["stamps", "stamped_headers", "origin", "root_id", "retries", "argsrepr", "shadow", "eta", "x"]
+
+
+def links() -> st.SearchStrategy[Any]:
+    """A chain of honest links, some of them changed, and more of them than there are stages."""
+    honest = {"task": "nss_train.train", "args": [], "kwargs": {}, "options": {}, "immutable": True}
+    return st.lists(changed(honest) | st.just(honest), max_size=6)
 
 
 @st.composite
 def envelopes(draw: Any) -> bytes:
     """A line of a queue: an honest message around made-up arguments, changed outside, or cut short."""
     name = draw(st.sampled_from(TASKS))
-    kwargs = draw(submissions()) if name.endswith("submit") else {"message": draw(stage_messages())}
-    embedded = draw(st.just({}) | values | st.fixed_dictionaries({"chain": values}))
+    kwargs = draw(submissions()) if name.endswith("submit") else {"message": draw(stage_messages() | deep)}
+    embedded = draw(st.just({}) | values | st.fixed_dictionaries({"chain": values | links() | deep}))
     message = envelope(name, {}, body=body(kwargs, embedded=embedded))
     message["headers"]["id"] = f"fuzz-{draw(st.uuids())}"
     message["properties"]["delivery_tag"] = str(draw(st.uuids()))
     if draw(st.booleans()):
         message = draw(changed(message))
+    if draw(st.booleans()) and isinstance(message.get("headers"), dict):
+        message["headers"][draw(st.sampled_from(HEADERS))] = draw(values | deep)
     line = json.dumps(message).encode()
     shape = draw(st.sampled_from(["whole", "whole", "whole", "cut", "garbage"]))
     if shape == "garbage":

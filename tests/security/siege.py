@@ -125,9 +125,8 @@ def deployment(folder: Path, concurrency: int) -> Iterator[App]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.security.siege", description=__doc__)
     parser.add_argument("--messages", type=int, default=1_000)
-    parser.add_argument(
-        "--every", type=int, default=10, help="hostile messages before each honest submission"
-    )
+    parser.add_argument("--per-s", type=float, default=25.0, help="hostile messages in a second")
+    parser.add_argument("--concurrency", type=int, default=4, help="processes of the worker's pool")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, deployment(Path(folder), given.concurrency) as app:

@@ -24,7 +24,7 @@ from nss_train.config import parse_config
 from nss_train.contract import ModelPolicy, Request, Stage, TableLimits
 from nss_train.data.limits import check_size
 from nss_train.data.source import read_table
-from nss_train.errors import DataError, OutOfMemory, ParameterError
+from nss_train.errors import DataError, LimitExceeded, ParameterError
 from tasks.files import sha256_of
 from tasks.job import Keys, Table
 from tasks.settings import Settings, child_environment
@@ -269,16 +269,27 @@ def test_an_object_that_this_deployment_may_not_read_is_the_submitter_s_to_mend(
     assert [problem.value for problem in caught.value.problems] == [uri]
 
 
-def test_a_process_that_takes_too_much_memory_ends_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("limit", "behaviour", "says"),
+    [
+        ({"memory_bytes": 256 * 2**20}, "memory", "too large"),
+        ({"cpu_s": 2}, "expression", "more time of its processors"),
+        ({"memory_bytes": 2**30}, "abort", "more memory"),
+    ],
+)
+def test_a_process_that_takes_too_much_ends_alone_and_is_not_tried_elsewhere(
+    tmp_path: Path, limit: dict[str, int], behaviour: str, says: str
+) -> None:
     request = Request(
         job_id="test-0001",
         config=parse_config({}),
         seed=1,
+        dataset_name=behaviour,
         policy=ModelPolicy(models_dir=str(tmp_path)),
-        memory_bytes=256 * 2**20,
+        **limit,
     )
     (tmp_path / "request.json").write_text(request.model_dump_json())
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(LimitExceeded, match=says):
         run_child(
             Stage.PREPARE_DATA,
             tmp_path,

@@ -13,7 +13,7 @@ import pytest
 
 from nss_train.config import parse_config
 from nss_train.contract import Event, ModelPolicy, Request, Stage, StageResult
-from nss_train.errors import DataError, NSSTrainError, Retry, StageLost, StageStalled
+from nss_train.errors import DataError, LimitExceeded, NSSTrainError, Retry, StageLost, StageStalled
 from tasks.settings import child_environment
 from tasks.supervisor import Limits, StageStopped, StopReason, run_child, tail
 
@@ -143,7 +143,6 @@ run_child(Stage.PREPARE_DATA, Path({str(folder)!r}),
     [
         (Limits(tick_s=0.05, kill_grace_s=0.2, progress_s=1), "made no progress for 1 s"),
         (Limits(tick_s=0.05, kill_grace_s=0.2, start_s=0), "did not start within 0 s"),
-        (Limits(tick_s=0.05, kill_grace_s=0.2, total_s=1), "took more than 1 s"),
     ],
 )
 def test_a_stage_that_breaks_a_limit_is_ended(folder: Path, limits: Limits, says: str) -> None:
@@ -151,6 +150,12 @@ def test_a_stage_that_breaks_a_limit_is_ended(folder: Path, limits: Limits, says
     with pytest.raises(StageStalled, match=says):
         run(folder, "hangs", lambda event: pids.extend(event.fields.get("pids", [])), limits=limits)
     assert not [pid for pid in pids if alive(pid)]
+
+
+def test_a_stage_that_takes_too_long_is_its_sender_s_mistake(folder: Path) -> None:
+    with pytest.raises(LimitExceeded, match="took more than 1 s") as caught:
+        run(folder, "hangs", limits=Limits(tick_s=0.05, kill_grace_s=0.2, total_s=1))
+    assert caught.value.retry is Retry.NEVER
 
 
 def alive(pid: int) -> bool:
