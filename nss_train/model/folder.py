@@ -7,8 +7,9 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 
@@ -63,7 +64,7 @@ def resolved(path: Path) -> Path:
     raise OSError(f"{path.name} leads out of its folder")
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """Open a model's file for reading, though it might be exchanged for a link or a device right now."""
     descriptor = os.open(resolved(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")

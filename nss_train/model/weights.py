@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from nss_train.model.folder import BadDocument, open_plain, parse_object
 
@@ -57,5 +57,5 @@ def _faults(header: Mapping[str, Any], size: int) -> Iterator[str]:
             yield f"the file ends before {name[:100]}, or does not say where it is"
 
 
-def _is_range(offsets: Any) -> bool:
+def _is_range(offsets: Any) -> TypeGuard[list[int]]:
     return isinstance(offsets, list) and [type(one) for one in offsets] == [int, int]

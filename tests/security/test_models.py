@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.contract import ModelPolicy
 from nss_train.errors import ParameterError
+from nss_train.model.loading import FLOAT32, load_base
+from nss_train.model.patterns import is_known
 from nss_train.model.source import INDEX, PICKLES, find_model
 from tasks.inputs import _fetch_source
 from tasks.job import RESERVED
@@ -67,3 +75,338 @@ def test_the_files_of_jobs_are_no_models(name: str, tmp_path: Path) -> None:
     with pytest.raises(ParameterError):
         _fetch_source(name, tmp_path / "in", store=store)
     assert not (tmp_path / "in").exists()
+
+
+CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 176,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 300,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},
+}
+LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+
+
+def split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def replace(pattern: str, content: str, kind: str = "String") -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
+
+
+TOKENIZER: dict[str, Any] = {
+    "version": "1.0",
+    "truncation": None,
+    "padding": None,
+    "added_tokens": [{"id": 3, "content": "<|end|>", "special": True}],
+    "normalizer": {"type": "NFC"},
+    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split(LLAMA_3), BYTES]},
+    "post_processor": BYTES,
+    "decoder": BYTES,
+    "model": {"type": "BPE", "dropout": None, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]},
+}
+TENSORS = {f"model.layers.{i}.x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for i in range(2)}
+
+
+def weights(header: object, behind: int = 2**20) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(behind)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model with which nothing is wrong."""
+    folder = make_model(tmp_path / "models" / "m", CONFIG)
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    (folder / "model.safetensors").write_bytes(weights(TENSORS))
+    return folder
+
+
+def test_an_honest_model_is_found(model: Path, strict: ModelPolicy) -> None:
+    (model / "README.md").write_text("of no use")
+    (model / "notes.json").symlink_to("/etc/passwd")
+    names = [path.name for path in find_model("m", strict).files]
+    assert names == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+
+
+CONFIGS: dict[str, Any] = {
+    "num_hidden_layers is 2000000": {"num_hidden_layers": 2_000_000},
+    "n_layer is 2000000": {"n_layer": 2_000_000},
+    "num_stages is 2000000": {"num_stages": 2_000_000},
+    "layers; the weights have 2 tensors": {"num_hidden_layers": 1_000},
+    "bytes of weights": {"hidden_size": 2**16, "intermediate_size": 2**18},
+    "vocab_size is 1000000000": {"vocab_size": 10**9},
+    "max_position_embeddings is huge": {"max_position_embeddings": 10**30},
+    "num_experts is 1000000": {"num_experts": 10**6},
+    "experts; 65,536 are allowed": {"text_config": {"num_experts": 4_000, "num_layers": 1_000}},
+    "decoder_layers is 5000": {"audio_config": {"decoder_layers": 5_000}},
+    "head_dim is 10000000": {"head_dim": 10**7},
+    "num_attention_heads must be a whole number": {"num_attention_heads": 0},
+    "hidden_size must be a whole number": {"hidden_size": "many"},
+    "vocab_size must be a whole number": {"vocab_size": [1]},
+    "rope_scaling must be an object": {"rope_scaling": "linear"},
+    "rope_theta must be a number": {"rope_theta": "x"},
+    "must be a finite number": {"rms_norm_eps": 1e999},
+    "nested more than": {"x": json.loads("[" * 20 + "]" * 20)},
+    "more than 20,000 values": {"id2label": {str(i): i % 7 for i in range(30_000)}},
+    "configuration_files leads": {"configuration_files": ["config.4.0.0.json"]},
+    "transformers_weights leads": {"transformers_weights": "../../x.safetensors"},
+    "_attn_implementation must be one of": {"_attn_implementation": "attacker/kernel"},
+    "none of the hub's kernels": {"text_config": {"experts_implementation": "attacker/kernel"}},
+}
+
+
+@pytest.mark.parametrize("said", CONFIGS)
+def test_a_config_of_absurd_sizes_is_refused(said: str, model: Path, strict: ModelPolicy) -> None:
+    document = json.dumps(CONFIG | CONFIGS[said]).replace("Infinity", "1e999")
+    (model / "config.json").write_text(document)
+    assert said in refusal("m", strict)
+
+
+def charsmap(longest: str) -> dict[str, Any]:
+    data = (4).to_bytes(4, "little") + bytes(4) + longest.encode() + b"\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data).decode()}
+
+
+def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"normalizer": {"type": "Sequence", "normalizers": list(steps)}}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"type": "NFC"} if depth == 0 else sequence(nested(depth - 1))["normalizer"]
+
+
+def bpe(**options: Any) -> dict[str, Any]:
+    return {"model": TOKENIZER["model"] | options}
+
+
+GROWS = "one character may become more than 100"
+UNKNOWN = "is none of a known family's"
+TOKENIZERS: list[tuple[dict[str, Any], str]] = [
+    (sequence(*[replace("a", "a" * 30)] * 6), "at most 16 characters"),
+    (sequence(*[replace("a", "aaaa")] * 6), GROWS),
+    (sequence(*[{"type": "ByteLevel"}] * 4), GROWS),
+    (sequence({"type": "NFKC"}, {"type": "NFKD"}), GROWS),
+    (sequence(charsmap("x" * 200)), GROWS),
+    (sequence({"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "character map cannot be read"),
+    (sequence({"type": "Prepend", "prepend": "x" * 10_000}), "at most 16 characters"),
+    (sequence(*[{"type": "NFC"}] * 1_000), "16 are allowed"),
+    (sequence(replace("", "x")), "pattern is empty"),
+    (sequence(replace("(a+)+$", "x", "Regex")), UNKNOWN),
+    (sequence({"type": "Evil"}), "kind 'Evil'"),
+    ({"normalizer": nested(40)}, "sequences in sequences"),
+    ({"normalizer": ["NFC"]}, "not made of steps"),
+    ({"pre_tokenizer": split("(a+)+$")}, UNKNOWN),
+    ({"pre_tokenizer": split(f"{LLAMA_3}|(x|x)*y")}, UNKNOWN),
+    ({"pre_tokenizer": split(r"\s*[\r\n]+")}, UNKNOWN),
+    ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTES] * 5}}, GROWS),
+    ({"decoder": replace("(a+)+$", "x", "Regex")}, UNKNOWN),
+    ({"post_processor": {"type": "TemplateProcessing", "single": ["x" * 9] * 9_000}}, "its steps take"),
+    ({"padding": {"strategy": {"Fixed": 10**9}}}, "padding must be a number"),
+    ({"padding": {"strategy": "BatchLongest", "pad_to_multiple_of": 10**9}}, "pad_to_multiple_of must"),
+    (bpe(dropout=0.5), "dropout would cut"),
+    (bpe(continuing_subword_prefix="x" * 10**5), "continuing_subword_prefix must"),
+    (bpe(vocab={"a": 10**9}), "ids must be numbers"),
+    (bpe(vocab={"a": 301}), "beyond the 300 of config.json"),
+    (bpe(vocab={"a" * 2_000: 0}), "a token has more than"),
+    (bpe(type="WordPiece", max_input_chars_per_word=10**9), "max_input_chars_per_word must"),
+    (bpe(type="Evil"), "its model must be one of"),
+    ({"model": None}, "it has no model"),
+    ({"added_tokens": [{"id": 1, "content": ""}]}, "each added token has"),
+    ({"added_tokens": [{"id": 1, "content": "x"}] * 70_000}, "at most 65,536"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), TOKENIZERS)
+def test_a_tokenizer_that_would_not_end_is_refused(
+    change: dict[str, Any], said: str, model: Path, strict: ModelPolicy
+) -> None:
+    (model / "tokenizer.json").write_text(json.dumps(TOKENIZER | change))
+    assert said in refusal("m", strict)
+
+
+TEXTS: list[tuple[str, str, str]] = [
+    ("config.json", '{"hidden_size": 1, "hidden_size": 2}', "says something twice"),
+    ("config.json", '{"x": NaN}', "holds NaN"),
+    ("config.json", "[" * 100_000, "is not a JSON object"),
+    ("config.json", '{"x": "' + "x" * 2**20 + '"}', "are allowed"),
+    ("tokenizer.json", '{"model": ' + "[" * 100_000 + "}", "is not a JSON object"),
+    (
+        "tokenizer.json",
+        "{" + ",".join('"x":[]' for _ in range(3_000_000)) + "}",
+        "more than 4,000,000 values",
+    ),
+    ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["evil.Tok", null]}}', "brings its own code"),
+    ("tokenizer_config.json", '{"bos_token": 5}', "bos_token must be a text"),
+    ("tokenizer_config.json", '{"fast_tokenizer_files": ["x.json"]}', "leads to other files"),
+    ("tokenizer_config.json", "[]", "is not a JSON object"),
+    ("generation_config.json", "5", "is not a JSON object"),
+    ("adapter_config.json", '{"base_model_name_or_path": "/"}', "leads to another base model"),
+    (INDEX, json.dumps({"weight_map": {"a": "config.json"}}), "no file of the folder"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "said"), TEXTS)
+def test_a_document_that_misleads_is_refused(
+    name: str, text: str, said: str, model: Path, strict: ModelPolicy
+) -> None:
+    (model / name).write_text(text)
+    assert said in refusal("m", strict)
+
+
+HEADERS: list[tuple[bytes, str]] = [
+    ((2**40).to_bytes(8, "little"), "header has 1,099,511,627,776 bytes"),
+    (b"\0", "no safetensors file"),
+    (weights(b"[]"), "not a JSON object"),
+    (weights(b'{"a": 1}'), "does not say where it is"),
+    (weights({"a": {"data_offsets": [0, 10**12]}}), "the file ends before a"),
+]
+
+
+@pytest.mark.parametrize(("data", "said"), HEADERS)
+def test_a_false_header_of_weights_is_refused(
+    data: bytes, said: str, model: Path, strict: ModelPolicy
+) -> None:
+    (model / "model.safetensors").write_bytes(data)
+    assert said in refusal("m", strict)
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _socket(path: Path) -> None:
+    os.chdir(path.parent)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+
+
+ODD: dict[str, Callable[[Path], None]] = {
+    "leads out of the folder": _link,
+    "is no plain file": os.mkfifo,
+    "no plain file; remove": _socket,
+    "no plain file": lambda path: path.mkdir(),
+    "or nowhere": lambda path: path.symlink_to("nothing"),
+}
+
+
+@pytest.mark.parametrize("said", ODD)
+@pytest.mark.parametrize("name", ["generation_config.json", "chat_template.jinja", "x.safetensors"])
+def test_what_is_no_plain_file_of_the_folder_is_not_opened(
+    said: str, name: str, model: Path, strict: ModelPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model)
+    ODD[said](model / name)
+    assert said in refusal("m", strict)
+
+
+def test_the_links_of_the_hub_s_cache_lead_to_the_model_s_own_blobs(model: Path, strict: ModelPolicy) -> None:
+    repository = model.parent / "models--x"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.parent.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    model.rename(snapshot)
+    (snapshot / "config.json").rename(repository / "blobs" / "123")
+    (snapshot / "config.json").symlink_to("../../blobs/123")
+    assert find_model("models--x/snapshots/abc", strict).folder == snapshot
+    (repository / "blobs" / "123").unlink()
+    (repository / "blobs" / "123").symlink_to("/etc/passwd")
+    assert "leads out of the folder" in refusal("models--x/snapshots/abc", strict)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_a_hard_link_to_a_file_of_another_user_is_not_opened(model: Path, strict: ModelPolicy) -> None:
+    (model.parent / "secret").write_text("{}")
+    os.chown(model.parent / "secret", 65534, 65534)
+    os.link(model.parent / "secret", model / "generation_config.json")
+    assert "hard link" in refusal("m", strict)
+
+
+def test_all_that_is_wrong_with_a_model_is_told_at_once(model: Path, strict: ModelPolicy) -> None:
+    (model / "config.json").write_text(json.dumps(CONFIG | {"n_layer": 10**6, "hidden_size": -1}))
+    (model / "tokenizer.json").write_text(json.dumps(TOKENIZER | bpe(dropout=0.5)))
+    text = refusal("m", strict)
+    assert all(said in text for said in ("n_layer", "hidden_size", "dropout"))
+
+
+def test_a_model_with_the_operator_s_trust_may_bring_steps_of_its_own(
+    model: Path, strict: ModelPolicy
+) -> None:
+    (model / "tokenizer.json").write_text(json.dumps(TOKENIZER | {"pre_tokenizer": split(".{3}")}))
+    (model / "code.py").write_text("")
+    assert UNKNOWN in refusal("m", strict)
+    trusting = strict.model_copy(update={"trust_remote_code": ("m",)})
+    assert "code.py" in [path.name for path in find_model("m", trusting).files]
+
+
+def test_a_fetch_from_the_store_takes_known_files_of_known_sizes(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    for name in ("config.json", "sub/config.json", "evil.py", ".hidden.json", "weights.bin"):
+        store.write(f"base/m/{name}", b"{}")
+    _fetch_source("store:base/m", tmp_path / "in", store=store)
+    assert [path.name for path in (tmp_path / "in").rglob("*")] == ["config.json"]
+    store.write("base/m/config.json", bytes(2**21))
+    with pytest.raises(ParameterError, match="are allowed"):
+        _fetch_source("store:base/m", tmp_path / "in", store=store)
+
+
+@pytest.mark.parametrize("name", ["attacker/kernel", "paged|attacker/kernel", "kernels-community/../x", ""])
+def test_an_attention_from_elsewhere_is_refused_but_stored_jobs_are_readable(
+    name: str, tiny_model: Path
+) -> None:
+    given = {"training": {"attn_implementation": name}}
+    assert SafeSynthesizerParameters.model_validate(given).training.attn_implementation == name
+    with pytest.raises(ParameterError, match=r"training\.attn_implementation"):
+        parse_config(given)
+    with pytest.raises(ParameterError, match=r"training\.attn_implementation"):
+        load_base(tiny_model, FLOAT32, attention=name, trust_remote_code=False)
+
+
+BEFORE = r"[^\r\n\p{L}\p{N}]?"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+FAMILIES = {
+    "GPT-2, Granite": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "Llama 3, SmolLM3": LLAMA_3,
+    "Qwen 2, Qwen 3": LLAMA_3.replace("{1,3}", ""),
+    "Qwen 3.5": LLAMA_3.replace("{1,3}", "")
+    .replace(r"\p{L}+|\p{N}", r"[\p{L}\p{M}]+|\p{N}")
+    .replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"),
+    "Mistral Nemo, Nemotron Nano": rf"{BEFORE}{UPPER}*{LOWER}+|{BEFORE}{UPPER}+{LOWER}*|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_pattern_of_a_family_is_known(family: str) -> None:
+    assert is_known(FAMILIES[family])
+
+
+SENTENCEPIECE = sequence({"type": "Prepend", "prepend": "▁"}, replace(" ", "▁")) | {"pre_tokenizer": None}
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+SPACES = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
+DECODERS = [replace("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " "}]
+HONEST = {
+    "Llama 2, TinyLlama, Phi 3": SENTENCEPIECE | {"decoder": {"type": "Sequence", "decoders": DECODERS}},
+    "Mistral": {"normalizer": None, "pre_tokenizer": METASPACE},
+    "Gemma": {"normalizer": replace(" ", "▁"), "pre_tokenizer": SPACES},
+    "Nemotron of SentencePiece": sequence(charsmap("صلى الله عليه وسلم"), replace(" {2,}", "▁", "Regex")),
+    "SmolLM2": {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, BYTES]},
+    },
+}
+
+
+@pytest.mark.parametrize("family", HONEST)
+def test_the_tokenizers_of_the_families_pass(family: str, model: Path, strict: ModelPolicy) -> None:
+    (model / "tokenizer.json").write_text(json.dumps(TOKENIZER | HONEST[family]))
+    assert find_model("m", strict).folder == model

@@ -26,13 +26,14 @@ def test_a_private_training_with_defaults_is_not_refused() -> None:
 
 def test_all_that_strict_forbids_is_named_at_once() -> None:
     found = fields(
-        training={"validation_ratio": 0.1},
+        training={"validation_ratio": 0.1, "attn_implementation": "flash_attention_2"},
         guarantee={"schema_source": "raw", "unit_column": "who", "columns": {"a": {"categories": []}}},
         data={"group_training_examples_by": "family"},
     )
     assert found == [
         "training.validation_ratio",
         "guarantee.schema_source",
+        "training.attn_implementation",
         "guarantee.unit_column",
         "guarantee.columns.a",
     ]
