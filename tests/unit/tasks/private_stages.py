@@ -1,4 +1,7 @@
-"""The stages of a private job without a model: each step is paid for before it is taken."""
+"""The stages of a private job without a model: each step is paid for before it is taken.
+
+Without the accountant, too, which takes seconds to load: the plan is plain JSON.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,9 @@ from nss_train.contract import (
     Stage,
     StageResult,
 )
-from nss_train.privacy.plan import PrivacyPlan
-from tests.unit.privacy.plans import plan, schema
+from tests.unit.tasks.drawing_stages import PLAN
 
-STEPS = 5
-PLAN: PrivacyPlan = plan(steps=STEPS, by_products=schema(0.1, 1e-7))
+STEPS = PLAN["steps"]
 LOST = 3
 DIGEST = "0" * 64
 DEADLINE_S = 60.0
@@ -35,11 +36,10 @@ TAKEN = "test.taken"
 def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
     if request.keep_draw:
         (folder / PROPOSED_DRAW).write_text("{}")
-        price = PLAN.model_copy(update={"steps": 0}).model_dump(mode="json")
-        report(Event(action=DRAW, fields={"price": price}))
+        report(Event(action=DRAW, fields={"price": PLAN | {"steps": 0}}))
         wait_until((folder / KEPT_DRAW).exists, "the draw")
     (folder / "out" / "config.json").write_text(request.config.model_dump_json())
-    figures = {"privacy": PLAN.model_dump(mode="json")} if request.config.dp_enabled else {}
+    figures = {"privacy": PLAN} if request.config.dp_enabled else {}
     return StageResult(stage=Stage.PREPARE_DATA, figures=figures)
 
 
