@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nss_train.config import parse_config
 from nss_train.privacy.plan import PrivacyPlan
-from tasks.job import Outcome
-from tasks.ledger import DatasetLedger
+from nss_train.privacy.renyi_filter import ORDERS
+from tasks.datasets import prove
+from tasks.job import JobRequest, Outcome, Table
+from tasks.ledger import DatasetLedger, Granted
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 from tests.unit.privacy.plans import plan, schema
 
+OWNED = ["--unit", "value of nest", "--owner", "aviary"]
 CONFIG = """
 privacy: {dp_enabled: true, epsilon: 4}
 data: {holdout: 0, random_state: 1}
@@ -52,22 +57,91 @@ def as_json(settings: Settings, *command: str) -> dict[str, Any]:
 def used(settings: Settings) -> DatasetLedger:
     """A ledger with a budget, a job that has ended and one that has not."""
     ledger = DatasetLedger(open_store(settings), "birds")
-    ledger.set_budget(epsilon=8, delta=1e-6, by="the board", reason="a [red] test")
-    ledger.reserve("job-0001", plan(by_products=schema(0.1, 1e-7)))
+    granted = ledger.set_budget(
+        epsilon=8, delta=1e-6, by="the board", reason="a [red] test", unit="record", owner="aviary"
+    )
+    ledger.reserve("job-0001", plan(by_products=schema(0.1, 1e-7)), request=asking(granted, "job-0001"))
     ledger.settle("job-0001", outcome=Outcome.CANCELLED, steps=7, by_products=True)
-    ledger.reserve("job-0002", plan())
+    ledger.reserve("job-0002", plan(), request=asking(granted, "job-0002"))
     return ledger
+
+
+def asking(granted: Granted, job_id: str) -> JobRequest:
+    """A job of the owner."""
+    return JobRequest(
+        job_id=job_id,
+        table=Table(name="t.csv"),
+        config=parse_config({"privacy": {"dp_enabled": True}, "guarantee": {"dataset": "birds"}}),
+        tenant="aviary",
+        seed=1,
+        submitted_at=datetime.now(UTC),
+        dataset_proof=prove(str(granted.token), job_id),
+    )
 
 
 def test_a_budget_is_set_and_shown(settings: Settings) -> None:
     before = as_json(settings, "budget", "show", "birds")
-    assert (before["budget"], before["epsilon"], before["left"]) == (None, {"pld": 0, "rdp": 0}, None)
+    nothing = {"pld": 0, "rdp": 0, "adaptive": None}
+    assert (before["budget"], before["epsilon"], before["left"]) == (None, nothing, None)
     options = ["--epsilon", "8", "--delta", "1e-5", "--reason", "so decided"]
-    assert as_json(settings, "budget", "set", "birds", *options)["epsilon"] == 8
+    made = as_json(settings, "budget", "set", "birds", *options, *OWNED)
+    assert (made["epsilon"], made["owner"], made["unit"]) == (8, "aviary", "value of nest")
+    assert (made["orders"], made["by_products_delta"]) == (list(ORDERS), 2.5e-6)
+    assert len(made["token"]) > 40
+    assert as_json(settings, "budget", "set", "birds", *options)["token"] is None
     after = as_json(settings, "budget", "show", "birds")
     assert (after["budget"]["epsilon"], after["budget"]["delta"], after["left"]) == (8, 1e-5, 8)
     assert after["budget"]["reason"] == "so decided"
     assert after["budget"]["by"]
+    assert made["token"] not in json.dumps(after)
+
+
+def test_a_budget_says_whose_it_is_and_for_good(settings: Settings) -> None:
+    missing = as_json(settings, "budget", "set", "birds", "--epsilon", "8", "--delta", "1e-5")
+    assert [problem["field"] for problem in missing["error"]["problems"]] == ["owner", "unit"]
+    limits = ["--epsilon", "8", "--delta", "1e-5"]
+    first = as_json(settings, "budget", "set", "birds", *limits, *OWNED)["token"]
+    stolen = as_json(settings, "budget", "set", "birds", *limits, "--owner", "thief", "--unit", "record")
+    assert [problem["field"] for problem in stolen["error"]["problems"]] == ["owner", "unit"]
+    second = as_json(settings, "budget", "set", "birds", "--rotate-token")["token"]
+    assert second not in (None, first)
+    text = nss_train(settings, "budget", "show", "birds").stdout
+    assert "owner aviary, protects each value of nest" in text
+    assert "the adaptive figure decides: Rényi orders 2, 3, 4, 6, 8, 12, 16, 32" in text
+    assert "by-products took δ = 0 of 2.5e-06 set aside" in text
+    nss_train(settings, "budget", "set", "birds", *limits, "--composition", "fixed")
+    text = nss_train(settings, "budget", "show", "birds").stdout
+    assert "true if no setting, and no end, was chosen by earlier results" in text
+
+
+def test_one_order_is_chosen_for_a_job_that_is_expected(settings: Settings, birds: Path) -> None:
+    limits = ["--epsilon", "8", "--delta", "1e-5", "--unit", "record", "--owner", "aviary"]
+    config = str(birds.with_name("c.yaml"))
+    expected = ["--for", config, "--table", str(birds)]
+    (order,) = as_json(settings, "budget", "set", "birds", *limits, *expected)["orders"]
+    assert 1 < order <= 128
+    error = as_json(settings, "budget", "set", "bees", *limits, "--for", config)["error"]
+    assert [problem["field"] for problem in error["problems"]] == ["for"]
+    error = as_json(settings, "budget", "set", "bees", *limits, "--orders", "two")["error"]
+    assert [problem["field"] for problem in error["problems"]] == ["orders"]
+
+
+def test_a_budget_that_is_raised_after_results_is_called_a_history(
+    settings: Settings, used: DatasetLedger
+) -> None:
+    assert as_json(settings, "budget", "show", "birds")["is_promise"] is True
+    used.set_budget(epsilon=9, delta=1e-6, by="the board", reason="more")
+    assert as_json(settings, "budget", "show", "birds")["is_promise"] is False
+    assert "a history, not a promise" in nss_train(settings, "budget", "show", "birds").stdout
+
+
+def test_a_ledger_is_moved_to_another_name(settings: Settings, used: DatasetLedger) -> None:
+    busy = as_json(settings, "budget", "rename", "birds")
+    assert "wait for them" in json.dumps(busy)
+    used.settle("job-0002", outcome=Outcome.FAILED, steps=0, by_products=False)
+    name = as_json(settings, "budget", "rename", "birds")["dataset"]
+    assert as_json(settings, "budget", "list")["datasets"] == [name]
+    assert as_json(settings, "budget", "show", name)["jobs"] == 2
 
 
 def test_what_the_jobs_cost_is_shown_by_both_accountants(settings: Settings, used: DatasetLedger) -> None:
@@ -75,17 +149,20 @@ def test_what_the_jobs_cost_is_shown_by_both_accountants(settings: Settings, use
     epsilon = used.read().epsilon()
     assert shown["epsilon"]["pld"] == pytest.approx(epsilon)
     assert shown["epsilon"]["rdp"] > epsilon
-    assert shown["left"] == pytest.approx(8 - epsilon)
+    assert shown["epsilon"]["adaptive"] == pytest.approx(used.read().adaptive_epsilon)
+    assert shown["left"] == pytest.approx(8 - shown["epsilon"]["adaptive"])
     assert (shown["jobs"], shown["unfinished"], shown["units"]) == (2, 1, ["record"])
     text = nss_train(settings, "budget", "show", "birds").stdout
     assert "budget: ε ≤ 8 at δ = 1e-06, by the board: a [red] test" in text
-    assert f"2 jobs, 1 of them unfinished and counted in full: ε = {epsilon:.4f} at δ = 1e-06" in text
+    assert "2 jobs, 1 of them unfinished and counted in full, at δ = 1e-06:" in text
+    assert f"adaptive: ε = {shown['epsilon']['adaptive']:.4f}" in text
+    assert f"as if fixed beforehand: ε = {epsilon:.4f} (PLD" in text
 
 
 def test_a_cost_without_bound_is_null(settings: Settings, used: DatasetLedger) -> None:
     used.set_budget(epsilon=8, delta=1e-8, by="the board", reason="less than a schema takes")
     shown = as_json(settings, "budget", "show", "birds")
-    assert (shown["epsilon"], shown["left"]) == ({"pld": None, "rdp": None}, 0)
+    assert (shown["epsilon"], shown["left"]) == ({"pld": None, "rdp": None, "adaptive": None}, 0)
     assert "ε = without bound" in nss_train(settings, "budget", "show", "birds").stdout
 
 
@@ -121,7 +198,8 @@ def test_sigma_is_found_for_an_epsilon(settings: Settings) -> None:
         ("privacy epsilon --sigma 0 --rate 1.1 --steps 0 --delta 1", ["sigma", "rate", "steps", "delta"]),
         ("privacy sigma --epsilon nan --rate 1 --steps 1 --delta 0", ["epsilon", "delta"]),
         ("privacy sigma --epsilon 1e-6 --rate 1 --steps 99 --delta 1e-9", ["epsilon"]),
-        ("budget set birds --epsilon 0 --delta 2 --reason x", ["epsilon", "delta"]),
+        ("budget set birds --epsilon 0 --delta 2 --owner a --unit record", ["epsilon", "delta"]),
+        ("budget set birds --reason x", ["epsilon", "delta"]),
         ("budget show ../../etc", ["dataset"]),
     ],
 )

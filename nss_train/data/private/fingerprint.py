@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nss_train.contract import SKETCH, SKETCH_KEY
-from nss_train.data.private.table import PrivateTable
+from nss_train.data.private.table import PrivateTable, Raw
 from nss_train.privacy.sketch import canonical_cell, canonical_record, sketch
 
 
@@ -20,15 +20,15 @@ def leave_sketch(folder: Path, table: PrivateTable, *, unit_column: str | None) 
 
 
 def _records(table: PrivateTable) -> Iterator[bytes]:
-    cells = {name: [canonical_cell(cell) for cell in raw.cells] for name, raw in table.raw.items()}
+    cells = {name: _values(raw) for name, raw in table.raw.items()}
     for place in (~table.null).nonzero()[0]:
-        yield canonical_record(
-            {name: cells[name][code] for name, raw in table.raw.items() if (code := raw.codes[place]) >= 0}
-        )
+        yield canonical_record({name: cells[name][raw.codes[place]] for name, raw in table.raw.items()})
 
 
 def _units(table: PrivateTable, column: str) -> Iterator[bytes]:
-    for cell in table.raw[column].cells:
-        value = canonical_cell(cell)
-        if value is not None:
-            yield value
+    return (value for value in _values(table.raw[column]) if value is not None)
+
+
+def _values(raw: Raw) -> list[bytes | None]:
+    """Each distinct cell's value. Its first byte tells how the file wrote it, which does not count here."""
+    return [canonical_cell(cell[1:]) for cell in raw.cells]

@@ -106,8 +106,8 @@ def test_cells_cannot_be_shifted_between_columns() -> None:
 
 def table() -> PrivateTable:
     raw = {
-        "id": Raw(codes=np.array([0, 1, -1]), cells=[b"p1", b"p2"]),
-        "age": Raw(codes=np.array([0, -1, 0]), cells=[b"63.0"]),
+        "id": Raw(codes=np.array([0, 1, 2]), cells=[b"~p1", b"~p2", b""]),
+        "age": Raw(codes=np.array([0, 1, 1]), cells=[b"~63.0", b""]),
     }
     types = dict.fromkeys(raw, ColumnType.ANY)
     return PrivateTable(columns=(), types=types, null=np.array([False, False, True]), raw=raw)

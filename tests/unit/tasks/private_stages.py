@@ -1,4 +1,7 @@
-"""The stages of a private job without a model: each step is paid for before it is taken."""
+"""The stages of a private job without a model: each step is paid for before it is taken.
+
+Without the accountant, too, which takes seconds to load: the plan is plain JSON.
+"""
 
 from __future__ import annotations
 
@@ -21,27 +24,22 @@ from nss_train.contract import (
     Stage,
     StageResult,
 )
-from nss_train.privacy.plan import PrivacyPlan
-from tests.unit.privacy.plans import plan, schema
+from tests.unit.tasks.drawing_stages import PLAN
 
-STEPS = 5
-PLAN: PrivacyPlan = plan(steps=STEPS, by_products=schema(0.1, 1e-7))
+STEPS = PLAN["steps"]
 LOST = 3
 RESULT = "training_result.json"
 DIGEST = "0" * 64
 DEADLINE_S = 60.0
-TAKEN = "test.taken"
-"""Action of the event by which a test knows that a step was allowed."""
 
 
 def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
     if request.keep_draw:
         (folder / PROPOSED_DRAW).write_text("{}")
-        price = PLAN.model_copy(update={"steps": 0}).model_dump(mode="json")
-        report(Event(action=DRAW, fields={"price": price}))
+        report(Event(action=DRAW, fields={"price": PLAN | {"steps": 0}}))
         wait_until((folder / KEPT_DRAW).exists, "the draw")
     (folder / "out" / "config.json").write_text(request.config.model_dump_json())
-    figures = {"privacy": PLAN.model_dump(mode="json")} if request.config.dp_enabled else {}
+    figures = {"privacy": PLAN} if request.config.dp_enabled else {}
     return StageResult(stage=Stage.PREPARE_DATA, figures=figures)
 
 
@@ -58,7 +56,6 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     for step in range(1, STEPS + 1 if request.config.dp_enabled else 1):
         report(Event(action=CHARGE, fields={"steps": step}))
         wait_for(folder / CHARGED, step)
-        report(Event(action=TAKEN, fields={"step": step}))
         report(Event(action="train.step", message=f"step {step}", fields={"step": step}))
         if request.dataset_name == "killed" and before == 0 and step == LOST:
             os.kill(os.getpid(), signal.SIGKILL)

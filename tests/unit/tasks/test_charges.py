@@ -16,6 +16,7 @@ from nss_train.config import parse_config
 from nss_train.contract import CHARGE, CHARGED, Stage
 from nss_train.errors import BudgetExceeded, StoreUnavailable
 from nss_train.privacy.ledger import Settlement
+from nss_train.privacy.plan import PrivacyPlan
 from tasks.app import make_app
 from tasks.charges import Charges
 from tasks.client import Client
@@ -29,9 +30,11 @@ from tasks.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
 from tasks.table import describe_table, upload_table
-from tests.unit.tasks.private_stages import LOST, PLAN, RESULT, STEPS, TAKEN
+from tests.unit.tasks import drawing_stages
+from tests.unit.tasks.private_stages import LOST, RESULT, STEPS
 
 JOB = "job-0001"
+PLAN = PrivacyPlan.model_validate(drawing_stages.PLAN)
 pytestmark = pytest.mark.usefixtures("private_stages")
 
 
@@ -110,7 +113,7 @@ def test_a_job_reserves_its_plan_and_is_charged_what_it_ran(
     assert (found.outcome, found.steps, found.by_products) == ("succeeded", STEPS, True)
     assert charged(deployment.records) == 0
     deployment.records.tidy()
-    assert len(ledger.read().entries) == 2
+    assert len(ledger.read().entries) == 3  # the price of the draw, the plan, the settlement
 
 
 def test_steps_of_an_attempt_that_was_killed_are_charged_too(
@@ -217,7 +220,7 @@ def test_a_job_cancelled_by_the_client_while_nobody_worked_on_it_is_settled_by_r
         reconcile(make_app(settings), after_s=0)
     found = settlement(ledger)
     assert (found.outcome, found.steps, found.by_products) == ("cancelled", 0, True)
-    assert len(ledger.read().entries) == 2
+    assert len(ledger.read().entries) == 3  # the price of the draw, the plan, the settlement
 
 
 def test_a_worker_that_died_before_it_tidied_up_is_made_up_for(
@@ -300,7 +303,7 @@ def test_no_step_is_taken_that_nobody_counted(
 
 def steps_taken(redis: Redis) -> int:
     events = (json.loads(fields[b"event"]) for _, fields in redis.xrange(stream_key(JOB)))
-    return max((event["fields"]["step"] for event in events if event["action"] == TAKEN), default=0)
+    return max((event["fields"]["step"] for event in events if event["action"] == "train.step"), default=0)
 
 
 def test_what_an_older_release_committed_was_drawn(store: LocalStore, ledger: DatasetLedger) -> None:
