@@ -79,6 +79,20 @@ class PrivacyPlan(Frozen):
     curve: tuple[tuple[int, float], ...] = ()
     """Some numbers of steps, ascending up to all of them, and ε after each."""
 
+    def promise(self) -> str:
+        """What is promised, in the one sentence that plan, card, status and estimate share."""
+        unit = (
+            f"any one {self.unit} was"
+            if self.unit == "record"
+            else f"the records of any one {self.unit} were"
+        )
+        null = "a null record" if self.unit == "record" else "null records"
+        return (
+            f"Whoever sees all that this job published cannot tell, but for (ε, δ) = ({self.epsilon:g},"
+            f" {self.delta:.3g}), whether {unit} in the table or {null} without effect;"
+            f" n = {self.units:,} is public."
+        )
+
     @property
     def gradient_noise(self) -> float:
         """σ of the gradients alone.
