@@ -73,6 +73,10 @@ def privacy_section(guarantee: Guarantee | None) -> str:
         _list(f"{name}: {value}" for name, value in _figures(guarantee)),
         "### Covered by the guarantee",
         _list(_covered(guarantee)),
+        "### Public by definition",
+        _list(_public(guarantee)),
+        "### Made harder, not proved" if guarantee.strict else "",
+        _list(_made_harder()) if guarantee.strict else "",
         "### Not covered by the guarantee",
         _list(_not_covered(guarantee)),
         "### Files that are not here" if guarantee.strict else "",
@@ -82,13 +86,21 @@ def privacy_section(guarantee: Guarantee | None) -> str:
 
 
 def _promise(guarantee: Guarantee) -> str:
-    plan, result = guarantee.plan, guarantee.result
-    return (
-        f"What is covered below is ({_up(result.epsilon_spent)}, {plan.delta:.3g})-differentially private, "
-        f"and the unit of privacy is one {plan.unit}: whether the records of one unit take part makes every "
-        "outcome at most exp(ε) times as likely, but for a chance of δ. Its place is counted all the same, "
-        "because the number of units is public."
-    )
+    """The sentence that everything shares, and what it says of other records and of people with several."""
+    return f"{guarantee.plan.promise()} {_REPLACED} {_several(guarantee)}"
+
+
+_REPLACED = "Other records in the place of a unit's own are two such steps: about (2ε, (1 + exp(ε))·δ)."
+
+
+def _several(guarantee: Guarantee) -> str:
+    """Whom the unit of privacy protects, and whom less."""
+    if guarantee.plan.unit == "record":
+        return (
+            "A person with k records has the privacy of a group of k only; `guarantee.unit_column` makes all"
+            " records of a person one unit."
+        )
+    return "All records that share the value are one unit."
 
 
 def _up(epsilon: float) -> str:
@@ -98,7 +110,9 @@ def _up(epsilon: float) -> str:
 
 def _figures(guarantee: Guarantee) -> Iterator[tuple[str, str]]:
     plan, result = guarantee.plan, guarantee.result
-    yield "unit of privacy", f"{plan.unit}, {plan.units:,} of them"
+    yield "unit of privacy", plan.unit
+    yield "n", f"{plan.units:,} places, {_KNOWN.get(plan.units_source, plan.units_source)}"
+    yield "neighbouring tables", plan.adjacency
     yield "ε", f"{_up(result.epsilon_spent)} spent of {plan.epsilon:g}"
     yield "δ", f"{plan.delta:.3g}"
     yield (
@@ -115,6 +129,9 @@ def _figures(guarantee: Guarantee) -> Iterator[tuple[str, str]]:
     yield "budget", f"charged to `{plan.dataset}`"
     if result.audit is not None:
         yield "audit", _audit(guarantee)
+
+
+_KNOWN = {"rows": "the rows of the file", "declared": "declared", "noisy": "counted with noise"}
 
 
 def _prices(guarantee: Guarantee) -> str:
@@ -138,27 +155,47 @@ def _audit(guarantee: Guarantee) -> str:
 
 
 _SCHEMAS = {
-    SchemaSource.PRIVATE: "the schema: columns as declared, from noisy counts, or by their type alone",
+    SchemaSource.PRIVATE: "the schema: columns as declared, by noisy counts and votes, or by type alone",
     SchemaSource.DECLARED: "the schema: columns as declared, or by their type alone",
 }
 
 
 def _covered(guarantee: Guarantee) -> Iterator[str]:
     yield "the adapter's weights, and so every row that is generated from it"
+    yield "the checkpoints of the training, its history, and the ε that it told on the way"
     schema = _SCHEMAS.get(guarantee.config.guarantee.schema_source)
     if schema is not None:
         yield schema
+    if guarantee.plan.units_source == "noisy":
+        yield "n, which was counted with noise"
     if guarantee.result.loss_reported:
         yield "the reported losses, which hold noise"
     if guarantee.strict:
         yield "the metadata: their limits are the model's, not the table's"
+        yield "names, sizes and digests of published files: they follow from shapes and from released values"
+
+
+def _public(guarantee: Guarantee) -> Iterator[str]:
+    yield "the config, the base model, the seed, and what the config declares of columns and of the dataset"
+    yield "names and order of the columns, and types that the config or the file's own schema declares"
+    if guarantee.plan.units_source != "noisy":
+        yield "n"
+    yield "what follows from these alone: q, σ, the steps, the expected batch, the clipping norm"
+
+
+def _made_harder() -> Iterator[str]:
+    yield "single steps: progress is told at a few marks far apart, in public numbers, and paid for in blocks"
+    yield "memory and shapes: each unit's rows have shapes of their own, whoever is drawn beside them"
+    yield "how an attempt ended: whatever follows from the table is told to the operator alone"
 
 
 def _not_covered(guarantee: Guarantee) -> Iterator[str]:
-    yield "the number of units, and the names, order and types of the columns: they count as public"
-    yield "the config, and what it declares of columns"
-    yield "whether a job fails, and its error messages"
-    yield "how long anything takes"
+    yield "time: who has a stop-watch sees how long the job took; its status tells whole minutes"
+    yield "refusals: that a file is a table and within the operator's limits is a precondition, no secret"
+    yield "what the machines give away to others on them: caches, power, swap"
+    yield "who may read `private/` of the job in the store: the table, its records as tokens, the whole log"
+    if guarantee.config.guarantee.multiline_cells:
+        yield "tables that no correct program wrote: cells may break lines, and a stray quote joins records"
     if not guarantee.strict:
         yield from _published_raw(guarantee)
 

@@ -97,7 +97,7 @@ def _table(facts: CardFacts) -> str:
 
 def _size(facts: CardFacts) -> str:
     if facts.guarantee is not None and facts.strict:
-        return f"{facts.guarantee.plan.units:,} units of privacy for training"
+        return f"n = {facts.guarantee.plan.units:,} units of privacy"
     return f"{facts.training_rows:,} rows for training, {facts.test_rows:,} held out"
 
 

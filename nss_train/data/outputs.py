@@ -59,6 +59,7 @@ def _figures(prepared: Prepared) -> dict[str, Any]:
     public = {"columns": len(prepared.columns), "data_fraction": prepared.data_fraction, **_privacy(prepared)}
     if prepared.plan is not None:
         public["units"] = prepared.plan.units
+        public["promise"] = prepared.plan.promise()
     if prepared.config.strictly_private:
         return public
     return public | {

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from nss_train.contract import Stage
-from nss_train.errors import InfrastructureError, Retry
+from nss_train.errors import InfrastructureError, Retry, StoreCorrupt
 from tasks import queues
 from tasks.app import make_app
 from tasks.checkpoints import CheckpointStore, Kept
@@ -23,7 +23,7 @@ from tasks.job import Claim, Outcome, StageMessage
 from tasks.ledger import DatasetLedger
 from tasks.pipeline import TASK_NAMES
 from tasks.reconcile import reconcile
-from tasks.records import JobRecords
+from tasks.records import PRIVATE_SINCE, JobRecords
 from tasks.run import NEWER_DELAY_S, TryLater, Worker, run_stage
 from tasks.servers import Valkey
 from tasks.settings import Settings
@@ -81,6 +81,29 @@ def test_every_document_of_a_version_is_read(version: int, tmp_path: Path) -> No
     assert read_message(message(version), store) == StageMessage(
         version=version, job_id=JOB, stage=Stage.PREPARE_DATA
     )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_table_and_all_that_a_stage_made_are_found_where_a_version_put_them(
+    version: int, tmp_path: Path
+) -> None:
+    records = JobRecords(recorded(version, tmp_path / "store"), JOB)
+    marker, table = records.marker(Stage.PREPARE_DATA), records.table_file(records.request())
+    assert marker is not None
+    assert table is not None
+    made = [file.path for file in records.committed(marker).files]
+    folder = "private/input" if version >= PRIVATE_SINCE else "input"
+    assert made == ["config.json", "train.arrow"][: 2 if version >= PRIVATE_SINCE else 1]
+    assert table.key == f"jobs/{JOB}/{folder}/{'0' * (32 if version >= PRIVATE_SINCE else 64)}"
+
+
+def test_a_marker_whose_private_part_is_gone_is_no_preparation_of_nothing(tmp_path: Path) -> None:
+    records = JobRecords(recorded(PRIVATE_SINCE, tmp_path / "store"), JOB)
+    marker = records.marker(Stage.PREPARE_DATA)
+    assert marker is not None
+    records.store.delete(records.keys.private_files(Stage.PREPARE_DATA, marker.attempt))
+    with pytest.raises(StoreCorrupt, match="is gone"):
+        records.committed(marker)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -114,10 +114,13 @@ def test_plan_and_result_are_one_document(tmp_path: Path) -> None:
 def test_the_card_states_the_guarantee(tmp_path: Path) -> None:
     assemble(tmp_path, prepared(tmp_path, private()), report=ignore)
     said = card(tmp_path)
-    # Rounded up: never less than what was spent.
-    assert "is (7.9124, 1e-05)-differentially private, and the unit of privacy is one record" in said
+    assert published(SchemaSource.PRIVATE, report_loss=False).plan.promise() in said
     for line in (
-        "- unit of privacy: record, 400 of them",
+        "about (2ε, (1 + exp(ε))·δ)",
+        "`guarantee.unit_column` makes all records of a person one unit",
+        "- unit of privacy: record",
+        "- n: 400 places, the rows of the file",
+        # Rounded up: never less than what was spent.
         "- ε: 7.9124 spent of 8",
         "- sampling rate q: 0.02",
         "- expected batch: 8 units",
@@ -125,11 +128,35 @@ def test_the_card_states_the_guarantee(tmp_path: Path) -> None:
         "- clipping: the gradient of each unit to an ℓ2 norm of 1",
         "- by-products: schema for ε = 0.8 and δ = 1e-06",
         "- budget: charged to `0123abcd`",
-        "400 units of privacy for training, 2 columns.",
+        "n = 400 units of privacy, 2 columns.",
     ):
         assert line in said
     assert "- noise multiplier σ: " in said
-    assert "the number of units, and the names, order and types of the columns" in said
+
+
+def test_the_card_says_what_is_proved_what_is_public_what_is_made_harder_and_what_is_neither(
+    tmp_path: Path,
+) -> None:
+    assemble(tmp_path, prepared(tmp_path, private()), report=ignore)
+    parts = card(tmp_path).split("### ")
+    said = {part.partition("\n")[0]: part for part in parts}
+    for heading, words in (
+        ("Covered by the guarantee", "digests of published files"),
+        ("Public by definition", "types that the config or the file's own schema declares"),
+        ("Public by definition", "- n\n"),
+        ("Made harder, not proved", "single steps"),
+        ("Not covered by the guarantee", "a stop-watch"),
+        ("Not covered by the guarantee", "a precondition"),
+        ("Not covered by the guarantee", "caches, power, swap"),
+        ("Not covered by the guarantee", "`private/`"),
+    ):
+        assert words in said[heading]
+    assert "stray quote" not in card(tmp_path)
+
+
+def test_the_card_names_what_cells_with_line_breaks_assume(tmp_path: Path) -> None:
+    assemble(tmp_path, prepared(tmp_path, private(multiline_cells=True)), report=ignore)
+    assert "no correct program wrote" in card(tmp_path)
 
 
 def test_the_card_of_a_strict_job_shows_no_loss_and_no_count(tmp_path: Path) -> None:

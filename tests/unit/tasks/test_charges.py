@@ -171,6 +171,44 @@ def test_a_job_that_is_not_private_has_no_charges(deployment: Deployment, store:
     assert list(store.list("privacy/")) == []
 
 
+def test_a_job_that_an_older_release_began_is_ended(deployment: Deployment, store: LocalStore) -> None:
+    deployment.submit(private=False)
+    move_the_table(deployment.records)
+    deployment.run(Stage.PREPARE_DATA)
+    merge_what_is_private(deployment.records)
+    assert not list(store.list(deployment.records.keys.private))
+    deployment.run(Stage.LOAD_MODEL, Stage.TRAIN, Stage.SAVE_MODEL)
+    outcome = deployment.records.outcome()
+    assert outcome is not None
+    assert outcome.outcome is Outcome.SUCCEEDED
+
+
+def move_the_table(records: JobRecords) -> None:
+    """As releases 1 to 3 had it: under its digest, which the request names."""
+    request, file = records.request(), records.table_file(records.request())
+    assert file is not None
+    records.store.write(records.keys.old_table(file.sha256), records.store.read(file.key))
+    records.drop_table(str(request.table.input))
+    table = {"name": file.name, "sha256": file.sha256, "bytes": file.bytes}
+    document = json.loads(request.model_dump_json()) | {"version": 3, "table": table}
+    records.store.write(records.keys.request, json.dumps(document).encode())
+
+
+def merge_what_is_private(records: JobRecords) -> None:
+    """As releases 1 to 3 had it: every file in the marker."""
+    marker = records.marker(Stage.PREPARE_DATA)
+    assert marker is not None
+    files = [
+        file.model_dump() | {"key": file.key.replace("/private/", "/")}
+        for file in records.committed(marker).files
+    ]
+    for key in list(records.store.list(records.keys.private)):
+        records.store.write(key.replace("/private/", "/"), records.store.read(key))
+        records.store.delete(key)
+    document = json.loads(marker.model_dump_json()) | {"version": 3, "files": files, "input_digest": "d"}
+    records.store.write(records.keys.marker(Stage.PREPARE_DATA), json.dumps(document).encode())
+
+
 def test_a_job_over_the_budget_ends_before_anything_expensive(
     deployment: Deployment, ledger: DatasetLedger, store: LocalStore
 ) -> None:

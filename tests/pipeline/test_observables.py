@@ -1,0 +1,200 @@
+"""Two strictly private jobs on neighbouring tables, on real servers: what is published, byte by byte."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import webhooks
+from tasks.app import App, make_app
+from tasks.client import Client
+from tasks.files import sha256_of
+from tasks.job import JobState, Keys
+from tasks.progress import stream_key
+from tasks.records import JobRecords
+from tasks.settings import Settings
+from tests.digests import digests_in, sizes_in
+from tests.pipeline.test_pipeline import wait_for_end
+
+ROWS = 60
+NULLED = 17
+TIMES = ("_at", "timestamp", "seconds", "eta_s")
+DRAWN = ("sha256", "token", "digest", "uuid", "pid", "clock", "worker", "local_received", "runtime")
+"""What differs between any two jobs: random names, ids, and digests of released weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """All that is seen of one job without its private part."""
+
+    job_id: str
+    bytes_by_place: Mapping[str, bytes]
+    private: Mapping[str, bytes]
+    table: bytes = b""
+
+    def documents(self) -> dict[str, Any]:
+        """What is JSON of it, with the job's own names taken out."""
+        return dict(self._documents())
+
+    def _documents(self) -> Iterator[tuple[str, Any]]:
+        for place, data in self.bytes_by_place.items():
+            try:
+                yield self.unnamed(place), json.loads(self.unnamed(data.decode()))
+            except ValueError:
+                continue  # weights, the card, a time
+
+    def unnamed(self, text: str) -> str:
+        """A text in which the job has no name."""
+        return text.replace(self.job_id, "JOB")
+
+
+@dataclass
+class Events:
+    """Celery's events, as Flower receives them."""
+
+    app: App
+    got: list[dict[str, Any]] = field(default_factory=list)
+
+    def receive(self, stop: threading.Event) -> None:
+        with self.app.connection_for_read() as connection:
+            receiver = self.app.events.Receiver(connection, handlers={"*": self.got.append})
+            while not stop.is_set():
+                try:
+                    receiver.capture(limit=None, timeout=1, wakeup=True)
+                except TimeoutError:
+                    continue
+
+
+def rows(nulled: int | None) -> str:
+    """A table of text, in which one record says nothing."""
+    lines = [f"bird {i} of {('Dream', 'Biscoe')[i % 2]},{'abcde'[i % 5]}" for i in range(ROWS)]
+    if nulled is not None:
+        lines[nulled] = ","
+    return "what,kind\n" + "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def neighbours(
+    deployment: Settings, config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> list[Seen]:
+    folder, client, app = tmp_path_factory.mktemp("neighbours"), Client(deployment), make_app(deployment)
+    private = config | {
+        "privacy": {"dp_enabled": True, "epsilon": 8.0, "delta": 1e-4},
+        "guarantee": {"schema_source": "declared"},
+    }
+    events, stop = Events(app), threading.Event()
+    listening = threading.Thread(target=events.receive, args=(stop,))
+    listening.start()
+    jobs = []
+    for number, nulled in enumerate((None, NULLED)):
+        table = folder / str(number) / "birds.csv"
+        table.parent.mkdir()
+        table.write_text(rows(nulled))
+        given = private | {"guarantee": private["guarantee"] | {"dataset": f"birds-{number}"}}
+        jobs.append(client.submit(table=table, config=given, seed=7, idempotency_key=f"observed-{number}"))
+    ends = [wait_for_end(client, job_id) for job_id in jobs]
+    stop.set()
+    listening.join()
+    assert [end.state for end in ends] == [JobState.SUCCEEDED] * 2, [end.error for end in ends]
+    return [seen(app, client, events, job_id, folder) for job_id in jobs]
+
+
+def seen(app: App, client: Client, events: Events, job_id: str, folder: Path) -> Seen:
+    """Objects, stream, events, status, notices, log and artifacts of a job, and what is private of it."""
+    store, keys = app.store, Keys(job_id)
+    places = {key: store.read(key) for key in store.list(f"{keys.root}/") if not key.startswith(keys.private)}
+    hidden = {key: store.read(key) for key in store.list(keys.private)}
+    for number, (_, entry) in enumerate(app.redis.xrange(stream_key(job_id))):
+        places[f"stream {number}"] = entry[b"event"]
+    for number, event in enumerate(one for one in events.got if job_id in json.dumps(one)):
+        places[f"event {number} {event['type']}"] = json.dumps(event).encode()
+    places["status"] = client.status(job_id).model_dump_json().encode()
+    places["log"] = client.logs(job_id).encode()
+    for notice in webhooks.notices(JobRecords(store, job_id)):
+        places[f"notice {notice.name}"] = notice.body().encode()
+    fetched = client.fetch(job_id, folder / f"{job_id}-out")
+    for path in (path for path in fetched.rglob("*") if path.is_file()):
+        places[f"fetched {path.relative_to(fetched)}"] = path.read_bytes()
+    places["names"] = "\n".join(key for key in places if key.startswith("jobs/")).encode()
+    table = next(
+        data
+        for key, data in hidden.items()
+        if key.startswith(f"{keys.private}input/") and key[-5:] != ".json"
+    )
+    return Seen(job_id=job_id, bytes_by_place=places, private=hidden, table=table)
+
+
+def texts(table: bytes) -> dict[str, bytes]:
+    """A table's lines and cells, and the whole without its last line break."""
+    lines = [line for line in table.splitlines() if line.strip(b",")]
+    found = {f"line {number}": line for number, line in enumerate(lines)}
+    return found | {f"line {number} with its break": line + b"\n" for number, line in enumerate(lines)}
+
+
+def test_no_digest_of_private_bytes_is_published(neighbours: list[Seen]) -> None:
+    for job in neighbours:
+        assert list(digests_in(job.bytes_by_place, dict(job.private) | texts(job.table))) == []
+
+
+def test_the_scanner_finds_a_digest_in_whatever_form(neighbours: list[Seen], tmp_path: Path) -> None:
+    job = neighbours[0]
+    (tmp_path / "t").write_bytes(job.table)
+    places = {"marker": json.dumps({"input": sha256_of(tmp_path / "t")[:16]}).encode()}
+    assert any("sha256 in hex of jobs/" in found for found in digests_in(places, job.private))
+
+
+def test_no_size_of_a_private_file_is_published(neighbours: list[Seen]) -> None:
+    for job in neighbours:
+        published = {len(data) for data in job.bytes_by_place.values()}
+        sizes = {len(data) for data in job.private.values()} - published - set(range(1000))
+        assert sizes
+        assert list(sizes_in(job.documents(), sizes)) == []
+
+
+def test_a_record_that_is_nulled_changes_no_published_byte_but_times_names_and_what_was_paid_for(
+    neighbours: list[Seen],
+) -> None:
+    first, second = (equal_parts(job) for job in neighbours)
+    assert first.keys() == second.keys()
+    assert {place for place, document in first.items() if document != second[place]} == set()
+
+
+def equal_parts(job: Seen) -> dict[str, Any]:
+    """What has to be equal: every document but for times and draws, and the size of every other object.
+
+    Celery's own events come in an order that depends on the clock; what they hold is compared sorted.
+    """
+    documents = job.documents()
+    events = sorted(
+        json.dumps(without_times(document), sort_keys=True)
+        for place, document in documents.items()
+        if place.startswith("event") and document["type"] != "worker-heartbeat"
+    )
+    found = {place: without_times(document) for place, document in documents.items() if place[:5] != "event"}
+    others = {
+        job.unnamed(place): len(data)
+        for place, data in job.bytes_by_place.items()
+        if job.unnamed(place) not in documents and place != "names" and not place.startswith("event")
+    }
+    return found | {
+        "events": events,
+        "sizes": others,
+        "names": job.unnamed(job.bytes_by_place["names"].decode()),
+    }
+
+
+def without_times(document: Any) -> Any:
+    """A document without times, random names and digests of released weights."""
+    if isinstance(document, dict):
+        return {
+            name: without_times(value)
+            for name, value in document.items()
+            if not name.endswith(TIMES) and name not in DRAWN
+        }
+    return [without_times(one) for one in document] if isinstance(document, list) else document
