@@ -48,9 +48,12 @@ def float_cell(number: float) -> bytes:
     return cell(Kind.FLOAT, f"{int(number)}.0" if whole else repr(number))
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def quoted(text: str) -> str:
     """A text as JSON, byte for byte as pandas writes it into a record."""
-    return json.dumps(text, ensure_ascii=False).replace("/", "\\/")
+    return _encode(text).replace("/", "\\/")
 
 
 def compact(value: Any) -> str:
