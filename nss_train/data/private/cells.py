@@ -37,9 +37,17 @@ class Kind(StrEnum):
     """A list or an object, as compact JSON."""
 
 
+_KINDS = {ord(kind): kind for kind in Kind}
+
+
 def cell(kind: Kind, text: str) -> bytes:
     """Bytes of a cell. A lone surrogate stays one, and is found when the cell is decoded."""
     return (kind + text).encode("utf-8", "surrogatepass")
+
+
+def parted(cell: bytes) -> tuple[Kind, str]:
+    """How a cell that is there was written, and its text; :class:`UnicodeDecodeError` where that is none."""
+    return _KINDS[cell[0]], cell[1:].decode("utf-8")
 
 
 def float_cell(number: float) -> bytes:

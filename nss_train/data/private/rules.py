@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from nss_train.config.guarantee import ColumnType, PublicColumn
-from nss_train.data.private.cells import MISSING, Kind
+from nss_train.data.private.cells import MISSING, Kind, cell, parted
 from nss_train.data.private.typed_cells import Reader, reader_of
 from nss_train.data.private.values import NULL, Digits, Value, number_of, written
 
@@ -22,7 +22,7 @@ MARKERS = frozenset(
 )
 """What pandas takes for a missing value in a CSV file. Other formats have a null of their own."""
 
-_KINDS = {ord(kind): kind for kind in Kind}
+_MARKER_CELLS = frozenset(cell(Kind.FIELD, marker) for marker in MARKERS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,27 +55,32 @@ class Rule:
         """The cell as it stands in a record; :data:`VOID` where its record counts for nothing."""
         if cell == MISSING:
             return self.null
-        kind = _KINDS[cell[0]]
         try:
-            text = cell[1:].decode("utf-8")
+            kind, text = parted(cell)
         except UnicodeDecodeError:
             return VOID
         if len(text) > self.cell_chars or (kind is Kind.FIELD and "\0" in text):
             return VOID
-        value = self.value_of(kind, text)
+        value = text if self.names(cell) else self._value_of(kind, text)
         return self.null if value is None else written(value)
 
-    def value_of(self, kind: Kind, text: str) -> Value:
+    def names(self, cell: bytes) -> bool:
+        """Whether a field of CSV is a declared category as it stands, whatever else it could be."""
+        return self.categories is not None and cell in self.categories.fields
+
+    def _value_of(self, kind: Kind, text: str) -> Value:
         """The value within what is declared; ``None`` for what does not fit."""
-        if kind is Kind.FIELD:
-            if self.categories is not None and text in self.categories.texts:
-                return text
-            if text in MARKERS:
-                return None
+        if kind is Kind.FIELD and text in MARKERS:
+            return None
         value = self.read(kind, text)
         if self.bounds is not None:
             value = self.bounds.within(value)
         return value if self.categories is None else self.categories.within(value)
+
+
+def is_null(cell: bytes) -> bool:
+    """Whether a cell stands for no value, whatever its type."""
+    return cell == MISSING or cell in _MARKER_CELLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +118,8 @@ class Categories:
     """Declared values of a column."""
 
     known: frozenset[tuple[str, Any]]
-    texts: frozenset[str]
-    """A field of CSV that is one of these is this text, even where it could be a number or a marker."""
+    fields: frozenset[bytes]
+    """Texts among them, as cells of CSV: there a number or a marker may be meant as text."""
     other: Value
 
     @classmethod
@@ -123,13 +128,17 @@ class Categories:
         named = declared.categories or ()
         return cls(
             known=frozenset(map(_identity, named)),
-            texts=frozenset(value for value in named if isinstance(value, str)),
+            fields=frozenset(cell(Kind.FIELD, value) for value in named if isinstance(value, str)),
             other=declared.other,
         )
 
     def within(self, value: Value) -> Value:
         """A value that is none of these becomes what is declared for others; a null stays one."""
-        return value if value is None or _identity(value) in self.known else self.other
+        return value if value is None or self.has(value) else self.other
+
+    def has(self, value: Value) -> bool:
+        """Whether a value is one of these."""
+        return _identity(value) in self.known
 
 
 def _identity(value: Value) -> tuple[str, Any]:
