@@ -103,9 +103,9 @@ def test_a_price_is_fixed_before_n_is_known() -> None:
 def test_what_is_promised_is_one_sentence() -> None:
     values = plan(adjacency="zero-out", unit="value of patient", units=640, units_source="noisy")
     assert values.promise() == (
-        "Whoever sees all that this job published cannot tell, but for (ε, δ) = (2, 1e-06), whether the"
-        " records of any one value of patient were in the table or null records without effect; n = 640 is public"
-        " (counted with noise)."
+        "Whoever sees all that this job published cannot tell, but for (ε, δ) = (2, 1e-06), "
+        "whether the records of any one value of patient were in the table or null records without effect; "
+        "n = 640 is public (counted with noise)."
     )
     # A plan of an older release keeps its own words.
     assert "makes every outcome at most exp(ε) times as likely" in plan().promise()
