@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from nss_train.config import parse_config
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.renyi_filter import ORDERS
+from tasks.cli import main
 from tasks.datasets import prove
 from tasks.job import JobRequest, Outcome, Table
 from tasks.ledger import DatasetLedger, Granted
@@ -51,6 +54,29 @@ def as_json(settings: Settings, *command: str) -> dict[str, Any]:
     done = nss_train(settings, *command, "--json")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+Here = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def here(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Here]:
+    """The command line in this process: one of its own takes seconds to load the accountant."""
+    before = signal.getsignal(signal.SIGTERM)
+    for name, value in (settings.as_environment() | {"COLUMNS": "200"}).items():
+        monkeypatch.setenv(name, value)
+
+    def run(*command: str, text: bool = False) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["nss-train", *command, *([] if text else ["--json"])])
+        with pytest.raises(SystemExit):
+            main()
+        out = capsys.readouterr().out
+        return {"text": out} if text else dict(json.loads(out))
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -96,52 +122,50 @@ def test_a_budget_is_set_and_shown(settings: Settings) -> None:
     assert made["token"] not in json.dumps(after)
 
 
-def test_a_budget_says_whose_it_is_and_for_good(settings: Settings) -> None:
-    missing = as_json(settings, "budget", "set", "birds", "--epsilon", "8", "--delta", "1e-5")
+def test_a_budget_says_whose_it_is_and_for_good(here: Here) -> None:
+    missing = here("budget", "set", "birds", "--epsilon", "8", "--delta", "1e-5")
     assert [problem["field"] for problem in missing["error"]["problems"]] == ["owner", "unit"]
     limits = ["--epsilon", "8", "--delta", "1e-5"]
-    first = as_json(settings, "budget", "set", "birds", *limits, *OWNED)["token"]
-    stolen = as_json(settings, "budget", "set", "birds", *limits, "--owner", "thief", "--unit", "record")
+    first = here("budget", "set", "birds", *limits, *OWNED)["token"]
+    stolen = here("budget", "set", "birds", *limits, "--owner", "thief", "--unit", "record")
     assert [problem["field"] for problem in stolen["error"]["problems"]] == ["owner", "unit"]
-    second = as_json(settings, "budget", "set", "birds", "--rotate-token")["token"]
+    second = here("budget", "set", "birds", "--rotate-token")["token"]
     assert second not in (None, first)
-    text = nss_train(settings, "budget", "show", "birds").stdout
+    text = here("budget", "show", "birds", text=True)["text"]
     assert "owner aviary, protects each value of nest" in text
     assert "the adaptive figure decides: Rényi orders 2, 3, 4, 6, 8, 12, 16, 32" in text
     assert "by-products took δ = 0 of 2.5e-06 set aside" in text
-    nss_train(settings, "budget", "set", "birds", *limits, "--composition", "fixed")
-    text = nss_train(settings, "budget", "show", "birds").stdout
+    here("budget", "set", "birds", *limits, "--composition", "fixed")
+    text = here("budget", "show", "birds", text=True)["text"]
     assert "true if no setting, and no end, was chosen by earlier results" in text
 
 
-def test_one_order_is_chosen_for_a_job_that_is_expected(settings: Settings, birds: Path) -> None:
+def test_one_order_is_chosen_for_a_job_that_is_expected(here: Here, birds: Path) -> None:
     limits = ["--epsilon", "8", "--delta", "1e-5", "--unit", "record", "--owner", "aviary"]
     config = str(birds.with_name("c.yaml"))
     expected = ["--for", config, "--table", str(birds)]
-    (order,) = as_json(settings, "budget", "set", "birds", *limits, *expected)["orders"]
+    (order,) = here("budget", "set", "birds", *limits, *expected)["orders"]
     assert 1 < order <= 128
-    error = as_json(settings, "budget", "set", "bees", *limits, "--for", config)["error"]
+    error = here("budget", "set", "bees", *limits, "--for", config)["error"]
     assert [problem["field"] for problem in error["problems"]] == ["for"]
-    error = as_json(settings, "budget", "set", "bees", *limits, "--orders", "two")["error"]
+    error = here("budget", "set", "bees", *limits, "--orders", "two")["error"]
     assert [problem["field"] for problem in error["problems"]] == ["orders"]
 
 
-def test_a_budget_that_is_raised_after_results_is_called_a_history(
-    settings: Settings, used: DatasetLedger
-) -> None:
-    assert as_json(settings, "budget", "show", "birds")["is_promise"] is True
+def test_a_budget_that_is_raised_after_results_is_called_a_history(here: Here, used: DatasetLedger) -> None:
+    assert here("budget", "show", "birds")["is_promise"] is True
     used.set_budget(epsilon=9, delta=1e-6, by="the board", reason="more")
-    assert as_json(settings, "budget", "show", "birds")["is_promise"] is False
-    assert "a history, not a promise" in nss_train(settings, "budget", "show", "birds").stdout
+    assert here("budget", "show", "birds")["is_promise"] is False
+    assert "a history, not a promise" in here("budget", "show", "birds", text=True)["text"]
 
 
-def test_a_ledger_is_moved_to_another_name(settings: Settings, used: DatasetLedger) -> None:
-    busy = as_json(settings, "budget", "rename", "birds")
+def test_a_ledger_is_moved_to_another_name(here: Here, used: DatasetLedger) -> None:
+    busy = here("budget", "rename", "birds")
     assert "wait for them" in json.dumps(busy)
     used.settle("job-0002", outcome=Outcome.FAILED, steps=0, by_products=False)
-    name = as_json(settings, "budget", "rename", "birds")["dataset"]
-    assert as_json(settings, "budget", "list")["datasets"] == [name]
-    assert as_json(settings, "budget", "show", name)["jobs"] == 2
+    name = here("budget", "rename", "birds")["dataset"]
+    assert here("budget", "list")["datasets"] == [name]
+    assert here("budget", "show", name)["jobs"] == 2
 
 
 def test_what_the_jobs_cost_is_shown_by_both_accountants(settings: Settings, used: DatasetLedger) -> None:
