@@ -7,6 +7,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
+from pydantic import ValidationError
+
 from nss_train.contract import Frozen
 from nss_train.errors import InfrastructureError, Retry
 
@@ -42,7 +44,11 @@ def read(kind: type[Document], data: bytes, *, what: str) -> Document:
     """A document of a version that this release knows; :class:`Unreadable`, :class:`NewerVersion`."""
     try:
         return parse(kind, json.loads(data), what=what)
-    except (ValueError, RecursionError) as error:  # pydantic's error is a ValueError
+    except ValidationError as error:
+        # Without what was found there: the document may be one of a job's private ones.
+        faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise Unreadable(f"{what} is not a {kind.__name__}: {'; '.join(faults)}") from None
+    except (ValueError, RecursionError) as error:
         raise Unreadable(f"{what} is not a {kind.__name__}: {error}") from error
 
 

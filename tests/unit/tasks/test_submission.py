@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Store
 from tasks import admission, queues, stages
 from tasks.app import App, make_app
 from tasks.client import Client
+from tasks.files import sha256_of
 from tasks.job import Keys, Outcome, StageMessage, id_of_key
 from tasks.reconcile import reconcile
 from tasks.records import JobRecords
@@ -87,6 +89,30 @@ def test_a_key_that_is_taken_leaves_no_other_table(app: App, table: Path) -> Non
     table.write_text("a,b\n5,6\n7,8\n")
     with pytest.raises(ParameterError, match="key is taken"):
         client.submit(table=table, idempotency_key="k", seed=1)
+    assert list(app.store.list(f"jobs/{job_id}/")) == before
+
+
+def test_a_request_names_its_table_at_random_and_knows_it_again(app: App, table: Path) -> None:
+    client, private = Client(app.settings), {"privacy": {"dp_enabled": True}}
+    table = table.rename(table.with_name("erika.csv"))
+    job_id = client.submit(table=table, config=private, idempotency_key="k", seed=1)
+    assert client.submit(table=table, config=private, idempotency_key="k", seed=1) == job_id
+    request = app.store.read(Keys(job_id).request)
+    assert sha256_of(table).encode() not in request
+    assert b"erika" not in request
+    assert b'"bytes": null' in request
+    names = [key.removeprefix(Keys(job_id).private) for key in app.store.list(Keys(job_id).private)]
+    assert [re.sub("[0-9a-f]{32}", "RANDOM", name) for name in names] == ["input/RANDOM", "input/RANDOM.json"]
+
+
+def test_an_upload_that_another_was_faster_than_is_gone(
+    app: App, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(app.settings)
+    job_id = client.submit(table=table, idempotency_key="k", seed=1)
+    before = list(app.store.list(f"jobs/{job_id}/"))
+    monkeypatch.setattr(JobRecords, "is_submitted", lambda _: False)
+    assert client.submit(table=table, idempotency_key="k", seed=1) == job_id
     assert list(app.store.list(f"jobs/{job_id}/")) == before
 
 
