@@ -32,8 +32,8 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path.name, "it is damaged, or no Parquet file") from error
+    except (pa.ArrowException, OSError):
+        raise unreadable(path.name, "it is damaged, or no Parquet file") from None  # Arrow may quote it
 
 
 def schema_of(file: Any) -> tuple[list[str], dict[str, ColumnType]]:

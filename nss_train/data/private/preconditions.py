@@ -91,5 +91,5 @@ def _too_large(path: Path, limits: TableLimits) -> list[Problem]:
         return []
     try:
         return over(parquet_size(path, limits), limits)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path.name, "it is damaged, or no Parquet file") from error
+    except (pa.ArrowException, OSError):
+        raise unreadable(path.name, "it is damaged, or no Parquet file") from None  # Arrow may quote it
