@@ -8,6 +8,9 @@ from pydantic import Field
 
 from nss_train.config.section import Section
 
+MOST_DELTA = 1e-5
+"""Of what ``auto`` chooses."""
+
 
 class DifferentialPrivacyParameters(Section):
     """The guarantee that is asked for."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nss_train.config.parameters import SafeSynthesizerParameters
+from nss_train.config.privacy import MOST_DELTA, DifferentialPrivacyParameters
 from nss_train.model.family import Family, find_family
 
 if TYPE_CHECKING:
@@ -49,18 +50,41 @@ def resolve(
     config: SafeSynthesizerParameters, frame: pd.DataFrame, *, family: Family | None = None
 ) -> Resolved:
     """Resolve all automatic values for a training split, in NSS's order."""
-    rope = _rope_scaling_factor(config, frame)
-    choices = [rope, _num_input_records(config, rope), _learning_rate(config, family), _max_sequences(config)]
-    delta = _delta(config, frame)
-    training = {c.name.partition(".")[2]: c.value for c in choices if c and c.name.startswith("training.")}
-    update: dict[str, Any] = {"training": config.training.model_copy(update=training)}
-    if delta is not None and config.privacy is not None:
-        update["privacy"] = config.privacy.model_copy(update={"delta": delta.value})
-    made = tuple(choice for choice in (*choices, delta) if choice is not None)
+    return _resolved(config, _rope_scaling_factor(config, frame), family)
+
+
+def resolve_privately(config: SafeSynthesizerParameters, *, family: Family | None = None) -> Resolved:
+    """Resolve all automatic values but δ from the config alone; :func:`resolve_delta` follows once n is known.
+
+    Whether a job is strict makes no difference: what a record decided here would change others' examples.
+    """
+    return _resolved(config, _public_rope_scaling_factor(config), family)
+
+
+def resolve_delta(resolved: Resolved, *, units: int) -> Resolved:
+    """Resolve δ for n units of privacy."""
+    privacy = resolved.config.privacy
+    choice = None if privacy is None else automatic_delta(privacy, units=units)
+    if privacy is None or choice is None:
+        return resolved
+    _log(choice)
+    update = {"privacy": privacy.model_copy(update={"delta": choice.value})}
+    return Resolved(config=resolved.config.model_copy(update=update), choices=(*resolved.choices, choice))
+
+
+def _resolved(config: SafeSynthesizerParameters, rope: Choice | None, family: Family | None) -> Resolved:
+    choices = (rope, _num_input_records(config, rope), _learning_rate(config, family), _max_sequences(config))
+    made = tuple(choice for choice in choices if choice is not None)
+    training = {c.name.partition(".")[2]: c.value for c in made if c.name.startswith("training.")}
     for choice in made:
-        fields = {"action": "config.resolved", "parameter": choice.name, "value": choice.value}
-        logger.info("%s=%s because %s", choice.name, choice.value, choice.reason, extra=fields)
+        _log(choice)
+    update = {"training": config.training.model_copy(update=training)}
     return Resolved(config=config.model_copy(update=update), choices=made)
+
+
+def _log(choice: Choice) -> None:
+    fields = {"action": "config.resolved", "parameter": choice.name, "value": choice.value}
+    logger.info("%s=%s because %s", choice.name, choice.value, choice.reason, extra=fields)
 
 
 def max_token_count(frame: pd.DataFrame, group_by: str | None = None) -> float:
@@ -107,13 +131,17 @@ def _text_tokens(content: str) -> float:
 def _rope_scaling_factor(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Choice | None:
     if config.training.rope_scaling_factor != "auto":
         return None
-    if config.strictly_private:
-        reason = "the lengths of private records may not decide; set it by what is publicly known of them"
-        return Choice(name="training.rope_scaling_factor", value=1, reason=reason)
     tokens = max_token_count(frame, config.data.group_training_examples_by)
     factor = min(MAX_ROPE_FACTOR, math.ceil(tokens / ROPE_UNIT_TOKENS))
     reason = f"the longest record has about {tokens:,.0f} tokens, and one unit is {ROPE_UNIT_TOKENS:,}"
     return Choice(name="training.rope_scaling_factor", value=factor, reason=reason)
+
+
+def _public_rope_scaling_factor(config: SafeSynthesizerParameters) -> Choice | None:
+    if config.training.rope_scaling_factor != "auto":
+        return None
+    reason = "the lengths of private records may not decide; set it by what is publicly known of them"
+    return Choice(name="training.rope_scaling_factor", value=1, reason=reason)
 
 
 def _num_input_records(config: SafeSynthesizerParameters, rope: Choice | None) -> Choice | None:
@@ -152,18 +180,15 @@ def unit_column(config: SafeSynthesizerParameters) -> str | None:
     return config.guarantee.unit_column or config.data.group_training_examples_by
 
 
-def _delta(config: SafeSynthesizerParameters, frame: pd.DataFrame) -> Choice | None:
-    if not config.dp_enabled or config.privacy is None or isinstance(config.privacy.delta, float):
+def automatic_delta(privacy: DifferentialPrivacyParameters, *, units: int) -> Choice | None:
+    """The δ of n units; ``None`` where it is given."""
+    if isinstance(privacy.delta, float):
         return None
-    column = unit_column(config)
-    units = frame[column].nunique() if column in frame.columns else len(frame)
-    if config.privacy.delta == "nss":
+    if privacy.delta == "nss":
         few = units < 100
         reason = f"NSS's rule for {units} units: {'0.1/n' if few else '1/n^1.2'}"
         value = 0.1 / units if few else 1 / units**1.2
     else:
-        reason, value = (
-            f"of {units} units not one in ten is lost: min(1e-5, 1/(10 n))",
-            min(1e-5, 0.1 / units),
-        )
+        reason = f"of {units} units not one in ten is lost: min(1e-5, 1/(10 n))"
+        value = min(MOST_DELTA, 0.1 / units)
     return Choice(name="privacy.delta", value=value, reason=reason)

@@ -81,6 +81,13 @@ def _units(config: SafeSynthesizerParameters) -> Iterator[Problem]:
     if unit is not None and group is not None and unit != group:
         remedy = f"a group is one example and so one unit; leave it out, or make it {group!r} too"
         yield Problem(field="guarantee.unit_column", value=unit, remedy=remedy)
+    column = unit or group
+    if column is not None and config.guarantee.units == "rows":
+        remedy = (
+            f"values of {column!r} are counted with noise or declared; a count of the table would tell whether"
+            " one is there"
+        )
+        yield Problem(field="guarantee.units", value="rows", remedy=remedy)
 
 
 def _declared(config: SafeSynthesizerParameters) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +15,19 @@ from nss_train.data.groups import Groups, find_groups, group_order, pack_groups,
 from nss_train.data.packing import (
     ValidationSplit,
     check_validation_ratio,
-    nothing_to_train_on,
     pack,
     requested_fraction,
     split_validation,
     training_order,
 )
-from nss_train.data.plan import Order, Plan, one_sequence_each
+from nss_train.data.plan import Order, Plan
 from nss_train.data.statistics import Running
 from nss_train.data.windows import pack_windows, window_order
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.metadata import ModelMetadata
-from nss_train.privacy.units import Membership, find_units, take
+
+if TYPE_CHECKING:
+    from nss_train.privacy.units import Membership
 
 Numbers = npt.NDArray[np.int64]
 
@@ -70,8 +71,6 @@ class Assembler:
         """Split, shuffle and pack."""
         if self.config.time_series.is_timeseries:
             return self._windows()
-        if self.config.dp_enabled:
-            return self._units()
         if self.config.data.group_training_examples_by is not None:
             return self._groups()
         return self._records()
@@ -121,39 +120,8 @@ class Assembler:
             units_train=len(groups),
             described=split.train,
             max_records_per_group=int(groups.sizes.max()),
-            statistics=_of_groups(groups, train),
+            statistics=of_groups(groups, train),
         )
-
-    def _units(self) -> Assembled:
-        """Each unit of privacy once, however many passes are asked for: more are more steps."""
-        found = find_units(self.table, self.lengths, self.config)
-        split = split_validation(len(found), self.config.training.validation_ratio, seed=self.seed)
-        units = take(found, np.sort(split.train))
-        fraction = self._fraction(len(units))  # of the units, whose number is public: their records' is not
-        if fraction == 0:
-            raise nothing_to_train_on()
-        train, grouped = self._once_each(units), self.config.data.group_training_examples_by is not None
-        each = np.ones_like(units.sizes) if grouped else units.sizes
-        return Assembled(
-            train=train,
-            validation=None if split.validation is None else self._once_each(take(found, split.validation)),
-            fraction=fraction,
-            records_train=len(units.rows),
-            units_train=len(units),
-            described=np.sort(found.rows),
-            max_records_per_group=int(units.sizes.max()) if grouped else None,
-            statistics=_of_groups(units, train) if grouped else {},
-            membership=Membership(
-                of_example=np.repeat(np.arange(len(units), dtype=np.int64), each),
-                firsts=units.rows[units.offsets[:-1]],
-            ),
-        )
-
-    def _once_each(self, units: Groups) -> Plan:
-        """An example of each group, or of each record when they are not kept together."""
-        if self.config.data.group_training_examples_by is not None:
-            return self._pack_groups(units, np.arange(len(units), dtype=np.int64))
-        return one_sequence_each(units.rows, range(1, len(units.rows) + 1))
 
     def _pack_groups(self, groups: Groups, chosen: Numbers) -> Plan:
         return pack_groups(
@@ -243,7 +211,8 @@ class Assembler:
         return tuple(values)
 
 
-def _of_groups(groups: Groups, train: Plan) -> dict[str, Running]:
+def of_groups(groups: Groups, train: Plan) -> dict[str, Running]:
+    """Tokens, records and examples of groups."""
     return {
         "tokens_per_group": Running.of(groups.tokens),
         "records_per_group": Running.of(groups.sizes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -50,23 +50,21 @@ validate_orderby_column = check_orderby_column
 """The same under the name of NSS's older versions."""
 
 
-def check_unit_column(frame: pd.DataFrame, column: str | None) -> None:
-    """The column whose values are units of privacy must be there, and every row must belong to a unit."""
-    if column is not None:
-        check_present(frame, column, role="Unit")
-        check_no_nulls(frame, column, role="Unit")
-
-
 def check_present(frame: pd.DataFrame, column: str, *, role: str, remedy: str = "") -> None:
     """Raise :class:`ParameterError` when a column that the config names is missing."""
     if isinstance(frame.columns, pd.MultiIndex):
         raise ParameterError("MultiIndex columns are not supported; flatten the column names.")
     if column in frame.columns:
         return
-    near = difflib.get_close_matches(column, [str(name) for name in frame.columns], n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else remedy or "name one of the table's columns"
-    problem = Problem(field=_FIELDS[role], value=column, remedy=remedy)
+    found = _nearest(column, [str(name) for name in frame.columns], otherwise=remedy)
+    problem = Problem(field=_FIELDS[role], value=column, remedy=found)
     raise ParameterError(f"{role} column '{column}' not found in input dataset columns.", [problem])
+
+
+def _nearest(column: str, names: Sequence[str], *, otherwise: str = "") -> str:
+    """What to do about a column that is not there."""
+    near = difflib.get_close_matches(column, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise or "name one of the table's columns"
 
 
 def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
@@ -79,13 +77,29 @@ def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
     raise DataError(f"{role} column '{column}' has missing values. Please remove/replace them.", [problem])
 
 
+def check_named_roles(names: Sequence[str], config: SafeSynthesizerParameters) -> None:
+    """Check that the group, order and unit columns are among the names of a private table, all at once."""
+    data = config.data
+    roles = {
+        "Group by": data.group_training_examples_by,
+        "Order by": data.order_training_examples_by,
+        "Unit": config.guarantee.unit_column,
+    }
+    missing = [
+        Problem(field=_FIELDS[role], value=column, remedy=_nearest(column, names))
+        for role, column in roles.items()
+        if column is not None and column not in names
+    ]
+    if missing:
+        raise ParameterError("The table lacks columns that the config names.", missing)
+
+
 def check_roles(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
-    """Check the group, order and unit columns, all problems at once."""
+    """Check the group and order columns, all problems at once."""
     found: list[UserError] = []
     checks = (
         (check_groupby_column, config.data.group_training_examples_by),
         (check_orderby_column, config.data.order_training_examples_by),
-        (check_unit_column, config.guarantee.unit_column if config.dp_enabled else None),
     )
     for check, column in checks:
         try:
@@ -130,12 +144,7 @@ def warn_of_dates(columns: Iterable[Column]) -> None:
 
 
 def warn_of_size(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
-    """Log what NSS's preflight warns of: few rows, and rows that are seen many times.
-
-    Not under differential privacy: how many rows there are may be private, and the plan says what matters.
-    """
-    if config.dp_enabled:
-        return
+    """Log what NSS's preflight warns of: few rows, and rows that are seen many times."""
     if len(frame) < SMALL_ROWS:
         logger.warning(
             "the training split has %d rows; more would help", len(frame), extra={"action": "data.small"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,20 @@ def distinct(name: str, column: pa.ChunkedArray) -> Column:
         return _by_text(name, column)
     return Column(
         name=name, label=name_text(name), kind=kind, codes=codes, values=values, texts=json_texts(values)
+    )
+
+
+def taken(column: Column, rows: npt.NDArray[np.int64]) -> Column:
+    """Some rows of a column, with the values that these have; one with lists or objects counts as nested."""
+    codes, used = pd.factorize(column.codes[rows])
+    values = [column.values[code] for code in used]
+    nested = any(isinstance(value, list | dict) for value in values)
+    return replace(
+        column,
+        kind=pa.struct([]) if nested else column.kind,
+        codes=codes.astype(np.int32),
+        values=values,
+        texts=[column.texts[code] for code in used],
     )
 
 

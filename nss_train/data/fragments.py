@@ -10,8 +10,9 @@ fragments are whole records.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,16 @@ Tokens = npt.NDArray[np.int32]
 
 CHECKED_RECORDS = 100
 """Records that are tokenized whole as well, beside those with a column's longest value."""
+_INVENTED = (
+    *("null", "true", "false", "0", "-1", "63", "1024", "0.5", "-12.25", "39.1", "1e-07", "12345678901234567"),
+    *('""', '" "', '"a"', '" b"', '"1"', '"00501"', '"Torgersen"', '"NA"', '"it\'s a long day"', '"a  b"'),
+    *('"2024-02-29"', '"2024-02-29T12:30:00.5+01:00"', '"Ann O\'Neil, 3rd"', '"a@b.example"', '"x_2"'),
+    *('"é"', '"Köln"', '"Żółć"', '"日本語"', '"🙂👍🏽"', '"e\u0301"', '"\u00a0"', '"\u200b"', '"ﬁ"', '"١٢٣"'),
+    *('"a\\nb"', '"a\\tb"', '"\\""', '"\\\\"', '"<b>&amp;</b>"', '"http:\\/\\/a.example\\/?q=1#2"'),
+    *('"{}"', '"[1, 2]"', "[]", "[1,2]", '["a",null]', "{}", '{"a":{"b":[1.5]}}', '"' + "word " * 40 + '"'),
+    '"' + "9" * 60 + '"',
+)
+"""JSON of values of all kinds, for records that stand in for real ones."""
 _FOLLOWERS = ("1", "0.5", "-1", "null", "true", '"a"', '" b"', '"1"', '"é"', '"\'s"', "[1]", '"\\n"')
 
 
@@ -57,7 +68,33 @@ class Segment:
 
 def tokenize_columns(columns: Sequence[Column], tokenizer: ModelTokenizer) -> Fragments:
     """Fragments of every row. Raises :class:`NSSTrainError` if a sample of whole records differs."""
-    encoder = PieceEncoder(tokenizer)
+    fragments = _fragments(columns, tokenizer, PieceEncoder(tokenizer))
+    _cross_check(fragments, columns, tokenizer)
+    return fragments
+
+
+def tokenize_privately(columns: Sequence[Column], tokenizer: ModelTokenizer) -> Fragments:
+    """Fragments of every row, each a function of its own cells: what is checked are invented records.
+
+    How texts are cut does not depend on how many there are.
+    """
+    encoder = PieceEncoder(tokenizer, few_texts=0)
+    stand_ins = invented(columns)
+    _cross_check(_fragments(stand_ins, tokenizer, encoder), stand_ins, tokenizer)
+    return _fragments(columns, tokenizer, encoder)
+
+
+def invented(columns: Sequence[Column]) -> list[Column]:
+    """Columns of the same names with values that are nobody's: a record for each, shifted by column."""
+    rows = np.arange(len(_INVENTED), dtype=np.int32)
+    values = [json.loads(text) for text in _INVENTED]
+    return [
+        replace(column, codes=np.roll(rows, shift), values=values, texts=list(_INVENTED))
+        for shift, column in enumerate(columns)
+    ]
+
+
+def _fragments(columns: Sequence[Column], tokenizer: ModelTokenizer, encoder: PieceEncoder) -> Fragments:
     parts, codes, base = [], [], 0
     for segment in _segments(columns, tokenizer):
         texts, rows = _texts(segment)
@@ -66,13 +103,11 @@ def tokenize_columns(columns: Sequence[Column], tokenizer: ModelTokenizer) -> Fr
         codes.append(rows + np.int32(base))
         base += len(texts)
     lengths = np.concatenate([np.diff(offsets) for _, offsets in parts])
-    fragments = Fragments(
+    return Fragments(
         ids=np.concatenate([ids for ids, _ in parts]),
         offsets=offsets_of(lengths),
         rows=np.stack(codes, axis=1),
     )
-    _cross_check(fragments, columns, tokenizer)
-    return fragments
 
 
 def record_text(columns: Sequence[Column], row: int) -> str:

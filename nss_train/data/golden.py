@@ -13,7 +13,7 @@ import numpy as np
 
 from nss_train.data.examples import IGNORED_LABEL, Examples
 from nss_train.data.fragments import record_text
-from nss_train.data.prepare import Entry, Prepared
+from nss_train.data.prepared import Entry, Prepared
 from nss_train.model.tokenizer import ModelTokenizer
 
 FORMAT = 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
@@ -25,16 +24,13 @@ class Split:
     test: pd.DataFrame | None
 
 
-def hold_out(frame: pd.DataFrame, config: DataParameters, *, unit_column: str | None = None) -> Split:
+def hold_out(frame: pd.DataFrame, config: DataParameters) -> Split:
     """Split at random by ``holdout`` (a share below 1, else a number of rows), ``random_state`` deciding.
 
     Groups are never cut. As in NSS their number of rows is then taken for a number of groups.
-    The values of a ``unit_column`` are never cut either, and are what is counted.
     """
     if config.holdout == 0 or config.max_holdout == 0:
         return Split(train=frame, test=None)
-    if unit_column is not None:
-        return _by_unit(frame, unit_column, config)
     if len(frame) < MIN_TABLE_ROWS:
         remedy = f"a holdout needs at least {MIN_TABLE_ROWS} rows; set data.holdout to 0 or add rows"
         problem = Problem(field="rows", value=len(frame), remedy=remedy)
@@ -62,20 +58,3 @@ def _by_group(frame: pd.DataFrame, rows: int, config: DataParameters) -> Split:
     parts = (frame.iloc[rows].reset_index(drop=True) for rows in (found.train, found.validation))
     train, test = parts
     return Split(train=train, test=test)
-
-
-def _by_unit(frame: pd.DataFrame, column: str, config: DataParameters) -> Split:
-    """Which units are held out depends on their number alone.
-
-    Were it to depend on how many records they have, as in NSS, then one unit could decide on all others.
-    """
-    unit_of_row, units = pd.factorize(frame[column])
-    wanted = len(units) * config.holdout if config.holdout < 1 else config.holdout
-    held = int(min(wanted, config.max_holdout))
-    if not 0 < held < len(units):
-        remedy = f"this holds out {held} of {len(units)} units; take at least 1 and leave some, or 0 for none"
-        problem = Problem(field="data.holdout", value=config.holdout, remedy=remedy)
-        raise ParameterError("The holdout has the wrong size.", [problem])
-    _, test = train_test_split(np.arange(len(units)), test_size=held, random_state=config.random_state)
-    out = np.isin(unit_of_row, test)
-    return Split(train=frame[~out].reset_index(drop=True), test=frame[out].reset_index(drop=True))

@@ -24,7 +24,7 @@ BYTES_PER_CELL = 8
 _CHUNK_BYTES = 2**22
 _HEADER_CHARS = 2**24
 _BRACKETS = (b"[", b"{")
-_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
+COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
 """How gzip, zip, zstd, bzip2 and xz begin."""
 
 
@@ -55,19 +55,25 @@ def check_cells(frame: pd.DataFrame, limits: TableLimits) -> None:
 
 def _file_faults(path: Path, limits: TableLimits) -> Iterator[Problem]:
     with path.open("rb") as file:
-        if file.read(8).startswith(_COMPRESSED):
+        if file.read(8).startswith(COMPRESSED):
             yield _problem("table", path.name, "the file is compressed; unpack it first")
     if path.stat().st_size > limits.file_bytes:
         yield _over("file_bytes", path.stat().st_size, limits)
 
 
 def _faults(size: Size, limits: TableLimits) -> Iterator[Problem]:
-    for name in ("rows", "columns", "decoded_bytes", "cell_chars", "depth"):
-        if getattr(size, name) > getattr(limits, name):
-            yield _over(name, getattr(size, name), limits)
+    for name, value in passed(size, limits).items():
+        yield _over(name, value, limits)
+
+
+def passed(size: Size, limits: TableLimits) -> dict[str, int]:
+    """The limits that a table passes, each with the measure that passes it."""
+    names = ("rows", "columns", "decoded_bytes", "cell_chars", "depth")
+    found = {name: getattr(size, name) for name in names if getattr(size, name) > getattr(limits, name)}
     expansion = size.decoded_bytes // max(1, size.file_bytes)
     if size.decoded_bytes > limits.small_bytes and expansion > limits.expansion:
-        yield _over("expansion", expansion, limits)
+        found["expansion"] = expansion
+    return found
 
 
 def _csv(path: Path, limits: TableLimits) -> Size:
@@ -144,17 +150,19 @@ def _names(line: bytes) -> Iterator[str]:
 
 
 def _parquet(path: Path, limits: TableLimits) -> Size:
-    """From the row groups' metadata, and if that is harmless from the dictionaries of texts."""
     try:
-        with pq.ParquetFile(path) as file:
-            size = _parquet_declared(path, file)
-            if any(_faults(size, limits)):
-                return size
-            return _parquet_texts(path, size, limits)
+        return parquet_size(path, limits)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise DataError(
             "The table cannot be read.", [_problem("table", path.name, f"not a Parquet file: {error}")]
         ) from error
+
+
+def parquet_size(path: Path, limits: TableLimits) -> Size:
+    """From the row groups' metadata, and if that is harmless from the dictionaries of texts."""
+    with pq.ParquetFile(path) as file:
+        size = _parquet_declared(path, file)
+        return size if passed(size, limits) else _parquet_texts(path, size, limits)
 
 
 def _parquet_declared(path: Path, file: Any) -> Size:

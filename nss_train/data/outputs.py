@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from nss_train.contract import Request
 
 if TYPE_CHECKING:
-    from nss_train.data.prepare import Prepared
+    from nss_train.data.prepared import Prepared
 
 
 def write(out: Path, prepared: Prepared, request: Request) -> dict[str, Any]:
@@ -24,8 +27,8 @@ def write(out: Path, prepared: Prepared, request: Request) -> dict[str, Any]:
         prepared.validation.write(out / "validation.arrow")
     if prepared.assembled.membership is not None:
         prepared.assembled.membership.write(out / "units.arrow")
-    if not prepared.config.strictly_private:
-        _write_tables(out, prepared)
+    for name, frame in _tables(prepared):
+        frame.to_csv(out / f"{name}.csv", index=False)
     return {**_figures(prepared), "seed": request.seed}
 
 
@@ -44,10 +47,11 @@ def _privacy(prepared: Prepared) -> dict[str, Any]:
     return {} if prepared.plan is None else {"privacy": prepared.plan.model_dump(mode="json")}
 
 
-def _write_tables(out: Path, prepared: Prepared) -> None:
-    prepared.training.to_csv(out / "training.csv", index=False)
-    if prepared.test is not None:
-        prepared.test.to_csv(out / "test.csv", index=False)
+def _tables(prepared: Prepared) -> Iterator[tuple[str, pd.DataFrame]]:
+    """What may be published of the table itself: of a strictly private one nothing."""
+    for name, frame in (("training", prepared.training), ("test", prepared.test)):
+        if frame is not None and not prepared.config.strictly_private:
+            yield name, frame
 
 
 def _figures(prepared: Prepared) -> dict[str, Any]:
@@ -58,7 +62,7 @@ def _figures(prepared: Prepared) -> dict[str, Any]:
     if prepared.config.strictly_private:
         return public
     return public | {
-        "rows": len(prepared.training),
+        "rows": 0 if prepared.training is None else len(prepared.training),
         "rows_held_out": 0 if prepared.test is None else len(prepared.test),
         "examples": len(prepared.train),
         "validation_examples": 0 if prepared.validation is None else len(prepared.validation),

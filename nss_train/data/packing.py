@@ -67,15 +67,20 @@ def nothing_to_train_on() -> ParameterError:
     return ParameterError("Nothing to train on.", [problem])
 
 
-def check_lengths(prompt_tokens: int, lengths: npt.NDArray[np.int64], metadata: ModelMetadata) -> int:
-    """The budget of an example's records in tokens; :class:`GenerationError` when one exceeds it."""
+def records_budget(prompt_tokens: int, metadata: ModelMetadata) -> int:
+    """The tokens that an example's records may take; :class:`GenerationError` when its prompt takes all."""
     context = metadata.max_seq_length
     if prompt_tokens > context:
         remedy = f"naming the columns takes {prompt_tokens} of {context} tokens; {advice(metadata)}"
         problem = Problem(field="columns", value=prompt_tokens, remedy=remedy)
         message = "The dataset schema requires more tokens than the max length of the model."
         raise GenerationError(message, [problem])
-    budget = context - prompt_tokens - SPECIAL_TOKENS
+    return context - prompt_tokens - SPECIAL_TOKENS
+
+
+def check_lengths(prompt_tokens: int, lengths: npt.NDArray[np.int64], metadata: ModelMetadata) -> int:
+    """The budget of an example's records in tokens; :class:`GenerationError` when one exceeds it."""
+    budget = records_budget(prompt_tokens, metadata)
     too_long = np.flatnonzero(lengths > budget)
     if len(too_long) == 0:
         return budget
@@ -107,7 +112,7 @@ def pack(order: Order, lengths: npt.NDArray[np.int64], *, budget: int, max_recor
     return one_sequence_each(order, ends)
 
 
-def requested_fraction(wanted: int | str, records: int) -> float:
+def requested_fraction(wanted: int | str, records: float) -> float:
     """How many passes over the training records ``num_input_records_to_sample`` means."""
     if not isinstance(wanted, int):
         raise DataError(f"num_input_records_to_sample was not resolved to a number: {wanted!r}")

@@ -26,8 +26,9 @@ _EXAMPLES = {_LETTER: ("a", "Z", "s"), _DIGIT: ("0", "7"), _SPACE: (" ",), _MARK
 class PieceEncoder:
     """Encodes lists of texts with one tokenizer."""
 
-    def __init__(self, tokenizer: ModelTokenizer) -> None:
+    def __init__(self, tokenizer: ModelTokenizer, *, few_texts: int = FEW_TEXTS) -> None:
         self._tokenizer = tokenizer
+        self._few_texts = few_texts
         self._needs_context = not tokenizer.is_context_free
         self._boundaries = _boundaries(tokenizer)
 
@@ -35,7 +36,7 @@ class PieceEncoder:
         """Ids of each text as it is tokenized behind ``context``."""
         if self._needs_context and context:
             return self._encode_behind(texts, context)
-        if len(texts) < FEW_TEXTS or not self._boundaries.any():
+        if len(texts) < self._few_texts or not self._boundaries.any():
             return self._encode_whole(texts)
         return self._encode_pieces(texts)
 

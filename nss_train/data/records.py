@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nss_train.data.distinct import Column
-from nss_train.data.fragments import Fragments, Tokens, record_text, tokenize_columns
+from nss_train.data.fragments import Fragments, Tokens, record_text, tokenize_columns, tokenize_privately
 from nss_train.data.ragged import gather
 from nss_train.model.tokenizer import ModelTokenizer
 
@@ -30,9 +30,9 @@ class Records:
         return gather(self.fragments.ids, self.fragments.offsets, self.fragments.rows[index])[0]
 
 
-def tokenize(columns: Sequence[Column], tokenizer: ModelTokenizer) -> Records:
-    """Tokenize every row of a table."""
-    fragments = tokenize_columns(columns, tokenizer)
+def tokenize(columns: Sequence[Column], tokenizer: ModelTokenizer, *, private: bool = False) -> Records:
+    """Tokenize every row of a table; of a ``private`` one without a look at one row for another's sake."""
+    fragments = (tokenize_privately if private else tokenize_columns)(columns, tokenizer)
     lengths = np.zeros(len(fragments.rows), dtype=np.int64)
     sizes = np.diff(fragments.offsets)
     for position in range(fragments.rows.shape[1]):

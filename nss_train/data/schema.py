@@ -77,8 +77,13 @@ def _enum(column: Column) -> list[Any] | None:
         counts[value] = counts.get(value, 0) + count  # 0.0 and -0.0 are one value here
     if len(counts) > rows**0.5 or sum(count == 1 for count in counts.values()) > rows ** (1 / 3):
         return None
-    found = sorted(value for value in counts if value is not None)
+    found = sorted((value for value in counts if value is not None), key=_in_order)
     return [*map(_plain, found), *([None] if None in counts else [])]
+
+
+def _in_order(value: Any) -> tuple[bool, Any]:
+    """A key that sorts the values of a column, also where numbers and texts stand in one."""
+    return isinstance(value, str), value
 
 
 def _plain(value: Any) -> Any:

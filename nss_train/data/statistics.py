@@ -23,9 +23,9 @@ class Running:
         values = series.astype(np.float64)
         return cls(
             count=len(values),
-            min=float(values.min()),
-            max=float(values.max()),
-            mean=float(values.mean()),
+            min=float(values.min()) if len(values) else 0.0,
+            max=float(values.max()) if len(values) else 0.0,
+            mean=float(values.mean()) if len(values) else 0.0,
             stddev=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
         )
 

@@ -62,8 +62,12 @@ def load_tokenizer(model: Path) -> ModelTokenizer:
         problem = Problem(field="training.pretrained_model", value=str(model), remedy=remedy)
         raise ParameterError(f"Could not load model metadata for '{model}'", [problem])
     config = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
+    backend = Tokenizer.from_file(str(model / "tokenizer.json"))
+    # As transformers does where neither is asked for: a text's ids depend on no other text of a batch.
+    backend.no_padding()
+    backend.no_truncation()
     return ModelTokenizer(
-        backend=Tokenizer.from_file(str(model / "tokenizer.json")),
+        backend=backend,
         bos_token=_content(config.get("bos_token")),
         eos_token=_content(config.get("eos_token")),
     )

@@ -6,11 +6,12 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import SchemaSource
-from nss_train.config.privacy import DifferentialPrivacyParameters
+from nss_train.config.privacy import MOST_DELTA, DifferentialPrivacyParameters
 from nss_train.contract import Frozen
 from nss_train.errors import ParameterError, Problem
 from nss_train.privacy import accountant
@@ -19,6 +20,8 @@ from nss_train.privacy.accountant import LARGEST_NOISE, Accountant
 logger = logging.getLogger(__name__)
 
 CURVE_POINTS = 8
+COUNT, SCHEMA = "count", "schema"
+"""Names of the by-products."""
 LOSS_NOISE_RATIO = 5.0
 """A reported loss gets this many times the gradients' noise: it costs 2% of the noise."""
 
@@ -31,20 +34,46 @@ class ByProduct(Frozen):
     delta: float = 0.0
 
 
+ZERO_OUT = "zero-out"
+"""Neighbouring tables: one becomes the other when all records of one unit turn into null records, which keep
+their places and have no effect (Kairouz et al. 2021, arXiv 2103.00039, Definition 1.1)."""
+
+
+class Source(StrEnum):
+    """How the number of units becomes known."""
+
+    ROWS = "rows"
+    """The places of the file: each is one unit."""
+    DECLARED = "declared"
+    NOISY = "noisy"
+    """Counted, with noise that the plan pays for."""
+
+
+KNOWN_AS = {
+    Source.ROWS: "rows of the file",
+    Source.DECLARED: "declared",
+    Source.NOISY: "counted with noise",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Units:
-    """The units of privacy of a table. Their number counts as public knowledge."""
+    """The units of privacy of a table, as far as they are public."""
 
     kind: str
     """``record`` or ``value of <column>``."""
     count: int
+    """n."""
     passes: float
     """How often each shall be seen, on average (NSS's ``data_fraction``)."""
+    source: Source = Source.ROWS
+    held_out: float = 0.0
+    """Share of the units that no step can draw, on average."""
 
-
-ZERO_OUT = "zero-out"
-"""Neighbouring tables: one becomes the other when all records of one unit turn into null records, which keep
-their places and have no effect (Kairouz et al. 2021, arXiv 2103.00039, Definition 1.1)."""
+    @property
+    def training(self) -> float:
+        """Units that steps draw from, on average."""
+        return self.count * (1 - self.held_out)
 
 
 class PrivacyPlan(Frozen):
@@ -58,10 +87,12 @@ class PrivacyPlan(Frozen):
     """``record`` or ``value of <column>``; ``group`` in what older releases wrote of groups."""
     units: int
     """n: the number of places, which is public."""
-    units_source: str = "rows"
-    """How n became known: ``rows`` of the file, ``declared``, or counted with noise (``noisy``)."""
+    units_source: Source = Source.ROWS
+    """How n became known."""
     holdout: float = 0.0
     """h: the share of places that is held out on average."""
+    without_effect: int | None = None
+    """Units whose records are all null or too long, by a noisy count; ``None`` in older releases' plans."""
     epsilon: float
     delta: float
     """What the job may spend in all."""
@@ -69,7 +100,7 @@ class PrivacyPlan(Frozen):
     clip: float
     """C: the largest ℓ2 norm that a unit's gradient keeps."""
     batch: int
-    """Expected number of units of a step: q·n, a constant."""
+    """Expected number of units of a step: q·(1-h)·n, a constant."""
     sampling_rate: float
     """q: the probability with which each unit takes part in each step."""
     steps: int
@@ -78,6 +109,21 @@ class PrivacyPlan(Frozen):
     report_loss: bool = False
     curve: tuple[tuple[int, float], ...] = ()
     """Some numbers of steps, ascending up to all of them, and ε after each."""
+
+    def promise(self) -> str:
+        """What is promised, in the one sentence that plan, card, status and estimate share."""
+        unit = f"any one {self.unit} was" if self.unit == "record" else f"the records of any one {self.unit} were"
+        if self.adjacency != ZERO_OUT:
+            return (
+                f"Whether {unit} in the table makes every outcome at most exp(ε) times as likely, but for a"
+                f" chance of δ = {self.delta:.3g}; ε = {self.epsilon:g}."
+            )
+        null = "a null record" if self.unit == "record" else "null records"
+        return (
+            f"Whoever sees all that this job published cannot tell, but for (ε, δ) = ({self.epsilon:g},"
+            f" {self.delta:.3g}), whether {unit} in the table or {null} without effect;"
+            f" n = {self.units:,} is public ({KNOWN_AS[self.units_source]})."
+        )
 
     @property
     def gradient_noise(self) -> float:
@@ -116,35 +162,64 @@ class PrivacyPlan(Frozen):
         return steps
 
     @classmethod
+    def of_by_products(
+        cls, config: SafeSynthesizerParameters, *, kind: str, source: Source, dataset: str
+    ) -> Self:
+        """The price of what prepare_data draws, from the config alone: a plan of no step.
+
+        Where δ follows from n, which may be one of the things to draw, it is the most that it can be.
+        """
+        privacy, most = _required(config), most_delta(config)
+        return cls(
+            adjacency=ZERO_OUT,
+            dataset=dataset,
+            unit=kind,
+            units=0,
+            units_source=source,
+            epsilon=privacy.epsilon,
+            delta=most,
+            by_products=by_products(config, most),
+            clip=privacy.per_sample_max_grad_norm,
+            batch=config.training.effective_batch_size,
+            sampling_rate=1.0,
+            steps=0,
+            noise_multiplier=LARGEST_NOISE,
+        )
+
+    @classmethod
     def of(cls, config: SafeSynthesizerParameters, units: Units, *, dataset: str) -> Self:
         """The plan of a resolved config; :class:`ParameterError` with every reason why there is none.
 
-        As in NSS, q = min(1, B/n) and there are ``passes`` · (1/q + 1) steps.
+        As in NSS, q = min(1, B/n) and there are ``passes`` · (1/q + 1) steps; n is the expected number of
+        units that are not held out.
         """
-        problems = list(_problems(config, units))
+        problems = list(plan_problems(config, units))
         if problems:
             raise ParameterError("The guarantee cannot be given.", problems)
         privacy, guarantee = _required(config), config.guarantee
         delta = float(privacy.delta)
-        by_products = _by_products(config, delta)
+        products = by_products(config, delta)
         batch = config.training.effective_batch_size
-        rate = min(1.0, batch / units.count)
+        rate = min(1.0, batch / units.training)
         steps = max(1, int(units.passes * (1 / rate + 1)))
         noise = accountant.noise_multiplier(
-            epsilon=privacy.epsilon - sum(product.epsilon for product in by_products),
-            delta=delta - sum(product.delta for product in by_products),
+            epsilon=privacy.epsilon - sum(product.epsilon for product in products),
+            delta=delta - sum(product.delta for product in products),
             sampling_rate=rate,
             steps=steps,
         )
         if math.isinf(noise):
             raise ParameterError("The guarantee cannot be given.", [_too_noisy(privacy.epsilon, steps)])
         plan = cls(
-            dataset=guarantee.dataset or dataset,
+            adjacency=ZERO_OUT,
+            dataset=dataset,
             unit=units.kind,
             units=units.count,
+            units_source=units.source,
+            holdout=units.held_out,
             epsilon=privacy.epsilon,
             delta=delta,
-            by_products=by_products,
+            by_products=products,
             clip=privacy.per_sample_max_grad_norm,
             batch=batch,
             sampling_rate=rate,
@@ -160,7 +235,7 @@ class PrivacyPlan(Frozen):
         """Say what was chosen, why, and what the cross-check makes of it."""
         pld, rdp = self.spent(self.steps), self.spent(self.steps, Accountant.RDP)
         reasons = {
-            "sampling_rate": f"{self.batch} of {self.units} units are expected in a step",
+            "sampling_rate": f"{self.batch} of {self.units * (1 - self.holdout):g} units are expected in a step",
             "steps": "as many passes over the units as the config asks for",
             "noise_multiplier": f"it is the least with ε ≤ {self.epsilon:g} at δ = {self.delta:.3g}"
             f" (PLD: {pld:.4f}, RDP: {rdp:.4f})",
@@ -181,22 +256,33 @@ def _required(config: SafeSynthesizerParameters) -> DifferentialPrivacyParameter
     return config.privacy
 
 
-def _by_products(config: SafeSynthesizerParameters, delta: float) -> tuple[ByProduct, ...]:
-    guarantee = config.guarantee
-    if guarantee.schema_source is not SchemaSource.PRIVATE:
-        return ()
-    share = guarantee.schema_share
-    return (ByProduct(name="schema", epsilon=share * _required(config).epsilon, delta=share * delta),)
+def most_delta(config: SafeSynthesizerParameters) -> float:
+    """The given δ, or the most that an automatic one can be."""
+    given = _required(config).delta
+    return given if isinstance(given, float) else MOST_DELTA
 
 
-def _problems(config: SafeSynthesizerParameters, units: Units) -> Iterator[Problem]:
+def by_products(config: SafeSynthesizerParameters, delta: float) -> tuple[ByProduct, ...]:
+    """What is published beside the adapter, at a job's δ."""
+    guarantee, epsilon = config.guarantee, _required(config).epsilon
+    found = [ByProduct(name=COUNT, epsilon=guarantee.count_share * epsilon)]
+    if guarantee.schema_source is SchemaSource.PRIVATE:
+        share = guarantee.schema_share
+        # NSS's rule for δ passes the cap where units are few, and what a draw costs is fixed before it.
+        capped = min(delta, most_delta(config))
+        found.append(ByProduct(name=SCHEMA, epsilon=share * epsilon, delta=share * capped))
+    return tuple(found)
+
+
+def plan_problems(config: SafeSynthesizerParameters, units: Units) -> Iterator[Problem]:
+    """Every reason why n units cannot be trained on as the config asks, but for too much noise."""
     privacy, batch = _required(config), config.training.effective_batch_size
     if not isinstance(privacy.delta, float) or not 0 < privacy.delta < 1 / units.count:
         remedy = f"must be above 0 and below 1/n = {1 / units.count:.3g} for {units.count} units; use auto"
         yield Problem(field="privacy.delta", value=privacy.delta, remedy=remedy)
-    if batch > units.count:
+    if batch > units.training:
         remedy = (
-            f"there are {units.count} units, fewer than a step expects; lower batch_size ×"
+            f"there are {units.training:g} units to draw from, fewer than a step expects; lower batch_size ×"
             " gradient_accumulation_steps, or bring more units"
         )
         yield Problem(field="training.batch_size", value=batch, remedy=remedy)

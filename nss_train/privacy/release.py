@@ -50,7 +50,17 @@ class Bounds:
     """A bucket needs a noisy count of at least this to be seen."""
 
 
-def categories(values: Sequence[int], *, epsilon: float, delta: float) -> Categories:
+def count(units: int, *, epsilon: float) -> int:
+    """How many units there are, with discrete Laplace noise: ε-differentially private. May be below 0."""
+    dp = _opendp()
+    space = dp.atom_domain(T=int), dp.absolute_distance(T=int)
+    mechanism = dp.m.make_laplace(*space, scale=_scale(epsilon))
+    if not mechanism.check(1, epsilon):
+        raise ArithmeticError(f"the noise of OpenDP costs more than {epsilon}")
+    return int(mechanism(units))
+
+
+def categories(values: Sequence[int], *, units: int, epsilon: float, delta: float) -> Categories:
     """Values, given by number, whose noisy count passes a threshold: (ε, δ)-differentially private.
 
     Stability-based selection (Korolova et al. 2009; OpenDP's Laplace threshold). A value that one unit
@@ -68,7 +78,7 @@ def categories(values: Sequence[int], *, epsilon: float, delta: float) -> Catego
         threshold += 1
     noisy: dict[int, int] = mechanism(list(values))
     counted = sum(noisy.values()) - scale * math.sqrt(2 * len(noisy))
-    return Categories(found=tuple(sorted(noisy)), threshold=threshold, share=counted / len(values))
+    return Categories(found=tuple(sorted(noisy)), threshold=threshold, share=counted / units)
 
 
 def bounds(values: Numbers, *, units: int, epsilon: float) -> Bounds:

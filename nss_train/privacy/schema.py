@@ -1,42 +1,44 @@
 """The schema that a private job publishes: what is declared, what noise allows, and types besides.
 
-Names, order and types of the columns count as public.
+Names and order of the columns count as public, and so do types that are declared or the file's own. A column
+whose cells decide for themselves has no type here.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from pyarrow import types
 
-from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.guarantee import GuaranteeParameters, PublicColumn, SchemaSource
+from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn, SchemaSource
 from nss_train.config.resolve import Choice
 from nss_train.data.distinct import Column
 from nss_train.data.plan import Order
-from nss_train.data.schema import make_schema
-from nss_train.errors import ParameterError, Problem
 from nss_train.privacy import release
+from nss_train.privacy.draw import DrawnColumn
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = {"string": 2, "integer": 1, "number": 1}
+Types = Mapping[str, ColumnType]
+
+JSON_TYPES: Mapping[ColumnType, tuple[str, ...]] = {
+    ColumnType.INTEGER: ("integer",),
+    ColumnType.NUMBER: ("number",),
+    ColumnType.BOOLEAN: ("boolean",),
+    ColumnType.STRING: ("string",),
+    ColumnType.DATETIME: ("string",),
+    ColumnType.JSON: ("array", "object"),
+    ColumnType.ANY: (),
+}
+NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
+CATEGORIES = (ColumnType.STRING, ColumnType.ANY)
+WEIGHTS = dict.fromkeys(CATEGORIES, 2) | dict.fromkeys(NUMBERS, 1)
 """Shares of ε by type, as far as noise is of use. Categories need counts of some 14 times the noise's
 scale to be found at a usual δ, buckets of a number some 7 times."""
-
-
-_TYPES = {
-    "boolean": types.is_boolean,
-    "integer": types.is_integer,
-    "number": types.is_floating,
-    "object": types.is_struct,
-    "array": types.is_nested,
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,15 +50,6 @@ class PublishedSchema:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Known:
-    """What may be known of a column, and how it came to be known."""
-
-    column: PublicColumn
-    how: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Purse:
     """What one column may spend."""
 
@@ -64,52 +57,49 @@ class _Purse:
     delta: float
 
 
-def check_declared(columns: Sequence[Column], guarantee: GuaranteeParameters) -> None:
-    """Raise :class:`ParameterError` naming every declaration that no column of the table can have."""
-    types_ = {column.name: json_type(column.kind) for column in columns}
-    problems = []
-    for name, declared in guarantee.columns.items():
-        bounded = declared.minimum is not None or declared.maximum is not None
-        if name not in types_:
-            remedy = f"the table has no such column; it has {', '.join(types_)}"
-        elif bounded and types_[name] not in {"integer", "number"}:
-            remedy = f"only numbers have bounds, and the column is of type {types_[name]}; name categories"
-        else:
-            continue
-        problems.append(Problem(field=f"guarantee.columns.{name}", value=None, remedy=remedy))
-    if problems:
-        raise ParameterError("The declared columns do not fit the table.", problems)
-
-
-def paid_columns(columns: Sequence[Column], guarantee: GuaranteeParameters) -> list[Column]:
-    """Those that a share of ε is spent on: of a type that noise is of use for, and not declared."""
+def paid_columns(types: Types, guarantee: GuaranteeParameters) -> list[str]:
+    """Names of the columns that a share of ε is spent on: of a type that noise is of use for, not declared."""
     if guarantee.schema_source is not SchemaSource.PRIVATE:
         return []
-    return [c for c in columns if c.name not in guarantee.columns and (c.is_number or _is_text(c.kind))]
+    return [name for name, type_ in types.items() if not _is_declared(name, guarantee) and type_ in WEIGHTS]
+
+
+def draw_schema(
+    columns: Sequence[Column],
+    types: Types,
+    firsts: Order,
+    guarantee: GuaranteeParameters,
+    *,
+    units: int,
+    epsilon: float,
+    delta: float,
+) -> dict[str, DrawnColumn]:
+    """Look at one record of each unit (``firsts``), within (ε, δ) for all columns together.
+
+    ``units`` is n: how many units there are is not asked of the table.
+    """
+    purses = _purses(paid_columns(types, guarantee), types, epsilon, delta)
+    return {
+        column.name: _drawn(column, types[column.name], firsts, purses[column.name], units)
+        for column in columns
+        if column.name in purses
+    }
 
 
 def publish_schema(
-    columns: Sequence[Column],
-    firsts: Order,
-    config: SafeSynthesizerParameters,
-    *,
-    epsilon: float,
-    delta: float,
+    types: Types, guarantee: GuaranteeParameters, drawn: Mapping[str, DrawnColumn]
 ) -> PublishedSchema:
-    """Describe all columns within (ε, δ), looking at one record of each unit (``firsts``) at most."""
-    guarantee = config.guarantee
-    if guarantee.schema_source is SchemaSource.RAW:
-        reason = "guarantee.schema_source is raw: the table's own values, outside the guarantee"
-        return PublishedSchema(
-            document=make_schema(columns), choices=(Choice(name="schema", value="raw", reason=reason),)
-        )
-    purses = _purses(paid_columns(columns, guarantee), epsilon, delta)
-    known = {column.name: _know(column, firsts, guarantee, purses.get(column.name)) for column in columns}
+    """Describe all columns by what is public and what was drawn."""
+    known = {name: drawn.get(name) or _public(name, types[name], guarantee) for name in types}
+    required = [name for name, column in guarantee.columns.items() if name in types and not column.nullable]
     return PublishedSchema(
         document={
             "type": "object",
-            "properties": {c.name: _property(json_type(c.kind), known[c.name].column) for c in columns},
-            "required": [name for name, found in known.items() if not found.column.nullable],
+            "properties": {
+                name: _property(JSON_TYPES[types[name]], found, nullable=name not in required)
+                for name, found in known.items()
+            },
+            "required": [name for name in types if name in required],
         },
         choices=tuple(
             Choice(name=f"schema.{name}", value=found.how, reason=found.reason)
@@ -118,89 +108,98 @@ def publish_schema(
     )
 
 
-def json_type(kind: pa.DataType) -> str:
-    """The JSON type of a column's values."""
-    if types.is_dictionary(kind):
-        return json_type(kind.value_type)
-    return next((name for name, belongs in _TYPES.items() if belongs(kind)), "string")
+def _is_declared(name: str, guarantee: GuaranteeParameters) -> bool:
+    """Whether a declaration says what the schema shall hold. One of a type alone leaves the rest to noise."""
+    column = guarantee.columns.get(name)
+    if column is None:
+        return False
+    limited = column.categories is not None or column.minimum is not None or column.maximum is not None
+    return limited or column.type is None
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return bool(types.is_string(kind) or types.is_large_string(kind))
-
-
-def _purses(paid: Sequence[Column], epsilon: float, delta: float) -> dict[str, _Purse]:
+def _purses(paid: Sequence[str], types: Types, epsilon: float, delta: float) -> dict[str, _Purse]:
     """ε by weight; δ among those that look for categories."""
-    weights = {column.name: WEIGHTS[json_type(column.kind)] for column in paid}
-    searched = sum(json_type(column.kind) == "string" for column in paid)
-    total = sum(weights.values())
+    searched = sum(types[name] in CATEGORIES for name in paid)
+    total = sum(WEIGHTS[types[name]] for name in paid)
     return {
-        name: _Purse(epsilon=epsilon * weight / total, delta=delta / max(1, searched))
-        for name, weight in weights.items()
+        name: _Purse(epsilon=epsilon * WEIGHTS[types[name]] / total, delta=delta / max(1, searched))
+        for name in paid
     }
 
 
-def _know(column: Column, firsts: Order, guarantee: GuaranteeParameters, purse: _Purse | None) -> _Known:
-    if column.name in guarantee.columns:
-        found = guarantee.columns[column.name]
-        known = _Known(column=found, how="declared", reason="guarantee.columns declares it public")
-    elif purse is None:
-        reason = f"a type counts as public, and no more of {json_type(column.kind)} columns is looked at"
+def _public(name: str, type_: ColumnType, guarantee: GuaranteeParameters) -> DrawnColumn:
+    if _is_declared(name, guarantee):
+        column = guarantee.columns[name]
+        found = DrawnColumn(
+            how="declared",
+            reason="guarantee.columns declares it public",
+            categories=column.categories,
+            minimum=column.minimum,
+            maximum=column.maximum,
+        )
+    else:
+        reason = f"a type counts as public, and no more of {type_} columns is looked at"
         if guarantee.schema_source is SchemaSource.DECLARED:
             reason = "a type counts as public, and guarantee.columns declares no more"
-        known = _Known(column=PublicColumn(), how="type", reason=reason)
-    else:
-        return _noisy(column, firsts, purse)
-    _log(column.name, known.how, known.reason)
-    return known
+        found = DrawnColumn(how="type", reason=reason)
+    _log(name, found.how, found.reason)
+    return found
 
 
-def _noisy(column: Column, firsts: Order, purse: _Purse) -> _Known:
+def _drawn(column: Column, type_: ColumnType, firsts: Order, purse: _Purse, units: int) -> DrawnColumn:
     # What comes out is not logged: of an attempt that is lost nothing shall be known.
-    if json_type(column.kind) == "string":
+    if type_ in CATEGORIES:
         paid = f"ε = {purse.epsilon:.4g} and δ = {purse.delta:.3g} of the schema's share"
-        _log(column.name, "categories with noise", f"it is text and not declared; {paid}")
-        return _noisy_categories(column, firsts, purse, paid)
+        _log(column.name, "categories with noise", f"it may be text and is not declared; {paid}")
+        return _categories(column, firsts, purse, paid, units)
     paid = f"ε = {purse.epsilon:.4g} of the schema's share"
     _log(column.name, "bounds with noise", f"it is a number and not declared; {paid}")
-    return _noisy_bounds(column, firsts, purse, paid)
+    return _bounds(column, firsts, purse, paid, units)
 
 
-def _noisy_categories(column: Column, firsts: Order, purse: _Purse, paid: str) -> _Known:
+def _categories(column: Column, firsts: Order, purse: _Purse, paid: str, units: int) -> DrawnColumn:
     values = column.codes[firsts].tolist()
-    found = release.categories(values, epsilon=purse.epsilon, delta=purse.delta)
-    named = tuple(sorted(column.values[code] for code in found.found if column.values[code] is not None))
+    found = release.categories(values, units=units, epsilon=purse.epsilon, delta=purse.delta)
+    named = sorted((json.loads(column.texts[code]) for code in found.found), key=_in_order)
+    named = [value for value in named if value is not None]
     if not named or found.share < release.COVERED:
         reason = (
             f"values with noisy counts of {found.threshold} or more do not make up"
             f" {release.COVERED:.0%} of the units; {paid}"
         )
-        return _Known(column=PublicColumn(), how="type", reason=reason)
+        return DrawnColumn(how="type", reason=reason)
     reason = f"{found.threshold} or more units share each, by noisy counts; {paid}"
-    return _Known(column=PublicColumn(categories=named), how=f"{len(named)} categories", reason=reason)
+    return DrawnColumn(categories=tuple(named), how=f"{len(named)} categories", reason=reason)
 
 
-def _noisy_bounds(column: Column, firsts: Order, purse: _Purse, paid: str) -> _Known:
+def _in_order(value: Any) -> tuple[str, Any]:
+    """A key that sorts the values of a column, whatever they are: numbers, then texts, then the rest."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return "3", json.dumps(value)
+    return ("2", value) if isinstance(value, str) else ("1", value)
+
+
+def _bounds(column: Column, firsts: Order, purse: _Purse, paid: str, units: int) -> DrawnColumn:
     every = np.asarray([np.nan if value is None else value for value in column.values], dtype=np.float64)
     values = every[column.codes[firsts]]
-    found = release.bounds(values[np.isfinite(values)], units=len(firsts), epsilon=purse.epsilon)
-    known = PublicColumn(minimum=found.minimum, maximum=found.maximum)
+    found = release.bounds(values[np.isfinite(values)], units=units, epsilon=purse.epsilon)
     if found.minimum is None and found.maximum is None:
         reason = f"no bucket of values has a noisy count of {found.threshold} or more; {paid}"
-        return _Known(column=known, how="type", reason=reason)
+        return DrawnColumn(how="type", reason=reason)
     reason = f"buckets of {found.threshold} or more units lie within, by noisy counts; {paid}"
-    return _Known(column=known, how="bounds", reason=reason)
+    return DrawnColumn(minimum=found.minimum, maximum=found.maximum, how="bounds", reason=reason)
 
 
-def _property(kind: str, known: PublicColumn) -> dict[str, Any]:
+def _property(kinds: Sequence[str], known: DrawnColumn, *, nullable: bool) -> dict[str, Any]:
     if known.categories is not None:
-        missing = [None] if known.nullable and None not in known.categories else []
+        missing = [None] if nullable and None not in known.categories else []
         return {"enum": [*known.categories, *missing]}
-    return {"type": [kind, "null"] if known.nullable else kind, **dict(_bounds(known))}
+    allowed = [*kinds, "null"] if nullable else [*kinds]
+    typed = {"type": allowed[0] if len(allowed) == 1 else allowed} if kinds else {}
+    return typed | dict(_limits(known))
 
 
-def _bounds(known: PublicColumn) -> Iterator[tuple[str, float]]:
+def _limits(known: DrawnColumn) -> Iterator[tuple[str, float]]:
     if known.minimum is not None:
         yield "minimum", known.minimum
     if known.maximum is not None:

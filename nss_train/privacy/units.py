@@ -1,19 +1,31 @@
-"""The units of privacy of a table: whose each record is. Each unit stands in the examples once."""
+"""The units of privacy of a table: whose each record is, and which records of each are trained on.
+
+What becomes of a unit's records depends on these records and on public limits, never on other units.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.guarantee import ColumnType, PublicColumn
 from nss_train.config.resolve import unit_column
-from nss_train.data.groups import Groups, find_groups
+from nss_train.data.distinct import Column
+from nss_train.data.groups import Groups
 from nss_train.data.plan import Order
+from nss_train.data.private.table import PrivateTable, Raw
 from nss_train.data.ragged import gather, offsets_of
+from nss_train.privacy.coins import Coin, identities
 
 Numbers = npt.NDArray[np.int64]
 
@@ -27,7 +39,7 @@ class Membership:
     of_example: Numbers
     """Unit number of each example, from 0, never decreasing; shape (examples,)."""
     firsts: Order
-    """One record of each unit, its first: what a by-product may look at; shape (units,)."""
+    """One record of each unit, its first; shape (units,)."""
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -38,19 +50,68 @@ class Membership:
             stream.write_batch(pa.record_batch([pa.array(self.of_example, type=pa.int32())], schema=SCHEMA))
 
 
-def find_units(table: pa.Table, lengths: Numbers, config: SafeSynthesizerParameters) -> Groups:
-    """The records of each unit: a group in its order, else the first rows of a value, else one row.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitLimits:
+    """How much of a unit is trained on; public."""
 
-    ``lengths`` are the tokens of each record. Which records a unit has does not depend on other units.
+    tokens_per_record: int
+    """A longer record counts for nothing."""
+    tokens: int | None = None
+    """Of all records of a unit together."""
+    records: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundUnits:
+    """The units with a record that counts, by the place of the first one; and how many have none."""
+
+    groups: Groups
+    idle: int
+    """Units whose records all count for nothing. Private."""
+
+    @property
+    def firsts(self) -> Order:
+        """The first record of each unit; shape (units,)."""
+        return self.groups.rows[self.groups.offsets[:-1]]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+
+def find_units(
+    table: PrivateTable, lengths: Numbers, config: SafeSynthesizerParameters, limits: UnitLimits
+) -> FoundUnits:
+    """The records of each unit that count: its first ones, as many as the limits allow.
+
+    ``lengths`` are the tokens of each record. A record without a unit's value is nobody's.
     """
-    rows = np.arange(len(lengths), dtype=np.int64)
-    column, data = unit_column(config), config.data
-    if column is None:
-        return Groups(rows=rows, offsets=offsets_of(np.ones_like(rows)), tokens=lengths)
-    found = find_groups(table, rows, lengths, group_by=column, order_by=data.order_training_examples_by)
-    if data.group_training_examples_by is not None:
-        return found
-    return _cut(found, lengths, most=config.guarantee.max_records_per_unit)
+    owners = _owners(table, unit_column(config))
+    places = np.flatnonzero((owners >= 0) & ~table.null & (lengths <= limits.tokens_per_record))
+    rows, units = _by_unit(places, owners, _ranks(table, config))
+    kept = _within(rows, units, lengths, limits)
+    rows, (_, units) = rows[kept], np.unique(units[kept], return_inverse=True)
+    offsets = offsets_of(np.bincount(units))
+    tokens = np.diff(offsets_of(lengths[rows])[offsets])
+    all_units = len(np.unique(owners[owners >= 0]))
+    return FoundUnits(
+        groups=Groups(rows=rows, offsets=offsets, tokens=tokens), idle=all_units - (len(offsets) - 1)
+    )
+
+
+def toss(
+    units: FoundUnits,
+    table: PrivateTable,
+    config: SafeSynthesizerParameters,
+    coin: Coin,
+    *,
+    share: float,
+) -> npt.NDArray[np.bool_]:
+    """Each unit's coin, by the unit's value or, of a record, by all of its cells; shape (units,)."""
+    if share == 0:
+        return np.zeros(len(units), dtype=bool)
+    column = unit_column(config)
+    of = tuple(table.raw.items()) if column is None else ((column, _values(_named(table, column))),)
+    return coin.toss(identities(of, units.firsts), share=share)
 
 
 def take(units: Groups, chosen: Numbers) -> Groups:
@@ -59,9 +120,65 @@ def take(units: Groups, chosen: Numbers) -> Groups:
     return Groups(rows=rows, offsets=offsets_of(sizes), tokens=units.tokens[chosen])
 
 
-def _cut(units: Groups, lengths: Numbers, *, most: int) -> Groups:
-    """Each unit's first records, ``most`` of them."""
-    place = np.arange(len(units.rows)) - np.repeat(units.offsets[:-1], units.sizes)
-    rows = units.rows[place < most]
-    offsets = offsets_of(np.minimum(units.sizes, most))
-    return Groups(rows=rows, offsets=offsets, tokens=np.diff(offsets_of(lengths[rows])[offsets]))
+def _owners(table: PrivateTable, column: str | None) -> Numbers:
+    """A number of the unit of each place, -1 where there is none; shape (places,)."""
+    if column is None:
+        return np.arange(len(table), dtype=np.int64)
+    found = _named(table, column)
+    missing = np.asarray([value is None for value in found.values], dtype=bool)
+    return np.where(table.null | missing[found.codes], -1, found.codes).astype(np.int64)
+
+
+def _named(table: PrivateTable, name: str) -> Column:
+    return next(column for column in table.columns if column.name == name)
+
+
+def _values(column: Column) -> Raw:
+    """A unit's value as its records write it, so that files of several formats agree on it."""
+    return Raw(codes=column.codes, cells=[text.encode("utf-8", "surrogatepass") for text in column.texts])
+
+
+def _ranks(table: PrivateTable, config: SafeSynthesizerParameters) -> Numbers | None:
+    """By what the records of a group are ordered; ``None`` for the file's order."""
+    name = config.data.order_training_examples_by
+    if name is None:
+        return None
+    column, declared = _named(table, name), config.guarantee.columns.get(name, PublicColumn())
+    keys = [_order_key(value, table.types[name], declared.format) for value in column.values]
+    ranks = np.empty(len(keys), dtype=np.int64)
+    ranks[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
+    # Values that count as equal keep the file's order.
+    equal = {key: rank for rank, key in zip(ranks.tolist(), keys, strict=True)}
+    return np.asarray([equal[key] for key in keys], dtype=np.int64)[column.codes]
+
+
+def _order_key(value: Any, type_: ColumnType, form: str | None) -> tuple[int, Any]:
+    """Numbers and times come first, then texts, then the rest, nulls last; whatever else the column holds."""
+    if value is None:
+        return 3, 0
+    if isinstance(value, int | float | Decimal):
+        return 0, value
+    if isinstance(value, str) and type_ is ColumnType.DATETIME and form is not None:
+        moment = datetime.strptime(value, form)  # noqa: DTZ007 (given one in the next line)
+        return 0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (1, value) if isinstance(value, str) else (2, str(value))
+
+
+def _by_unit(places: Order, owners: Numbers, ranks: Numbers | None) -> tuple[Order, Numbers]:
+    """Records unit after unit, each one's in its order; and the unit of each, by its first place in the file."""
+    units, _ = pd.factorize(owners[places])
+    keys: Sequence[Numbers] = (units,) if ranks is None else (ranks[places], units)
+    order = np.lexsort(keys)
+    return places[order], units[order].astype(np.int64)
+
+
+def _within(rows: Order, units: Numbers, lengths: Numbers, limits: UnitLimits) -> npt.NDArray[np.bool_]:
+    """Whether each record is among the first of its unit that the limits have room for; shape (records,)."""
+    kept = np.ones(len(rows), dtype=bool)
+    starts = np.searchsorted(units, units)
+    if limits.records is not None:
+        kept &= np.arange(len(rows)) - starts < limits.records
+    if limits.tokens is not None:
+        totals = offsets_of(lengths[rows])
+        kept &= totals[1:] - totals[starts] <= limits.tokens
+    return kept

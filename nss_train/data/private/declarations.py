@@ -1,0 +1,123 @@
+"""Whether a table's columns and what the config declares of them fit together: public facts alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
+from nss_train.contract import TableLimits
+from nss_train.errors import Problem
+
+_INDEX = re.compile(r"__index_level_\d+__")
+_SHOWN_NAMES = 20
+_NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
+_BOUNDED = (*_NUMBERS, ColumnType.ANY)
+_FITTING: Mapping[ColumnType, tuple[ColumnType, ...]] = {
+    ColumnType.INTEGER: (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.STRING),
+    ColumnType.NUMBER: (ColumnType.INTEGER, ColumnType.NUMBER, ColumnType.STRING),
+    ColumnType.BOOLEAN: (ColumnType.BOOLEAN, ColumnType.STRING),
+    ColumnType.STRING: tuple(ColumnType),
+    ColumnType.DATETIME: (ColumnType.DATETIME, ColumnType.STRING),
+    ColumnType.JSON: (ColumnType.JSON,),
+}
+"""As what a column of each type of a Parquet file can be declared, beside ``any``."""
+
+
+def is_kept(name: str) -> bool:
+    """Whether a column is read: not the index that pandas wrote beside the table."""
+    return not _INDEX.fullmatch(name)
+
+
+def name_problems(names: Sequence[str]) -> Iterator[Problem]:
+    """What is wrong with the names of a header or of a schema."""
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        remedy = "these column names appear more than once; rename them"
+        yield Problem(field="table.columns", value=_shown(repeated), remedy=remedy)
+    nameless = [number for number, name in enumerate(names, 1) if not name.strip()]
+    if nameless:
+        remedy = "these columns have no name; name them, or leave them out"
+        yield Problem(field="table.columns", value=_shown(nameless), remedy=remedy)
+
+
+def width_problems(names: Sequence[str], limits: TableLimits | None) -> Iterator[Problem]:
+    """More columns than the operator allows."""
+    if limits is not None and len(names) > limits.columns:
+        remedy = f"at most {limits.columns:,}; leave columns out, or ask the operator"
+        yield Problem(field="table.columns", value=f"{len(names):,}", remedy=remedy)
+
+
+def columns_needed(names: Sequence[str]) -> Iterator[Problem]:
+    """JSON Lines without declared columns: what its records hold together would be a fact of them all."""
+    if not names:
+        remedy = "JSON Lines under privacy needs its columns declared; `nss-train check` proposes them"
+        yield Problem(field="guarantee.columns", value=None, remedy=remedy)
+
+
+def declaration_problems(
+    names: Sequence[str], types: Mapping[str, ColumnType], guarantee: GuaranteeParameters
+) -> Iterator[Problem]:
+    """What is declared of columns that are not there, or that contradicts itself or the file's schema."""
+    for name, declared in guarantee.columns.items():
+        if name not in names or not is_kept(name):
+            yield _problem(name, f"the table has no such column; it has {_shown(filter(is_kept, names))}")
+            continue
+        for remedy in _contradictions(declared, types.get(name)):
+            yield _problem(name, remedy)
+
+
+def undeclared_problems(names: Sequence[str], guarantee: GuaranteeParameters) -> Iterator[Problem]:
+    """The columns of a frame that have no declared type: its dtypes were inferred from all its rows."""
+    untyped = [name for name in names if guarantee.columns.get(name, PublicColumn()).type is None]
+    if untyped:
+        remedy = (
+            "declare the type of these columns, or give the path of a file: "
+            "a frame's own types depend on all its rows"
+        )
+        yield Problem(field="guarantee.columns", value=_shown(untyped, all_=True), remedy=remedy)
+
+
+def _contradictions(declared: PublicColumn, physical: ColumnType | None) -> Iterator[str]:
+    type_ = declared.type or physical or ColumnType.ANY
+    if declared.type not in (None, ColumnType.ANY, *_FITTING.get(physical or ColumnType.STRING, ())):
+        yield f"the file's schema says {physical}; it cannot be read as {declared.type}"
+    low, high = declared.minimum, declared.maximum
+    if (low is not None or high is not None) and type_ not in _BOUNDED:
+        yield f"only numbers have bounds, and the column is of type {type_}; name categories"
+    elif low is not None and high is not None and _is_empty(low, high, type_):
+        yield f"no {type_} lies between minimum {low:g} and maximum {high:g}"
+    if declared.format is not None and type_ is not ColumnType.DATETIME:
+        yield f"only datetime columns have a format, and the column is of type {type_}"
+    if declared.categories is not None and type_ is ColumnType.JSON:
+        yield "lists and objects have no categories"
+    else:
+        wrong = [value for value in (*(declared.categories or ()), declared.other) if not _fits(value, type_)]
+        if wrong:
+            yield f"not of type {type_}: {_shown(wrong)}"
+
+
+def _is_empty(low: float, high: float, type_: ColumnType) -> bool:
+    return math.ceil(low) > math.floor(high) if type_ is ColumnType.INTEGER else low > high
+
+
+def _fits(value: object, type_: ColumnType) -> bool:
+    if value is None or type_ is ColumnType.ANY:
+        return value is None or isinstance(value, str | bool | int | float)
+    if isinstance(value, bool) or type_ is ColumnType.BOOLEAN:
+        return isinstance(value, bool) and type_ is ColumnType.BOOLEAN
+    if type_ is ColumnType.INTEGER:
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return isinstance(value, int | float if type_ is ColumnType.NUMBER else str)
+
+
+def _problem(name: str, remedy: str) -> Problem:
+    return Problem(field=f"guarantee.columns.{name}", value=None, remedy=remedy)
+
+
+def _shown(values: object, *, all_: bool = False) -> str:
+    found = list(values)  # type: ignore[call-overload]
+    more = "" if all_ or len(found) <= _SHOWN_NAMES else f" and {len(found) - _SHOWN_NAMES} more"
+    return ", ".join(str(value) for value in (found if all_ else found[:_SHOWN_NAMES])) + more

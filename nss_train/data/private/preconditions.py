@@ -1,0 +1,95 @@
+"""What a file must be before its records are looked at. A refusal tells no more than the operator's limit.
+
+These are assumptions about the file, as the guarantee makes them, and no part of what it protects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from nss_train.contract import TableLimits
+from nss_train.data.limits import BYTES_PER_CELL, COMPRESSED, Size, parquet_size, passed
+from nss_train.errors import DataError, ParameterError, Problem
+
+SUFFIXES = (".csv", ".parquet", ".jsonl", ".json")
+_PUBLIC = ("rows", "columns")
+_OF_A_RECORD = ("cell_chars", "depth")
+"""A record that passes these counts for nothing, and the table is read."""
+
+
+def check_file(path: Path, limits: TableLimits | None) -> None:
+    """Raise :class:`DataError` for a file that is no table or too large to be decoded."""
+    if not path.is_file():
+        raise unreadable(path.name, "no such file")
+    if path.stat().st_size == 0:
+        raise unreadable(path.name, "the file is empty; a table needs columns and rows")
+    if path.suffix.lower() not in SUFFIXES:
+        raise unreadable(path.name, f"unknown format; the name must end in one of {', '.join(SUFFIXES)}")
+    with path.open("rb") as file:
+        if file.read(8).startswith(COMPRESSED):
+            raise unreadable(path.name, "the file is compressed; unpack it first")
+    if limits is not None:
+        refuse(_too_large(path, limits))
+
+
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raise all problems as one error: the config's if one of them is the config's, else the table's."""
+    found = list(problems)
+    if any(problem.field.startswith("guarantee") for problem in found):
+        raise ParameterError("Table and config do not fit for a private training.", found)
+    if found:
+        raise DataError("The table is refused.", found)
+
+
+def unreadable(name: str, remedy: str) -> DataError:
+    """The error for a file that is not what its name says."""
+    return DataError("The table cannot be read.", [Problem(field="table", value=name, remedy=remedy)])
+
+
+@dataclass(kw_only=True, slots=True)
+class Watch:
+    """Refuses a text file while it is read, once its places are too many to be held."""
+
+    file_bytes: int
+    columns: int
+    limits: TableLimits | None
+    rows: int = 0
+
+    def add(self, rows: int) -> None:
+        """Count places; raise :class:`DataError` when they are too many."""
+        self.rows += rows
+        if self.limits is not None:
+            decoded = self.file_bytes + self.rows * self.columns * BYTES_PER_CELL
+            size = Size(
+                file_bytes=self.file_bytes, rows=self.rows, columns=self.columns, decoded_bytes=decoded
+            )
+            refuse(over(size, self.limits))
+
+
+def over(size: Size, limits: TableLimits) -> list[Problem]:
+    """A problem for each limit that a table passes. By how much is told of public measures alone."""
+    return [
+        Problem(
+            field=f"table.{name}",
+            value=f"{value:,}" if name in _PUBLIC else "more",
+            remedy=f"at most {getattr(limits, name):,}; make the table smaller, or ask the operator",
+        )
+        for name, value in passed(size, limits).items()
+        if name not in _OF_A_RECORD
+    ]
+
+
+def _too_large(path: Path, limits: TableLimits) -> list[Problem]:
+    if path.stat().st_size > limits.file_bytes:
+        remedy = f"at most {limits.file_bytes:,}; make the table smaller, or ask the operator"
+        return [Problem(field="table.file_bytes", value="more", remedy=remedy)]
+    if path.suffix.lower() != ".parquet":
+        return []
+    try:
+        return over(parquet_size(path, limits), limits)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path.name, "it is damaged, or no Parquet file") from error

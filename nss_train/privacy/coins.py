@@ -1,0 +1,97 @@
+"""Who is held out: each unit by a secret coin of its own, which no other unit's presence can turn.
+
+HMAC-SHA256 under a secret key is the coin: to whoever lacks the key it is as good as random, and it is the
+same whenever the unit is met again, in another job or after a lost machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from nss_train.data.private.table import Raw
+from nss_train.errors import StageLost
+
+KEY_BYTES = 32
+NAME_BYTES = 16
+"""128 bits name a dataset that its owner did not name: nobody finds such a name by trying."""
+_HASH_BYTES = hashlib.sha256().digest_size
+_LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HoldoutKey:
+    """The secret of a dataset. Its parts for each purpose tell nothing of one another (HKDF)."""
+
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != KEY_BYTES:
+            raise StageLost(f"A holdout key has {KEY_BYTES} bytes; this one has {len(self.secret)}.")
+
+    @classmethod
+    def draw(cls) -> HoldoutKey:
+        """Take a new one from the operating system."""
+        return cls(secret=secrets.token_bytes(KEY_BYTES))
+
+    def holdout(self) -> Coin:
+        return Coin(key=self._part(b"holdout"))
+
+    def validation(self) -> Coin:
+        return Coin(key=self._part(b"validation"))
+
+    def name(self) -> str:
+        """The name of a dataset that nobody named: random, but the same for the same key."""
+        return f"job-{self._part(b'name')[:NAME_BYTES].hex()}"
+
+    def _part(self, purpose: bytes) -> bytes:
+        return hkdf(self.secret, info=b"nss-train " + purpose, size=KEY_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coin:
+    """A biased coin for each identity."""
+
+    key: bytes = field(repr=False)
+
+    def toss(self, identities: Iterable[bytes], *, share: float) -> npt.NDArray[np.bool_]:
+        """Whether each identity's coin falls on the side of probability ``share``; shape (identities,)."""
+        # Digests compare as the numbers that they are the big-endian bytes of: heads below share · 2^256.
+        below = int(Fraction(share) * 2 ** (8 * _HASH_BYTES))
+        if below >= 2 ** (8 * _HASH_BYTES):
+            return np.asarray([True for _ in identities], dtype=bool)
+        bound, key, digest = below.to_bytes(_HASH_BYTES, "big"), self.key, hmac.digest
+        return np.asarray([digest(key, identity, "sha256") < bound for identity in identities], dtype=bool)
+
+
+def identities(columns: Sequence[tuple[str, Raw]], places: npt.NDArray[np.int64]) -> Iterator[bytes]:
+    """What coins are tossed for: the cells of some columns at each place, whatever the columns' order.
+
+    Names and cells are prefixed with their lengths, so that no two records have one identity.
+    """
+    ordered = sorted(columns, key=lambda column: column[0])
+    prefixed = [[_prefixed(name.encode()) + _prefixed(cell) for cell in raw.cells] for name, raw in ordered]
+    codes = [raw.codes[places].tolist() for _, raw in ordered]
+    for record in zip(*codes, strict=True):
+        yield b"".join([cells[code] for cells, code in zip(prefixed, record, strict=True)])
+
+
+def _prefixed(content: bytes) -> bytes:
+    return len(content).to_bytes(_LENGTH_BYTES, "big") + content
+
+
+def hkdf(secret: bytes, *, info: bytes, size: int, salt: bytes = b"") -> bytes:
+    """HKDF-SHA256 (RFC 5869): extract, then expand."""
+    key = hmac.digest(salt or bytes(_HASH_BYTES), secret, "sha256")
+    found, block = b"", b""
+    for counter in range(1, -(-size // _HASH_BYTES) + 1):
+        block = hmac.digest(key, block + info + bytes([counter]), "sha256")
+        found += block
+    return found[:size]
