@@ -29,7 +29,20 @@ Tokens = npt.NDArray[np.int32]
 CHECKED_RECORDS = 100
 """Records that are tokenized whole as well, beside those with a column's longest value."""
 _INVENTED = (
-    *("null", "true", "false", "0", "-1", "63", "1024", "0.5", "-12.25", "39.1", "1e-07", "12345678901234567"),
+    *(
+        "null",
+        "true",
+        "false",
+        "0",
+        "-1",
+        "63",
+        "1024",
+        "0.5",
+        "-12.25",
+        "39.1",
+        "1e-07",
+        "12345678901234567",
+    ),
     *('""', '" "', '"a"', '" b"', '"1"', '"00501"', '"Torgersen"', '"NA"', '"it\'s a long day"', '"a  b"'),
     *('"2024-02-29"', '"2024-02-29T12:30:00.5+01:00"', '"Ann O\'Neil, 3rd"', '"a@b.example"', '"x_2"'),
     *('"é"', '"Köln"', '"Żółć"', '"日本語"', '"🙂👍🏽"', '"e\u0301"', '"\u00a0"', '"\u200b"', '"ﬁ"', '"١٢٣"'),

@@ -27,6 +27,7 @@ from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import DrawKeeper, InMemory, SupervisorsDraw
 
+
 def run(folder: Path, request: Request, *, report: Report) -> StageResult:
     """The prepare_data stage."""
     source = folder / "in" / "source"

@@ -112,7 +112,11 @@ class PrivacyPlan(Frozen):
 
     def promise(self) -> str:
         """What is promised, in the one sentence that plan, card, status and estimate share."""
-        unit = f"any one {self.unit} was" if self.unit == "record" else f"the records of any one {self.unit} were"
+        unit = (
+            f"any one {self.unit} was"
+            if self.unit == "record"
+            else f"the records of any one {self.unit} were"
+        )
         if self.adjacency != ZERO_OUT:
             return (
                 f"Whether {unit} in the table makes every outcome at most exp(ε) times as likely, but for a"

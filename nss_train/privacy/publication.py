@@ -131,9 +131,7 @@ class Publisher:
         return PrivacyPlan.of_by_products(self._config, kind=kind, source=source, dataset=self.dataset)
 
     def _proposed(self, table: PrivateTable, units: FoundUnits) -> Draw:
-        counts = draw_counts(
-            self._config, self._price().by_products, effective=len(units), idle=units.idle
-        )
+        counts = draw_counts(self._config, self._price().by_products, effective=len(units), idle=units.idle)
         count = units_of(counts, self._config, places=self.places)
         schema = [p for p in by_products(self._config, self._delta(count)) if p.name == SCHEMA]
         if not schema:

@@ -240,5 +240,8 @@ def _frame(
     rows = np.sort(take(units.groups, np.concatenate(chosen)).rows)
     columns = (taken(column, rows) for column in table.columns)
     return pd.DataFrame(
-        {column.name: pd.array([column.values[code] for code in column.codes], dtype=object) for column in columns}
+        {
+            column.name: pd.array([column.values[code] for code in column.codes], dtype=object)
+            for column in columns
+        }
     )

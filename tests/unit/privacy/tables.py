@@ -8,7 +8,6 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +32,7 @@ CELLS: Mapping[str, Callable[[random.Random], Any]] = {
     "records": lambda r: {"k": r.randrange(9), "l": r.choice(WORDS)},
     "gaps": lambda r: None if r.random() < 0.5 else r.randrange(9),
     "all kinds": lambda r: r.choice([1, 2.5, "x", None, True, [1], {"k": None}]),
-    "nothing": lambda r: None,
+    "nothing": lambda _: None,
     "texts": lambda r: " ".join(r.choice(WORDS) for _ in range(r.randrange(9))),
 }
 ARROW: Mapping[str, tuple[pa.DataType, Callable[[random.Random], Any]]] = {
@@ -59,12 +58,14 @@ ARROW: Mapping[str, tuple[pa.DataType, Callable[[random.Random], Any]]] = {
 }
 NAMES = ("id", "age", "city", "visited_at", "price", "note, of a doctor", "größe")
 UNIT = "person"
+EDITS = 4
+"""Neighbours of each table."""
 FORMATS = ("csv", "jsonl", "parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A table, its config, and the edit that makes its neighbour."""
+    """A table, its config, and the edits that make its neighbours."""
 
     format: str
     kinds: tuple[str, ...]
@@ -73,14 +74,14 @@ class Case:
     unit: str
     """``record``, ``column`` or ``group``."""
     sections: Mapping[str, Any]
-    edit: Edit
+    edits: tuple[Edit, ...]
     table: TableFile
 
-    @cached_property
-    def same_n(self) -> bool:
+    def same_n(self, edit: Edit) -> bool:
         """Whether all that is public is the same in both worlds."""
-        counted = self.sections["guarantee"].get("units", "rows" if self.unit == "record" else "noisy")
-        return counted != "rows" or self.edit.keeps_places
+        guarantee = self.sections["guarantee"]
+        counted = guarantee.get("units", "rows" if self.unit == "record" else "noisy")
+        return guarantee["strict"] and (counted != "rows" or edit.keeps_places)
 
     def request(self, model: str) -> Request:
         sections = {**self.sections, "training": self.sections["training"] | {"pretrained_model": model}}
@@ -101,7 +102,7 @@ def cases(draw: st.DrawFn) -> Case:
             )
         )
     )
-    rows, seed = draw(st.integers(3, 12)), draw(st.integers(0, 2**32))
+    rows, seed = draw(st.integers(3, 30)), draw(st.integers(0, 2**32))
     unit = draw(st.sampled_from(["record", "column", "group"]))
     table = make_table(format_, kinds, rows, seed, has_unit=unit != "record")
     unit_column = None if unit == "record" else UNIT
@@ -112,7 +113,7 @@ def cases(draw: st.DrawFn) -> Case:
         seed=seed,
         unit=unit,
         sections=draw(configs(table.columns, unit, format_)),
-        edit=draw(neighbours(table, unit_column)),
+        edits=tuple(draw(neighbours(table, unit_column)) for _ in range(EDITS)),
         table=table,
     )
 
@@ -156,13 +157,22 @@ DECLARED = st.one_of(
     st.just({"type": "string", "categories": ["Rome"], "nullable": False}),
     st.just({"type": "datetime", "format": "%Y-%m-%d"}),
 )
+OF_UNIT = st.sampled_from([{"type": "string"}, {"type": "any"}, {"type": "string", "nullable": False}])
+"""Of the column that names units: bounds or categories would make one unit of several."""
 
 
 @st.composite
 def configs(draw: st.DrawFn, columns: tuple[str, ...], unit: str, format_: str) -> dict[str, Any]:
     """A config that fits the table, of a strict job most of the time."""
-    declared = {name: draw(DECLARED) for name in columns if format_ == "jsonl" or draw(st.booleans())}
-    units = draw(st.sampled_from(["noisy", 20, None] + (["rows"] if unit == "record" else [])))
+    declared = {
+        name: draw(OF_UNIT if name == UNIT else DECLARED)
+        for name in columns
+        if format_ == "jsonl" or draw(st.booleans())
+    }
+    holdout = draw(st.sampled_from([0, 10, 0.3]))
+    units = draw(
+        st.sampled_from([40, "noisy"] if holdout or unit != "record" else [40, "noisy", None, "rows"])
+    )
     strict = draw(st.sampled_from([True, True, True, False]))
     guarantee = {
         "schema_source": draw(st.sampled_from(["private", "declared"])),
@@ -172,7 +182,7 @@ def configs(draw: st.DrawFn, columns: tuple[str, ...], unit: str, format_: str) 
         "strict": strict,
         "multiline_cells": False,
     } | ({} if units is None else {"units": units})
-    data = {"holdout": draw(st.sampled_from([0, 0.3]))}
+    data = {"holdout": holdout}
     if unit == "column":
         guarantee["unit_column"] = UNIT
     if unit == "group":

@@ -32,7 +32,7 @@ def differences(one: World, other: World, edit: Edit, *, same_n: bool) -> list[D
         *_accidents(one, other),
         *(_published(one.published, other.published) if same_n else ()),
         *_releases(one, other, edit.steps),
-        *_units(one, other, edit.moved),
+        *_units(one, other, edit),
     ]
 
 
@@ -64,7 +64,7 @@ def _releases(one: World, other: World, steps: int) -> Iterator[Difference]:
     """Inputs of noisy releases; where a world ended before them there is nothing to compare."""
     if not (one.succeeded and other.succeeded):
         return
-    if [r.measurement for r in one.releases] != [r.measurement for r in other.releases]:
+    if [r.of for r in one.releases] != [r.of for r in other.releases]:
         counts = f"{len(one.releases)} or {len(other.releases)}"
         yield Difference(check="releases", detail=f"other noisy releases are made: {counts} of them")
         return
@@ -74,18 +74,19 @@ def _releases(one: World, other: World, steps: int) -> Iterator[Difference]:
             yield Difference(check="releases", detail=detail)
 
 
-def _units(one: World, other: World, moved: Moved) -> Iterator[Difference]:
+def _units(one: World, other: World, edit: Edit) -> Iterator[Difference]:
     """Other units have the same tokens in the same order, on the same side of each split."""
     if not (one.succeeded and other.succeeded):
         return
-    lost = gained = 0
-    for side in ("train", "validation"):
-        found = moves(getattr(one, side), getattr(other, side))
-        lost, gained = lost + found.lost, gained + found.gained
-    if lost > moved.lost or gained > moved.gained:
-        detail = (
-            f"{lost} units leave the examples and {gained} enter, where {moved.lost} and {moved.gained} may"
+    units, rows = moves(one.train, other.train), moves(one.validation, other.validation)
+    lost, gained = units.lost + (rows.lost > 0), units.gained + (rows.gained > 0)
+    if lost > edit.moved.lost or gained > edit.moved.gained:
+        may = f"{edit.moved.lost} and {edit.moved.gained} may"
+        yield Difference(
+            check="units", detail=f"{lost} units leave the examples and {gained} enter them, where {may}"
         )
+    if max(rows.lost, rows.gained) > edit.records:
+        detail = f"{rows.lost} records leave the validation and {rows.gained} enter it: more than were edited"
         yield Difference(check="units", detail=detail)
 
 

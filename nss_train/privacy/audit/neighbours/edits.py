@@ -50,6 +50,8 @@ class Edit:
     place: int
     changed: TableFile
     moved: Moved
+    records: int
+    """Records of the units that it changes, before and after."""
     steps: int
     """Zero-out steps between the two: so much may each input of a noisy release differ."""
 
@@ -65,14 +67,14 @@ def null_out(table: TableFile, place: int, unit_column: str | None) -> Edit:
     """Null all records of the unit that a place belongs to."""
     its = _places_of_unit(table, place, unit_column)
     records = [table.null if at in its else record for at, record in enumerate(table.records)]
-    return _edit(Kind.NULL_OUT, table, place, records, Moved(1, 0))
+    return _edit(Kind.NULL_OUT, table, place, records, Moved(1, 0), of=len(its))
 
 
 def delete(table: TableFile, place: int, unit_column: str | None) -> Edit:
     """Leave out all records of the unit that a place belongs to."""
     its = _places_of_unit(table, place, unit_column)
     records = [record for at, record in enumerate(table.records) if at not in its]
-    return _edit(Kind.DELETE, table, place, records, Moved(1, 0))
+    return _edit(Kind.DELETE, table, place, records, Moved(1, 0), of=len(its))
 
 
 def insert(table: TableFile, place: int, odd: Odd, unit_column: str | None) -> Edit:
@@ -80,15 +82,18 @@ def insert(table: TableFile, place: int, odd: Odd, unit_column: str | None) -> E
     records = [*table.records[:place], odd.record, *table.records[place:]]
     if unit_column is None:
         return _edit(Kind.INSERT, table, place, records, Moved(0, 1), what=odd.what)
-    return _edit(Kind.INSERT, table, place, records, Moved(1, 1), what=odd.what, steps=2)
+    its = len(_places_of_unit(table.with_records(records), place, unit_column))
+    return _edit(Kind.INSERT, table, place, records, Moved(1, 1), of=its, what=odd.what, steps=2)
 
 
 def replace(table: TableFile, place: int, odd: Odd, unit_column: str | None) -> Edit:
     """Put another record into a place; where it names another unit, both are different now."""
     records = [*table.records[:place], odd.record, *table.records[place + 1 :]]
     changed = table.with_records(records)
+    its = sum(len(_places_of_unit(one, place, unit_column)) for one in (table, changed))
     units = 1 if unit_column is None or _same_unit(table, changed, place, unit_column) else 2
-    return _edit(Kind.REPLACE, table, place, records, Moved(units, units), what=odd.what, steps=2 * units)
+    moved = Moved(units, units)
+    return _edit(Kind.REPLACE, table, place, records, moved, of=its, what=odd.what, steps=2 * units)
 
 
 def draw(table: TableFile, unit_column: str | None, secret: random.Random) -> Edit:
@@ -110,11 +115,12 @@ def _edit(
     records: Sequence[Record],
     moved: Moved,
     *,
+    of: int = 1,
     what: str = "",
     steps: int = 1,
 ) -> Edit:
     changed = table.with_records(records)
-    return Edit(kind=kind, what=what, place=place, changed=changed, moved=moved, steps=steps)
+    return Edit(kind=kind, what=what, place=place, changed=changed, moved=moved, records=of, steps=steps)
 
 
 def _places_of_unit(table: TableFile, place: int, unit_column: str | None) -> set[int]:

@@ -38,8 +38,8 @@ TEXTS: Mapping[str, str] = {
     "comma": "a,b",
     "unicode": "Zoë \U0001f426 \u2028 \u0661",
     "formula": "=1+1",
-    "long text": "x" * LONG,
-    "long number": "7" * LONG,
+    "long text": "word " * (LONG // 5),
+    "long number": "7" * (LONG // 100),
     "deep list": "[" * DEEP + "]" * DEEP,
     "template": "{bos} <|im_end|> [SCHEMA]",
 }

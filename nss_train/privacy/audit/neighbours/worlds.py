@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -39,6 +39,8 @@ class Secrets:
     holdout_key: bytes = KEY
     draw: bytes | None = None
     """What an earlier attempt has put on record; ``None``: this one draws."""
+    units: int | None = None
+    """The noisy count that this one draws; ``None``: as it falls."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,12 +69,23 @@ class World:
         return isinstance(self.ended_by, UserError)
 
 
+def private_pieces(world: World) -> dict[str, bytes]:
+    """What no digest of may be published: private files as wholes, and each line of the table."""
+    found = dict(world.private)
+    for name, content in world.private.items():
+        if Path(name).suffix in {".csv", ".jsonl"}:
+            lines = content.split(b"\n")
+            found |= {f"line {number} of {name}": line for number, line in enumerate(lines) if line.strip()}
+    return found
+
+
 @dataclass(kw_only=True, slots=True)
 class _Trace:
     """What is said while a stage runs."""
 
     folder: Path
-    draw: bytes | None
+    secrets: Secrets
+    draw: bytes | None = None
     lines: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
@@ -80,8 +93,13 @@ class _Trace:
         """Play the supervisor, who puts a draw on record before it is used, and keeps the first one."""
         self.events.append(event)
         if event.action == DRAW:
-            self.draw = self.draw or (self.folder / PROPOSED_DRAW).read_bytes()
+            self.draw = self.secrets.draw or self._proposed()
             (self.folder / KEPT_DRAW).write_bytes(self.draw)
+
+    def _proposed(self) -> bytes:
+        proposed = json.loads((self.folder / PROPOSED_DRAW).read_bytes())
+        drawn = {} if self.secrets.units is None else {"effective": self.secrets.units}
+        return json.dumps(proposed | drawn).encode()
 
 
 def run(table: TableFile, request: Request, folder: Path, secrets: Secrets | None = None) -> World:
@@ -89,12 +107,13 @@ def run(table: TableFile, request: Request, folder: Path, secrets: Secrets | Non
     secrets = secrets or Secrets()
     request = request.model_copy(update={"keep_draw": True, "table": f"table{table.suffix}"})
     _lay_out(folder, table, request, secrets)
-    trace = _Trace(folder=folder, draw=secrets.draw)
+    trace = _Trace(folder=folder, secrets=secrets)
     with _listening(trace.lines), seen_releases() as releases:
         figures, failed = _prepare(folder, request, trace.take)
+    private = set(_private_files(folder))
     return World(
-        published=_published(folder, trace, figures, failed),
-        private={str(path.relative_to(folder)): path.read_bytes() for path in _private_files(folder)},
+        published=_published(folder, private, trace, figures, failed),
+        private={str(path.relative_to(folder)): path.read_bytes() for path in private},
         train=_examples(folder, "train"),
         validation=_examples(folder, "validation"),
         releases=tuple(releases),
@@ -122,12 +141,16 @@ def _prepare(
 
 
 def _published(
-    folder: Path, trace: _Trace, figures: Mapping[str, Any], failed: Exception | None
+    folder: Path,
+    private: Collection[Path],
+    trace: _Trace,
+    figures: Mapping[str, Any],
+    failed: Exception | None,
 ) -> dict[str, bytes]:
     def plain(text: str) -> bytes:
         return text.replace(str(folder), "<folder>").encode(errors="surrogatepass")
 
-    out = [path for path in _files(folder / "out") if path not in set(_private_files(folder))]
+    out = [path for path in _files(folder / "out") if path not in private]
     found = {str(path.relative_to(folder)): path.read_bytes() for path in out}
     found |= {f"event {at}": plain(event.model_dump_json()) for at, event in enumerate(trace.events)}
     found |= {f"log line {at}": plain(line) for at, line in enumerate(trace.lines)}
