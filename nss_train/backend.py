@@ -28,7 +28,10 @@ from nss_train.config.support import unsupported_training
 from nss_train.contract import ModelPolicy
 from nss_train.data import columns
 from nss_train.data.holdout import Split
-from nss_train.data.prepare import Prepared, prepare_split
+from nss_train.data.prepare import prepare_split
+from nss_train.data.prepared import Prepared
+from nss_train.data.private.prepare import prepare_privately
+from nss_train.data.private.reading import read_private_frame
 from nss_train.errors import DataError, GenerationError, ParameterError, Problem
 from nss_train.model.adapter import initial_adapter, ready_for_training, save_adapter
 from nss_train.model.loading import choose_attention, choose_precision, load_base, max_memory
@@ -36,6 +39,8 @@ from nss_train.model.prepared import full_weights
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
 from nss_train.model.source import ModelSource, find_model
+from nss_train.privacy.coins import HoldoutKey
+from nss_train.privacy.draw import InMemory
 from nss_train.privacy.fit import Private, make_private_trainer
 from nss_train.privacy.result import check_release
 from nss_train.privacy.trainer import OpacusDPTrainer
@@ -168,14 +173,13 @@ class HuggingFaceBackend(TrainingBackend):
             raise DataError("training_dataset must be set before preparing training data")
         frame = self.training_dataset
         frame = frame if isinstance(frame, pd.DataFrame) else frame.to_pandas()
-        columns.validate_groupby_column(frame, self.params.data.group_training_examples_by)
-        self._validate_orderby_column(frame)
+        if not self.params.dp_enabled:
+            columns.validate_groupby_column(frame, self.params.data.group_training_examples_by)
+            self._validate_orderby_column(frame)
         if self.action_executor is not None:
             frame = self.action_executor.preprocess(frame)
-        self.prepared = prepare_split(
-            Split(train=frame, test=None), self.params, model=self.source.folder, seed=self.seed
-        )
-        self._take_over(self.prepared)
+        self.prepared = self._prepared(frame)
+        self._take_over(self.prepared, frame)
 
     def prepare_params(self, **_training_args: Any) -> None:
         """Make the trainer; keyword arguments are accepted and, as in NSS, not used."""
@@ -273,7 +277,7 @@ class HuggingFaceBackend(TrainingBackend):
             result = self.trainer.privacy_result()
             check_release(self.prepared.plan, result)
             found = Guarantee(config=self.params, plan=self.prepared.plan, result=result)
-            write_json(Path(self.workdir.train) / "privacy.json", found.as_json())
+            write_json(Path(self.workdir.train.privacy), found.as_json())
 
     def _early_ends(self) -> list[TrainerCallback]:
         """Callbacks that may end the training: a bad sample, or too long a time."""
@@ -295,14 +299,28 @@ class HuggingFaceBackend(TrainingBackend):
         # In one's own process one may use what one names; operators of workers have their policy.
         return find_model(name, ModelPolicy(models_dir=str(Path(name).parent), allow_hub=True))
 
-    def _take_over(self, prepared: Prepared) -> None:
+    def _prepared(self, frame: pd.DataFrame) -> Prepared:
+        """The frame as examples; a private one cell by cell, as its declared columns say."""
+        if not self.params.dp_enabled:
+            split = Split(train=frame, test=None)
+            return prepare_split(split, self.params, model=self.source.folder, seed=self.seed)
+        return prepare_privately(
+            read_private_frame(frame, self.params.guarantee),
+            self.params,
+            model=self.source.folder,
+            key=HoldoutKey(secret=self.workdir.holdout_key()),
+            keeper=InMemory(),
+            holds_out=False,
+        )
+
+    def _take_over(self, prepared: Prepared, frame: pd.DataFrame) -> None:
         """NSS's attributes, from what was prepared."""
         self.params = prepared.config
         self.model_metadata = prepared.metadata
         self.dataset_schema = json.loads(json.dumps(prepared.schema))
-        self.training_df, self.test_df = prepared.training, prepared.test
+        self.training_df, self.test_df = frame, prepared.test
         self.data_fraction = prepared.data_fraction
-        self.true_dataset_size = prepared.units_train
+        self.true_dataset_size = prepared.units_train if prepared.plan is None else prepared.plan.units
         self.training_examples = self._write_examples(prepared)
 
     def _write_examples(self, prepared: Prepared) -> dict[str, Dataset | None]:

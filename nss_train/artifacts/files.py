@@ -17,11 +17,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_aside(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` is either absent, or as before, or complete and on disk."""
+def write_aside(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write ``content`` so that ``path`` is either absent, or as before, or complete and on disk.
+
+    ``mode`` is what the process's umask leaves of it, from the first byte on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.aside")
-    aside.write_bytes(content)
+    aside.unlink(missing_ok=True)
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
     _settle(aside, path)
 
 

@@ -104,7 +104,7 @@ def _size(facts: CardFacts) -> str:
 def _kind(column: Mapping[str, Any]) -> str:
     if "enum" in column:
         return f"one of {len(column['enum'])} values"
-    kind = column["type"]
+    kind = column.get("type", "any")
     return kind if isinstance(kind, str) else " or ".join(kind)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from nss_train.artifacts.files import write_aside
+from nss_train.errors import ParameterError, Problem
 
 Layout = Mapping[str, Any]
 """Names of files (text) and of folders (a folder's name under ``""``, and its own entries)."""
@@ -15,6 +19,7 @@ Layout = Mapping[str, Any]
 RUN: Layout = {
     "config": "safe-synthesizer-config.json",
     "wandb_run_id_file": "wandb_run_id.txt",
+    "private": {"": "private", "key": "key"},
     "train": {
         "": "train",
         "config": "safe-synthesizer-config.json",
@@ -25,6 +30,7 @@ RUN: Layout = {
             "metadata": "metadata_v2.json",
             "schema": "dataset_schema.json",
         },
+        "privacy": "privacy.json",
     },
     "generate": {
         "": "generate",
@@ -103,6 +109,25 @@ class Workdir:
     @property
     def adapter_path(self) -> Path:
         return self.run_dir / "train" / "adapter"
+
+    def holdout_key(self) -> bytes:
+        """The key of a private run, by which its units are split: drawn once, read ever after.
+
+        Raises :class:`ParameterError` for a private run that is there without its key: another one would hold
+        out others, and what was held out so far would be trained on.
+        """
+        path = Path(self.private.key)
+        if path.is_file():
+            return path.read_bytes()
+        if Path(self.train.privacy).exists():
+            remedy = "its key is missing, so that the holdout cannot be repeated; train anew"
+            problem = Problem(field="run folder", value=str(self.run_dir), remedy=remedy)
+            raise ParameterError("The private run cannot be gone on with.", [problem])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o700)
+        key = secrets.token_bytes(32)
+        write_aside(path, key, mode=0o600)
+        return key
 
     def ensure_directories(self) -> Workdir:
         """Make the folders that training writes into."""

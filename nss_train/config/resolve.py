@@ -54,7 +54,7 @@ def resolve(
 
 
 def resolve_privately(config: SafeSynthesizerParameters, *, family: Family | None = None) -> Resolved:
-    """Resolve all automatic values but δ from the config alone; :func:`resolve_delta` follows once n is known.
+    """Resolve all automatic values but δ from the config alone; :func:`resolve_delta` follows n.
 
     Whether a job is strict makes no difference: what a record decided here would change others' examples.
     """

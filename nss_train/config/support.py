@@ -84,8 +84,8 @@ def _units(config: SafeSynthesizerParameters) -> Iterator[Problem]:
     column = unit or group
     if column is not None and config.guarantee.units == "rows":
         remedy = (
-            f"values of {column!r} are counted with noise or declared; a count of the table would tell whether"
-            " one is there"
+            f"values of {column!r} are counted with noise or declared; a count of the table would tell"
+            " whether one is there"
         )
         yield Problem(field="guarantee.units", value="rows", remedy=remedy)
 

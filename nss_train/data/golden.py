@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nss_train.data.examples import IGNORED_LABEL, Examples
 from nss_train.data.fragments import record_text
@@ -85,12 +86,20 @@ def _describe_records(prepared: Prepared) -> dict[str, Any]:
 
 
 def _describe_frame(prepared: Prepared) -> dict[str, Any]:
-    frame = prepared.table.to_pandas()
+    table = prepared.table
+    # The dtypes of a private table are those of single cells, and no statistic of its columns.
+    frame = _texts(prepared) if table is None else table.to_pandas()
     return {
         "rows": len(frame),
         "columns": [str(column) for column in frame.columns],
         "dtypes": [str(dtype) for dtype in frame.dtypes],
     }
+
+
+def _texts(prepared: Prepared) -> pd.DataFrame:
+    return pd.DataFrame(
+        {column.name: [column.texts[code] for code in column.codes] for column in prepared.columns}
+    )
 
 
 def _describe_holdout(prepared: Prepared) -> dict[str, Any]:

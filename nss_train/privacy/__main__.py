@@ -1,31 +1,35 @@
 """What a private training of a table would do and cost: ``python -m nss_train.privacy estimate --help``.
 
-A process of its own, because it needs pandas and nobody else does. Nothing is trained and nothing
-is charged.
+A process of its own, because it needs pandas and nobody else does. Nothing is trained, nothing is charged and
+nothing is drawn: it is for whoever has the table, and what it says of it is exact.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from nss_train import command
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
-from nss_train.config.resolve import resolve, unit_column
+from nss_train.config.resolve import resolve_privately
 from nss_train.config.support import unsupported_training
-from nss_train.data.columns import check_columns, check_roles, check_rows
-from nss_train.data.holdout import hold_out
-from nss_train.data.packing import requested_fraction
-from nss_train.data.source import read_table
+from nss_train.data.columns import check_named_roles
+from nss_train.data.packing import nothing_to_train_on
+from nss_train.data.private.reading import read_private_table
+from nss_train.data.private.table import PrivateTable
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.family import FAMILIES
 from nss_train.privacy.accountant import Accountant
-from nss_train.privacy.plan import PrivacyPlan, Units
-from nss_train.privacy.publication import kind_of_units
+from nss_train.privacy.count import public_units
+from nss_train.privacy.draw import InMemory
+from nss_train.privacy.plan import KNOWN_AS, PrivacyPlan, Source
+from nss_train.privacy.publication import Publisher
+from nss_train.privacy.units import UnitLimits, find_units
 
 POINTS = 10
 """Of the curve ε(t)."""
@@ -48,48 +52,71 @@ def show(arguments: argparse.Namespace) -> dict[str, Any]:
     return describe(estimate(arguments.table, config))
 
 
-def estimate(table: Path, config: SafeSynthesizerParameters) -> PrivacyPlan:
-    """The plan that prepare_data would make; raises what is wrong with table or config."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A plan, and what only the owner of the table may know beside it."""
+
+    plan: PrivacyPlan
+    effective: int
+    """Units with a record that is not null, exactly; long records count, because no model is at hand."""
+
+
+def estimate(table: Path, config: SafeSynthesizerParameters) -> Estimate:
+    """The plan that prepare_data would make; raises what is wrong with table or config.
+
+    Where the job will count units with noise, the exact number stands in for the noisy one.
+    """
     if not config.dp_enabled:
         problem = Problem(field="privacy.dp_enabled", value=False, remedy="set it to true")
         raise ParameterError("The config asks for no privacy.", [problem])
     problems = unsupported_training(config)
     if problems:
         raise ParameterError("The config asks for what a private training cannot do.", problems)
-    frame = read_table(table)
-    check_columns(frame)
-    check_rows(frame, config)
-    check_roles(frame, config)
-    training = hold_out(frame, config.data, unit_column=unit_column(config)).train
+    read = read_private_table(table, config.guarantee)
+    check_named_roles([column.name for column in read.columns], config)
     # The family decides the learning rate alone, and that costs no privacy.
-    resolved = resolve(config, training, family=FAMILIES[0]).config
-    return PrivacyPlan.of(resolved, count_units(training, resolved), dataset=table.stem)
+    resolved = resolve_privately(config, family=FAMILIES[0])
+    if resolved.config.training.num_input_records_to_sample == 0:
+        raise nothing_to_train_on()
+    publisher = Publisher(
+        resolved=resolved,
+        types=read.types,
+        places=len(read),
+        dataset=config.guarantee.dataset or "estimate",
+        holds_out=True,
+        keeper=InMemory(),
+    )
+    effective = count_units(read, resolved.config)
+    known = public_units(resolved.config, places=len(read))
+    return Estimate(plan=publisher.plan(max(1, effective) if known is None else known), effective=effective)
 
 
-def count_units(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> Units:
-    """The units of privacy of a training split, and the passes that a resolved config asks for."""
-    column, wanted = unit_column(config), config.training.num_input_records_to_sample
-    if column is not None and column not in frame.columns:
-        problem = Problem(
-            field="guarantee.unit_column", value=column, remedy="name one of the table's columns"
-        )
-        raise ParameterError("The unit column is not in the table.", [problem])
-    count = len(frame) if column is None else frame[column].nunique()
-    return Units(kind=kind_of_units(config), count=count, passes=requested_fraction(wanted, count))
+def count_units(table: PrivateTable, config: SafeSynthesizerParameters) -> int:
+    """Units with a record that is not null, whatever its length."""
+    lengths = np.zeros(len(table), dtype=np.int64)
+    return len(find_units(table, lengths, config, UnitLimits(tokens_per_record=0)))
 
 
-def describe(plan: PrivacyPlan) -> dict[str, Any]:
+def describe(found: Estimate) -> dict[str, Any]:
     """The plan as plain JSON, with ε after a tenth of the steps, two tenths and so on."""
+    plan = found.plan
     steps = sorted({max(1, round(plan.steps * point / POINTS)) for point in range(1, POINTS + 1)})
     curve = [
         {"step": step, "pld": plan.spent(step), "rdp": plan.spent(step, Accountant.RDP)} for step in steps
     ]
-    return {**plan.model_dump(mode="json", exclude={"dataset"}), "curve": curve}
+    document = plan.model_dump(mode="json", exclude={"dataset", "without_effect"})
+    return {**document, "promise": plan.promise(), "effective": found.effective, "curve": curve}
 
 
 def _show(shown: dict[str, Any]) -> None:
+    source = Source(shown["units_source"])
+    exact = "; here exactly, in the job with noise" if source is Source.NOISY else ""
     lines = [
-        f"n      {shown['units']} units of privacy, each a {shown['unit']}",
+        shown["promise"],
+        "",
+        f"n      {shown['units']} units of privacy, each a {shown['unit']} ({KNOWN_AS[source]}{exact})",
+        f"       {shown['effective']} of them hold something; that is not published",
+        f"h      {shown['holdout']:g} of them are held out, on average",
         f"batch  {shown['batch']} units expected in a step",
         f"q      {shown['sampling_rate']:.6g}",
         f"steps  {shown['steps']}",

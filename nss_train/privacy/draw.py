@@ -32,7 +32,7 @@ class DrawnColumn(Frozen):
 
 
 class Draw(Frozen):
-    """Noisy counts and a noisy schema. With it and the holdout key, prepare_data is a function of its inputs."""
+    """Noisy counts and a noisy schema. With it and the holdout key, prepare_data is deterministic."""
 
     effective: int
     """Units with a record that counts; less than none by chance."""

@@ -238,8 +238,9 @@ class PrivacyPlan(Frozen):
     def log(self) -> None:
         """Say what was chosen, why, and what the cross-check makes of it."""
         pld, rdp = self.spent(self.steps), self.spent(self.steps, Accountant.RDP)
+        training = self.units * (1 - self.holdout)
         reasons = {
-            "sampling_rate": f"{self.batch} of {self.units * (1 - self.holdout):g} units are expected in a step",
+            "sampling_rate": f"{self.batch} of {training:g} units are expected in a step",
             "steps": "as many passes over the units as the config asks for",
             "noise_multiplier": f"it is the least with ε ≤ {self.epsilon:g} at δ = {self.delta:.3g}"
             f" (PLD: {pld:.4f}, RDP: {rdp:.4f})",

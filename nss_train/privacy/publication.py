@@ -8,7 +8,7 @@ from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import SchemaSource
-from nss_train.config.resolve import Choice, Resolved, automatic_delta, resolve_delta
+from nss_train.config.resolve import Resolved, automatic_delta, resolve_delta
 from nss_train.config.support import unsupported_training
 from nss_train.data.packing import requested_fraction
 from nss_train.data.private.table import PrivateTable
@@ -52,6 +52,8 @@ class Publication:
 
     resolved: Resolved
     plan: PrivacyPlan
+    passes: float
+    """How often each unit is trained on, on average."""
     shares: Shares
     schema: Mapping[str, Any]
 
@@ -86,6 +88,7 @@ class Publisher:
         return Publication(
             resolved=Resolved(config=resolved.config, choices=choices),
             plan=plan.model_copy(update={"without_effect": without_effect(draw, count)}),
+            passes=self._passes(count),
             shares=self._shares(count),
             schema=schema.document,
         )
@@ -93,12 +96,10 @@ class Publisher:
     def plan(self, count: int) -> PrivacyPlan:
         """The plan for n units."""
         shares = self._shares(count)
-        training = count * (1 - shares.together)
-        wanted = self._config.training.num_input_records_to_sample
         units = Units(
             kind=kind_of_units(self._config),
             count=count,
-            passes=requested_fraction(wanted, training) if training > 0 else 0,
+            passes=self._passes(count),
             source=source_of_units(self._config),
             held_out=shares.together,
         )
@@ -146,6 +147,11 @@ class Publisher:
             delta=schema[0].delta,
         )
         return counts.model_copy(update={"columns": columns})
+
+    def _passes(self, count: int) -> float:
+        training = count * (1 - self._shares(count).together)
+        wanted = self._config.training.num_input_records_to_sample
+        return requested_fraction(wanted, training) if training > 0 else 0.0
 
     def _shares(self, count: int) -> Shares:
         holdout = share_held_out(self._config, count) if self.holds_out else 0.0

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn, SchemaSource
+from nss_train.config.guarantee import ColumnType, GuaranteeParameters, SchemaSource
 from nss_train.config.resolve import Choice
 from nss_train.data.distinct import Column
 from nss_train.data.plan import Order
@@ -58,7 +58,7 @@ class _Purse:
 
 
 def paid_columns(types: Types, guarantee: GuaranteeParameters) -> list[str]:
-    """Names of the columns that a share of ε is spent on: of a type that noise is of use for, not declared."""
+    """Names of the columns that ε is spent on: of a type that noise is of use for, and not declared."""
     if guarantee.schema_source is not SchemaSource.PRIVATE:
         return []
     return [name for name, type_ in types.items() if not _is_declared(name, guarantee) and type_ in WEIGHTS]

@@ -165,7 +165,10 @@ def _order_key(value: Any, type_: ColumnType, form: str | None) -> tuple[int, An
 
 
 def _by_unit(places: Order, owners: Numbers, ranks: Numbers | None) -> tuple[Order, Numbers]:
-    """Records unit after unit, each one's in its order; and the unit of each, by its first place in the file."""
+    """Records unit after unit, each one's in its order; and the number of each record's unit.
+
+    Units are numbered by their first places in the file.
+    """
     units, _ = pd.factorize(owners[places])
     keys: Sequence[Numbers] = (units,) if ranks is None else (ranks[places], units)
     order = np.lexsort(keys)

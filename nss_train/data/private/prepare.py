@@ -20,8 +20,9 @@ from nss_train.data.assembly import Assembled, of_groups
 from nss_train.data.columns import check_named_roles
 from nss_train.data.distinct import taken
 from nss_train.data.examples import Examples, Prompt
+from nss_train.data.groups import Groups
 from nss_train.data.packing import nothing_to_train_on, records_budget
-from nss_train.data.plan import Order, Plan, groups_as_sequences, one_sequence_each
+from nss_train.data.plan import Plan, groups_as_sequences, one_sequence_each
 from nss_train.data.prepared import Prepared
 from nss_train.data.private.table import PrivateTable
 from nss_train.data.records import Records, tokenize
@@ -145,7 +146,7 @@ def _prepared(
     table: PrivateTable, tokenized: Tokenized, units: FoundUnits, sides: Sides, published: Publication
 ) -> Prepared:
     config = published.resolved.config
-    assembled = _assembled(units, sides, config, published.plan.passes)
+    assembled = _assembled(units, sides, config, published.passes)
     prompt, records = tokenized.prompt, tokenized.records
     validation = assembled.validation
     return Prepared(
@@ -174,11 +175,11 @@ def _assembled(
     """Each unit once, however many passes are asked for: more are more steps."""
     train, grouped = take(units.groups, sides.train), _is_grouped(config)
     validation = None if sides.validation is None else take(units.groups, sides.validation)
-    plan = _once_each(train.rows, train.offsets, grouped=grouped)
+    plan = _once_each(train, grouped=grouped)
     each = np.ones_like(train.sizes) if grouped else train.sizes
     return Assembled(
         train=plan,
-        validation=validation and _once_each(validation.rows, validation.offsets, grouped=grouped),
+        validation=None if validation is None else _once_each(validation, grouped=grouped),
         fraction=passes,
         records_train=len(train.rows),
         units_train=len(train),
@@ -192,12 +193,12 @@ def _assembled(
     )
 
 
-def _once_each(rows: Order, offsets: Numbers, *, grouped: bool) -> Plan:
+def _once_each(units: Groups, *, grouped: bool) -> Plan:
     """An example of each group, or of each record where they are not kept together."""
     if not grouped:
-        return one_sequence_each(rows, range(1, len(rows) + 1))
-    groups = np.arange(len(offsets) - 1, dtype=np.int64)
-    return groups_as_sequences(rows, offsets, groups, (groups + 1).tolist())
+        return one_sequence_each(units.rows, range(1, len(units.rows) + 1))
+    groups = np.arange(len(units), dtype=np.int64)
+    return groups_as_sequences(units.rows, units.offsets, groups, (groups + 1).tolist())
 
 
 def _is_grouped(config: SafeSynthesizerParameters) -> bool:
@@ -219,7 +220,7 @@ def _counted(
     assembled: Assembled,
     config: SafeSynthesizerParameters,
 ) -> ModelMetadata:
-    """The metadata with what generation has to know of the examples: public limits while the job is strict."""
+    """The metadata with what generation has to know of the examples: public limits of a strict job."""
     if config.strictly_private:
         return replace(metadata, max_tokens_per_example=metadata.max_seq_length)
     tokens = Examples.of(prompt, records, assembled.train).tokens_per_example
