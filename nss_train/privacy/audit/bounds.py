@@ -86,10 +86,10 @@ def epsilon_of_guesses(*, canaries: int, guesses: int, correct: int, delta: floa
 def epsilon_of_independent_guesses(
     *, canaries: int, right: int, wrong: int, delta: float, alpha: float
 ) -> float:
-    """The ε that guesses about canaries prove whose scores are independent, wrong with probability ``alpha``.
+    """The ε that guesses about canaries with independent scores prove, wrong with probability ``alpha``.
 
-    Each canary is in or out by a fair coin, and is guessed right, wrong or not at all. Averaged over the coin,
-    the two inequalities for the guesses "in" and "out" say P(right) ≤ e^ε · P(wrong) + δ; both are bounded by
+    Each canary is in or out by a fair coin, and is guessed right, wrong or not at all. Over the coin the
+    inequalities for the guesses "in" and "out" add up to P(right) ≤ e^ε · P(wrong) + δ; both are bounded by
     Clopper and Pearson's intervals.
 
     That coordinates and coins are independent is assumed, where :func:`epsilon_of_guesses` assumes nothing.

@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from nss_train.config import parse_config
 from nss_train.contract import ModelPolicy, Request
 from nss_train.privacy.audit.neighbours import edits
 from nss_train.privacy.audit.neighbours.edits import Edit, Kind
+from nss_train.privacy.audit.neighbours.replay import Case
 from nss_train.privacy.audit.neighbours.tables import Csv, JsonLines, Parquet, TableFile, quoted
 
 WORDS = ("Rome", "Oslo", "Bern", "Zoë", "a b", "x,y", 'a "b"', "NA", "true", "1")
@@ -64,7 +66,7 @@ FORMATS = ("csv", "jsonl", "parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class Drawn:
     """A table, its config, and the edits that make its neighbours."""
 
     format: str
@@ -77,12 +79,6 @@ class Case:
     edits: tuple[Edit, ...]
     table: TableFile
 
-    def same_n(self, edit: Edit) -> bool:
-        """Whether all that is public is the same in both worlds."""
-        guarantee = self.sections["guarantee"]
-        counted = guarantee.get("units", "rows" if self.unit == "record" else "noisy")
-        return guarantee["strict"] and (counted != "rows" or edit.keeps_places)
-
     def request(self, model: str) -> Request:
         sections = {**self.sections, "training": self.sections["training"] | {"pretrained_model": model}}
         policy = ModelPolicy(models_dir="/")
@@ -90,9 +86,13 @@ class Case:
             job_id="job-0000001", table="table", config=parse_config(sections), seed=1, policy=policy
         )
 
+    def case(self, model: Path) -> Case:
+        """The same as it is compared."""
+        return Case(table=self.table, request=self.request(str(model)), edits=self.edits)
+
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn) -> Drawn:
     """Hypothesis decides on what is of interest; a seed on the cells."""
     format_ = draw(st.sampled_from(FORMATS))
     kinds = tuple(
@@ -106,7 +106,7 @@ def cases(draw: st.DrawFn) -> Case:
     unit = draw(st.sampled_from(["record", "column", "group"]))
     table = make_table(format_, kinds, rows, seed, has_unit=unit != "record")
     unit_column = None if unit == "record" else UNIT
-    return Case(
+    return Drawn(
         format=format_,
         kinds=kinds,
         rows=rows,

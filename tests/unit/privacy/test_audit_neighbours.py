@@ -1,92 +1,40 @@
-"""Neighbouring tables leave the same traces: each pair goes through prepare_data, and every byte is compared."""
+"""Neighbouring tables leave the same traces: pairs go through prepare_data, and every byte is compared."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import base64
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from nss_train.data import pieces
-from nss_train.data.private import prepare
-from nss_train.privacy import accountant
-from nss_train.privacy.audit.neighbours.comparison import differences, moves
+from nss_train.privacy.audit.neighbours.comparison import moves
+from nss_train.privacy.audit.neighbours.corpus import corpus
 from nss_train.privacy.audit.neighbours.digests import DigestScanner
 from nss_train.privacy.audit.neighbours.edits import Moved
-from nss_train.privacy.audit.neighbours.worlds import Secrets, World, private_pieces, run
+from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
+from nss_train.privacy.audit.neighbours.planted import FAULTS
+from nss_train.privacy.audit.neighbours.replay import replay
 
-from .tables import EDITS, Case, cases
+from .tables import EDITS, Drawn, cases
 
 PAIRS, PAIRS_WITH_TIME = 400, 10_000
-NOISY_COUNT = 40
-"""What a noisy count says, so that a table of three rows is not refused for its draw."""
-
-
-@contextmanager
-def cheap_accountant() -> Iterator[None]:
-    """Functions of the same public numbers in place of the accountant, which takes a minute for each new one.
-
-    Whatever it is asked would show in the plan: that all numbers stand in what it answers.
-    """
-
-    def noise(*, epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
-        return 1 + epsilon / 100 + delta + sampling_rate / 10 + steps / 1e4
-
-    def spent(*, noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
-        return (noise_multiplier + sampling_rate + delta) * steps / 1e6
-
-    with ExitStack() as planted:
-        for name, function in {"noise_multiplier": noise, "spent_in_steps": spent}.items():
-            planted.enter_context(mock.patch.object(accountant, name, function))
-        planted.enter_context(mock.patch.object(accountant, "spent", lambda *_, **__: 0.5))
-        # Functions of the model alone.
-        for module, name in ((prepare, "load_tokenizer"), (pieces, "_boundaries")):
-            planted.enter_context(mock.patch.object(module, name, _remembered(getattr(module, name))))
-        yield
-
-
-def _remembered(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same function, called once for each argument, which may have no hash."""
-    found: dict[str, Any] = {}
-
-    def remembering(of: Any) -> Any:
-        name = str(of) if isinstance(of, Path) else str(id(of))
-        if name not in found:
-            found[name] = function(of)
-        return found[name]
-
-    return remembering
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _cheap() -> Iterator[None]:
-    with cheap_accountant():
+    with cheap_plans():
         yield
 
 
-def scanned(world: World) -> list[str]:
-    """Digests of private pieces in what a world publishes."""
-    return DigestScanner(private_pieces(world)).find(world.published)
+@pytest.fixture(scope="module")
+def invented_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models"))
 
 
-def compare(case: Case, model: Path, folder: Path) -> list[str]:
-    """What tells a table from its neighbours, and digests of it, in words."""
-    request = case.request(str(model))
-    one = run(case.table, request, folder / "table", Secrets(units=NOISY_COUNT))
-    found = scanned(one)
-    for number, edit in enumerate(case.edits):
-        secrets = Secrets(units=NOISY_COUNT, draw=one.draw)
-        other = run(edit.changed, request, folder / f"neighbour-{number}", secrets)
-        found += [f"{edit}: {found}" for found in differences(one, other, edit, same_n=case.same_n(edit))]
-    return found
-
-
-def test_no_neighbour_of_any_table_can_be_told(tiny_model: Path, tmp_path: Path, *, long: bool) -> None:
+def test_no_neighbour_of_any_table_can_be_told(tiny_model: Path, *, long: bool) -> None:
     @settings(
         max_examples=(PAIRS_WITH_TIME if long else PAIRS) // EDITS,
         deadline=None,
@@ -95,14 +43,46 @@ def test_no_neighbour_of_any_table_can_be_told(tiny_model: Path, tmp_path: Path,
         phases=[Phase.explicit, Phase.generate],
     )
     @given(cases())
-    def pairs(case: Case) -> None:
-        folder = tmp_path / "pair"
-        try:
-            assert compare(case, tiny_model, folder) == []
-        finally:
-            shutil.rmtree(folder)
+    def pairs(drawn: Drawn) -> None:
+        found = replay([drawn.case(tiny_model)])
+        assert found.holds, "\n".join(map(str, found.found))
 
     pairs()
+
+
+def test_no_neighbour_in_the_corpus_of_the_faults_can_be_told(invented_model: Path) -> None:
+    found = replay(corpus(invented_model))
+    assert found.holds, "\n".join(map(str, found.found))
+    assert found.pairs > 100
+    assert found.refused == 0
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_mistake_before_the_gradients_is_seen(name: str, invented_model: Path) -> None:
+    fault = FAULTS[name]
+    with fault.plant():
+        found = replay(corpus(invented_model), until=fault.seen_by)
+    assert fault.seen_by <= set(found.seen_by)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        hashlib.sha256(b"secret").hexdigest(),
+        hashlib.sha256(b"secret").hexdigest()[:16].upper(),
+        hashlib.sha256(b"secret").hexdigest()[-12:],
+        hashlib.md5(b"secret", usedforsecurity=False).hexdigest(),
+        hashlib.sha1(b"secret", usedforsecurity=False).hexdigest()[:12],
+        hashlib.blake2b(b"secret", digest_size=16).hexdigest(),
+        base64.b64encode(hashlib.sha512(b"secret").digest()).decode(),
+        base64.urlsafe_b64encode(hashlib.sha256(b"secret").digest())[:14].decode(),
+    ],
+)
+def test_a_digest_is_found_however_it_is_written(written: str) -> None:
+    scanner = DigestScanner({"a row": b"secret"})
+    assert scanner.find({"out/card.md": f"dataset job-{written}.".encode()})
+    assert scanner.find({f"out/{written}": b""})
+    assert not DigestScanner({"a row": b"another"}).find({"out/card.md": written.encode()})
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ class Difference:
         return f"{self.check}: {self.detail}"
 
 
-def differences(one: World, other: World, edit: Edit, *, same_n: bool) -> list[Difference]:
-    """All that differs and must not; ``same_n``: what is public is the same, and all of it is compared."""
+def differences(one: World, other: World, edit: Edit, *, public_is_same: bool) -> list[Difference]:
+    """All that differs and must not. Where the edit changes what is public, only the rest is compared."""
     return [
         *_accidents(one, other),
-        *(_published(one.published, other.published) if same_n else ()),
+        *(_published(one.published, other.published) if public_is_same else ()),
         *_releases(one, other, edit.steps),
         *_units(one, other, edit),
     ]
