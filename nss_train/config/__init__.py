@@ -55,6 +55,11 @@ def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
             "Replace PII before you submit, and set replace_pii: null",
             extra={"action": "config.ignored", "parameter": "replace_pii"},
         )
+    if config.dp_enabled and (given.get("data") or {}).get("random_state") is not None:
+        logger.warning(
+            "data.random_state is without effect under privacy: who is held out is secret",
+            extra={"action": "config.ignored", "parameter": "data.random_state"},
+        )
     return config
 
 

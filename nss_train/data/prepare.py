@@ -25,7 +25,7 @@ from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.source import find_model
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 from nss_train.privacy.coins import HoldoutKey
-from nss_train.privacy.draw import DrawKeeper, InMemory, SupervisorsDraw
+from nss_train.privacy.draw import InMemory, SupervisorsDraw
 
 
 def run(folder: Path, request: Request, *, report: Report) -> StageResult:
@@ -35,22 +35,40 @@ def run(folder: Path, request: Request, *, report: Report) -> StageResult:
         request.config.training.pretrained_model, request.policy, fetched=source if source.exists() else None
     )
     report(Event(action="prepare.started", message=f"preparing {request.dataset_name}"))
-    key, draws = folder / "in" / HOLDOUT_KEY, request.keep_draw
-    prepared = prepare(
-        folder / "in" / str(request.table),
-        request.config,
-        model=model.folder,
-        seed=request.seed,
-        stated_family=request.family,
-        limits=request.limits,
-        key=key.read_bytes() if key.is_file() else None,
-        keeper=SupervisorsDraw(folder, report) if draws else None,
-        dataset=request.budget_name,
+    prepared = (_prepare_private if request.config.dp_enabled else _prepare)(
+        folder, request, model.folder, report
     )
     figures = write(folder / "out", prepared, request)
     counted = "units" if "units" in figures else "examples"
     report(Event(action="prepare.done", message=f"{figures[counted]} {counted}", fields=figures))
     return StageResult(stage=Stage.PREPARE_DATA, figures=figures)
+
+
+def _prepare(folder: Path, request: Request, model: Path, _report: Report) -> Prepared:
+    return prepare(
+        folder / "in" / str(request.table),
+        request.config,
+        model=model,
+        seed=request.seed,
+        stated_family=request.family,
+        limits=request.limits,
+    )
+
+
+def _prepare_private(folder: Path, request: Request, model: Path, report: Report) -> Prepared:
+    """With the key that lies beside the table, and a draw that the supervisor keeps."""
+    from nss_train.data.private.prepare import prepare_privately  # the accountant takes a second to load
+
+    key, config = folder / "in" / HOLDOUT_KEY, request.config
+    return prepare_privately(
+        read_private_table(folder / "in" / str(request.table), config.guarantee, request.limits),
+        config,
+        model=model,
+        key=HoldoutKey(secret=key.read_bytes()) if key.is_file() else HoldoutKey.draw(),
+        keeper=SupervisorsDraw(folder, report) if request.keep_draw else InMemory(),
+        dataset=request.budget_name,
+        stated_family=request.family,
+    )
 
 
 def prepare(
@@ -63,27 +81,23 @@ def prepare(
     stated_family: str = "",
     limits: TableLimits | None = None,
     key: bytes | None = None,
-    keeper: DrawKeeper | None = None,
-    dataset: str = "",
 ) -> Prepared:
     """Prepare a table for a model in a local folder.
 
-    Of a private one ``key`` says who is held out, ``keeper`` keeps what is drawn, and ``dataset`` names whose
-    budget it is where the config does not; each is this run's own when it is not given.
+    Of a private one ``key`` says who is held out; without it, that is drawn for this call.
 
     Raises :class:`~nss_train.errors.DataError`, :class:`~nss_train.errors.ParameterError` or
     :class:`~nss_train.errors.GenerationError` with all that is wrong with table, config or lengths.
     """
     if config.dp_enabled:
-        from nss_train.data.private.prepare import prepare_privately  # the accountant takes a second to load
+        from nss_train.data.private.prepare import prepare_privately
 
         return prepare_privately(
             read_private_table(table, config.guarantee, limits),
             config,
             model=model,
             key=HoldoutKey.draw() if key is None else HoldoutKey(secret=key),
-            keeper=keeper or InMemory(),
-            dataset=dataset,
+            keeper=InMemory(),
             holds_out=entry is Entry.PROCESS_DATA,
             stated_family=stated_family,
         )

@@ -76,11 +76,14 @@ def identities(columns: Sequence[tuple[str, Raw]], places: npt.NDArray[np.int64]
 
     Names and cells are prefixed with their lengths, so that no two records have one identity.
     """
-    ordered = sorted(columns, key=lambda column: column[0])
-    prefixed = [[_prefixed(name.encode()) + _prefixed(cell) for cell in raw.cells] for name, raw in ordered]
-    codes = [raw.codes[places].tolist() for _, raw in ordered]
-    for record in zip(*codes, strict=True):
-        yield b"".join([cells[code] for cells, code in zip(prefixed, record, strict=True)])
+    cells = [_cells(name, raw, places) for name, raw in sorted(columns, key=lambda column: column[0])]
+    return map(b"".join, zip(*cells, strict=True))
+
+
+def _cells(name: str, raw: Raw, places: npt.NDArray[np.int64]) -> Iterator[bytes]:
+    """A column's cell at each place, told apart from every other column's."""
+    distinct = [_prefixed(name.encode()) + _prefixed(cell) for cell in raw.cells]
+    return map(distinct.__getitem__, raw.codes[places].tolist())
 
 
 def _prefixed(content: bytes) -> bytes:

@@ -82,7 +82,7 @@ class Publisher:
         draw = self.keeper.keep(self._proposed(table, units), price=self._price())
         count = units_of(draw, self._config, places=self.places)
         plan = plan or self.plan(count)
-        schema = publish_schema(self.types, self._config.guarantee, draw.columns)
+        schema = publish_schema(self.types, self.resolved.config.guarantee, draw.columns)
         resolved = resolve_delta(self.resolved, units=count)
         choices = (*resolved.choices, chosen(draw, self._config, count), *schema.choices)
         return Publication(

@@ -89,7 +89,10 @@ def draw_schema(
 def publish_schema(
     types: Types, guarantee: GuaranteeParameters, drawn: Mapping[str, DrawnColumn]
 ) -> PublishedSchema:
-    """Describe all columns by what is public and what was drawn."""
+    """Describe all columns by what is public and what was drawn; a raw schema is nothing of either."""
+    if guarantee.schema_source is SchemaSource.RAW:
+        reason = "guarantee.schema_source is raw: the table's own values, outside the guarantee"
+        return PublishedSchema(document={}, choices=(Choice(name="schema", value="raw", reason=reason),))
     known = {name: drawn.get(name) or _public(name, types[name], guarantee) for name in types}
     required = [name for name, column in guarantee.columns.items() if name in types and not column.nullable]
     return PublishedSchema(

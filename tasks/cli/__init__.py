@@ -24,6 +24,7 @@ for command in (
     jobs.sample,
     local.examples,
     privacy.estimate,
+    privacy.check,
     audit.audit,
     operate.worker,
     operate.metrics,

@@ -111,6 +111,22 @@ def estimate(
     raise typer.Exit(library.run("nss_train.privacy", "estimate", *options))
 
 
+def check(
+    table: str,
+    *,
+    config: Annotated[Path | None, typer.Option(help="NSS config, YAML or JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a private training would make of a table, exactly, and what to declare; for its owner alone."""
+    library.require("pandas", "pyarrow")
+    options = [
+        table,
+        *([] if config is None else ["--config", str(config)]),
+        *(["--json"] if as_json else []),
+    ]
+    raise typer.Exit(library.run("nss_train.data.private", *options))
+
+
 def _ledger(dataset: str) -> DatasetLedger:
     from tasks.client import Client
 

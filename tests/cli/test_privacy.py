@@ -155,10 +155,17 @@ def test_an_estimate_tells_what_a_training_would_do_and_cost(settings: Settings,
     assert [point["step"] for point in curve] == [2, 4, 7, 9, 11, 13, 15, 18, 20, 22]
     assert [point["pld"] for point in curve] == sorted(point["pld"] for point in curve)
     assert 3.99 < curve[-1]["pld"] <= 4 < curve[-1]["rdp"]
-    made = {name: value for name, value in shown.items() if name != "curve"}
-    assert PrivacyPlan.model_validate(made | {"dataset": "birds"}).spent(22) == curve[-1]["pld"]
+    made = {
+        name: value for name, value in shown.items() if name in PrivacyPlan.model_fields and name != "curve"
+    }
+    plan_ = PrivacyPlan.model_validate(made | {"dataset": "birds"})
+    assert plan_.spent(22) == curve[-1]["pld"]
+    assert shown["promise"] == plan_.promise()
+    assert (shown["adjacency"], shown["units_source"], shown["effective"]) == ("zero-out", "rows", 60)
     done = nss_train(settings, "estimate", str(birds), "--config", str(birds.with_name("c.yaml")))
     assert f"sigma  {shown['noise_multiplier']:.6g}" in done.stdout
+    assert done.stdout.startswith(shown["promise"])
+    assert "n      60 units of privacy, each a record (rows of the file)" in done.stdout
     assert done.stderr == ""
     assert not list(settings.home.glob("store/**/*"))
 
@@ -168,10 +175,11 @@ def test_an_estimate_counts_groups_where_they_are_the_units(settings: Settings, 
     config.write_text(CONFIG.replace("data: {", "data: {group_training_examples_by: nest, "))
     shown = estimate(settings, birds)
     assert (shown["unit"], shown["units"], shown["sampling_rate"]) == ("value of nest", 12, 0.5)
+    assert shown["units_source"] == "noisy"
     # 120 units are asked for, ten passes over the twelve: 10 · (1/q + 1).
     assert shown["steps"] == 30
     config.write_text(CONFIG + "guarantee: {unit_column: species, max_records_per_unit: 10}\n")
-    assert "there are 2 units" in json.dumps(estimate(settings, birds))
+    assert "there are 2 units to draw from" in json.dumps(estimate(settings, birds))
 
 
 @pytest.mark.parametrize(

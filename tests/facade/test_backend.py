@@ -30,8 +30,11 @@ def make(tiny_model: Path, tmp_path: Path) -> Make:
         config = parse_config(
             {
                 "training": training | options.pop("training", {}),
-                "data": {"random_state": 1},
+                "data": {"holdout": 0},
                 "privacy": options.pop("privacy", {}),
+                "guarantee": options.pop(
+                    "guarantee", {"columns": {"name": {"type": "string"}, "size": {"type": "integer"}}}
+                ),
             }
         )
         frame = pd.DataFrame({"name": [f"bird {i % 7}" for i in range(120)], "size": range(120)})
@@ -64,6 +67,29 @@ def test_a_private_flow(make: Make) -> None:
     assert document["result"]["steps_applied"] == document["plan"]["steps"]
     assert "guarantee" not in json.loads(backend.workdir.train.config.read_text())
     assert not [entry for entry in backend.results.log_history if "loss" in entry]
+    assert document["plan"]["adjacency"] == "zero-out"
+    key = Path(backend.workdir.private.key)
+    assert (key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert len(key.read_bytes()) == 32
+    _assert_its_key_is_needed(make, backend.workdir, document["plan"]["dataset"])
+
+
+def _assert_its_key_is_needed(make: Make, workdir: Workdir, dataset: str) -> None:
+    """The run's name follows from its key, by which it is split again."""
+    again = make(privacy={"dp_enabled": True, "epsilon": 2.0}, workdir=workdir)
+    again.prepare_training_data()
+    assert again.prepared.plan is not None
+    assert again.prepared.plan.dataset == dataset
+    assert dataset.startswith("job-")
+    Path(workdir.private.key).unlink()
+    with pytest.raises(ParameterError, match="its key is missing, so that the holdout cannot be repeated"):
+        again.prepare_training_data()
+
+
+def test_a_private_frame_needs_its_columns_declared(make: Make) -> None:
+    backend = make(privacy={"dp_enabled": True}, guarantee={})
+    with pytest.raises(ParameterError, match=r"guarantee\.columns = name, size"):
+        backend.prepare_training_data()
 
 
 def test_samples_of_a_half_trained_private_adapter_are_refused(make: Make) -> None:

@@ -37,9 +37,17 @@ class Kind(StrEnum):
     """A list or an object, as compact JSON."""
 
 
+_KINDS = {ord(kind): kind for kind in Kind}
+
+
 def cell(kind: Kind, text: str) -> bytes:
     """Bytes of a cell. A lone surrogate stays one, and is found when the cell is decoded."""
     return (kind + text).encode("utf-8", "surrogatepass")
+
+
+def parted(cell: bytes) -> tuple[Kind, str]:
+    """How a cell that is there was written, and its text; :class:`UnicodeDecodeError` where that is none."""
+    return _KINDS[cell[0]], cell[1:].decode("utf-8")
 
 
 def float_cell(number: float) -> bytes:
@@ -48,9 +56,12 @@ def float_cell(number: float) -> bytes:
     return cell(Kind.FLOAT, f"{int(number)}.0" if whole else repr(number))
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def quoted(text: str) -> str:
     """A text as JSON, byte for byte as pandas writes it into a record."""
-    return json.dumps(text, ensure_ascii=False).replace("/", "\\/")
+    return _encode(text).replace("/", "\\/")
 
 
 def compact(value: Any) -> str:

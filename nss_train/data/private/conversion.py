@@ -15,8 +15,9 @@ from nss_train.contract import TableLimits
 from nss_train.data.distinct import Codes, Column, name_text
 from nss_train.data.private.cells import MISSING
 from nss_train.data.private.coding import AsRead
+from nss_train.data.private.rules import VOID, Rule
 from nss_train.data.private.table import PrivateTable, Raw
-from nss_train.data.private.typed_cells import NULL, VOID, Rule
+from nss_train.data.private.values import NULL
 
 Texts = Sequence[str | None]
 """The JSON of each distinct cell; ``None`` where its record counts for nothing."""
@@ -50,17 +51,14 @@ def convert(read: AsRead, guarantee: GuaranteeParameters, limits: TableLimits | 
 def rule_of(name: str, read: AsRead, guarantee: GuaranteeParameters, limits: TableLimits | None) -> Rule:
     """How a column is read: by the type that is declared, or that the file declares, or each cell has."""
     declared = guarantee.columns.get(name, PublicColumn())
-    return Rule(
-        type=declared.type or read.types.get(name, ColumnType.ANY),
-        declared=declared,
-        cell_chars=None if limits is None else limits.cell_chars,
-    )
+    type_ = declared.type or read.types.get(name, ColumnType.ANY)
+    return Rule.of(type_, declared, cell_chars=None if limits is None else limits.cell_chars)
 
 
 def null_records(read: AsRead, texts: Mapping[str, Texts]) -> Places:
     """Places that hold no record, or one without a value, or one that a cell of its own voids."""
-    void = read.faults != 0
-    empty = np.ones(len(void), dtype=bool)
+    void: Places = read.faults != 0
+    empty: Places = np.ones(len(void), dtype=bool)
     for name, raw in read.columns.items():
         void |= _where(raw.codes, [text is VOID for text in texts[name]])
         empty &= _where(raw.codes, [text == NULL for text in texts[name]])
@@ -68,7 +66,7 @@ def null_records(read: AsRead, texts: Mapping[str, Texts]) -> Places:
 
 
 def _where(codes: Codes, marks: Sequence[bool]) -> Places:
-    return np.array(marks, dtype=np.bool_).take(codes)
+    return np.array(marks, dtype=np.bool_)[codes]
 
 
 def _column(name: str, type_: ColumnType, codes: Codes, texts: Texts, null: Places) -> Column:
@@ -79,7 +77,7 @@ def _column(name: str, type_: ColumnType, codes: Codes, texts: Texts, null: Plac
         label=name_text(name),
         kind=_KINDS.get(type_, pa.string()),
         codes=own,
-        values=[json.loads(text) for text in found],
+        values=json.loads(f"[{','.join(found)}]"),
         texts=found,
     )
 

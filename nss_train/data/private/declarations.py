@@ -57,6 +57,13 @@ def columns_needed(names: Sequence[str]) -> Iterator[Problem]:
         yield Problem(field="guarantee.columns", value=None, remedy=remedy)
 
 
+def column_problem(name: str, names: Sequence[str]) -> Iterator[Problem]:
+    """The column whose values are units is none of the table's."""
+    if name not in names:
+        remedy = f"the table has no such column; it has {_shown(names)}"
+        yield Problem(field="guarantee.unit_column", value=name, remedy=remedy)
+
+
 def declaration_problems(
     names: Sequence[str], types: Mapping[str, ColumnType], guarantee: GuaranteeParameters
 ) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ import pandas as pd
 from nss_train.data.private.cells import MAX_DIGITS, MISSING, Kind, cell, compact
 from nss_train.data.private.coding import Coder
 from nss_train.data.private.table import Raw
-from nss_train.data.private.typed_cells import written
+from nss_train.data.private.values import written
 
 EXACT = 2**53
 """Up to here every whole number is a double."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 from nss_train.data.private.cells import DECODER, MISSING, Kind, cell, compact, is_deeper
@@ -25,6 +25,16 @@ def cells(line: Line, names: Sequence[str], depth: int) -> list[Hashable] | Faul
     if isinstance(found, dict):
         return [_hashable(found.get(name)) for name in names]
     return found or Fault.EMPTY
+
+
+def keys(line: Line, depth: int) -> Iterator[str]:
+    """The keys of a line, if it is an object."""
+    try:
+        found = _decoded((line or b"").decode("utf-8"), depth)
+    except UnicodeDecodeError:
+        return
+    if isinstance(found, dict):
+        yield from found
 
 
 def _decoded(text: str, depth: int) -> dict[str, Any] | Fault:

@@ -17,7 +17,7 @@ from nss_train.config.guarantee import ColumnType
 from nss_train.data.private.cells import MISSING, Kind, cell, float_cell, quoted
 from nss_train.data.private.coding import AsRead, Coder
 from nss_train.data.private.preconditions import unreadable
-from nss_train.data.private.typed_cells import NULL, written
+from nss_train.data.private.values import NULL, written
 from nss_train.errors import Problem
 
 BATCH_ROWS = 2**16

@@ -29,7 +29,7 @@ from nss_train.data.private.lines import Line, chunks, lines
 from nss_train.data.private.preconditions import Watch, check_file, refuse
 from nss_train.data.private.table import PrivateTable
 
-CELLS_AT_ONCE = 2**20
+CELLS_AT_ONCE = 2**16
 """As many cells of a text file are held as Python objects at a time."""
 DEPTH = TableLimits().depth
 """Of a JSON line, where no operator sets a limit."""

@@ -17,12 +17,15 @@ from safetensors.numpy import save_file
 
 from nss_train.artifacts.workdir import assemble
 from nss_train.config import SafeSynthesizerParameters, parse_config
-from nss_train.config.guarantee import SchemaSource
+from nss_train.config.guarantee import ColumnType, SchemaSource
+from nss_train.config.resolve import resolve_privately
 from nss_train.contract import Event, ModelPolicy, Request
-from nss_train.data.distinct import distinct_columns, to_arrow
 from nss_train.errors import BudgetExceeded, StageLost
-from nss_train.privacy.publication import Publication, publish
-from nss_train.privacy.units import Membership
+from nss_train.model.family import FAMILIES
+from nss_train.privacy.draw import InMemory
+from nss_train.privacy.publication import Publication, Publisher
+from nss_train.privacy.units import UnitLimits, find_units
+from tests.unit.privacy.tables import private_table
 
 from .conftest import METADATA
 
@@ -48,11 +51,19 @@ def private(**guarantee: Any) -> SafeSynthesizerParameters:
 def published(source: SchemaSource, report_loss: bool) -> Publication:
     """What is published for a kind of config; the search for its noise takes seconds."""
     config = private(schema_source=source, report_loss=report_loss, strict=False)
-    units = np.arange(UNITS)
-    columns = distinct_columns(to_arrow(table()))
-    return publish(
-        columns, Membership(of_example=units, firsts=units), config, passes=2.0, dataset="0123abcd"
+    types = {"kind": ColumnType.STRING, "size": ColumnType.NUMBER}
+    columns = private_table(table().to_dict(orient="list"), types)
+    resolved = resolve_privately(config, family=FAMILIES[0])
+    publisher = Publisher(
+        resolved=resolved,
+        types=types,
+        places=UNITS,
+        dataset="0123abcd",
+        holds_out=False,
+        keeper=InMemory(),
     )
+    each = np.ones(UNITS, dtype=np.int64)
+    return publisher.publish(columns, find_units(columns, each, config, UnitLimits(tokens_per_record=1)))
 
 
 def prepared(folder: Path, config: SafeSynthesizerParameters, **result: Any) -> Request:
@@ -60,7 +71,7 @@ def prepared(folder: Path, config: SafeSynthesizerParameters, **result: Any) -> 
     made, trained = folder / "in/prepare_data", folder / "in/train"
     found = published(config.guarantee.schema_source, config.guarantee.report_loss)
     put(made / "config.json", config.model_dump(mode="json"))
-    choices = [{"name": c.name, "value": c.value, "reason": c.reason} for c in found.choices]
+    choices = [{"name": c.name, "value": c.value, "reason": c.reason} for c in found.resolved.choices]
     put(made / "choices.json", choices)
     put(made / "schema.json", found.schema)
     put(made / "metadata.json", METADATA)

@@ -19,7 +19,7 @@ from transformers import SchedulerType, get_scheduler
 
 from nss_train.config import SafeSynthesizerParameters, load_resolved, parse_config
 from nss_train.config.guarantee import PublicColumn
-from nss_train.config.resolve import max_token_count, resolve
+from nss_train.config.resolve import max_token_count, resolve_delta, resolve_privately
 from nss_train.config.training import LOSS_SCHEDULES, SCHEDULES, UNFINISHED_SCHEDULES
 from nss_train.errors import ParameterError
 
@@ -122,7 +122,7 @@ def test_the_token_estimate_is_the_reference_s() -> None:
 def test_automatic_values_carry_a_reason(rows: int, delta: float) -> None:
     privacy = {"dp_enabled": True, "delta": "nss"}
     given_ = {"privacy": privacy, "training": {"pretrained_model": "Mistral-x"}}
-    resolved = resolve(parse_config(given_), pd.DataFrame({"a": range(rows)}))
+    resolved = resolve_delta(resolve_privately(parse_config(given_)), units=rows)
     assert resolved.config.privacy is not None
     assert resolved.config.privacy.delta == delta
     assert resolved.config.training.learning_rate == 1e-4

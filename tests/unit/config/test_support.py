@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from nss_train.config import parse_config
-from nss_train.config.resolve import resolve
+from nss_train.config.resolve import resolve_privately
 from nss_train.config.support import unsupported_ranks, unsupported_training
 from nss_train.errors import ParameterError
 
@@ -115,24 +114,25 @@ def test_a_config_that_nss_refuses_too_learns_everything() -> None:
     }
 
 
-def long_records() -> pd.DataFrame:
-    return pd.DataFrame({"text": ["x" * 100_000] * 3})
-
-
 def test_private_lengths_do_not_decide_on_the_context(caplog: pytest.LogCaptureFixture) -> None:
     given = {"privacy": DP, "training": {"pretrained_model": "TinyLlama-x"}}
     with caplog.at_level(logging.INFO):
-        resolved = resolve(parse_config(given), long_records())
+        resolved = resolve_privately(parse_config(given))
     choice = next(c for c in resolved.choices if c.name == "training.rope_scaling_factor")
     assert choice.value == 1
     assert "may not decide" in choice.reason
     assert "longest record" not in caplog.text
+    # One long record would change what fits into the examples of all others, strict or not.
+    given["guarantee"] = {"strict": False}
+    assert resolve_privately(parse_config(given)).choices == resolved.choices
 
 
-def test_what_is_not_strict_looks_at_the_lengths() -> None:
-    given = {
-        "privacy": DP,
-        "training": {"pretrained_model": "TinyLlama-x"},
-        "guarantee": {"strict": False},
-    }
-    assert resolve(parse_config(given), long_records()).config.training.rope_scaling_factor == 3
+@pytest.mark.parametrize("of", ["guarantee.unit_column", "data.group_training_examples_by"])
+def test_values_of_a_column_are_not_counted_exactly(of: str) -> None:
+    section, _, name = of.partition(".")
+    given = {"privacy": DP, "guarantee": {"units": "rows"}}
+    assert unsupported_training(parse_config(given)) == ()
+    given[section] = given.get(section, {}) | {name: "patient"}
+    (problem,) = unsupported_training(parse_config(given))
+    assert (problem.field, problem.value) == ("guarantee.units", "rows")
+    assert "counted with noise or declared" in problem.remedy

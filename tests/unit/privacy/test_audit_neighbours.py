@@ -18,7 +18,7 @@ from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
 from nss_train.privacy.audit.neighbours.planted import FAULTS
 from nss_train.privacy.audit.neighbours.replay import replay
 
-from .tables import EDITS, Drawn, cases
+from .drawn_tables import EDITS, Drawn, cases
 
 PAIRS, PAIRS_WITH_TIME = 400, 10_000
 

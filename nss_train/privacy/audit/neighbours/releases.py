@@ -13,6 +13,7 @@ from unittest import mock
 from nss_train.data.distinct import Column
 from nss_train.data.plan import Order
 from nss_train.privacy import publication
+from nss_train.privacy.schema import draw_schema
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,7 @@ def seen_releases() -> Iterator[list[Released]]:
     from opendp.mod import Measurement
 
     found: list[Released] = []
-    invoke, draw = Measurement.__call__, publication.draw_schema
+    invoke = Measurement.__call__
 
     def watched(measurement: Any, value: Any) -> Any:
         is_number = isinstance(value, int | float)
@@ -64,7 +65,7 @@ def seen_releases() -> Iterator[list[Released]]:
             Released(of=column.name, values=tuple(column.texts[code] for code in column.codes[firsts]))
             for column in columns
         )
-        return draw(columns, types, firsts, *given, **named)
+        return draw_schema(columns, types, firsts, *given, **named)
 
     with (
         mock.patch.object(Measurement, "__call__", watched),
