@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ from unittest import mock
 import numpy as np
 
 from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
+from nss_train.contract import Request
 from nss_train.data import prepare as stage
 from nss_train.data.outputs import write as write_outputs
 from nss_train.data.private import conversion, csv_lines, reading
@@ -23,6 +25,9 @@ from nss_train.data.private.coding import AsRead
 from nss_train.data.private.table import PrivateTable, Raw
 from nss_train.errors import DataError, Problem
 from nss_train.privacy import draw, publication
+from nss_train.privacy.audit.neighbours.corpus import corpus
+from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
+from nss_train.privacy.audit.neighbours.replay import Replay, replay
 from nss_train.privacy.count import draw_counts
 from nss_train.privacy.units import FoundUnits, find_units
 
@@ -47,13 +52,14 @@ def _seen(plant: Plant, *checks: str) -> Fault:
 @contextmanager
 def digest_as_name() -> Iterator[None]:
     """The budget of a table without a name is named by the table's digest."""
-    honest = stage.prepare
+    honest = stage._prepare_private  # noqa: SLF001 - faults are planted where they were made
 
-    def prepared(table: Path, *given: Any, **named: Any) -> Any:
-        named["dataset"] = hashlib.sha256(table.read_bytes()).hexdigest()[:32]
-        return honest(table, *given, **named)
+    def prepared(folder: Path, request: Request, *given: Any) -> Any:
+        table = (folder / "in" / str(request.table)).read_bytes()
+        name = hashlib.sha256(table).hexdigest()[:32]
+        return honest(folder, request.model_copy(update={"budget_name": name}), *given)
 
-    with mock.patch.object(stage, "prepare", prepared):
+    with mock.patch.object(stage, "_prepare_private", prepared):
         yield
 
 
@@ -265,6 +271,7 @@ def distinct_values_as_n() -> Iterator[None]:
 @contextmanager
 def records_in_the_count() -> Iterator[None]:
     """The noise of one unit is added to a count of records, of which a unit has several."""
+
     def counts(config: Any, products: Any, *, effective: int, idle: int) -> Any:
         return draw_counts(config, products, effective=3 * effective, idle=idle)
 
@@ -306,6 +313,18 @@ def refused_by_a_row(*, shows_it: bool) -> Plant:
 
 def _about(what: str) -> Problem:
     return Problem(field="table", value=what, remedy="mend the table")
+
+
+def replays_of_faults() -> dict[str, Replay]:
+    """What tells neighbours apart where each fault is planted."""
+    with tempfile.TemporaryDirectory() as root, cheap_plans():
+        model = write_model(Path(root))
+        return {name: _replay(fault, model) for name, fault in FAULTS.items()}
+
+
+def _replay(fault: Fault, model: Path) -> Replay:
+    with fault.plant():
+        return replay(corpus(model), until=fault.seen_by)
 
 
 FAULTS: Mapping[str, Fault] = {

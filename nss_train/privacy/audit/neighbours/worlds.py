@@ -53,6 +53,8 @@ class World:
     """Files that stay inside, the table among them."""
     train: Examples
     validation: Examples
+    units: tuple[int, ...]
+    """Numbers of the units in ``train``."""
     releases: tuple[Released, ...]
     """Secret inputs of noisy releases."""
     draw: bytes | None
@@ -116,6 +118,7 @@ def run(table: TableFile, request: Request, folder: Path, secrets: Secrets | Non
         private={str(path.relative_to(folder)): path.read_bytes() for path in private},
         train=_examples(folder, "train"),
         validation=_examples(folder, "validation"),
+        units=tuple(np.unique(_owners(folder)).tolist()),
         releases=tuple(releases),
         draw=trace.draw,
         ended_by=failed,
@@ -178,11 +181,15 @@ def _examples(folder: Path, side: str) -> Examples:
         np.asarray(row, dtype=np.int64).tobytes() + b"|"
         for row in _read(found).column("input_ids").to_pylist()
     ]
-    owners = next(iter((folder / "out").rglob("units.arrow")), None)
-    if side != "train" or owners is None:
+    if side != "train":
         return tuple(rows)
-    units = _read(owners).column("unit").to_numpy()
-    return tuple(b"".join(rows[first:last]) for first, last in _spans(units))
+    return tuple(b"".join(rows[first:last]) for first, last in _spans(_owners(folder)))
+
+
+def _owners(folder: Path) -> npt.NDArray[np.int64]:
+    """The number of the unit that each training example belongs to."""
+    found = next(iter((folder / "out").rglob("units.arrow")), None)
+    return np.zeros(0, dtype=np.int64) if found is None else _read(found).column("unit").to_numpy()
 
 
 def _spans(units: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
