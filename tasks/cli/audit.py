@@ -1,7 +1,9 @@
-"""``nss-train audit``: does the private step do what it claims, and what did a job's own audit find?"""
+"""``nss-train audit``: does the private step do what it claims, can neighbours of a table be told apart, and
+what did a job's own audit find?"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,7 @@ from nss_train.privacy.result import AuditBound, PrivacyResult
 from tasks import library
 from tasks.charges import ACCOUNTANT
 from tasks.cli import display
-from tasks.cli.options import AsJson
+from tasks.cli.options import AsJson, ConfigFile
 from tasks.records import JobRecords
 
 RESULT = "privacy_result.json"
@@ -22,16 +24,29 @@ RESULT = "privacy_result.json"
 def audit(
     job_id: Annotated[str | None, typer.Argument(help="Show what the audit of this job found.")] = None,
     *,
-    faults: Annotated[bool, typer.Option("--faults", help="Audit steps with planted faults too.")] = False,
+    faults: Annotated[bool, typer.Option("--faults", help="Audit planted faults too.")] = False,
+    from_file: Annotated[Path | None, typer.Option(help="Compare this table with neighbours of it.")] = None,
+    config: ConfigFile = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Neighbours of the table.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Attack the private step of this installation; exit code 1 when its claim does not hold."""
+    """Attack the private step, or a table's way to it; exit code 1 when what is claimed does not hold."""
     if job_id is not None:
         _show_job(job_id, as_json=as_json)
         return
     library.require(ACCOUNTANT, "torch")
     options = [*(["--faults"] if faults else []), *(["--json"] if as_json else [])]
+    if from_file is not None:
+        options += _of_table(from_file, config, pairs)
     raise typer.Exit(library.run("nss_train.privacy.audit", *options))
+
+
+def _of_table(table: Path, config: Path | None, pairs: int) -> list[str]:
+    from tasks.settings import Settings
+
+    named = [] if config is None else ["--config", str(config)]
+    models = str(Settings().models_dir)
+    return ["--from-file", str(table), "--pairs", str(pairs), "--models", models, *named]
 
 
 def _show_job(job_id: str, *, as_json: bool) -> None:

@@ -83,6 +83,23 @@ def epsilon_of_guesses(*, canaries: int, guesses: int, correct: int, delta: floa
     return _last(refuted, 0.0, LARGEST_EPSILON)
 
 
+def epsilon_of_independent_guesses(
+    *, canaries: int, right: int, wrong: int, delta: float, alpha: float
+) -> float:
+    """The ε that guesses about canaries with independent scores prove, wrong with probability ``alpha``.
+
+    Each canary is in or out by a fair coin, and is guessed right, wrong or not at all. Over the coin the
+    inequalities for the guesses "in" and "out" add up to P(right) ≤ e^ε · P(wrong) + δ; both are bounded by
+    Clopper and Pearson's intervals.
+
+    That coordinates and coins are independent is assumed, where :func:`epsilon_of_guesses` assumes nothing.
+    But the latter adds 2 · canaries · δ to the chance of being wrong: at δ = 0.01 it proves nothing whatever
+    is guessed.
+    """
+    found = _epsilon(np.array([right]), canaries, np.array([wrong]), canaries, delta=delta, alpha=alpha)
+    return float(found[0])
+
+
 def chance(*, canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
     """The most probable that an (ε, δ)-private mechanism can make so many correct guesses, or more.
 

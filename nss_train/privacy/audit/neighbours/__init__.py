@@ -1,0 +1,1 @@
+"""Neighbouring tables, as files: do they leave the same traces, but for what the guarantee allows?"""

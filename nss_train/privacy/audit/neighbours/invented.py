@@ -1,0 +1,95 @@
+"""A base model of no use and an accountant of no worth: enough to prepare a table in milliseconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+
+from nss_train.data import pieces
+from nss_train.data.private import prepare
+from nss_train.privacy import accountant
+
+MODEL = "SmolLM2-invented"
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CONTEXT = 8192
+
+
+def write_model(root: Path) -> Path:
+    """Write a folder that passes for a base model; its tokens are bytes."""
+    folder = root / MODEL
+    folder.mkdir(parents=True)
+    letters = sorted(ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE({letter: number for number, letter in enumerate([*SPECIAL, *letters])}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"bos_token": SPECIAL[1], "eos_token": SPECIAL[2], "pad_token": SPECIAL[2]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    config = {"model_type": "llama", "max_position_embeddings": CONTEXT}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+@contextmanager
+def cheap_plans() -> Iterator[None]:
+    """Let plans be made by functions of the same public numbers, and the model be read once.
+
+    The accountant takes a minute for each new plan. Whatever else a plan followed from would show in what
+    these functions answer, for all that they are asked stands in it.
+    """
+
+    def noise(*, epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
+        return 1 + epsilon / 100 + delta + sampling_rate / 10 + steps / 1e4
+
+    def spent(*, noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
+        return (noise_multiplier + sampling_rate + delta) * steps / 1e6
+
+    with ExitStack() as planted:
+        planted.enter_context(mock.patch.object(accountant, "noise_multiplier", noise))
+        planted.enter_context(mock.patch.object(accountant, "spent_in_steps", spent))
+        planted.enter_context(mock.patch.object(accountant, "spent", return_value=0.5))
+        planted.enter_context(remembered_model())
+        yield
+
+
+@contextmanager
+def remembered_plans() -> Iterator[None]:
+    """Let the accountant plan each job once, and the model be read once."""
+    with ExitStack() as planted:
+        for name in ("noise_multiplier", "spent_in_steps"):
+            remembering = _remembered(getattr(accountant, name))
+            planted.enter_context(mock.patch.object(accountant, name, remembering))
+        planted.enter_context(remembered_model())
+        yield
+
+
+@contextmanager
+def remembered_model() -> Iterator[None]:
+    """Let what follows from the base model alone be computed once."""
+    with ExitStack() as planted:
+        for module, name in ((prepare, "load_tokenizer"), (pieces, "_boundaries")):
+            planted.enter_context(mock.patch.object(module, name, _remembered(getattr(module, name))))
+        yield
+
+
+def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, called once for each argument; a tokenizer has no hash, so it goes by identity."""
+    found: dict[Any, tuple[Any, Any]] = {}
+
+    def remembering(*of: Any, **named: Any) -> Any:
+        key = (*(one if isinstance(one, Path) else id(one) for one in of), *sorted(named.items()))
+        if key not in found:
+            # The arguments are kept, so that no other object gets their id.
+            found[key] = function(*of, **named), of
+        return found[key][0]
+
+    return remembering
