@@ -33,7 +33,7 @@ RESERVED_BYTES = 2 * 2**30
 ROPES_OF_THE_BATCH = {"dynamic", "longrope"}
 """Rotary frequencies that change for all rows when one of them is long."""
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # noqa: SLF001
-"""Kernels that compute each row for itself; others pack all rows into one."""
+"""Layers that normalise a row by the rows beside it."""
 BITSANDBYTES = "bitsandbytes"
 """The quantization whose rows are known to be independent, without LLM.int8's outliers."""
 
