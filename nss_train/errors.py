@@ -160,6 +160,8 @@ class GenerationError(UserError, RuntimeError):
 class LimitExceeded(UserError):
     """What was asked for takes more memory or time than the operator allows a stage."""
 
+    told = "It takes more memory or time than the operator allows a stage; make the table smaller"
+
 
 class BudgetExceeded(UserError):
     """What was asked for, or was done, costs more privacy than is allowed."""
@@ -248,7 +250,7 @@ _CLASSES: Mapping[str, type[NSSTrainError]] = {
 def public_facts() -> Iterator[None]:
     """Mark what is refused inside the block as told by public facts: config, header, schema, n, base model.
 
-    Only for work that looks at no record.
+    Only for work in which no record decides on a refusal.
     """
     try:
         yield

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.resolve import Resolved, resolve
+from nss_train.config.resolve import Resolved, resolve, unit_column
 from nss_train.contract import HOLDOUT_KEY, Event, Report, Request, Stage, StageResult, TableLimits
 from nss_train.data import columns, time_series
 from nss_train.data.assembly import Assembled, Assembler
@@ -16,11 +16,13 @@ from nss_train.data.holdout import Split, hold_out
 from nss_train.data.outputs import write
 from nss_train.data.packing import check_lengths
 from nss_train.data.prepared import Entry, Prepared
+from nss_train.data.private.fingerprint import leave_sketch
 from nss_train.data.private.reading import read_private_table
 from nss_train.data.records import tokenize
 from nss_train.data.schema import make_schema
 from nss_train.data.source import read_table
 from nss_train.data.time_series import PSEUDO_GROUP
+from nss_train.errors import public_facts
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.source import find_model
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
@@ -31,20 +33,22 @@ from nss_train.privacy.draw import InMemory, SupervisorsDraw
 def run(folder: Path, request: Request, *, report: Report) -> StageResult:
     """The prepare_data stage."""
     source = folder / "in" / "source"
-    model = find_model(
-        request.config.training.pretrained_model, request.policy, fetched=source if source.exists() else None
-    )
+    name, fetched = request.config.training.pretrained_model, source if source.exists() else None
+    with public_facts():
+        model = find_model(name, request.policy, fetched=fetched)
     report(Event(action="prepare.started", message=f"preparing {request.dataset_name}"))
-    prepared = (_prepare_private if request.config.dp_enabled else _prepare)(
-        folder, request, model.folder, report
-    )
+    if request.config.dp_enabled:
+        with public_facts():
+            prepared = _prepare_private(folder, request, model.folder, report)
+    else:
+        prepared = _prepare(folder, request, model.folder)
     figures = write(folder / "out", prepared, request)
     counted = "units" if "units" in figures else "examples"
     report(Event(action="prepare.done", message=f"{figures[counted]} {counted}", fields=figures))
     return StageResult(stage=Stage.PREPARE_DATA, figures=figures)
 
 
-def _prepare(folder: Path, request: Request, model: Path, _report: Report) -> Prepared:
+def _prepare(folder: Path, request: Request, model: Path) -> Prepared:
     return prepare(
         folder / "in" / str(request.table),
         request.config,
@@ -60,8 +64,11 @@ def _prepare_private(folder: Path, request: Request, model: Path, report: Report
     from nss_train.data.private.prepare import prepare_privately  # the accountant takes a second to load
 
     key, config = folder / "in" / HOLDOUT_KEY, request.config
+    table = read_private_table(folder / "in" / str(request.table), config.guarantee, request.limits)
+    columns.check_named_roles([column.name for column in table.columns], config)
+    leave_sketch(folder, table, unit_column=unit_column(config))
     return prepare_privately(
-        read_private_table(folder / "in" / str(request.table), config.guarantee, request.limits),
+        table,
         config,
         model=model,
         key=HoldoutKey(secret=key.read_bytes()) if key.is_file() else HoldoutKey.draw(),

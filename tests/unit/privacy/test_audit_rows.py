@@ -1,4 +1,4 @@
-"""Canaries through a real file: the released gradients prove most of the claim, and a planted fault passes it."""
+"""Canaries through a real file: released gradients prove most of the claim, a planted fault passes it."""
 
 from __future__ import annotations
 
