@@ -89,17 +89,28 @@ def distinct(name: str, column: pa.ChunkedArray) -> Column:
 
 
 def taken(column: Column, rows: npt.NDArray[np.int64]) -> Column:
-    """Some rows of a column, with the values that these have; one with lists or objects counts as nested."""
+    """Some rows of a column, with the values that these have and the type that they have together."""
     codes, used = pd.factorize(column.codes[rows])
-    values = [column.values[code] for code in used]
-    nested = any(isinstance(value, list | dict) for value in values)
+    kind, values = _typed(column.kind, [column.values[code] for code in used])
     return replace(
         column,
-        kind=pa.struct([]) if nested else column.kind,
+        kind=kind,
         codes=codes.astype(np.int32),
         values=values,
         texts=[column.texts[code] for code in used],
     )
+
+
+def _typed(kind: pa.DataType, values: list[Any]) -> tuple[pa.DataType, list[Any]]:
+    """As a data frame has it: whole numbers beside others become such, lists and objects make all nested."""
+    present = [value for value in values if value is not None]
+    if any(isinstance(value, list | dict) for value in present):
+        return pa.struct([]), values
+    if not present or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in present):
+        return kind, values
+    if all(isinstance(value, int) for value in present):
+        return pa.int64(), values
+    return pa.float64(), [None if value is None else float(value) for value in values]
 
 
 def json_texts(values: list[Any]) -> list[str]:

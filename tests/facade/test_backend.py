@@ -88,7 +88,7 @@ def _assert_its_key_is_needed(make: Make, workdir: Workdir, dataset: str) -> Non
 
 def test_a_private_frame_needs_its_columns_declared(make: Make) -> None:
     backend = make(privacy={"dp_enabled": True}, guarantee={})
-    with pytest.raises(ParameterError, match=r"guarantee\.columns = name, size"):
+    with pytest.raises(ParameterError, match=r"guarantee\.columns = 'name, size'"):
         backend.prepare_training_data()
 
 

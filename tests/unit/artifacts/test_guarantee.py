@@ -20,6 +20,8 @@ from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.config.guarantee import ColumnType, SchemaSource
 from nss_train.config.resolve import resolve_privately
 from nss_train.contract import Event, ModelPolicy, Request
+from nss_train.data.distinct import distinct_columns, to_arrow
+from nss_train.data.schema import make_schema
 from nss_train.errors import BudgetExceeded, StageLost
 from nss_train.model.family import FAMILIES
 from nss_train.privacy.draw import InMemory
@@ -44,7 +46,8 @@ def put(path: Path, document: Any) -> None:
 
 def private(**guarantee: Any) -> SafeSynthesizerParameters:
     privacy = {"dp_enabled": True, "epsilon": 8.0, "delta": 1e-5}
-    return parse_config({"privacy": privacy, "data": {"random_state": 7}, "guarantee": guarantee})
+    training = {"num_input_records_to_sample": 2 * UNITS}
+    return parse_config({"privacy": privacy, "training": training, "guarantee": guarantee})
 
 
 @functools.cache
@@ -73,7 +76,8 @@ def prepared(folder: Path, config: SafeSynthesizerParameters, **result: Any) -> 
     put(made / "config.json", config.model_dump(mode="json"))
     choices = [{"name": c.name, "value": c.value, "reason": c.reason} for c in found.resolved.choices]
     put(made / "choices.json", choices)
-    put(made / "schema.json", found.schema)
+    # A raw schema is no publication: prepare_data makes it of the training rows.
+    put(made / "schema.json", found.schema or make_schema(distinct_columns(to_arrow(table()))))
     put(made / "metadata.json", METADATA)
     put(made / "privacy.json", found.plan.model_dump(mode="json"))
     if not config.strictly_private:
@@ -134,7 +138,7 @@ def test_the_card_states_the_guarantee(tmp_path: Path) -> None:
         "- expected batch: 8 units",
         "- steps: 98 of 102 planned",
         "- clipping: the gradient of each unit to an ℓ2 norm of 1",
-        "- by-products: schema for ε = 0.8 and δ = 1e-06",
+        "- by-products: count for ε = 0.08 and δ = 0; schema for ε = 0.8 and δ = 1e-06",
         "- budget: charged to `0123abcd`",
         "400 units of privacy for training, 2 columns.",
     ):
@@ -176,7 +180,7 @@ def test_what_is_not_strict_is_published_and_named_as_uncovered(tmp_path: Path) 
     ):
         assert words in uncovered
     assert "400 rows for training, 1 held out" in card(tmp_path)
-    assert "by-products: none that cost anything" in card(tmp_path)
+    assert "by-products: count for ε = 0.08 and δ = 0" in card(tmp_path)
 
 
 @pytest.mark.parametrize(
