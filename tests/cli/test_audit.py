@@ -143,8 +143,9 @@ def test_the_step_of_this_installation_keeps_its_claim(settings: Settings) -> No
 
 
 JOB_YAML = """
-training: {pretrained_model: SmolLM2-invented, num_input_records_to_sample: 100, gradient_accumulation_steps: 2}
+training: {pretrained_model: SmolLM2-invented, num_input_records_to_sample: 60}
 privacy: {dp_enabled: true, epsilon: 8.0}
+guarantee: {units: 30, schema_source: declared}
 data: {holdout: 0}
 preflight: {disabled_checks: [dataset.size]}
 """
