@@ -199,7 +199,11 @@ class HuggingFaceBackend(TrainingBackend):
         if plan is None or membership is None:
             self.trainer: Trainer = make_trainer(self.model, self.tokenizer, self.params, **options)
         else:
-            private = Private(plan=plan, unit_of=membership.of_example)
+            private = Private(
+                plan=plan,
+                unit_of=membership.of_example,
+                longest=self.prepared.metadata.max_seq_length,
+            )
             self.trainer = make_private_trainer(self.model, self.tokenizer, self.params, private, **options)
         self.train_args = self.trainer.args
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
 from nss_train.errors import InfrastructureError, ParameterError, Problem
+from nss_train.model.dropout import config_without_dropout, model_without_dropout
 from nss_train.model.quantization import NO_OUTLIERS, without_outliers
 from nss_train.model.rope import RopeScaling, stretch
 
@@ -29,6 +31,9 @@ RESERVED_BYTES = 2 * 2**30
 """Left free on a device for what is not weights, as in NSS."""
 ROPES_OF_THE_BATCH = {"dynamic", "longrope"}
 """Rotary frequencies that change for all rows when one of them is long."""
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # noqa: SLF001
+ROWWISE_ATTENTION = ("eager", "sdpa")
+"""Kernels that compute each row for itself; others pack all rows into one."""
 BITSANDBYTES = "bitsandbytes"
 """The quantization whose rows are known to be independent, without LLM.int8's outliers."""
 
@@ -97,12 +102,15 @@ def load_base(
                 trust_remote_code=trust_remote_code,
                 rows_independent=rows_independent,
             ),
-            attn_implementation=choose_attention(attention),
+            attn_implementation=choose_attention(attention, rows_independent=rows_independent),
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             **options,
         )
     _keep_weights_as_stored(model)
+    if rows_independent:
+        check_layers(model, folder.name)
+        model_without_dropout(model)
     return model
 
 
@@ -123,10 +131,12 @@ def load_skeleton(
                 trust_remote_code=trust_remote_code,
                 rows_independent=rows_independent,
             ),
-            attn_implementation=choose_attention(attention),
+            attn_implementation=choose_attention(attention, rows_independent=rows_independent),
             trust_remote_code=trust_remote_code,
             dtype=FLOAT32.dtype,
         )
+    if rows_independent:
+        check_layers(model, folder.name)
     return model
 
 
@@ -195,6 +205,7 @@ def _config(
     )
     if rows_independent:
         check_rows(config, folder.name)
+        config_without_dropout(config)
     stored = getattr(config, "quantization_config", None)
     if isinstance(stored, dict):
         config.quantization_config = stored | _of_this_run(
@@ -215,15 +226,28 @@ def check_rows(config: PretrainedConfig, name: str) -> None:
     remedies = {
         "its rotary frequencies follow the longest row of a batch": not kinds.isdisjoint(ROPES_OF_THE_BATCH),
         "its quantization may scale a row by others": stored.get("quant_method") != BITSANDBYTES,
+        "its experts take so many tokens of a batch and no more": bool(_capacities(config)),
     }
+    _refuse([why for why, holds in remedies.items() if holds], name)
+
+
+def check_layers(model: nn.Module, name: str) -> None:
+    """Raise :class:`ParameterError` for layers that compute by all rows of a batch, or by earlier ones."""
+    found = [path for path, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
+    _refuse([f"its {path} normalises a row by others" for path in found[:1]], name)
+
+
+def _capacities(config: PretrainedConfig) -> list[str]:
+    """Fields that limit what an expert takes, in whichever part of a config."""
+    parts = [config, *(part for part in vars(config).values() if isinstance(part, PretrainedConfig))]
+    return [key for part in parts for key, value in vars(part).items() if "capacity" in key and value]
+
+
+def _refuse(reasons: list[str], name: str) -> None:
+    remedy = "{why}, so that one record would change another's gradient; use another base model"
     problems = [
-        Problem(
-            field="training.pretrained_model",
-            value=name,
-            remedy=f"{why}, so that one record would change another's gradient; use another base model",
-        )
-        for why, holds in remedies.items()
-        if holds
+        Problem(field="training.pretrained_model", value=name, remedy=remedy.format(why=why))
+        for why in reasons
     ]
     if problems:
         raise ParameterError("The base model cannot be trained privately.", problems)
@@ -252,8 +276,15 @@ def _no_progress_bar() -> Iterator[None]:
             hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def choose_attention(wanted: str) -> str:
-    """The configured attention, or ``sdpa`` when its kernels cannot be loaded; logged with the reason."""
+def choose_attention(wanted: str, *, rows_independent: bool = False) -> str:
+    """The configured attention, or ``sdpa`` when its kernels cannot be loaded; logged with the reason.
+
+    Raises :class:`ParameterError` for one that mixes rows where they have to be independent.
+    """
+    if rows_independent and wanted not in ROWWISE_ATTENTION:
+        remedy = "its kernels pack rows of different length into one; use sdpa or eager"
+        problem = Problem(field="training.attn_implementation", value=wanted, remedy=remedy)
+        raise ParameterError("The base model cannot be trained privately.", [problem])
     from importlib.util import find_spec
 
     if wanted.startswith("kernels-community/") and find_spec("kernels") is None:

@@ -44,24 +44,40 @@ class SupervisorsRecord:
 
 
 class Budget:
-    """The steps that a plan affords. Those of lost attempts are spent, although nothing is left of them."""
+    """The steps that a plan affords. Those of lost attempts are spent, although nothing is left of them.
+
+    Several are paid for at once, so that when they are paid says nothing of a single one.
+    """
 
     def __init__(self, plan: PrivacyPlan, *, charged: int, record: Record) -> None:
         self._plan = plan
         self._most = plan.affordable_steps()
         self._charged = charged
         self._record = record
+        self._paid = 0
         self._taken = 0
 
     @property
     def steps(self) -> int:
         """Steps that are paid for, over all attempts."""
-        return self._charged + self._taken
+        return self._charged + self._paid
 
-    def pay(self) -> bool:
-        """Pay for one step more; ``False`` when it would pass ε, and then nothing is paid."""
-        if self.steps >= self._most:
-            return False
-        self._record.put(self._taken + 1)
+    def take(self, *, ahead: int) -> bool:
+        """Take one step, and pay for ``ahead`` of them when none is paid for yet.
+
+        Fewer are paid for where fewer stay within ε; ``False`` when none does, and then none is taken.
+        """
+        if self._taken == self._paid:
+            paid = self._paid + min(ahead, self._most - self.steps)
+            if paid <= self._paid:
+                return False
+            self._record.put(paid)
+            self._paid = paid
         self._taken += 1
         return True
+
+    def leave(self) -> None:
+        """Put on record that the steps that are paid for and were not taken will not be taken any more."""
+        if self._taken < self._paid:
+            self._paid = self._taken
+            self._record.put(self._paid)

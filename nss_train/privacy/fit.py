@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,20 +19,22 @@ from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Report, StageDrained
+from nss_train.data.packing import SPECIAL_TOKENS
 from nss_train.model.memory import fits
+from nss_train.model.metadata import metadata_from_json
 from nss_train.privacy.audit.canaries import Canaries
-from nss_train.privacy.batches import Room, UnitExamples, read_units
+from nss_train.privacy.batches import Shapes, UnitExamples, read_units
 from nss_train.privacy.budget import Budget, NoRecord, Record
 from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.progress import ReportPrivateSteps
+from nss_train.privacy.progress import ReportMarks
 from nss_train.privacy.result import check_release
 from nss_train.privacy.trainer import OpacusDPTrainer
 from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
-from nss_train.training.checkpoint import Checkpoints, step_of
+from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import Fitted
-from nss_train.training.group import is_first
+from nss_train.training.group import group_state, is_first
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.trainer import incomplete_reason
 
@@ -38,8 +42,12 @@ logger = logging.getLogger(__name__)
 
 MOST_TOKENS, MOST_ROWS = 8192, 64
 """Of a micro-batch: larger ones are no faster."""
+UNITS_PER_ROW = 8
+"""A step expects so many units for each row of a micro-batch: on average half a micro-batch of each width is
+filler."""
 ROW_BYTES = 2 * 2**30
 """For the gradients of single rows."""
+WHOLE_MINUTE_S = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +57,8 @@ class Private:
     plan: PrivacyPlan
     unit_of: npt.NDArray[np.int64]
     """The unit of each training example, ascending; shape (examples,)."""
+    longest: int
+    """Tokens of the longest example that there may be, which is public."""
     record: Record = field(default_factory=NoRecord)
     charged: int = 0
     """Steps of attempts that are lost: they count as spent."""
@@ -56,8 +66,14 @@ class Private:
     @classmethod
     def read(cls, prepared: Path, *, record: Record, charged: int = 0) -> Private:
         """What prepare_data left in a folder."""
-        plan = PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes())
-        return cls(plan=plan, unit_of=read_units(prepared / "units.arrow"), record=record, charged=charged)
+        metadata = json.loads((prepared / "metadata.json").read_text(encoding="utf-8"))
+        return cls(
+            plan=PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes()),
+            unit_of=read_units(prepared / "units.arrow"),
+            longest=metadata_from_json(metadata).max_seq_length,
+            record=record,
+            charged=charged,
+        )
 
 
 def fit_privately(
@@ -82,8 +98,11 @@ def fit_privately(
     :class:`~nss_train.errors.BudgetExceeded` instead of handing over an adapter that cost too much, and
     :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
     """
-    limits = [] if max_seconds is None else [TimeLimit(max_seconds)]
+    reported = ReportMarks(report)
+    limits = [] if max_seconds is None else [TimeLimit(max_seconds, may_end=reported.ends_block)]
     keeping = [] if checkpoints is None else [checkpoints]
+    if checkpoints is not None:
+        checkpoints.may_follow_the_clock = reported.is_mark
     trainer = make_private_trainer(
         model,
         tokenizer,
@@ -93,19 +112,16 @@ def fit_privately(
         examples=examples,
         seed=seed,
         checkpointing=checkpointing,
-        callbacks=[
-            ReportPrivateSteps(report, total_units=private.plan.batch * private.plan.steps),
-            *limits,
-            *keeping,
-        ],
+        callbacks=[reported, *limits, *keeping],
         halvings=halvings,
     )
-    started, first = time.monotonic(), 0 if resume_from is None else step_of(resume_from)
+    started = time.monotonic()
     with typed_out_of_memory():
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     if checkpoints is not None and checkpoints.drained:
         raise StageDrained(trainer.state.global_step)
-    return _fitted(trainer, private.plan, seconds=time.monotonic() - started, first=first)
+    seconds = time.monotonic() - started
+    return _fitted(trainer, private.plan, seconds=seconds, strict=config.guarantee.strict)
 
 
 def make_private_trainer(
@@ -123,9 +139,10 @@ def make_private_trainer(
 ) -> OpacusDPTrainer:
     """A trainer over the units of ``examples["train"]``."""
     keep_memory_to_itself()
-    training, validation = examples["train"], examples["validation"]
-    if training is None:
-        raise ValueError("there are no training examples")
+    validation = examples["validation"]
+    # Perhaps no unit has an effect; that is a training like any other.
+    training = examples["train"] or Dataset.from_dict({"input_ids": [], "labels": []})
+    units = UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0))
     arguments = training_arguments(
         config.training,
         output=output,
@@ -143,8 +160,11 @@ def make_private_trainer(
         callbacks=[*callbacks, *([] if validation is None else [EvaluateAtEnd()])],
         plan=private.plan,
         budget=Budget(private.plan, charged=private.charged, record=private.record),
-        units=UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0)),
-        room=room_for(model, halvings=halvings),
+        units=units,
+        shapes=shapes_for(model, private, config, prompt=units.prompt, halvings=halvings),
+        name=config.training.pretrained_model,
+        most_rows=_most_rows(config),
+        clock=config.guarantee.clock,
         strict=config.guarantee.strict,
         canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
     )
@@ -158,22 +178,39 @@ def canaries_of(model: PeftModel, plan: PrivacyPlan, count: int) -> Canaries | N
     return Canaries(count, plan=plan, parameters=trained) if count and is_first() else None
 
 
-def room_for(model: PeftModel, *, halvings: int) -> Room:
+def shapes_for(
+    model: PeftModel, private: Private, config: SafeSynthesizerParameters, *, prompt: int, halvings: int
+) -> Shapes:
     """Micro-batches that fit into memory; half as large for each time that it ran out."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     tokens = min(MOST_TOKENS, fits(model.config, bytes_per_value=model.dtype.itemsize))
-    # Gradients of single rows, in float32: once as computed, once as clipped.
-    rows = min(MOST_ROWS, ROW_BYTES // sum(8 * weight.numel() for weight in trained))
-    found = Room(tokens=max(1, tokens >> halvings), rows=max(1, rows >> halvings))
+    # Gradients of single rows, in float32: as computed, clipped, and twice as the trial clips them.
+    rows = min(
+        MOST_ROWS,
+        math.ceil(private.plan.batch / group_state().num_processes / UNITS_PER_ROW),
+        ROW_BYTES // sum(16 * weight.numel() for weight in trained),
+    )
+    most = config.guarantee.max_tokens_per_unit
+    longest = private.longest if most is None else min(private.longest, prompt + most + SPECIAL_TOKENS)
+    found = Shapes(longest=longest, tokens=max(1, tokens >> halvings), rows=max(1, rows >> halvings))
     fields = {"action": "privacy.micro_batch", "tokens": found.tokens, "rows": found.rows}
     logger.info(
-        "micro-batches of %d tokens and %d rows because so much fits", found.tokens, found.rows, extra=fields
+        "micro-batches of %d tokens and %d rows because so much fits, and a step expects %d units",
+        found.tokens,
+        found.rows,
+        private.plan.batch,
+        extra=fields,
     )
     return found
 
 
-def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, first: int) -> Fitted:
-    history, done = trainer.state.log_history, trainer.state.global_step - first
+def _most_rows(config: SafeSynthesizerParameters) -> int:
+    """The most examples that a unit may have."""
+    several = config.guarantee.unit_column is not None and config.data.group_training_examples_by is None
+    return config.guarantee.max_records_per_unit if several else 1
+
+
+def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, strict: bool) -> Fitted:
     result = trainer.privacy_result()
     check_release(plan, result)
     logger.info(
@@ -182,14 +219,19 @@ def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, firs
         result.steps_applied,
         extra={"action": "privacy.spent"},
     )
+    history = trainer.state.log_history
     return Fitted(
         log_history=history,
         steps=trainer.state.global_step,
         reason=incomplete_reason(history),
-        seconds=seconds,
+        # The numbers that were drawn are in it.
+        seconds=math.ceil(seconds / WHOLE_MINUTE_S) * WHOLE_MINUTE_S if strict else seconds,
         ranks=trainer.args.world_size,
-        figures={"steps_applied": result.steps_applied, "epsilon_spent": round(result.epsilon_spent, 4)},
-        # Expected ones: how many were drawn is nobody's business.
-        speed={"units_per_s": round(done * plan.batch / seconds, 1)},
+        figures={
+            "steps_applied": result.steps_applied,
+            "epsilon_spent": round(result.epsilon_spent, 4),
+            "slack": result.slack,
+        },
+        speed={},
         privacy=result.model_dump(mode="json"),
     )

@@ -32,12 +32,17 @@ class Mechanism:
         *,
         units: int,
         randomness: SecretRandomness,
+        slack: float = 0.0,
     ) -> Self:
-        """The one whose cost the plan has computed."""
+        """The one whose cost the plan has computed.
+
+        ``slack`` is the share of C by which one unit may move the sum besides its own gradient: the noise
+        grows by it, so that σ, and with it ε, stays what the plan says.
+        """
         return cls(
             sampler=PoissonSampler(units=units, rate=plan.sampling_rate, randomness=randomness),
             gradients=ClippedSum(parameters, clip=plan.clip),
-            noise=Noise(deviation=plan.gradient_noise * plan.clip, randomness=randomness),
+            noise=Noise(deviation=plan.gradient_noise * plan.clip * (1 + slack), randomness=randomness),
             batch=plan.batch,
         )
 

@@ -26,6 +26,25 @@ class AuditBound(Frozen):
     """Why hardly more could be proved, whatever the training gave away."""
 
 
+class Coupling(Frozen):
+    """What the check of invented units found before the first step."""
+
+    change: float
+    """The most by which one unit moved another's clipped gradient, in units of C; 0: not by one bit."""
+    drawn_at_most: int
+    """Units of a step, but for one in a thousand million."""
+    units: int
+    """Invented ones that one more joined; the change of all grows at most with their number."""
+    longest_tokens: int
+    """Of the rows that were tried."""
+    reason: str
+
+    @property
+    def slack(self) -> float:
+        """s: the share of C by which one unit may move the sum besides its own gradient."""
+        return self.change * self.drawn_at_most
+
+
 class PrivacyResult(Frozen):
     """Steps that were taken, and what they cost."""
 
@@ -35,6 +54,10 @@ class PrivacyResult(Frozen):
     delta: float
     audit: AuditBound | None = None
     loss_reported: bool = False
+    slack: float = 0.0
+    """s: the noise is σ·C·(1 + s), because a unit moves the sum by C·(1 + s) at most."""
+    coupling: Coupling | None = None
+    """``None`` in what older releases wrote, which did not check."""
 
 
 def check_release(plan: PrivacyPlan, result: PrivacyResult) -> None:

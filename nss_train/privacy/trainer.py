@@ -10,24 +10,25 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers.trainer_utils import TrainOutput
 
+from nss_train.config.guarantee import Clock
 from nss_train.privacy.audit.canaries import Canaries
-from nss_train.privacy.batches import IGNORED_LABEL, MicroBatch, Room, UnitExamples
+from nss_train.privacy.batches import Shapes, UnitExamples
 from nss_train.privacy.budget import Budget
+from nss_train.privacy.clock import Pace, Slots, Unpaced
 from nss_train.privacy.gradients import ClippedSum, Noise
-from nss_train.privacy.losses import TokenLosses
 from nss_train.privacy.mechanism import Mechanism
+from nss_train.privacy.passes import LOSS_CLIP, Passes
 from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.progress import Marks
 from nss_train.privacy.randomness import SecretRandomness
-from nss_train.privacy.result import PrivacyResult
-from nss_train.privacy.rows import RowGradients
+from nss_train.privacy.result import Coupling, PrivacyResult
+from nss_train.privacy.trial import Trial
 from nss_train.training.callbacks import stop
 from nss_train.training.group import group_state
 from nss_train.training.trainer import AdapterTrainer
 
 logger = logging.getLogger(__name__)
 
-LOSS_CLIP = 10.0
-"""Nats per token that a unit adds to a reported loss at most: a guess among 22,000 tokens."""
 BUDGET_SPENT = "privacy_budget"
 """Reason of a training that ended before its last step because lost attempts had spent ε."""
 
@@ -42,85 +43,117 @@ class OpacusDPTrainer(AdapterTrainer):
         plan: PrivacyPlan,
         budget: Budget,
         units: UnitExamples,
-        room: Room,
+        shapes: Shapes,
+        name: str,
+        most_rows: int = 1,
+        clock: Clock = Clock.COARSE,
         strict: bool = True,
         randomness: SecretRandomness | None = None,
         canaries: Canaries | None = None,
         train_dataset: Dataset,
         **options: Any,
     ) -> None:
+        """``name`` is the base model's, ``most_rows`` the most examples that a unit may have."""
         super().__init__(model=model, train_dataset=train_dataset, **options)
-        self._model = model
-        self._plan, self._budget, self._units, self._room = plan, budget, units, room
+        self._model, self._name = model, name
+        self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
+        self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
         # Opacus sees nothing of a layer that is recomputed in any other way.
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": True}
-        secret = randomness or SecretRandomness()
-        self._loss_noise = _loss_noise(plan, secret, strict=strict)
+        self._secret = randomness or SecretRandomness()
+        self._reports_loss = plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
-        self._mechanism = Mechanism.of(plan, self._trained, units=len(units), randomness=secret)
-        self._canaries = canaries
-        self._losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
+        self.coupling: Coupling | None = None
+        """Known when the invented units were tried."""
+        self.marks: Marks | None = None
 
     def _inner_training_loop(
         self, *_: Any, resume_from_checkpoint: str | None = None, **__: Any
     ) -> TrainOutput:
         """All steps that the plan has and the budget affords, from the checkpoint's on."""
         self._begin(resume_from_checkpoint)
-        self._rows = RowGradients(self._model)
+        passes = Passes(self._model, device=self.args.device, autocast=self.accelerator.autocast)
         try:
-            while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
-                if not self._budget.pay():
-                    stop(self.state, self.control, BUDGET_SPENT)
-                    break
-                self._step()
+            trial = self._try(passes)
+            self.coupling, self.marks = trial.coupling, trial.marks
+            self._take_steps(passes, trial)
         finally:
-            self._rows.close()
+            passes.close()
+        self._budget.leave()
         self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
         return TrainOutput(self.state.global_step, float("nan"), {})
 
-    def _step(self) -> None:
-        self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
-        drawn, group = self._mechanism.draw(), group_state()
-        mine = drawn[group.process_index :: group.num_processes]
-        for batch in self._units.micro_batches(mine, self._room):
-            self._add(batch.to(self.args.device))
-        released = self._release()
-        for parameter, gradient in zip(self._trained, released, strict=True):
+    def _try(self, passes: Passes) -> Trial:
+        trial = Trial.of(
+            passes,
+            self._shapes,
+            self._plan,
+            name=self._name,
+            prompt=self._units.prompt,
+            most_rows=self._most_rows,
+            dtype=torch.bfloat16 if self.args.bf16 else self._model.dtype,
+            clock=self._clock,
+        )
+        for callback in self.callback_handler.callbacks:
+            if hasattr(callback, "marks"):
+                callback.marks = trial.marks
+        return trial
+
+    def _take_steps(self, passes: Passes, trial: Trial) -> None:
+        """Draw, clip, add, release, step; what may be seen of it is seen between the slots."""
+        mechanism = Mechanism.of(
+            self._plan,
+            self._trained,
+            units=len(self._units),
+            randomness=self._secret,
+            slack=trial.coupling.slack,
+        )
+        losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
+        noise = _loss_noise(self._plan, self._secret, slack=trial.coupling.slack)
+        pace = _pace(trial)
+        pace.wait()
+        while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
+            done, group = self.state.global_step, group_state()
+            if not self._budget.take(ahead=trial.marks.paid_up_to(done) - done):
+                stop(self.state, self.control, BUDGET_SPENT)
+                break
+            self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
+            mine = mechanism.draw()[group.process_index :: group.num_processes]
+            for batch in self._units.micro_batches(mine, self._shapes):
+                passes.add(batch, [mechanism.gradients], [losses] if self._reports_loss else ())
+            self._update(self._released(mechanism))
+            loss = losses.release(noise, batch=self._plan.batch)[0] if self._reports_loss else None
+            pace.wait()
+            self._after_step(trial.marks, None if loss is None else float(loss))
+
+    def _update(self, gradients: list[torch.Tensor]) -> None:
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
             parameter.grad = gradient.to(parameter.dtype)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad()
-        self.state.global_step += 1
-        self.state.epoch = self.state.global_step * self._plan.sampling_rate
-        self.control = self.callback_handler.on_step_end(self.args, self.state, self.control)
-        self._log_evaluate_save()
 
-    def _add(self, batch: MicroBatch) -> None:
-        """Forward and backward of some units; each one's clipped gradient goes into the step's sum.
-
-        A unit that is not complete yet is held: what is clipped is always the whole unit's.
-        """
-        with self.accelerator.autocast():
-            losses = row_losses(self._model, batch)
-        losses.sum().backward()
-        _into(self._mechanism.gradients, self._rows.take(), batch)
-        if self._loss_noise is not None:
-            # Each row's share of its unit's mean loss per token.
-            _into(self._losses, [(losses.detach() / batch.learned)[:, None]], batch)
-
-    def _release(self) -> list[torch.Tensor]:
+    def _released(self, mechanism: Mechanism) -> list[torch.Tensor]:
         """The step's gradient, with the canaries among the units where there are any."""
         if self._canaries is None:
-            return self._mechanism.release()
-        self._canaries.join(self._mechanism.gradients)
-        released = self._mechanism.release()
+            return mechanism.release()
+        self._canaries.join(mechanism.gradients)
+        released = mechanism.release()
         self._canaries.see(released)
         return released
 
-    def _log_evaluate_save(self) -> None:
-        if self.control.should_log:
-            self.control.should_log = False
-            self.log(self._figures())
+    def _after_step(self, marks: Marks, loss: float | None) -> None:
+        """Count it, keep what was paid for, and tell what may be told; evaluate and save where it is due."""
+        self.state.global_step += 1
+        self.state.epoch = self.state.global_step * self._plan.sampling_rate
+        self.control = self.callback_handler.on_step_end(self.args, self.state, self.control)
+        self.control.should_log = False
+        found = {} if loss is None else {"noisy_loss" if self._plan.report_loss else "loss": loss}
+        if marks.at(self.state.global_step):
+            self.log(self._figures() | found)
+        elif found:
+            # Whoever listens to the log hears when it was written; the history does not say.
+            self.state.log_history.append(found | {"step": self.state.global_step})
         if self.control.should_evaluate:
             self.evaluate()
             # It leaves the model in evaluation mode, in which Opacus sees nothing of a step.
@@ -130,16 +163,11 @@ class OpacusDPTrainer(AdapterTrainer):
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
     def _figures(self) -> dict[str, float]:
-        """What may be known of a step."""
-        found = {
+        """What may be known at a mark."""
+        return {
             "learning_rate": self._get_learning_rate(),
             "epsilon": self._plan.spent_at_most(self._budget.steps),
         }
-        if self._loss_noise is not None:
-            name = "noisy_loss" if self._plan.report_loss else "loss"
-            (loss,) = self._losses.release(self._loss_noise, batch=self._plan.batch)
-            found[name] = float(loss)
-        return found
 
     def _begin(self, checkpoint: str | None) -> None:
         """Optimizer, schedule and state; those of a checkpoint when there is one."""
@@ -168,34 +196,16 @@ class OpacusDPTrainer(AdapterTrainer):
             delta=self._plan.delta,
             audit=None if self._canaries is None else self._canaries.result(),
             loss_reported=self._plan.report_loss,
+            slack=0.0 if self.coupling is None else self.coupling.slack,
+            coupling=self.coupling,
         )
 
 
-def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-    """Sum of the losses of each row's tokens; shape (rows,). No row's depends on another row.
-
-    The prompt is not learned, so that no logits are computed for it: they are most of the work of a
-    small model with a large vocabulary.
-    """
-    first = max(1, int((batch.labels != IGNORED_LABEL).any(0).nonzero()[0]))
-    targets = batch.labels[:, first:]
-    # The position before a token predicts it.
-    kept = torch.arange(first - 1, batch.labels.shape[1] - 1, device=batch.labels.device)
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, logits_to_keep=kept).logits
-    losses = TokenLosses.apply(logits.flatten(0, 1).float(), targets.flatten())
-    found: torch.Tensor = losses.view(targets.shape).sum(1)
-    return found
+def _pace(trial: Trial) -> Pace:
+    return Unpaced() if trial.slot_s is None else Slots(trial.slot_s)
 
 
-def _into(total: ClippedSum, rows: list[torch.Tensor], batch: MicroBatch) -> None:
-    if batch.ends:
-        total.add(rows, batch.places)
-    else:
-        total.hold(rows)
-
-
-def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, strict: bool) -> Noise | None:
-    """``None`` when no loss may be told."""
-    if plan.report_loss:
-        return Noise(deviation=plan.loss_noise * LOSS_CLIP, randomness=secret)
-    return None if strict else Noise(deviation=0.0, randomness=secret)
+def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, slack: float) -> Noise:
+    """None where losses are published outside of the guarantee."""
+    deviation = plan.loss_noise * LOSS_CLIP * (1 + slack) if plan.report_loss else 0.0
+    return Noise(deviation=deviation, randomness=secret)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -15,27 +15,26 @@ INCOMPLETE = "training_incomplete"
 """NSS's key in the history of a run that did not train all it should have."""
 
 
-class Progress(TrainerCallback, ABC):
-    """Reports the start of the training and each optimizer step, with the time that is left."""
+def report_start(report: Report, state: TrainerState) -> None:
+    """Report that a training begins, or goes on."""
+    done = state.global_step
+    message = f"going on after step {done}" if done else f"{state.max_steps} steps"
+    fields = {"step": done, "total_steps": state.max_steps}
+    report(Event(action="train.started", message=message, fields=fields))
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+
+class ReportSteps(TrainerCallback):
+    """Reports the start of the training and each optimizer step, with loss, speed and time that is left."""
+
+    def __init__(self, report: Report, *, total_tokens: int) -> None:
+        self._report, self._total_tokens = report, total_tokens
         self._started, self._first = time.monotonic(), 0
-
-    @abstractmethod
-    def describe(self, logs: dict[str, float], *, share_per_s: float) -> tuple[str, dict[str, Any]] | None:
-        """A step in words and its fields; ``None`` for a log of something else.
-
-        ``share_per_s`` is the part of the whole training that is done in a second.
-        """
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._started, self._first = time.monotonic(), state.global_step
-        message = f"{state.max_steps} steps" if not self._first else f"going on after step {self._first}"
-        fields = {"step": self._first, "total_steps": state.max_steps}
-        self._report(Event(action="train.started", message=message, fields=fields))
+        report_start(self._report, state)
 
     def on_log(
         self,
@@ -45,37 +44,21 @@ class Progress(TrainerCallback, ABC):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
+        if logs is None or "loss" not in logs:
+            return
         done = (state.global_step - self._first) / state.max_steps
         share_per_s = done / (time.monotonic() - self._started)
-        described = self.describe(logs or {}, share_per_s=share_per_s)
-        if described is None:
-            return
-        words, of_step = described
+        loss = round(float(logs["loss"]), 4)
         fields = {
             "step": state.global_step,
             "total_steps": state.max_steps,
             "eta_s": round((1 - state.global_step / state.max_steps) / share_per_s, 1),
-        }
-        message = f"step {state.global_step}/{state.max_steps}, {words}"
-        self._report(Event(action=TRAIN_STEP, message=message, fields=fields | of_step))
-
-
-class ReportSteps(Progress):
-    """Reports each optimizer step with loss and speed."""
-
-    def __init__(self, report: Report, *, total_tokens: int) -> None:
-        super().__init__(report)
-        self._total_tokens = total_tokens
-
-    def describe(self, logs: dict[str, float], *, share_per_s: float) -> tuple[str, dict[str, Any]] | None:
-        if "loss" not in logs:
-            return None
-        loss = round(float(logs["loss"]), 4)
-        return f"loss {loss}", {
             "loss": loss,
             "learning_rate": logs.get("learning_rate"),
             "tokens_per_s": round(share_per_s * self._total_tokens, 1),
         }
+        message = f"step {state.global_step}/{state.max_steps}, loss {loss}"
+        self._report(Event(action=TRAIN_STEP, message=message, fields=fields))
 
 
 class EvaluateAtEnd(TrainerCallback):
@@ -91,8 +74,9 @@ class EvaluateAtEnd(TrainerCallback):
 class TimeLimit(TrainerCallback):
     """Ends the training in good order after a number of seconds."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, *, may_end: Callable[[int], bool] = lambda _step: True) -> None:
+        """``may_end`` says after which steps the clock is looked at."""
+        self._seconds, self._may_end = seconds, may_end
         self._started = time.monotonic()
 
     def on_train_begin(
@@ -103,8 +87,9 @@ class TimeLimit(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        late = agreed(time.monotonic() - self._started >= self._seconds)
-        if late and state.global_step < state.max_steps:
+        if state.global_step >= state.max_steps or not self._may_end(state.global_step):
+            return
+        if agreed(time.monotonic() - self._started >= self._seconds):
             stop(state, control, "max_seconds")
 
 

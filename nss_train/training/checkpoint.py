@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class Checkpoints(TrainerCallback):
         self._kept_at = time.monotonic()
         self._kept_step = 0
         self.drained = False
+        self.may_follow_the_clock: Callable[[int], bool] = lambda _step: True
+        """After which steps it may be seen how long they took: ``every_s`` waits for the next of them."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -70,6 +73,8 @@ class Checkpoints(TrainerCallback):
         steps, seconds = self._policy.every_steps, self._policy.every_s
         if steps is not None and state.global_step - self._kept_step >= steps:
             return True
+        if not self.may_follow_the_clock(state.global_step):
+            return False
         return seconds is not None and time.monotonic() - self._kept_at >= seconds
 
     def _hand_over(self, output: Path, step: int) -> None:

@@ -18,6 +18,7 @@ from accelerate import PartialState, notebook_launcher
 from accelerate.utils import broadcast
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from transformers import PreTrainedModel
 
 from nss_train import errors
 from nss_train.config.support import unsupported_ranks
@@ -119,6 +120,13 @@ def placement(*, fsdp: bool, whole: bool = False) -> str | dict[str, int] | None
     if fsdp:
         return None
     return "auto" if state.num_processes == 1 and not whole else {"": int(state.local_process_index)}
+
+
+def on_device(base: PreTrainedModel) -> PreTrainedModel:
+    """The model on this rank's device; where it was put while it was loaded nothing is moved."""
+    if getattr(base, "hf_device_map", None) is None and base.device != group_state().device:
+        base.to(group_state().device)
+    return base
 
 
 def wait_for_all() -> None:

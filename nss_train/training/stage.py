@@ -25,6 +25,7 @@ from nss_train.model.adapter import (
     snapshot,
     unmoved,
 )
+from nss_train.model.dropout import model_without_dropout
 from nss_train.model.loading import Precision, choose_precision, load_base
 from nss_train.model.memory import choose_checkpointing, estimate
 from nss_train.model.metadata import metadata_from_json
@@ -32,7 +33,7 @@ from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
 from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import Fitted, fit
-from nss_train.training.group import is_first, placement
+from nss_train.training.group import is_first, on_device, placement
 from nss_train.training.trainer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,13 @@ def _model(
     # After memory ran out the estimate was wrong.
     checkpointing = choose_checkpointing(needed) or request.halvings > 0
     base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)
-    return _with_adapter(base, folder / "adapter", config, request), checkpointing
+    if config.dp_enabled:
+        # The trainer would move it after the adapter's factors were made and hooked.
+        base = on_device(base)
+    model = _with_adapter(base, folder / "adapter", config, request)
+    if config.dp_enabled:
+        model_without_dropout(model)
+    return model, checkpointing
 
 
 def _with_adapter(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -14,11 +15,11 @@ from nss_train.model.adapter import initial_adapter, ready_for_training
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
-from nss_train.privacy.batches import MicroBatch, learned_tokens
+from nss_train.privacy.batches import MicroBatch
 from nss_train.privacy.gradients import ClippedSum, Noise
+from nss_train.privacy.passes import row_losses
 from nss_train.privacy.randomness import SecretRandomness
 from nss_train.privacy.rows import RowGradients
-from nss_train.privacy.trainer import row_losses
 
 PROMPT, LENGTHS = 6, (20, 14, 17, 9)
 SILENT = Noise(deviation=0.0, randomness=SecretRandomness())
@@ -52,10 +53,12 @@ def batch_of(lengths: tuple[int, ...], places: list[int]) -> MicroBatch:
     longest = max(lengths)
     return MicroBatch(
         input_ids=ids[chosen, :longest],
-        attention_mask=mask.long()[chosen, :longest],
         labels=labels[chosen, :longest],
         places=torch.tensor(places),
-        learned=learned_tokens(labels[chosen], torch.tensor(places)),
+        units=np.asarray(places),
+        learned=(labels[chosen] != -100).sum(1),
+        tokens=sum(lengths),
+        prompt=PROMPT,
     )
 
 

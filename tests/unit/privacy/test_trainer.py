@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -9,15 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, CheckpointPolicy
 from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy import accountant
-from nss_train.privacy.batches import Room
+from nss_train.privacy.batches import Shapes
+from nss_train.privacy.gradients import Noise
 from nss_train.privacy.randomness import KEY_BYTES
+from nss_train.privacy.result import Coupling
 from nss_train.training import stage
 from tests.unit.training.conftest import load, read
 
@@ -35,7 +40,7 @@ def adapter(folder: Path) -> dict[str, Any]:
 def test_it_takes_the_planned_steps_and_says_what_they_cost(private_run: Make) -> None:
     run = private_run()
     result, plan = run.start(), run.plan
-    assert [fields["step"] for fields in run.steps] == list(range(1, plan.steps + 1))
+    assert [fields["step"] for fields in run.steps] == [plan.steps]
     spent = read(run.folder / "out" / "privacy_result.json")
     event = accountant.training(
         noise_multiplier=plan.noise_multiplier, sampling_rate=plan.sampling_rate, steps=plan.steps
@@ -44,19 +49,20 @@ def test_it_takes_the_planned_steps_and_says_what_they_cost(private_run: Make) -
     assert 7.9 < spent["epsilon_spent"] <= 8.0
     assert spent["steps_applied"] == plan.steps == result.figures["steps"]
     assert spent["audit"] is None
-    shown = [fields["epsilon"] for fields in run.steps]
-    assert shown == sorted(shown)
-    assert shown[0] < shown[-1] <= 8.0
+    assert 7.9 < run.steps[-1]["epsilon"] <= 8.0
+    assert spent["slack"] == spent["coupling"]["change"] == result.figures["slack"] == 0
 
 
 def test_nothing_that_was_not_paid_for_is_told(private_run: Make) -> None:
     run = private_run()
     result = run.start()
-    allowed = {"step", "total_steps", "epsilon", "learning_rate", "units_per_s", "eta_s"}
+    allowed = {"step", "total_steps", "epsilon", "learning_rate", "eta_s"}
     assert all(set(fields) <= allowed for fields in run.steps)
     history = read(run.folder / "out" / "log_history.json")
     assert all(set(entry) <= {"step", "epoch", "epsilon", "learning_rate"} for entry in history)
-    assert not {"tokens", "tokens_per_s", "final_loss"} & set(result.figures)
+    assert [entry["step"] for entry in history] == [run.plan.steps]
+    assert not {"tokens", "tokens_per_s", "final_loss", "units_per_s"} & set(result.figures)
+    assert result.figures["seconds"] == 60
 
 
 def test_what_recomputes_activations_is_one_row_and_whether_is_not_told(
@@ -89,6 +95,8 @@ def test_a_reported_loss_is_noisy_and_its_noise_is_in_the_account(private_run: M
     assert parts == pytest.approx(1 / plan.noise_multiplier**2)
     run.start()
     assert all("noisy_loss" in fields and "loss" not in fields for fields in run.steps)
+    history = read(run.folder / "out" / "log_history.json")
+    assert [entry["step"] for entry in history if "noisy_loss" in entry] == list(range(1, plan.steps + 1))
     assert read(run.folder / "out" / "privacy_result.json")["loss_reported"]
 
 
@@ -126,10 +134,10 @@ def test_a_checkpoint_holds_no_randomness_and_is_gone_on_from(private_run: Make)
     second = private_run("second", checkpoint=checkpoint, charged_steps=kept[3])
     (second.folder / "charged").write_text("1000")
     result = second.start()
-    assert second.steps[0]["step"] == kept[3] + 1
+    assert [event.fields["step"] for event in second.events if event.action == "train.started"] == [kept[3]]
     assert result.figures["steps"] == second.plan.steps
     history = read(second.folder / "out" / "log_history.json")
-    assert [entry["step"] for entry in history] == list(range(1, second.plan.steps + 1))
+    assert [entry["step"] for entry in history] == [second.plan.steps]
     # Other units, other noise: the same steps lead somewhere else.
     assert not (
         adapter(first.folder / "out").popitem()[1] == adapter(second.folder / "out").popitem()[1]
@@ -183,8 +191,8 @@ def test_units_in_parts_train_as_whole_ones_do(
     monkeypatch.setattr("nss_train.privacy.plan.PrivacyPlan.affordable_steps", lambda plan: plan.steps)
     monkeypatch.setattr("nss_train.privacy.plan.PrivacyPlan.spent", lambda *_: 0.0)
     for rows in (64, 3):
-        room = Room(tokens=8192, rows=rows)
-        monkeypatch.setattr("nss_train.privacy.fit.room_for", lambda *_, room=room, **__: room)
+        shapes = Shapes(longest=128, tokens=8192, rows=rows)
+        monkeypatch.setattr("nss_train.privacy.fit.shapes_for", lambda *_, shapes=shapes, **__: shapes)
         run = PrivateRun(shutil.copytree(prepared, tmp_path / str(rows), symlinks=True), request)
         run.replan(noise_multiplier=0.0, sampling_rate=1.0, batch=run.plan.units, steps=2)
         run.start()
@@ -202,3 +210,57 @@ def test_an_adapter_that_does_not_move_fails_the_job(
     monkeypatch.setattr("torch.optim.AdamW.step", lambda *_args, **_options: None)
     with pytest.raises(ParameterError, match="none of its weights moved"):
         run.start()
+
+
+def test_a_training_of_a_table_of_null_records_is_one_like_any_other(private_run: Make) -> None:
+    run = private_run()
+    prepared = run.folder / "in" / "prepare_data"
+    (prepared / "train.arrow").unlink()
+    empty = pa.schema([("unit", pa.int32())])
+    with pa.OSFile(str(prepared / "units.arrow"), "wb") as file, pa.ipc.new_stream(file, empty):
+        pass
+    result = run.start()
+    assert result.figures["steps"] == run.plan.steps
+    assert 7.9 < read(run.folder / "out" / "privacy_result.json")["epsilon_spent"] <= 8.0
+
+
+def test_dropout_of_the_base_model_is_off(private_run: Make, tmp_path: Path) -> None:
+    run = private_run()
+    model = run.folder / "in" / "model"
+    copied = shutil.copytree(model.resolve(), tmp_path / "model")
+    model.unlink()
+    model.symlink_to(copied)
+    config = copied / "base" / "config.json"
+    config.write_text(json.dumps(read(config) | {"attention_dropout": 0.5}))
+    run.start()
+    assert read(run.folder / "out" / "privacy_result.json")["slack"] == 0
+
+
+def test_a_base_model_that_ties_units_together_is_refused_before_the_first_step(
+    private_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = private_run(charged_steps=0)
+    honest = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: honest(self, x) + x.mean((0, 1)))
+    with pytest.raises(ParameterError, match=r"this model's model\.layers\.0\.mlp lets one row change"):
+        run.start()
+    assert not [event for event in run.events if event.action == "privacy.charge"]
+
+
+def test_a_slack_is_paid_with_noise_and_on_record(private_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, deviations = private_run(), []
+    found = Coupling(change=1e-3, drawn_at_most=20, units=8, longest_tokens=64, reason="a test wants it")
+    monkeypatch.setattr("nss_train.privacy.trial.check_couplings", lambda *_, **__: found)
+    honest = Noise.draw
+
+    def draw(noise: Noise, total: torch.Tensor) -> torch.Tensor:
+        deviations.append(noise.deviation)
+        return honest(noise, total)
+
+    monkeypatch.setattr(Noise, "draw", draw)
+    result = run.start()
+    plan = run.plan
+    # The first one is that of the trial.
+    assert set(deviations[1:]) == {pytest.approx(plan.gradient_noise * plan.clip * 1.02)}
+    assert read(run.folder / "out" / "privacy_result.json")["slack"] == pytest.approx(0.02)
+    assert result.figures["slack"] == pytest.approx(0.02)
