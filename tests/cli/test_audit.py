@@ -13,6 +13,10 @@ import pytest
 
 from nss_train.config import parse_config
 from nss_train.contract import Stage
+from nss_train.privacy.audit import __main__ as program
+from nss_train.privacy.audit.neighbours import own_table as own_table_audit
+from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
+from nss_train.privacy.audit.neighbours.planted import FAULTS
 from nss_train.privacy.result import AuditBound, PrivacyResult
 from tasks.files import upload
 from tasks.gate import OPEN
@@ -136,3 +140,58 @@ def test_the_step_of_this_installation_keeps_its_claim(settings: Settings) -> No
     assert done.returncode == 0
     assert found["holds"]
     assert 0.5 <= found["epsilon_lower_bound"] <= found["epsilon"] <= 1.0
+
+
+JOB_YAML = """
+training: {pretrained_model: SmolLM2-invented, num_input_records_to_sample: 60}
+privacy: {dp_enabled: true, epsilon: 8.0}
+guarantee: {units: 30, schema_source: declared}
+data: {holdout: 0}
+preflight: {disabled_checks: [dataset.size]}
+"""
+
+
+@pytest.fixture
+def own_table(settings: Settings, tmp_path: Path) -> tuple[str, ...]:
+    """Options that name a table and its job."""
+    write_model(settings.models_dir)
+    table, config = tmp_path / "own.csv", tmp_path / "job.yaml"
+    table.write_text("name,age\n" + "".join(f"bird {row % 7},{20 + row}\n" for row in range(30)))
+    config.write_text(JOB_YAML)
+    return "--from-file", str(table), "--config", str(config), "--pairs", "6"
+
+
+def test_neighbours_of_ones_own_table_cannot_be_told_apart(
+    settings: Settings, own_table: tuple[str, ...]
+) -> None:
+    done = nss_train(settings, *own_table, "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, found
+    assert found["pairs"] == sum(found["edits"].values()) == 6
+    assert found["refused"] == 0
+    assert found["differences"] == []
+
+
+def test_a_table_that_is_not_there_is_refused(settings: Settings, tmp_path: Path) -> None:
+    config = tmp_path / "job.yaml"
+    config.write_text(JOB_YAML)
+    done = nss_train(settings, "--from-file", str(tmp_path / "none.csv"), "--config", str(config))
+    assert done.returncode == 2
+    assert "no such file" in done.stderr
+
+
+def test_neighbours_that_can_be_told_apart_end_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root, table, config = tmp_path / "models", tmp_path / "own.csv", tmp_path / "job.yaml"
+    write_model(root)
+    table.write_text("name,age\n" + "".join(f"bird {row % 7},{20 + row}\n" for row in range(30)))
+    config.write_text(JOB_YAML)
+    options = ["--from-file", str(table), "--config", str(config), "--models", str(root), "--pairs", "4"]
+    monkeypatch.setattr("sys.argv", ["audit", *options])
+    monkeypatch.setattr(own_table_audit, "remembered_plans", cheap_plans)
+    with FAULTS["digest as a name"].plant():
+        assert program.main() == 1
+    said = capsys.readouterr().out
+    assert "digests: sha256 of in/table.csv" in said
+    assert "they can be told apart" in said

@@ -121,6 +121,7 @@ def test_the_program_ends_with_1_when_a_fault_is_not_found(
 ) -> None:
     monkeypatch.setattr(program, "audit", lambda: audit(runs=40))
     monkeypatch.setattr(program, "planted", lambda: {"none at all": audit(runs=40)})
+    monkeypatch.setattr(program, "replays_of_faults", dict)
     monkeypatch.setattr("sys.argv", ["audit", "--faults"])
     assert program.main() == 1
     assert "none at all" in capsys.readouterr().out

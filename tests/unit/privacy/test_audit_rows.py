@@ -1,4 +1,4 @@
-"""Canaries through a real file: released gradients prove most of the claim, a planted fault passes it."""
+"""Canaries through a real file: gradients prove most of the claim, and a planted fault passes it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,9 @@ from nss_train.privacy.audit.neighbours.worlds import Examples, Secrets, run
 ROWS, ROWS_WITH_TIME = 4_000, 20_000
 TRIALS = 400
 PLACE = 3
-KINDS = (
-    "null out",
-    "delete",
-    "insert",
-    "other type",
-    "gap",
-    "stray quote",
-    "open quote",
-    "surplus field",
-    "all null",
-)
+KINDS = ("null out", "delete", "other type")
+MORE_KINDS = ("insert", "gap", "stray quote", "open quote", "surplus field", "NUL", "bad UTF-8", "long text")
+MORE = [pytest.param(kind, marks=pytest.mark.long) for kind in MORE_KINDS]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,7 +100,7 @@ def fresh(kind: str, request: Request, root: Path) -> Iterator[tuple[Examples, E
         yield worlds(kind, request, root / str(trial), key=chance.randbytes(32), shift=trial)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *MORE])
 def test_no_edit_is_told_by_more_than_the_claim(
     kind: str, request_: Request, tmp_path: Path, *, long: bool
 ) -> None:

@@ -33,9 +33,9 @@ def corpus(model: Path) -> Iterator[Case]:
     """Tables of records, of units of several records, and of groups, in two formats."""
     tables: tuple[TableFile, ...] = (_csv(), _json_lines())
     for table in tables:
-        for unit in ("record", "column", "group"):
+        for unit, held_out in (("record", 0.5), ("column", 0.5), ("group", 0.5), ("record", 0)):
             unit_column = None if unit == "record" else UNIT
-            request = _request(model, unit)
+            request = _request(model, unit, held_out)
             yield Case(table=table, request=request, edits=tuple(_edits(table, unit_column)))
 
 
@@ -63,11 +63,11 @@ def _edits(table: TableFile, unit_column: str | None) -> Iterator[Edit]:
         yield insert(table, ROWS // 2, Odd(what, odd[what]), unit_column)
 
 
-def _request(model: Path, unit: str) -> Request:
+def _request(model: Path, unit: str, held_out: float) -> Request:
     sections: dict[str, Any] = {
         "privacy": {"dp_enabled": True, "epsilon": 8.0, "delta": 1e-5},
         "preflight": {"disabled_checks": ["dataset.size"]},
-        "data": {"holdout": 0.5},
+        "data": {"holdout": held_out},
         "guarantee": {
             "columns": {"person": {"type": "any"}, "age": {"type": "any"}, "note": {"type": "any"}}
         },

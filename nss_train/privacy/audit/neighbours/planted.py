@@ -16,12 +16,13 @@ from unittest import mock
 import numpy as np
 
 from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
-from nss_train.contract import Request
+from nss_train.contract import Request, TableLimits
 from nss_train.data import prepare as stage
 from nss_train.data.outputs import write as write_outputs
 from nss_train.data.private import conversion, csv_lines, reading
 from nss_train.data.private import prepare as preparation
 from nss_train.data.private.coding import AsRead
+from nss_train.data.private.rules import Rule
 from nss_train.data.private.table import PrivateTable, Raw
 from nss_train.errors import DataError, Problem
 from nss_train.privacy import draw, publication
@@ -117,13 +118,14 @@ def types_of(rows: int | None) -> Plant:
     def plant() -> Iterator[None]:
         honest = conversion.rule_of
 
-        def rule(name: str, read: AsRead, *given: Any) -> Any:
-            found, raw = honest(name, read, *given), read.columns[name]
+        def rule(name: str, read: AsRead, guarantee: GuaranteeParameters, limits: TableLimits | None) -> Rule:
+            found, raw = honest(name, read, guarantee, limits), read.columns[name]
             if found.type is not ColumnType.ANY:
                 return found
             cells = {raw.cells[code] for code in raw.codes[:rows]}
             is_number = all(_is_number(cell) for cell in cells if len(cell) > 1)
-            return replace(found, type=ColumnType.NUMBER if is_number else ColumnType.STRING)
+            type_ = ColumnType.NUMBER if is_number else ColumnType.STRING
+            return Rule.of(type_, guarantee.columns.get(name, PublicColumn()), cell_chars=None)
 
         with mock.patch.object(conversion, "rule_of", rule):
             yield

@@ -37,7 +37,7 @@ ALPHA = 1e-4
 CUT = 0.6
 """Log-likelihood ratio from which a canary is guessed, chosen by the same simulations beforehand."""
 WIDTH = 2**20
-PAIR_WIDTH = 2**13
+PAIR_WIDTH = 2**11
 
 Coordinates = npt.NDArray[np.int64]
 
