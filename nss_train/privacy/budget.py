@@ -51,7 +51,7 @@ class Budget:
 
     def __init__(self, plan: PrivacyPlan, *, charged: int, record: Record) -> None:
         self._plan = plan
-        self._most = plan.affordable_steps()
+        self._most = plan.steps  # as many as its dataset's ledger has reserved
         self._charged = charged
         self._record = record
         self._paid = 0

@@ -158,13 +158,6 @@ class PrivacyPlan(Frozen):
         """ε at the next point of the curve: near enough for watching, and never too little."""
         return next((spent for at, spent in self.curve if at >= steps), self.epsilon)
 
-    def affordable_steps(self) -> int:
-        """The most steps that stay within ε; the planned ones do, and rounding may leave room for a few."""
-        steps = self.steps
-        while self.spent(steps + 1) <= self.epsilon:
-            steps += 1
-        return steps
-
     @classmethod
     def of_by_products(
         cls, config: SafeSynthesizerParameters, *, kind: str, source: Source, dataset: str

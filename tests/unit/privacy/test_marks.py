@@ -96,13 +96,12 @@ class Records:
 
 
 @pytest.fixture
-def affords(monkeypatch: pytest.MonkeyPatch) -> PrivacyPlan:
-    """A plan that affords 103 steps."""
-    monkeypatch.setattr(PrivacyPlan, "affordable_steps", lambda _: 103)
-    return plan(steps=100)
+def affords() -> PrivacyPlan:
+    """A plan of 103 steps."""
+    return plan(steps=103)
 
 
-def test_steps_are_paid_for_in_blocks_and_none_is_taken_past_epsilon(affords: PrivacyPlan) -> None:
+def test_steps_are_paid_for_in_blocks_and_none_is_taken_that_was_not_planned(affords: PrivacyPlan) -> None:
     record = Records()
     budget = Budget(affords, charged=90, record=record)
     taken = 0

@@ -106,10 +106,10 @@ def test_steps_of_lost_attempts_are_spent(private_run: Make) -> None:
     # The supervisor's part: everything is on record already.
     (run.folder / "charged").write_text("1000")
     result, plan = run.start(), run.plan
-    assert result.figures["steps"] == plan.affordable_steps() - 4
+    assert result.figures["steps"] == plan.steps - 4
     assert result.figures["incomplete_reason"] == "privacy_budget"
     spent = read(run.folder / "out" / "privacy_result.json")
-    assert spent["steps_applied"] == plan.affordable_steps()
+    assert spent["steps_applied"] == plan.steps
     assert spent["epsilon_spent"] <= 8.0
     asked = [event.fields["steps"] for event in run.events if event.action == "privacy.charge"]
     assert asked == list(range(1, result.figures["steps"] + 1))
@@ -188,7 +188,6 @@ def test_units_in_parts_train_as_whole_ones_do(
     request = private_request(tiny_model, guarantee={"strict": False, "unit_column": "name"})
     prepared, found = load(tmp_path / "prepared", request), []
     # All units and no noise, which no accountant would let pass: only the micro-batches differ.
-    monkeypatch.setattr("nss_train.privacy.plan.PrivacyPlan.affordable_steps", lambda plan: plan.steps)
     monkeypatch.setattr("nss_train.privacy.plan.PrivacyPlan.spent", lambda *_: 0.0)
     for rows in (64, 3):
         shapes = Shapes(longest=128, tokens=8192, rows=rows)
