@@ -89,13 +89,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
     def counted(self: UnitExamples, *args: Any) -> Any:
         for batch in whole(self, *args):
-            taken[0] += int(batch.attention_mask.sum())
+            taken[0] += batch.tokens
             yield batch
 
     UnitExamples.micro_batches = counted  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as name:
         folder = prepare(given, Path(name))
-        seconds = train_privately(folder, given) if given.ours == "private" else train_plainly(folder, given)
+        private = given.ours == "private"
+        seconds = train_privately(folder, given, taken) if private else train_plainly(folder, given)
     return {"tokens": taken[0], "seconds": seconds, "tokens_per_s": taken[0] / seconds}
 
 
@@ -139,10 +140,21 @@ def request_of(given: argparse.Namespace) -> Any:
     return Request(job_id="benchmark", table="table.csv", config=parse_config(config), seed=1, policy=policy)
 
 
-def train_privately(folder: Path, given: argparse.Namespace) -> float:
+def train_privately(folder: Path, given: argparse.Namespace, taken: list[int]) -> float:
+    """Seconds of the steps alone: what is tried before the first one does not grow with their number."""
+    from nss_train.privacy.trainer import OpacusDPTrainer
     from nss_train.training.stage import train
 
-    return float(train(folder, request_of(given), report=lambda _event: None).figures["seconds"])
+    seconds, steps = [0.0], OpacusDPTrainer.take_steps
+
+    def timed(self: OpacusDPTrainer, *args: Any) -> None:
+        taken[0], started = 0, time.monotonic()
+        steps(self, *args)
+        seconds[0] = time.monotonic() - started
+
+    OpacusDPTrainer.take_steps = timed  # type: ignore[method-assign]
+    train(folder, request_of(given), report=lambda _event: None)
+    return seconds[0]
 
 
 def train_plainly(folder: Path, given: argparse.Namespace) -> float:
@@ -154,10 +166,10 @@ def train_plainly(folder: Path, given: argparse.Namespace) -> float:
     from nss_train.model.loading import FLOAT32, load_base
     from nss_train.privacy.batches import UnitExamples
     from nss_train.privacy.budget import NoRecord
-    from nss_train.privacy.fit import Private, room_for
+    from nss_train.privacy.fit import Private, shapes_for
+    from nss_train.privacy.passes import row_losses
     from nss_train.privacy.randomness import SecretRandomness
     from nss_train.privacy.sampling import PoissonSampler
-    from nss_train.privacy.trainer import row_losses
 
     config, private = load_resolved(folder), Private.read(folder / "in" / "prepare_data", record=NoRecord())
     base = load_base(folder / "in" / "model" / "base", FLOAT32, attention="sdpa", trust_remote_code=False)
@@ -168,10 +180,10 @@ def train_plainly(folder: Path, given: argparse.Namespace) -> float:
     sampler = PoissonSampler(units=len(units), rate=private.plan.sampling_rate, randomness=SecretRandomness())
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=float(config.training.learning_rate))
-    room = room_for(model, halvings=0)
+    shapes = shapes_for(model, private, config, prompt=units.prompt, halvings=0)
     started = time.monotonic()
     for _ in range(given.steps):
-        for batch in units.micro_batches(sampler.draw(), room):
+        for batch in units.micro_batches(sampler.draw(), shapes):
             (row_losses(model, batch).sum() / private.plan.batch).backward()
         optimizer.step()
         optimizer.zero_grad()

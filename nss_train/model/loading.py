@@ -232,9 +232,13 @@ def check_rows(config: PretrainedConfig, name: str) -> None:
 
 
 def check_layers(model: nn.Module, name: str) -> None:
-    """Raise :class:`ParameterError` for layers that compute by all rows of a batch, or by earlier ones."""
+    """Raise :class:`ParameterError` for layers that compute by all rows of a batch, and adapted experts."""
     found = [path for path, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
-    _refuse([f"its {path} normalises a row by others" for path in found[:1]], name)
+    reasons = [f"its {path} normalises a row by others" for path in found[:1]]
+    factors = (path for path, _ in model.named_parameters() if "lora_" in path)
+    if any("expert" in path for path in factors):
+        reasons.append("its experts, which an adapter would train, see tokens and not rows")
+    _refuse(reasons, name)
 
 
 def _capacities(config: PretrainedConfig) -> list[str]:

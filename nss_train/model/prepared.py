@@ -65,7 +65,7 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
 def _check_adapter(source: ModelSource, config: SafeSynthesizerParameters) -> int:
     """Parameters of the adapter; :class:`ParameterError` when it cannot be trained. No weights are loaded."""
     from nss_train.model.adapter import put_adapter
-    from nss_train.model.loading import load_skeleton
+    from nss_train.model.loading import check_layers, load_skeleton
 
     base = load_skeleton(
         source.folder,
@@ -73,7 +73,10 @@ def _check_adapter(source: ModelSource, config: SafeSynthesizerParameters) -> in
         trust_remote_code=source.trust_remote_code,
         rows_independent=config.dp_enabled,
     )
-    trainable, total = put_adapter(base, config.training).get_nb_trainable_parameters()
+    model = put_adapter(base, config.training)
+    if config.dp_enabled:
+        check_layers(model, config.training.pretrained_model)
+    trainable, total = model.get_nb_trainable_parameters()
     logger.info("%.2f of %.2f million parameters are trainable", trainable / 1e6, total / 1e6)
     return trainable
 

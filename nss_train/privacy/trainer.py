@@ -76,7 +76,7 @@ class OpacusDPTrainer(AdapterTrainer):
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks
-            self._take_steps(passes, trial)
+            self.take_steps(passes, trial)
         finally:
             passes.close()
         self._budget.leave()
@@ -93,13 +93,14 @@ class OpacusDPTrainer(AdapterTrainer):
             most_rows=self._most_rows,
             dtype=torch.bfloat16 if self.args.bf16 else self._model.dtype,
             clock=self._clock,
+            randomness=self._secret,
         )
         for callback in self.callback_handler.callbacks:
             if hasattr(callback, "marks"):
                 callback.marks = trial.marks
         return trial
 
-    def _take_steps(self, passes: Passes, trial: Trial) -> None:
+    def take_steps(self, passes: Passes, trial: Trial) -> None:
         """Draw, clip, add, release, step; what may be seen of it is seen between the slots."""
         mechanism = Mechanism.of(
             self._plan,

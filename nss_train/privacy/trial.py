@@ -58,6 +58,7 @@ class Trial:
         most_rows: int,
         dtype: torch.dtype,
         clock: Clock,
+        randomness: SecretRandomness,
     ) -> Trial:
         """Take invented units through the model. Memory runs out here, if it does at all."""
         # Only a slot needs to know how long the longest take, whatever that costs.
@@ -71,7 +72,7 @@ class Trial:
         coupling = _of_all_ranks(check_couplings(subject, drawn=most_drawn(plan)))
         batch_s = {kind: statistics.median(probe.seconds[width]) for kind, width in invented.widths.items()}
         rows = {kind: tried.rows_at(width) for kind, width in invented.widths.items()}
-        times = _Times(batch_s=batch_s, rows=rows, release_s=_release_s(plan, passes))
+        times = _Times(batch_s=batch_s, rows=rows, release_s=_release_s(plan, passes, randomness))
         step_s, slot_s = times.usual_s(plan), times.worst_s(plan, most_rows=most_rows)
         logger.info(
             "a step takes about %.3g s because invented units of middle length took so long",
@@ -135,9 +136,9 @@ def _tried(shapes: Shapes, device: torch.device) -> Shapes:
     return Shapes(longest=CPU_TOKENS, tokens=shapes.tokens, rows=shapes.rows)
 
 
-def _release_s(plan: PrivacyPlan, passes: Passes) -> float:
+def _release_s(plan: PrivacyPlan, passes: Passes, randomness: SecretRandomness) -> float:
     """What the noise of a step takes, which is the same for any draw."""
-    spare = Mechanism.of(plan, passes.weights, units=1, randomness=SecretRandomness())
+    spare = Mechanism.of(plan, passes.weights, units=1, randomness=randomness)
     started = time.monotonic()
     spare.release()
     return time.monotonic() - started

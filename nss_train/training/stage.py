@@ -26,7 +26,7 @@ from nss_train.model.adapter import (
     unmoved,
 )
 from nss_train.model.dropout import model_without_dropout
-from nss_train.model.loading import Precision, choose_precision, load_base
+from nss_train.model.loading import Precision, check_layers, choose_precision, load_base
 from nss_train.model.memory import choose_checkpointing, estimate
 from nss_train.model.metadata import metadata_from_json
 from nss_train.model.rope import rope_from_json
@@ -159,6 +159,7 @@ def _model(
         base = on_device(base)
     model = _with_adapter(base, folder / "adapter", config, request)
     if config.dp_enabled:
+        check_layers(model, training.pretrained_model)
         model_without_dropout(model)
     return model, checkpointing
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +10,7 @@ import torch
 
 from nss_train.privacy.audit.observations import MakeMechanism, real
 from nss_train.privacy.audit.verdict import Verdict, audit
-from nss_train.privacy.gradients import ClippedSum, Noise
+from nss_train.privacy.gradients import STEPS_PER_CLIP, ClippedSum, Noise
 from nss_train.privacy.mechanism import Mechanism
 from nss_train.privacy.plan import PrivacyPlan
 from nss_train.privacy.sampling import Indices, PoissonSampler
@@ -57,6 +56,13 @@ class StaleNoise(Noise):
     def draw(self, total: torch.Tensor) -> torch.Tensor:
         self.kept[:] = self.kept or [super().draw(total)]
         return self.kept[0]
+
+
+class Unclipped(ClippedSum):
+    """No gradient is clipped."""
+
+    def _scale(self, squares: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(squares, STEPS_PER_CLIP / self._clip)
 
 
 class ClipOfRows(ClippedSum):
@@ -132,9 +138,9 @@ def _with_noise(kind: type[Noise], *, scale: float = 1.0) -> MakeMechanism:
     return make
 
 
-def _with_sum(kind: type[ClippedSum], *, scale: float = 1.0) -> MakeMechanism:
+def _with_sum(kind: type[ClippedSum]) -> MakeMechanism:
     def make(plan: PrivacyPlan, parameters: Parameters) -> Mechanism:
-        return replace(real(plan, parameters), gradients=kind(parameters, clip=scale * plan.clip))
+        return replace(real(plan, parameters), gradients=kind(parameters, clip=plan.clip))
 
     return make
 
@@ -156,7 +162,7 @@ FAULTS: dict[str, MakeMechanism] = {
     "noise from a public seed": _with_noise(PublicNoise),
     "the same noise in every step": _with_noise(StaleNoise),
     "the same noise for all values": _with_noise(OneNoise),
-    "no clip": _with_sum(ClippedSum, scale=math.inf),
+    "no clip": _with_sum(Unclipped),
     "clip of rows": _with_sum(ClipOfRows),
     "clip of tensors": _with_sum(ClipOfTensors),
     "divided by the drawn size": _with_sum(DividedByDrawn),

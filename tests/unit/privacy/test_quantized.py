@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from nss_train.errors import ParameterError
-from nss_train.model.loading import FLOAT32, load_base, load_skeleton
+from nss_train.model.loading import FLOAT32, check_layers, choose_attention, load_base, load_skeleton
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
 
@@ -89,6 +89,7 @@ def test_the_threshold_alone_is_another(stored: Path) -> None:
     [
         ({"rope_parameters": LONG_ROPE}, "rotary frequencies follow the longest row"),
         ({"quantization_config": {"quant_method": "compressed-tensors"}}, "scale a row by others"),
+        ({"expert_capacity": 64}, "experts take so many tokens of a batch"),
     ],
 )
 def test_a_base_whose_rows_depend_on_each_other_is_refused(
@@ -104,3 +105,25 @@ def test_a_base_whose_rows_depend_on_each_other_is_refused(
 
 def test_a_base_in_full_precision_is_loaded_as_ever(tiny_model: Path) -> None:
     assert getattr(load(tiny_model, rows_independent=True).config, "quantization_config", None) is None
+
+
+def test_a_layer_that_normalises_a_row_by_others_is_refused() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    with pytest.raises(ParameterError, match="its 1 normalises a row by others"):
+        check_layers(model, "small")
+    check_layers(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4)), "small")
+
+
+@pytest.mark.parametrize("wanted", ["flash_attention_2", "kernels-community/vllm-flash-attn3"])
+def test_attention_that_packs_rows_into_one_is_refused(wanted: str) -> None:
+    with pytest.raises(ParameterError, match="training.attn_implementation"):
+        choose_attention(wanted, rows_independent=True)
+    assert choose_attention("eager", rows_independent=True) == "eager"
+
+
+def test_an_adapter_on_experts_is_refused() -> None:
+    model = torch.nn.ModuleDict(
+        {"experts": torch.nn.ModuleList([torch.nn.ModuleDict({"lora_A": torch.nn.Linear(2, 2)})])}
+    )
+    with pytest.raises(ParameterError, match="see tokens and not rows"):
+        check_layers(model, "small")

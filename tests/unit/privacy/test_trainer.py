@@ -18,7 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, CheckpointPolicy
 from nss_train.errors import BudgetExceeded, ParameterError
-from nss_train.privacy import accountant
+from nss_train.privacy import accountant, trial
 from nss_train.privacy.batches import Shapes
 from nss_train.privacy.gradients import Noise
 from nss_train.privacy.randomness import KEY_BYTES
@@ -249,8 +249,12 @@ def test_a_base_model_that_ties_units_together_is_refused_before_the_first_step(
 
 def test_a_slack_is_paid_with_noise_and_on_record(private_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     run, deviations = private_run(), []
-    found = Coupling(change=1e-3, drawn_at_most=20, units=8, longest_tokens=64, reason="a test wants it")
-    monkeypatch.setattr("nss_train.privacy.trial.check_couplings", lambda *_, **__: found)
+    checked = trial.check_couplings
+
+    def coupled(*given: Any, **named: Any) -> Coupling:
+        return checked(*given, **named).model_copy(update={"change": 1e-3, "drawn_at_most": 20})
+
+    monkeypatch.setattr(trial, "check_couplings", coupled)
     honest = Noise.draw
 
     def draw(noise: Noise, total: torch.Tensor) -> torch.Tensor:
