@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
@@ -35,7 +36,7 @@ def write_model(root: Path) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     config = {"model_type": "llama", "max_position_embeddings": CONTEXT}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "model.safetensors").write_bytes(b"")
+    save_file({}, folder / "model.safetensors")
     return folder
 
 
