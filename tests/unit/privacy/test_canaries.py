@@ -51,7 +51,7 @@ def test_sparse_units_are_clipped_like_any_other() -> None:
     assert all(torch.equal(a, b) for a, b in zip(sparse, whole, strict=True))
     assert sparse[0].flatten()[0] == pytest.approx(0.1)
     assert sparse[0].flatten()[2999] == pytest.approx(0.3)
-    assert sparse[1][0] == pytest.approx(-0.3)
+    assert sparse[1][0] == pytest.approx(-0.3, rel=1e-5)  # rounded to a grid within the clip
 
 
 def test_sparse_units_of_one_coordinate_add_up() -> None:
