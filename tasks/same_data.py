@@ -69,7 +69,7 @@ def refuse(store: Store, dataset: str, sketch: Sketch, found: list[SameData]) ->
     store.delete(_key(dataset, sketch))
     remedy = "this table is not charged to this dataset here; ask the operator, who is told why"
     problem = Problem(field="guarantee.dataset", value=None, remedy=remedy)
-    raise ParameterError("The operator's rules refuse this table.", [problem])
+    raise ParameterError("The operator's rules refuse this table.", [problem], public=True)
 
 
 def noticed(store: Store, dataset: str) -> Iterator[SameData]:

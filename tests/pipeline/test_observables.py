@@ -16,7 +16,7 @@ from tasks import webhooks
 from tasks.app import App, make_app
 from tasks.client import Client
 from tasks.files import sha256_of
-from tasks.job import JobState, Keys
+from tasks.job import JobState, Keys, id_of_key
 from tasks.progress import stream_key
 from tasks.records import JobRecords
 from tasks.settings import Settings
@@ -28,6 +28,7 @@ NULLED = 17
 TIMES = ("_at", "timestamp", "seconds", "eta_s", "local_received", "runtime", "clock")
 DRAWN = ("sha256", "token", "uuid", "pid", "root_id", "parent_id", "idempotency_key", "input")
 """What differs between any two jobs: ids, random names, and digests of released weights."""
+DRAW = json.dumps({"effective": ROWS}).encode()
 EARLIER = ("cache",)
 """Whether the base model was prepared by an earlier job."""
 
@@ -100,6 +101,8 @@ def neighbours(
     with Events(app) as events:
         for table in tables:
             key = f"observed-{table.parent.name}"
+            # One draw for both, so that what differs comes from the table.
+            app.store.put_if_absent(Keys(id_of_key(key)).draw, DRAW)
             jobs.append(client.submit(table=table, config=private, seed=7, idempotency_key=key))
         ends = [wait_for_end(client, job_id) for job_id in jobs]
     assert [end.state for end in ends] == [JobState.SUCCEEDED] * 2, [end.error for end in ends]

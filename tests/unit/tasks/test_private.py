@@ -9,13 +9,14 @@ import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from redis import Redis
 
 from nss_train.config import parse_config
 from nss_train.contract import Stage
+from nss_train.errors import LimitExceeded, OutOfMemory
 from nss_train.privacy.observables import INSIDE
 from tasks import webhooks
 from tasks.client import Client
@@ -128,9 +129,8 @@ def test_nothing_of_a_cell_is_seen_but_by_the_operator(
     assert not [text for text in found if CELL in text]
     assert CELL in leaky.private_log()
     behaviour = request.node.callspec.params["leaky"]
-    {"tells": shows_what_is_listed, "lost": names_its_kind_alone}.get(behaviour, says_where_the_reason_is)(
-        leaky
-    )
+    shown = {"tells": shows_what_is_listed, "lost": names_its_kind_alone, "memory": names_the_limit_alone}
+    shown.get(behaviour, says_where_the_reason_is)(leaky)
 
 
 def shows_what_is_listed(leaky: Leaky) -> None:
@@ -159,6 +159,11 @@ def names_its_kind_alone(leaky: Leaky) -> None:
     assert counts(leaky.redis)["retried_other_worker"] == 1
 
 
+def names_the_limit_alone(leaky: Leaky) -> None:
+    assert str(leaky.error) == f"{LimitExceeded.told} ({REASON})."
+    assert not [name for name, number in counts(leaky.redis).items() if name.startswith("retried") and number]
+
+
 def says_where_the_reason_is(leaky: Leaky) -> None:
     assert str(leaky.error) == f"{INSIDE} ({REASON})."
     assert REASON in leaky.private_log()
@@ -169,8 +174,14 @@ def says_where_the_reason_is(leaky: Leaky) -> None:
     assert not [name for name, number in counts(leaky.redis).items() if name.startswith("retried") and number]
 
 
-@pytest.mark.parametrize("leaky", ["memory"], indirect=True)
-def test_who_goes_on_knows_that_memory_ran_out_and_nobody_else(leaky: Leaky) -> None:
+@pytest.mark.parametrize("leaky", ["lost"], indirect=True)
+def test_who_goes_on_knows_that_memory_ran_out_and_nobody_else(
+    leaky: Leaky, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object, **__: object) -> NoReturn:
+        raise OutOfMemory(f"no room for {CELL}")
+
+    monkeypatch.setattr("tasks.attempt.run_child", out_of_memory)
     leaky.run()
     (known,) = leaky.records.endings(Stage.PREPARE_DATA)
     (told,) = leaky.records.told_endings(Stage.PREPARE_DATA)
