@@ -1,7 +1,8 @@
-"""What the audits find: ``python benchmarks/audit.py steps`` and ``… job --model FOLDER``.
+"""What the audits find: ``benchmarks/audit.py steps``, or ``job`` or ``events`` with ``--model FOLDER``.
 
 ``steps`` audits the private step and every planted fault; ``job`` audits a whole private training of a
-table with canaries, as it is and with its noise off. Prints one JSON line per audit.
+table with canaries, as it is and with its noise off; ``events`` tells by the events of a training in which
+steps its longest record was drawn. Prints one JSON line per audit.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,14 @@ import torch
 
 from nss_train import stages
 from nss_train.config import parse_config
+from nss_train.config.guarantee import Clock
 from nss_train.contract import ModelPolicy, Request
 from nss_train.privacy.audit.faults import FAULTS
+from nss_train.privacy.audit.told_steps import Watcher, told
 from nss_train.privacy.audit.verdict import RUNS, Verdict, audit
 from nss_train.privacy.gradients import Noise
 from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.sampling import PoissonSampler
 
 
 def main() -> None:
@@ -40,11 +45,59 @@ def main() -> None:
     job.add_argument("--batch", type=int, default=16, help="units expected in a step")
     job.add_argument("--passes", type=int, default=20, help="over the table")
     job.add_argument("--canaries", type=int, default=20_000)
+    events = commands.add_parser("events")
+    events.add_argument("--model", type=Path, required=True)
+    events.add_argument("--clock", choices=[clock.value for clock in Clock], default=Clock.COARSE.value)
+    events.add_argument("--passes", type=int, default=20, help="over the table")
     given = parser.parse_args()
     if given.command == "steps":
         audit_steps(given.runs)
-    else:
+    elif given.command == "job":
         audit_job(given)
+    else:
+        audit_events(given)
+
+
+UNITS, BATCH = 120, 8
+LONGEST = 200
+"""Tokens that a unit has at most: the long record has nearly as many, the others a tenth."""
+
+
+def audit_events(given: argparse.Namespace) -> None:
+    """Train on ordinary records and a long one, and tell the steps that drew it by what is seen."""
+    drawn: list[tuple[int, bool]] = []
+    honest = PoissonSampler.draw
+
+    def draw(sampler: PoissonSampler) -> Any:
+        found = honest(sampler)
+        drawn.append((len(found), UNITS in found))
+        return found
+
+    PoissonSampler.draw = draw  # type: ignore[method-assign]
+    guarantee = {"schema_source": "declared", "clock": given.clock, "max_tokens_per_unit": LONGEST}
+    request = make_request(
+        argparse.Namespace(
+            epsilon=8.0,
+            delta=1e-5,
+            canaries=0,
+            model=given.model,
+            batch=BATCH,
+            units=UNITS,
+            passes=given.passes,
+        ),
+        **guarantee,
+    )
+    with tempfile.TemporaryDirectory() as root:
+        inputs = prepare(Path(root), request, units=UNITS, extra="a long history " + "12 " * 60 + ",7\n")
+        folder = Path(root) / "train"
+        (folder / "out").mkdir(parents=True)
+        shutil.copytree(inputs, folder / "in", symlinks=True)
+        watcher = Watcher(folder=folder)
+        started = time.perf_counter()
+        stages.train(folder, request.model_copy(update={"charged_steps": 0}), report=watcher.take)
+        numbers, has_target = zip(*drawn, strict=True)
+        found = asdict(told(watcher, numbers, has_target))
+    print(json.dumps({"clock": given.clock, **found, "seconds": round(time.perf_counter() - started, 1)}))
 
 
 def audit_steps(runs: int) -> None:
@@ -84,13 +137,13 @@ def silent(_: Noise, total: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(total)
 
 
-def make_request(given: argparse.Namespace) -> Request:
+def make_request(given: argparse.Namespace, **guarantee: Any) -> Request:
     config = parse_config(
         {
             "data": {"holdout": 0, "random_state": 1},
             "preflight": {"disabled_checks": ["dataset.size"]},
             "privacy": {"dp_enabled": True, "epsilon": given.epsilon, "delta": given.delta},
-            "guarantee": {"schema_source": "declared", "audit_canaries": given.canaries},
+            "guarantee": {"schema_source": "declared", "audit_canaries": given.canaries} | guarantee,
             "training": {
                 "pretrained_model": str(given.model.resolve()),
                 "batch_size": 1,
@@ -105,13 +158,13 @@ def make_request(given: argparse.Namespace) -> Request:
     return Request(job_id="benchmark", table="table.csv", config=config, seed=1, policy=policy)
 
 
-def prepare(root: Path, request: Request, *, units: int) -> Path:
+def prepare(root: Path, request: Request, *, units: int, extra: str = "") -> Path:
     """The inputs of a train stage."""
     data, model, inputs = root / "data", root / "model", root / "inputs"
     for folder in (data / "in", data / "out", model / "in", model / "out", inputs):
         folder.mkdir(parents=True)
     rows = "".join(f"bird {row % 7},{20 + row}\n" for row in range(units))
-    (data / "in" / "table.csv").write_text("name,size\n" + rows)
+    (data / "in" / "table.csv").write_text("name,size\n" + rows + extra)
     stages.prepare_data(data, request, report=ignore)
     for folder in (model / "in", inputs):
         (folder / "prepare_data").symlink_to(data / "out")

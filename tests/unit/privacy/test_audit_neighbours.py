@@ -20,7 +20,7 @@ from nss_train.privacy.audit.neighbours.replay import replay
 
 from .drawn_tables import EDITS, Drawn, cases
 
-PAIRS, PAIRS_WITH_TIME = 400, 10_000
+PAIRS, PAIRS_WITH_TIME = 300, 10_000
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,7 +19,7 @@ from nss_train.privacy.sampling import PoissonSampler
 
 from .plans import plan
 
-STEPS, UNITS, RATE = 2000, 200, 0.1
+STEPS, UNITS, RATE = 1000, 200, 0.1
 TARGET = 7
 UNIT_S, TARGET_S = 0.1, 1.0
 """What a unit takes, and one with the longest record of all."""

@@ -77,29 +77,19 @@ class Replay:
 
 def replay(cases: Iterable[Case], *, until: Collection[str] = ()) -> Replay:
     """Compare tables with their neighbours: all, or ``until`` some comparisons have found something each."""
-    total = Replay(pairs=0, refused=0, found=())
+    pairs = refused = 0
+    found: list[Found] = []
     for case in cases:
-        total = _together(total, _replay(case))
-        if until and set(until) <= set(total.seen_by):
-            break
-    return total
-
-
-def _replay(case: Case) -> Replay:
-    with tempfile.TemporaryDirectory() as folder:
-        one = _first(case, Path(folder))
-        found = list(_scanned(one))
-        for edit in case.edits:
-            found += _compared(case, one, edit, Path(folder))
-    return Replay(pairs=len(case.edits), refused=int(one.was_refused), found=tuple(found))
-
-
-def _together(one: Replay, other: Replay) -> Replay:
-    return Replay(
-        pairs=one.pairs + other.pairs,
-        refused=one.refused + other.refused,
-        found=one.found + other.found,
-    )
+        with tempfile.TemporaryDirectory() as folder:
+            one = _first(case, Path(folder))
+            refused += one.was_refused
+            found += _scanned(one)
+            for edit in case.edits:
+                if until and set(until) <= {seen.difference.check for seen in found}:
+                    return Replay(pairs=pairs, refused=refused, found=tuple(found))
+                found += _compared(case, one, edit, Path(folder))
+                pairs += 1
+    return Replay(pairs=pairs, refused=refused, found=tuple(found))
 
 
 def public_is_same(config: SafeSynthesizerParameters, edit: Edit) -> bool:
