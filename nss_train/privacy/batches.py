@@ -118,10 +118,9 @@ class UnitExamples:
         """Units of one width together, in the given order; a larger one alone, in parts.
 
         The longest come first. What width a unit has depends on its own longest row, and how many rows a
-        micro-batch has on the width.
+        micro-batch has on the width. A unit with a longer row than there may be is without effect.
         """
-        if len(units) and int(self._longest[units].max()) > shapes.longest:
-            raise ValueError("an example is longer than there may be any")
+        units = units[self._longest[units] <= shapes.longest]
         widths = shapes.widths_of(self._longest[units])
         for width in np.unique(widths)[::-1].tolist():
             yield from self._of_width(units[widths == width], width, shapes.rows_at(width))

@@ -122,7 +122,7 @@ def test_units_without_an_example_are_not_there() -> None:
     assert batch.units.tolist() == [0, 0, 1, FILLER]
 
 
-def test_an_example_that_is_longer_than_there_may_be_any_is_never_cut() -> None:
-    shapes = Shapes(longest=10, tokens=100, rows=4)
-    with pytest.raises(ValueError, match="longer than there may be any"):
-        list(units_of([1], [11]).micro_batches(np.arange(1), shapes))
+def test_a_unit_with_a_longer_row_than_there_may_be_is_without_effect() -> None:
+    shapes = Shapes(longest=10, tokens=100, rows=1)
+    batches = units_of([1, 1, 1], [4, 11, 10]).micro_batches(np.arange(3), shapes)
+    assert sorted(int(batch.units[0]) for batch in batches) == [0, 2]
