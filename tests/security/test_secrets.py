@@ -25,7 +25,7 @@ def secrets_of(target: Target) -> list[str]:
 
 def test_no_secret_is_in_logs_results_or_ps(target: Target, table: Path) -> None:
     job_id = Client(target.settings).submit(
-        table=table, config=CONFIG, webhook="http://127.0.0.1:9/?token=sesame"
+        table=table, config=CONFIG, webhook="http://127.0.0.1:65535/?token=sesame"
     )
     lines: set[str] = set()
     wait_until(lambda: lines.update(command_lines()) or Client(target.settings).status(job_id).ended)

@@ -12,6 +12,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,12 @@ from nss_train.contract import ModelPolicy, Request, Stage, TableLimits
 from nss_train.data.limits import check_size
 from nss_train.data.source import read_table
 from nss_train.errors import DataError, LimitExceeded, ParameterError
-from tasks.files import sha256_of
-from tasks.job import Keys, Table
+from tasks.job import JobRequest, Table
+from tasks.records import JobRecords
 from tasks.settings import Settings, child_environment
 from tasks.store.open import open_store
 from tasks.supervisor import Limits, run_child
-from tasks.table import check_table_file, fetch_table, table_at
+from tasks.table import check_table_file, describe_table, fetch_table, table_at, upload_table
 
 LIMITS = TableLimits(
     file_bytes=2**20,
@@ -218,11 +219,13 @@ def test_a_table_in_the_store_that_is_too_large_is_not_fetched(tmp_path: Path, s
     small = settings.model_copy(update={"table_max_bytes": 1_000})
     path = tmp_path / "t.csv"
     _rows_csv(path)
-    store, digest = open_store(small), sha256_of(path)
-    store.upload(Keys("job-0001").table(digest), path)
-    job = type("Job", (), {"job_id": "job-0001", "table": Table(name="t.csv", sha256=digest)})
+    store, described = open_store(small), describe_table(path, strict=False)
+    stored = upload_table(path, JobRecords(store, "job-0001"), str(described.input))
+    job = JobRequest(
+        job_id="job-0001", table=described, config=parse_config({}), seed=1, submitted_at=datetime.now(UTC)
+    )
     with pytest.raises(DataError, match=r"table\.file_bytes = 4002"):
-        fetch_table(job, tmp_path / "in", store=store, settings=small)  # type: ignore[arg-type]
+        fetch_table(job, stored, tmp_path / "in", store=store, settings=small)
     assert not (tmp_path / "in").exists()
 
 
@@ -263,9 +266,12 @@ def test_an_object_that_this_deployment_may_not_read_is_the_submitter_s_to_mend(
 ) -> None:
     uri = "s3://nobodys-bucket/t.csv"
     allowing = s3_settings.model_copy(update={"allowed_table_uris": ("s3://nobodys-bucket/",)})
-    job = type("Job", (), {"job_id": "job-0001", "table": Table(name="t.csv", uri=uri)})
+    table = Table(name="t.csv", uri=uri)
+    job = JobRequest(
+        job_id="job-0001", table=table, config=parse_config({}), seed=1, submitted_at=datetime.now(UTC)
+    )
     with pytest.raises(DataError, match="may not read") as caught:
-        fetch_table(job, tmp_path / "in", store=open_store(allowing), settings=allowing)  # type: ignore[arg-type]
+        fetch_table(job, None, tmp_path / "in", store=open_store(allowing), settings=allowing)
     assert [problem.value for problem in caught.value.problems] == [uri]
 
 
