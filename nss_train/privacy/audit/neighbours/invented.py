@@ -15,6 +15,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
 from nss_train.data import pieces
+from nss_train.data import prepare as stage
 from nss_train.data.private import prepare
 from nss_train.privacy import accountant
 
@@ -77,7 +78,8 @@ def remembered_plans() -> Iterator[None]:
 def remembered_model() -> Iterator[None]:
     """Let what follows from the base model alone be computed once."""
     with ExitStack() as planted:
-        for module, name in ((prepare, "load_tokenizer"), (pieces, "_boundaries")):
+        named = ((stage, "find_model"), (prepare, "load_tokenizer"), (pieces, "_boundaries"))
+        for module, name in named:
             planted.enter_context(mock.patch.object(module, name, _remembered(getattr(module, name))))
         yield
 
