@@ -36,7 +36,7 @@ def audit_table(
         raise DataError(
             "The table cannot be read.", [Problem(field="table", value=path.name, remedy="no such file")]
         )
-    table, chance = read_table_file(path, multiline=config.guarantee.multiline_cells), random.Random(SEED)  # noqa: S311 - it chooses edits
+    table, chance = read_table_file(path, multiline=config.guarantee.multiline_cells), random.Random(SEED)  # noqa: S311  # nosec B311 - it chooses edits
     edits = tuple(draw(table, unit_column(config), chance) for _ in range(pairs))
     request = Request(
         job_id="audit", table=path.name, config=config, seed=1, policy=ModelPolicy(models_dir=str(models))
