@@ -27,7 +27,7 @@ from tests.unit.privacy.plans import plan, schema
 OWNED = ["--unit", "value of nest", "--owner", "aviary"]
 CONFIG = """
 privacy: {dp_enabled: true, epsilon: 4}
-data: {holdout: 0, random_state: 1}
+data: {holdout: 0}
 preflight: {disabled_checks: [dataset.size]}
 training: {num_input_records_to_sample: 120, batch_size: 2, gradient_accumulation_steps: 3}
 """

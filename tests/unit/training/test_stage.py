@@ -187,7 +187,7 @@ def test_activations_are_recomputed_only_when_they_do_not_fit() -> None:
 
 
 def test_attention_kernels_that_are_not_installed_fall_back(caplog: pytest.LogCaptureFixture) -> None:
-    assert choose_attention("kernels-community/flash-attn") == "sdpa"
+    assert choose_attention("kernels-community/flash-attn2") == "sdpa"
     assert "because" in caplog.text
     assert choose_attention("eager") == "eager"
 
