@@ -145,18 +145,40 @@ class PrivacyPlan(Frozen):
 
     def spent(self, steps: int, by: Accountant = Accountant.PLD) -> float:
         """ε after so many steps, by-products included (they are added: basic composition)."""
-        paid = sum(product.epsilon for product in self.by_products)
-        delta = self.delta - sum(product.delta for product in self.by_products)
         if steps == 0:
-            return paid
+            return self._paid
         options = {"noise_multiplier": self.noise_multiplier, "sampling_rate": self.sampling_rate}
         if by is Accountant.PLD:
-            return paid + accountant.spent_in_steps(**options, steps=steps, delta=delta)
-        return paid + accountant.spent(accountant.training(**options, steps=steps), delta, by)
+            return self._paid + accountant.spent_in_steps(**options, steps=steps, delta=self._delta_left)
+        event = accountant.training(**options, steps=steps)
+        return self._paid + accountant.spent(event, self._delta_left, by)
+
+    @property
+    def _paid(self) -> float:
+        """ε of the by-products."""
+        return sum(product.epsilon for product in self.by_products)
+
+    @property
+    def _delta_left(self) -> float:
+        """δ of the steps."""
+        return self.delta - sum(product.delta for product in self.by_products)
 
     def spent_at_most(self, steps: int) -> float:
         """ε at the next point of the curve: near enough for watching, and never too little."""
         return next((spent for at, spent in self.curve if at >= steps), self.epsilon)
+
+    def _points(self) -> Iterator[tuple[int, float]]:
+        """Of the curve, the last as it is and the others a little too high, which is faster."""
+        for at in sorted({math.ceil(self.steps * part / CURVE_POINTS) for part in range(1, CURVE_POINTS)}):
+            if at < self.steps:
+                spent = accountant.spent_in_steps_at_most(
+                    noise_multiplier=self.noise_multiplier,
+                    sampling_rate=self.sampling_rate,
+                    steps=at,
+                    delta=self._delta_left,
+                )
+                yield at, min(self._paid + spent, self.epsilon)
+        yield self.steps, self.spent(self.steps)
 
     @classmethod
     def of_by_products(
@@ -224,7 +246,7 @@ class PrivacyPlan(Frozen):
             noise_multiplier=noise,
             report_loss=guarantee.report_loss,
         )
-        plan = plan.model_copy(update={"curve": tuple((at, plan.spent(at)) for at in _points(steps))})
+        plan = plan.model_copy(update={"curve": tuple(plan._points())})
         plan.log()
         return plan
 
@@ -242,10 +264,6 @@ class PrivacyPlan(Frozen):
             value = getattr(self, name)
             fields = {"action": "privacy.planned", "parameter": name, "value": value}
             logger.info("%s=%s because %s", name, value, reason, extra=fields)
-
-
-def _points(steps: int) -> list[int]:
-    return sorted({math.ceil(steps * part / CURVE_POINTS) for part in range(1, CURVE_POINTS + 1)})
 
 
 def _required(config: SafeSynthesizerParameters) -> DifferentialPrivacyParameters:

@@ -57,7 +57,8 @@ def cheap_plans() -> Iterator[None]:
 
     with ExitStack() as planted:
         planted.enter_context(mock.patch.object(accountant, "noise_multiplier", noise))
-        planted.enter_context(mock.patch.object(accountant, "spent_in_steps", spent))
+        for name in ("spent_in_steps", "spent_in_steps_at_most"):
+            planted.enter_context(mock.patch.object(accountant, name, spent))
         planted.enter_context(mock.patch.object(accountant, "spent", return_value=0.5))
         planted.enter_context(remembered_model())
         yield
@@ -67,7 +68,7 @@ def cheap_plans() -> Iterator[None]:
 def remembered_plans() -> Iterator[None]:
     """Let the accountant plan each job once, and the model be read once."""
     with ExitStack() as planted:
-        for name in ("noise_multiplier", "spent_in_steps"):
+        for name in ("noise_multiplier", "spent_in_steps", "spent_in_steps_at_most"):
             remembering = _remembered(getattr(accountant, name))
             planted.enter_context(mock.patch.object(accountant, name, remembering))
         planted.enter_context(remembered_model())
