@@ -16,6 +16,7 @@ from nss_train.config.passthrough import (
     ReplacePII,
 )
 from nss_train.config.privacy import DifferentialPrivacyParameters
+from nss_train.config.reading import ReadingParameters
 from nss_train.config.section import Section, is_submitted
 from nss_train.config.support import out_of_range, unsupported_training
 from nss_train.config.time_series import TimeSeriesParameters
@@ -37,12 +38,13 @@ class SafeSynthesizerParameters(Section):
     replace_pii: ReplacePII = None
     preflight: PreflightParameters = PreflightParameters()
     guarantee: GuaranteeParameters = GuaranteeParameters()
+    reading: ReadingParameters = ReadingParameters()
     emit_telemetry: bool = False
     unknown_fields: Literal["reject", "ignore"] = "reject"
 
     def as_nss(self) -> dict[str, Any]:
         """The config as NSS reads it: without the sections that it does not know."""
-        return self.model_dump(mode="json", exclude={"guarantee"})
+        return self.model_dump(mode="json", exclude={"guarantee", "reading"})
 
     @property
     def dp_enabled(self) -> bool:
