@@ -52,6 +52,8 @@ class Prepared:
     validation: Examples | None
     assembled: Assembled
     data_fraction: float
+    warnings: tuple[str, ...] = ()
+    """What a person should know of how the table was read; of a private table nothing."""
     plan: PrivacyPlan | None = None
     """Under differential privacy; then ``assembled.membership`` tells whose the examples are."""
 

@@ -10,20 +10,26 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from nss_train.config.reading import ReadingParameters, Types
 from nss_train.contract import TableLimits
+from nss_train.data.faithful import read_faithfully, read_texts
 from nss_train.data.limits import check_cells, check_size
 from nss_train.errors import DataError, Problem
 
 MIN_ROWS = 2
 _SHOWN_LINES = 10
+AS_NSS = ReadingParameters()
+Reader = Callable[[Path], pd.DataFrame]
 
 
-def read_table(path: Path, limits: TableLimits | None = None) -> pd.DataFrame:
+def read_table(
+    path: Path, limits: TableLimits | None = None, reading: ReadingParameters = AS_NSS
+) -> pd.DataFrame:
     """The table in a CSV, Parquet or JSON Lines file; :class:`DataError` with what is wrong with it.
 
     Without ``limits`` a table may be as large as it likes: it is its reader's own.
     """
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+    readers: dict[str, Reader] = {
         ".csv": _read_csv,
         ".parquet": _read_parquet,
         ".jsonl": _read_json_lines,
@@ -38,12 +44,22 @@ def read_table(path: Path, limits: TableLimits | None = None) -> pd.DataFrame:
         raise _unreadable(path.name, f"unknown format; the name must end in one of {', '.join(readers)}")
     if limits is not None:
         check_size(path, limits)
-    frame = reader(path)
+    frame = _read(path, reader, reading)
     if limits is not None:
         check_cells(frame, limits)
     if len(frame) < MIN_ROWS:
         raise _unreadable(path.name, f"the table has {len(frame)} rows; at least {MIN_ROWS} are needed")
     return frame
+
+
+def _read(path: Path, reader: Reader, reading: ReadingParameters) -> pd.DataFrame:
+    """As NSS reads it, but for what ``reading`` wants as it is written."""
+    if reading.types is Types.FAITHFUL:
+        if reader is not _read_json_lines:
+            reader(path)  # for its checks
+        return read_faithfully(path, texts=reading.columns)
+    frame = reader(path)
+    return frame.assign(**read_texts(path, reading.columns)) if reading.columns else frame
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
