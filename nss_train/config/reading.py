@@ -34,7 +34,7 @@ class ReadingParameters(Section):
 
     types: Types | None = None
     """``None`` reads like ``nss`` and refuses columns that would lose distinct values by it."""
-    columns: Annotated[dict[Name, ColumnReading], _COLUMNS] = {}
+    columns: Annotated[dict[Name, ColumnReading], _COLUMNS] = Field(default_factory=dict)
     delimiter: _Mark | None = None
     decimal: _Mark | None = None
     thousands: _Mark | None = None
