@@ -41,6 +41,7 @@ def show(arguments: argparse.Namespace) -> dict[str, Any]:
         write_golden(document, arguments.out)
     train = document["train"]
     return {
+        "read_as": prepared.read_as,
         "examples": train["count"],
         "tokens": train["tokens"],
         "data_fraction": document["data_fraction"],
@@ -50,8 +51,9 @@ def show(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(shown: dict[str, Any]) -> None:
+    read = [f"read as: {shown['read_as']}\n"] if shown["read_as"] else []
     parts = [f"--- example {number} ---\n{text}\n" for number, text in enumerate(shown["first"], 1)]
-    sys.stdout.write("".join(parts) + f"{shown['examples']} examples, {shown['tokens']} tokens\n")
+    sys.stdout.write("".join([*read, *parts]) + f"{shown['examples']} examples, {shown['tokens']} tokens\n")
 
 
 if __name__ == "__main__":

@@ -62,10 +62,14 @@ def _figures(prepared: Prepared) -> dict[str, Any]:
         public["promise"] = prepared.plan.promise()
     if prepared.config.strictly_private:
         return public
-    return public | {
-        "rows": 0 if prepared.training is None else len(prepared.training),
-        "rows_held_out": 0 if prepared.test is None else len(prepared.test),
-        "examples": len(prepared.train),
-        "validation_examples": 0 if prepared.validation is None else len(prepared.validation),
-        "tokens": int(prepared.train.tokens_per_example.sum()),
-    }
+    return (
+        public
+        | ({"read_as": prepared.read_as} if prepared.read_as else {})
+        | {
+            "rows": 0 if prepared.training is None else len(prepared.training),
+            "rows_held_out": 0 if prepared.test is None else len(prepared.test),
+            "examples": len(prepared.train),
+            "validation_examples": 0 if prepared.validation is None else len(prepared.validation),
+            "tokens": int(prepared.train.tokens_per_example.sum()),
+        }
+    )

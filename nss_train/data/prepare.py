@@ -20,7 +20,7 @@ from nss_train.data.private.fingerprint import leave_sketch
 from nss_train.data.private.reading import read_private_table
 from nss_train.data.records import tokenize
 from nss_train.data.schema import make_schema
-from nss_train.data.source import read_table
+from nss_train.data.source import read_source
 from nss_train.data.time_series import PSEUDO_GROUP
 from nss_train.errors import public_facts
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
@@ -108,13 +108,15 @@ def prepare(
             holds_out=entry is Entry.PROCESS_DATA,
             stated_family=stated_family,
         )
-    split = Split(train=read_table(table, limits), test=None)
+    source = read_source(table, limits, config.reading)
+    split = Split(train=source.frame, test=None)
     if entry is Entry.PROCESS_DATA:
         columns.check_columns(split.train)
         columns.check_rows(split.train, config)
         columns.check_roles(split.train, config)
         split = hold_out(split.train, config.data)
-    return prepare_split(split, config, model=model, seed=seed, stated_family=stated_family)
+    prepared = prepare_split(split, config, model=model, seed=seed, stated_family=stated_family)
+    return replace(prepared, read_as=source.read_as)
 
 
 def prepare_split(

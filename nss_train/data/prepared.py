@@ -52,6 +52,8 @@ class Prepared:
     validation: Examples | None
     assembled: Assembled
     data_fraction: float
+    read_as: str = ""
+    """How the table's file was read; empty of a private one, and where there was no file."""
     plan: PrivacyPlan | None = None
     """Under differential privacy; then ``assembled.membership`` tells whose the examples are."""
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import TextIO
 
-import pyarrow as pa
-
+from nss_train.data.reading.packed import open_bytes
 from nss_train.formats import Compression
 
 CHUNK_ROWS = 10_000
@@ -56,23 +53,6 @@ def mark_name(mark: str) -> str:
 
 
 @contextmanager
-def open_bytes(path: Path, compression: Compression | None) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a file, in streaming; of a zip its only file."""
-    if compression is Compression.ZIP:
-        with zipfile.ZipFile(path) as archive, archive.open(archive.namelist()[0]) as file:
-            yield cast("BinaryIO", file)
-    elif compression is Compression.GZIP:
-        with gzip.open(path) as file:
-            yield cast("BinaryIO", file)
-    elif compression is Compression.ZSTD:
-        with pa.input_stream(str(path), compression="zstd") as file:
-            yield cast("BinaryIO", file)
-    else:
-        with path.open("rb") as file:
-            yield file
-
-
-@contextmanager
 def open_text(path: Path, dialect: Dialect) -> Iterator[TextIO]:
     """The text of a file, with its line ends as they are."""
     encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
@@ -83,7 +63,7 @@ def open_text(path: Path, dialect: Dialect) -> Iterator[TextIO]:
         yield text
 
 
-def records(text: TextIO, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+def records(text: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """The fields of each record, and the line that it ends in; empty lines are none, as in pandas."""
     csv.field_size_limit(_FIELD_CHARS)
     reader = csv.reader(text, delimiter=dialect.delimiter, quotechar=dialect.quote)
