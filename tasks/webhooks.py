@@ -51,7 +51,7 @@ class Notice(Frozen):
     data: dict[str, Any]
 
     def body(self) -> str:
-        """What is signed and sent: ids and states. Error messages stay, for they may quote the table."""
+        """What is signed and sent: ids, states and warnings, which quote no cell as error messages may."""
         return json.dumps({"type": self.event, "timestamp": self.at.isoformat(), "data": self.data})
 
 
@@ -175,6 +175,7 @@ def _of_outcome(found: OutcomeRecord, job_id: str) -> Notice:
         "outcome": found.outcome.value,
         "stage": None if found.stage is None else found.stage.value,
         "error": None if found.error is None else found.error["type"],
+        "warnings": list(found.warnings),
     }
     return Notice(name="outcome", event=f"job.{found.outcome}", at=found.finished_at, data=data)
 

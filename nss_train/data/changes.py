@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from nss_train.config.reading import ReadingParameters, Types
-from nss_train.data.cells import Reader, readers
+from nss_train.config.reading import ReadingParameters
 from nss_train.data.distinct import Column, to_arrow
 from nss_train.data.numerals import Numerals, is_numeral, is_text
+from nss_train.data.reading.cells import Reader, TableFile, readers
 from nss_train.data.sketch import Sketch
 from nss_train.errors import DataError, Problem
 
@@ -31,16 +31,16 @@ _SHOWN_WORDS = 5
 class What(StrEnum):
     """One way in which cells change, as it is told."""
 
-    NULLED = "{cells} are read as missing (null): {words}"
-    ZEROS = "{cells} lose leading zeros"
-    SIGNS = "{cells} lose a plus sign"
-    ENDS = "{cells} lose zeros at their end"
-    ROUNDED = "{cells} are rounded"
-    NOISE = "{cells} get digits that they do not have"
-    WHOLE = "{cells} are whole numbers and become floats (3 is trained as 3.0)"
-    QUOTED = "{cells} are quoted texts and become numbers"
-    INFINITE = "{cells} are infinite and become null"
-    FLAGS = "{cells} are true or false and become 1.0 or 0.0"
+    NULLED = "{cells} read as missing (null): {words}"
+    ZEROS = "leading zeros lost in {cells}"
+    SIGNS = "plus sign lost in {cells}"
+    ENDS = "zeros at the end lost in {cells}"
+    ROUNDED = "{cells} rounded"
+    NOISE = "digits added to {cells}"
+    WHOLE = "whole numbers trained as floats (3 as 3.0) in {cells}"
+    QUOTED = "quoted texts trained as numbers in {cells}"
+    INFINITE = "infinite numbers trained as null in {cells}"
+    FLAGS = "true and false trained as 1.0 and 0.0 in {cells}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,19 +86,17 @@ def _cells(count: int) -> str:
     return f"{count:,} cell{'s' if count > 1 else ''}"
 
 
-def check_changes(path: Path, frame: pd.DataFrame, reading: ReadingParameters) -> list[Change]:
+def check_changes(file: TableFile, frame: pd.DataFrame, reading: ReadingParameters) -> tuple[Change, ...]:
     """What becomes of the cells of a file that was read as ``frame``.
 
     Raises :class:`DataError` naming each column that loses distinct values, unless ``types`` is given.
     """
-    if reading.types is Types.FAITHFUL:
-        return []
-    changes = [change for change in find_changes(path, frame) if change.column not in reading.columns]
+    changes = find_changes(file, frame)
     lost = [change for change in changes if change.loses_values]
     if lost and reading.types is None:
         told = [Problem(field=one.column, value=one.what, remedy=_accept(one.remedy)) for one in lost]
         raise DataError("Reading the table as NSS does would lose distinct values.", told)
-    return changes
+    return tuple(changes)
 
 
 def _accept(advice: str) -> str:
@@ -118,34 +116,29 @@ def check_dates(columns: Sequence[Column], reading: ReadingParameters) -> list[s
     return [f"{name}: {what}. {remedy(name)}" for name in dates]
 
 
-def find_changes(path: Path, frame: pd.DataFrame) -> list[Change]:
-    """What becomes of a file's cells, by column, in the table's order."""
-    *quicker, last = readers(path)
-    for reader in quicker:
-        try:
-            rows, found = _compared(reader, path, frame)
-        except pa.ArrowInvalid:
-            continue
-        if rows == len(frame):
-            return found
+def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:
+    """What becomes of a file's cells, by those columns of it that ``frame`` has, in its order."""
+    quicker, last = readers(file.form)
+    if quicker is not None:
+        with suppress(pa.ArrowInvalid):  # it is less tolerant than the last
+            rows, found = _compared(quicker, file, frame)
+            if rows == len(frame):
+                return found
     try:
-        return _compared(last, path, frame)[1]
+        return _compared(last, file, frame)[1]
     except pa.ArrowInvalid as error:
-        advice = f"{error}; give each column one type, or set reading.types: faithful to have this explained"
-        raise DataError(
-            "The table's cells have mixed types.", [Problem(field="table", value=path.name, remedy=advice)]
-        ) from error
+        problem = Problem(field="table", value=file.path.name, remedy=f"{error}; give each column one type")
+        raise DataError("The table's cells have mixed types.", [problem]) from error
 
 
-def _compared(reader: Reader, path: Path, frame: pd.DataFrame) -> tuple[int, list[Change]]:
+def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int, list[Change]]:
     """Rows of the file, and the changes of its columns."""
-    is_csv = path.suffix.lower() == ".csv"
     watched = {
-        str(name): _Watch(column=str(name), series=_trained(frame, name), is_csv=is_csv)
+        str(name): _Watch(column=str(name), series=_trained(frame, name), tells_types=file.tells_types)
         for name in frame.columns
     }
     start = 0
-    for batch in reader(path):
+    for batch in reader(file):
         for name in batch.schema.names:
             if name in watched:
                 watched[name].see(batch.column(name), start)
@@ -165,8 +158,8 @@ class _Watch:
 
     column: str
     series: pd.Series[Any]
-    is_csv: bool
-    """Whether the file tells no texts from numbers."""
+    tells_types: bool
+    """Whether the file says which cells are texts."""
     cells: Counter[What] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     sketch: Sketch = field(default_factory=Sketch)
@@ -220,7 +213,7 @@ class _Watch:
         numbers = changed.where(~changed.missing)
         self.sketch.add(numbers.keys(), numbers.trained())
         self.cells.update(_numbers(numbers, kind))
-        if is_text(kind) and not self.is_csv:
+        if is_text(kind) and self.tells_types:
             self.cells[What.QUOTED] += found.where(~found.missing).count
 
     def _count_nulled(self, words: Numerals) -> None:

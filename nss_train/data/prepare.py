@@ -13,7 +13,7 @@ from nss_train.config.resolve import Resolved, resolve, unit_column
 from nss_train.contract import HOLDOUT_KEY, Event, Report, Request, Stage, StageResult, TableLimits
 from nss_train.data import columns, time_series
 from nss_train.data.assembly import Assembled, Assembler
-from nss_train.data.changes import check_changes, check_dates
+from nss_train.data.changes import check_dates
 from nss_train.data.distinct import distinct_columns, to_arrow
 from nss_train.data.examples import Examples, Prompt
 from nss_train.data.holdout import Split, hold_out
@@ -24,7 +24,7 @@ from nss_train.data.private.fingerprint import leave_sketch
 from nss_train.data.private.reading import read_private_table
 from nss_train.data.records import tokenize
 from nss_train.data.schema import make_schema
-from nss_train.data.source import read_table
+from nss_train.data.source import read_source
 from nss_train.data.time_series import PSEUDO_GROUP
 from nss_train.errors import public_facts
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
@@ -114,15 +114,16 @@ def prepare(
             holds_out=entry is Entry.PROCESS_DATA,
             stated_family=stated_family,
         )
-    split = Split(train=read_table(table, limits, config.reading), test=None)
-    changes = check_changes(table, split.train, config.reading)
+    source = read_source(table, limits, config.reading)
+    split = Split(train=source.frame, test=None)
     if entry is Entry.PROCESS_DATA:
         columns.check_columns(split.train)
         columns.check_rows(split.train, config)
         columns.check_roles(split.train, config)
         split = hold_out(split.train, config.data)
     prepared = prepare_split(split, config, model=model, seed=seed, stated_family=stated_family)
-    return replace(prepared, warnings=warned([*map(str, changes)], then=prepared.warnings))
+    warnings = warned([*map(str, source.changes)], then=prepared.warnings)
+    return replace(prepared, read_as=source.read_as, warnings=warnings)
 
 
 def prepare_split(

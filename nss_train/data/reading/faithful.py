@@ -16,10 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import types
+from pyarrow import ipc, types
 
 from nss_train.data.columns import nearest
+from nss_train.data.reading.cells import BATCH_ROWS, TableFile, text_frames
+from nss_train.data.reading.spreadsheet import read_xlsx
 from nss_train.errors import DataError, ParameterError, Problem
+from nss_train.formats import Format
 
 _INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
 _BOOLEANS = ({"true", "false"}, {"True", "False"}, {"TRUE", "FALSE"})
@@ -41,23 +44,27 @@ Columns = dict[str, Callable[..., "pd.Series[Any]"]]
 """For each column what makes its values: ``as_text`` says of which kind."""
 
 
-def read_faithfully(path: Path, *, texts: Collection[str] = ()) -> pd.DataFrame:
+def read_faithfully(file: TableFile, *, texts: Collection[str] = ()) -> pd.DataFrame:
     """The table in a file as it is written; the columns named in ``texts`` as text, whatever they hold."""
-    columns = _columns(path)
+    columns = _columns(file)
     _check_names(texts, columns)
     return pd.DataFrame({name: column(as_text=name in texts) for name, column in columns.items()})
 
 
-def read_texts(path: Path, names: Collection[str]) -> dict[str, pd.Series[Any]]:
+def read_texts(file: TableFile, names: Collection[str]) -> dict[str, pd.Series[Any]]:
     """Some columns as text."""
-    columns = _columns(path)
+    columns = _columns(file)
     _check_names(names, columns)
     return {name: columns[name](as_text=True) for name in names}
 
 
-def _columns(path: Path) -> Columns:
-    read = {".csv": csv_columns, ".parquet": parquet_columns}.get(path.suffix.lower(), json_columns)
-    return read(path)
+def _columns(file: TableFile) -> Columns:
+    if file.form is Format.CSV:
+        return _csv_columns(file)
+    if file.form is Format.JSON:
+        return _json_columns(file.path)
+    tables = {Format.PARQUET: pq.read_table, Format.ARROW: _arrow_table, Format.XLSX: _sheet_table}
+    return _arrow_columns(tables[file.form](file.path))
 
 
 def _check_names(names: Collection[str], columns: Columns) -> None:
@@ -70,27 +77,33 @@ def _check_names(names: Collection[str], columns: Columns) -> None:
         raise ParameterError("The table lacks columns that the config names.", problems)
 
 
-def csv_columns(path: Path) -> Columns:
-    """Columns of a CSV file, whose only null is the empty cell."""
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+def _csv_columns(file: TableFile) -> Columns:
+    """Columns of a text table, whose only null is the empty cell."""
+    frame = pd.concat(text_frames(file, chunk_rows=BATCH_ROWS), ignore_index=True)
     return {str(name): _later(_of_texts, frame[name]) for name in frame.columns}
 
 
-def json_columns(path: Path) -> Columns:
+def _json_columns(path: Path) -> Columns:
     """Columns of a JSON Lines file; a name that an object lacks is null."""
     rows = list(_objects(path))
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: _later(_of_json, name, [row.get(name) for row in rows]) for name in names}
 
 
-def parquet_columns(path: Path) -> Columns:
-    """Columns of a Parquet file, without the index of a data frame."""
-    table = pq.read_table(path)
-    index = {
-        one for one in (table.schema.pandas_metadata or {}).get("index_columns", ()) if isinstance(one, str)
-    }
+def _arrow_columns(table: pa.Table) -> Columns:
+    """Columns of a table that has types, without the index of a data frame."""
+    index = (table.schema.pandas_metadata or {}).get("index_columns", ())
     names = [name for name in table.column_names if name not in index]
     return {name: _later(_of_arrow, table.column(name)) for name in names}
+
+
+def _arrow_table(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as mapped:
+        return ipc.open_file(mapped).read_all()
+
+
+def _sheet_table(path: Path) -> pa.Table:
+    return pa.Table.from_pandas(read_xlsx(path), preserve_index=False)
 
 
 def _later(make: Callable[..., pd.Series[Any]], *arguments: Any) -> Callable[..., pd.Series[Any]]:
@@ -98,7 +111,8 @@ def _later(make: Callable[..., pd.Series[Any]], *arguments: Any) -> Callable[...
 
 
 def _of_texts(cells: pd.Series[Any], *, as_text: bool) -> pd.Series[Any]:
-    texts = pa.array(cells, pa.string(), from_pandas=True)
+    texts = pa.array(cells, pa.string())
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
     found = texts.drop_null().unique()
     if as_text or len(found) == 0:
         return _texts(texts)
@@ -155,9 +169,9 @@ def _numbers(values: list[Any]) -> pd.Series[Any]:
     return _texts(pa.array([None if value is None else str(value) for value in values], pa.string()))
 
 
-def _is_exact(value: int | Decimal) -> bool:
+def _is_exact(value: Any) -> bool:
     """Whether a float says the same number."""
-    return abs(value) < _MOST and Decimal(repr(float(value))) == value
+    return bool(abs(value) < _MOST and Decimal(repr(float(value))) == value)
 
 
 def _of_arrow(cells: pa.ChunkedArray, *, as_text: bool) -> pd.Series[Any]:
