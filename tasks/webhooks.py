@@ -166,10 +166,10 @@ def notices(records: JobRecords) -> Iterator[Notice]:
             yield Notice(name=stage.value, event="stage.committed", at=marker.finished_at, data=data)
     outcome = records.outcome()
     if outcome is not None:
-        yield _of_outcome(outcome, records.job_id)
+        yield of_outcome(outcome, records.job_id)
 
 
-def _of_outcome(found: OutcomeRecord, job_id: str) -> Notice:
+def of_outcome(found: OutcomeRecord, job_id: str) -> Notice:
     data = {
         "job_id": job_id,
         "outcome": found.outcome.value,
