@@ -166,6 +166,10 @@ class PrivateFiles(Versioned):
     """SHA-256 of all that the stage read, the table included."""
 
 
+WARNINGS = "warnings"
+"""Name among prepare_data's figures. A strictly private job's gate lets it not pass."""
+
+
 class Marker(Versioned):
     """``stages/<stage>.json``: a stage is done, and this is what it made for others to see."""
 
@@ -222,6 +226,8 @@ class OutcomeRecord(Versioned):
     """As :func:`nss_train.errors.to_json` writes it (failed only)."""
     reason: str | None = None
     """Why it was cancelled (cancelled only)."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of how the table was read; nothing of a private one."""
 
 
 class JobState(StrEnum):

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from nss_train.contract import TableLimits
 from nss_train.errors import DataError, ParameterError, Problem, public_facts
+from nss_train.formats import MAGIC, PACKED, UNKNOWN, UTF_16, Compression, Format, Kind, kind_of, suffix_of
 from tasks.files import download_verified, sha256_of
 from tasks.job import JobRequest, Table, TableFile
 from tasks.records import JobRecords
@@ -20,12 +21,8 @@ from tasks.store.base import Store, StoreRefuses
 from tasks.store.keys import check_key
 from tasks.store.open import open_bucket
 
-FORMATS = (".csv", ".parquet", ".jsonl", ".json")
-COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
-"""How gzip, zip, zstd, bzip2 and xz begin."""
 _SNIFFED_BYTES = 65536
 _HIDDEN = "table"
-_UNKNOWN_FORMAT = f"unknown format; the name must end in one of {', '.join(FORMATS)}"
 
 
 def check_table_file(path: Path, limits: TableLimits | None = None) -> None:
@@ -43,25 +40,34 @@ Fault: TypeAlias = tuple[str, object, str]
 def _glance(path: Path, limits: TableLimits) -> Fault | None:
     if not path.is_file():
         return "table", str(path), "no such file; give the path of a CSV, Parquet or JSON Lines file"
-    if path.suffix.lower() not in FORMATS:
-        return "table", str(path), _UNKNOWN_FORMAT
+    kind = kind_of(path.name)
+    if kind is None:
+        return "table", str(path), UNKNOWN
     if path.stat().st_size > limits.file_bytes:
         return "table.file_bytes", path.stat().st_size, _too_large(limits)
     with path.open("rb") as file:
-        remedy = _content_fault(file.read(_SNIFFED_BYTES), parquet=path.suffix.lower() == ".parquet")
+        remedy = _content_fault(file.read(_SNIFFED_BYTES), kind)
     if remedy is not None:
         return "table", str(path), remedy
-    return _header_fault(path, limits) if path.suffix.lower() == ".csv" else None
+    is_plain = kind.suffix == ".csv" and kind.compression is None
+    return _header_fault(path, limits) if is_plain else None
 
 
-def _content_fault(head: bytes, *, parquet: bool) -> str | None:
-    if head.startswith(COMPRESSED):
-        return "the file is compressed; unpack it first"
+_BEGINNINGS = {Format.PARQUET: b"PAR1", Format.ARROW: b"ARROW1", Format.XLSX: MAGIC[Compression.ZIP]}
+
+
+def _content_fault(head: bytes, kind: Kind) -> str | None:
     if not head.strip():
         return "the file is empty; a table needs a header and at least two rows"
-    if parquet:
-        return None if head[:4] == b"PAR1" else "not a Parquet file; check its name or export"
-    if b"\0" in head:
+    if kind.compression is not None:
+        is_packed = head.startswith(MAGIC[kind.compression])
+        return None if is_packed else f"not packed as {kind.compression}; check its name"
+    if kind.format is not Format.XLSX and head.startswith(PACKED):
+        return "the file is compressed; unpack it first, or name it as it is packed, such as table.csv.gz"
+    if kind.format in _BEGINNINGS:
+        is_one = head.startswith(_BEGINNINGS[kind.format])
+        return None if is_one else f"not {kind.format}; check its name or export"
+    if b"\0" in head and not head.startswith(UTF_16):
         return "binary content, not text; check the file's name or export it as UTF-8 text"
     return None
 
@@ -86,7 +92,7 @@ def _header_fault(path: Path, limits: TableLimits) -> Fault | None:
 
 def describe_table(path: Path, *, strict: bool) -> Table:
     """A local table file as a job names it; the name of a strictly private one says its format only."""
-    name = _HIDDEN + path.suffix.lower() if strict else path.name
+    name = _HIDDEN + suffix_of(path.name) if strict else path.name
     return Table(name=name, input=secrets.token_hex(16))
 
 
@@ -113,8 +119,8 @@ def table_at(uri: str, settings: Settings) -> Table:
         raise ParameterError(
             "The table's URI is refused.", [Problem(field="table", value=uri, remedy=remedy)]
         )
-    if PurePosixPath(uri).suffix.lower() not in FORMATS:
-        problem = Problem(field="table", value=uri, remedy=_UNKNOWN_FORMAT)
+    if kind_of(PurePosixPath(uri).name) is None:
+        problem = Problem(field="table", value=uri, remedy=UNKNOWN)
         raise DataError("The table cannot be read.", [problem])
     return Table(name=PurePosixPath(uri).name, uri=uri)
 
@@ -143,7 +149,7 @@ def fetch_table(
     a download from elsewhere. What is refused here is refused by public facts: there is no such object, or
     it is larger than the operator allows; how large is not told of a private table.
     """
-    name = "table" + PurePosixPath(job.table.name).suffix.lower()
+    name = "table" + suffix_of(job.table.name)
     too_large = partial(_check_size, job, limits=settings.table_limits)
     with public_facts():
         if stored is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nss_train.config.bounds import MOST_COLUMNS, AtMost, Name, Word
 from nss_train.config.section import Section
@@ -34,9 +34,25 @@ class ReadingParameters(Section):
 
     types: Types | None = None
     """``None`` reads like ``nss`` and refuses columns that would lose distinct values by it."""
-    columns: Annotated[dict[Name, ColumnReading], _COLUMNS] = {}
+    columns: Annotated[dict[Name, ColumnReading], _COLUMNS] = Field(default_factory=dict)
     delimiter: _Mark | None = None
     decimal: _Mark | None = None
     thousands: _Mark | None = None
     quote: _Mark | None = None
     encoding: Word | None = None
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> ReadingParameters:
+        given = [mark for name, mark in self.marks().items() if name != "encoding"]
+        if len(given) != len(set(given)):
+            raise ValueError("delimiter, decimal, thousands and quote must differ")
+        if any(mark.isalnum() or mark in "\r\n\0" for mark in given):
+            raise ValueError(
+                "delimiter, decimal, thousands and quote cannot be letters, digits or line breaks"
+            )
+        return self
+
+    def marks(self) -> dict[str, str]:
+        """What is declared of a text file."""
+        names = ("delimiter", "decimal", "thousands", "quote", "encoding")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}

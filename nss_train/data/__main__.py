@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write all examples to this .json.gz file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    logging.basicConfig(format="%(levelname)s: %(message)s")  # to stderr, from warnings on
     return command.run(lambda: show(arguments), show=_show, as_json=arguments.json)
 
 
@@ -41,17 +43,20 @@ def show(arguments: argparse.Namespace) -> dict[str, Any]:
         write_golden(document, arguments.out)
     train = document["train"]
     return {
+        "read_as": prepared.read_as,
         "examples": train["count"],
         "tokens": train["tokens"],
         "data_fraction": document["data_fraction"],
+        "warnings": list(prepared.warnings),
         "out": None if arguments.out is None else str(arguments.out),
         "first": [example["text"] for example in train["first"]],
     }
 
 
 def _show(shown: dict[str, Any]) -> None:
+    read = [f"read as: {shown['read_as']}\n"] if shown["read_as"] else []
     parts = [f"--- example {number} ---\n{text}\n" for number, text in enumerate(shown["first"], 1)]
-    sys.stdout.write("".join(parts) + f"{shown['examples']} examples, {shown['tokens']} tokens\n")
+    sys.stdout.write("".join([*read, *parts]) + f"{shown['examples']} examples, {shown['tokens']} tokens\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -17,34 +16,43 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nss_train.contract import TableLimits
+from nss_train.data.reading.arrow_file import arrow_size
+from nss_train.data.reading.spreadsheet import xlsx_size
+from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 from nss_train.errors import DataError, Problem
+from nss_train.formats import Format, kind_of
 
-BYTES_PER_CELL = 8
-"""Of a number, or of the reference to a text."""
 _CHUNK_BYTES = 2**22
 _HEADER_CHARS = 2**24
 _BRACKETS = (b"[", b"{")
-COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
-"""How gzip, zip, zstd, bzip2 and xz begin."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
-    """A table's measures; ``rows`` of a CSV file counts its lines, quoted line breaks included."""
-
-    file_bytes: int
-    rows: int
-    columns: int
-    decoded_bytes: int
-    cell_chars: int = 0
-    depth: int = 0
+def check_bytes(path: Path, limits: TableLimits) -> None:
+    """Raise :class:`DataError` for a file that is larger than the operator allows."""
+    if path.stat().st_size > limits.file_bytes:
+        _refuse([_over("file_bytes", path.stat().st_size, limits)])
 
 
-def check_size(path: Path, limits: TableLimits) -> None:
+def check_size(path: Path, limits: TableLimits, *, delimiter: str = ",") -> None:
     """Raise :class:`DataError` with every limit that a table's file passes, before it is decoded."""
-    _refuse(list(_file_faults(path, limits)))
-    measure = {".parquet": _parquet, ".csv": _csv}.get(path.suffix.lower(), _json_lines)
-    _refuse(list(_faults(measure(path, limits), limits)))
+    check_bytes(path, limits)
+    size = _measure(path, limits, delimiter)
+    _refuse([_over(name, value, limits) for name, value in passed(size, limits).items()])
+
+
+def _measure(path: Path, limits: TableLimits, delimiter: str) -> Size:
+    kind = kind_of(path.name)
+    match None if kind is None else kind.format:
+        case Format.PARQUET:
+            return _parquet(path, limits)
+        case Format.CSV:
+            return _csv(path, limits, delimiter)
+        case Format.ARROW:
+            return arrow_size(path)
+        case Format.XLSX:
+            return xlsx_size(path, limits)
+        case _:
+            return _json_lines(path, limits)
 
 
 def check_cells(frame: pd.DataFrame, limits: TableLimits) -> None:
@@ -53,32 +61,9 @@ def check_cells(frame: pd.DataFrame, limits: TableLimits) -> None:
     _refuse([_too_long(name, chars, limits) for name, chars in longest.items() if chars > limits.cell_chars])
 
 
-def _file_faults(path: Path, limits: TableLimits) -> Iterator[Problem]:
-    with path.open("rb") as file:
-        if file.read(8).startswith(COMPRESSED):
-            yield _problem("table", path.name, "the file is compressed; unpack it first")
-    if path.stat().st_size > limits.file_bytes:
-        yield _over("file_bytes", path.stat().st_size, limits)
-
-
-def _faults(size: Size, limits: TableLimits) -> Iterator[Problem]:
-    for name, value in passed(size, limits).items():
-        yield _over(name, value, limits)
-
-
-def passed(size: Size, limits: TableLimits) -> dict[str, int]:
-    """The limits that a table passes, each with the measure that passes it."""
-    names = ("rows", "columns", "decoded_bytes", "cell_chars", "depth")
-    found = {name: getattr(size, name) for name in names if getattr(size, name) > getattr(limits, name)}
-    expansion = size.decoded_bytes // max(1, size.file_bytes)
-    if size.decoded_bytes > limits.small_bytes and expansion > limits.expansion:
-        found["expansion"] = expansion
-    return found
-
-
-def _csv(path: Path, limits: TableLimits) -> Size:
+def _csv(path: Path, limits: TableLimits, delimiter: str) -> Size:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        columns = file.readline(_HEADER_CHARS).count(",") + 1
+        columns = file.readline(_HEADER_CHARS).count(delimiter) + 1
     rows = _lines(path)
     if rows > limits.rows:
         rows = _records(path, limits)  # line breaks within quotes are none

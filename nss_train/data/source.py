@@ -1,124 +1,195 @@
-"""Reading a table, as pandas reads it by default."""
+"""Reading a table: how its file is written is found out and checked; then it is read as pandas reads it."""
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from collections.abc import Callable
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from nss_train.config.reading import ReadingParameters, Types
 from nss_train.contract import TableLimits
-from nss_train.data.limits import check_cells, check_size
-from nss_train.errors import DataError, Problem
+from nss_train.data.changes import Change, check_changes
+from nss_train.data.limits import check_bytes, check_cells, check_size
+from nss_train.data.reading.arrow_file import read_arrow
+from nss_train.data.reading.cells import TableFile
+from nss_train.data.reading.delimiter import find_marks
+from nss_train.data.reading.dialect import Dialect
+from nss_train.data.reading.encoding import find_encoding
+from nss_train.data.reading.faithful import read_faithfully, read_texts
+from nss_train.data.reading.faults import contradicted, problem, unreadable
+from nss_train.data.reading.json_array import as_lines
+from nss_train.data.reading.numbers import find_numbers
+from nss_train.data.reading.packed import unpacked
+from nss_train.data.reading.rows import check_header, check_rows, check_unique
+from nss_train.data.reading.spreadsheet import read_xlsx
+from nss_train.data.types import check_types
+from nss_train.errors import DataError
+from nss_train.formats import UNKNOWN, Compression, Format, kind_of
 
 MIN_ROWS = 2
-_SHOWN_LINES = 10
+
+logger = logging.getLogger(__name__)
 
 
-def read_table(path: Path, limits: TableLimits | None = None) -> pd.DataFrame:
-    """The table in a CSV, Parquet or JSON Lines file; :class:`DataError` with what is wrong with it.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A table that was read, and how."""
+
+    frame: pd.DataFrame
+    how: str
+    """What the file was found to be, for people: ``comma, UTF-8``."""
+    dialect: Dialect | None = None
+    """Of a text table; with it :func:`~nss_train.data.reading.dialect.text_chunks` gives its cells."""
+    changes: tuple[Change, ...] = ()
+    """What became of its cells."""
+
+    @property
+    def read_as(self) -> str:
+        """The same with the table's measures, in one line."""
+        return f"{self.how}, {len(self.frame.columns):,} columns, {len(self.frame):,} rows"
+
+
+def read_table(
+    path: Path, limits: TableLimits | None = None, reading: ReadingParameters | None = None
+) -> pd.DataFrame:
+    """The table in a file of one of the formats; :class:`DataError` with what is wrong with it.
 
     Without ``limits`` a table may be as large as it likes: it is its reader's own.
     """
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".csv": _read_csv,
-        ".parquet": _read_parquet,
-        ".jsonl": _read_json_lines,
-        ".json": _read_json_lines,
-    }
+    return read_source(path, limits, reading).frame
+
+
+def read_source(
+    path: Path, limits: TableLimits | None = None, reading: ReadingParameters | None = None
+) -> Source:
+    """The table, and how its file was read; raises what :func:`read_table` raises."""
+    kind = kind_of(path.name)
     if not path.is_file():
-        raise _unreadable(str(path), "no such file")
+        raise unreadable(str(path), "no such file")
     if path.stat().st_size == 0:
-        raise _unreadable(path.name, "the file is empty; a table needs a header and at least two rows")
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise _unreadable(path.name, f"unknown format; the name must end in one of {', '.join(readers)}")
+        raise unreadable(path.name, "the file is empty; a table needs a header and at least two rows")
+    if kind is None:
+        raise unreadable(path.name, UNKNOWN)
+    if limits is not None:
+        check_bytes(path, limits)
+    with unpacked(path, limits) as plain:
+        source = _read(plain, limits, reading or ReadingParameters())
+    if limits is not None:
+        check_cells(source.frame, limits)
+    if len(source.frame) < MIN_ROWS:
+        raise unreadable(path.name, f"the table has {len(source.frame)} rows; at least {MIN_ROWS} are needed")
+    source = _packed(source, kind.compression)
+    logger.info("read as: %s", source.read_as, extra={"action": "data.read"})
+    return source
+
+
+def _packed(source: Source, compression: Compression | None) -> Source:
+    """The source with what its file was packed with."""
+    if compression is None:
+        return source
+    dialect = None if source.dialect is None else replace(source.dialect, compression=compression)
+    return replace(source, how=f"{source.how}, {compression.removeprefix('.')}", dialect=dialect)
+
+
+def _read(path: Path, limits: TableLimits | None, reading: ReadingParameters) -> Source:
+    kind = kind_of(path.name)
+    form = None if kind is None else kind.format
+    if form is Format.CSV:
+        return _read_csv(path, limits, reading)
+    _check_undeclared(reading, form)
+    if form is Format.JSON:
+        return _read_json(path, limits, reading)
     if limits is not None:
         check_size(path, limits)
-    frame = reader(path)
+    readers = {Format.PARQUET: _read_parquet, Format.ARROW: read_arrow, Format.XLSX: read_xlsx}
+    if form not in readers:
+        raise unreadable(path.name, UNKNOWN)
+    frame = readers[form](path).reset_index(drop=True)
+    check_unique([str(column) for column in frame.columns])
+    return _as_wanted(TableFile(path=path, form=form), frame, reading, how=str(form))
+
+
+def _check_undeclared(reading: ReadingParameters, form: Format | None) -> None:
+    """Marks are declared of text tables alone."""
+    for name, value in reading.marks().items():
+        raise contradicted(f"reading.{name}", value, f"the file is {form}, which has none; leave it out")
+
+
+def _read_csv(path: Path, limits: TableLimits | None, reading: ReadingParameters) -> Source:
+    dialect = find_marks(path, Dialect(encoding=find_encoding(path, reading.encoding)), reading)
     if limits is not None:
-        check_cells(frame, limits)
-    if len(frame) < MIN_ROWS:
-        raise _unreadable(path.name, f"the table has {len(frame)} rows; at least {MIN_ROWS} are needed")
-    return frame
+        check_size(path, limits, delimiter=dialect.delimiter)
+    header = check_header(path, dialect)
+    check_rows(path, dialect, len(header))
+    dialect, numbers = find_numbers(path, dialect, reading)
+    frame = numbers.apply(_frame(path, dialect, texts=numbers.columns))
+    if [str(name) for name in frame.columns] != header or not isinstance(frame.index, pd.RangeIndex):
+        remedy = "the header is not what pandas reads; write the file again, each name in quotes"
+        raise unreadable(path.name, remedy)
+    file = TableFile(path=path, form=Format.CSV, dialect=dialect)
+    source = _as_wanted(file, frame, reading, how=str(dialect), otherwise=numbers.columns)
+    return replace(source, dialect=dialect)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    with path.open("rb") as file:
-        if b"\0" in file.read(65536):
-            raise _unreadable(path.name, "binary content, not text; export the table as UTF-8 CSV")
+def _as_wanted(
+    file: TableFile,
+    frame: pd.DataFrame,
+    reading: ReadingParameters,
+    *,
+    how: str,
+    otherwise: Collection[str] = (),
+) -> Source:
+    """What NSS reads, with what ``reading`` wants as it is written; and what became of the cells.
+
+    Columns that are read ``otherwise`` have other marks than a point: they are written anew anyway.
+    """
+    if reading.types is Types.FAITHFUL:
+        return Source(frame=read_faithfully(file, texts=reading.columns), how=how)
+    frame = frame.assign(**read_texts(file, reading.columns)) if reading.columns else frame
+    if file.form is Format.XLSX:  # pandas takes its cells as the workbook has them
+        return Source(frame=frame, how=how)
+    compared = frame.drop(columns=[*otherwise, *reading.columns])
+    return Source(frame=frame, how=how, changes=check_changes(file, compared, reading))
+
+
+def _frame(path: Path, dialect: Dialect, *, texts: tuple[str, ...]) -> pd.DataFrame:
+    """What pandas makes of a text table, some of its columns left as texts."""
     try:
-        header = _header(path)
-        frame = pd.read_csv(path)
-    except UnicodeDecodeError as error:
-        raise _unreadable(
-            path.name, f"not UTF-8 text ({error.reason} at byte {error.start}); convert it"
-        ) from error
+        return pd.read_csv(
+            path,
+            sep=dialect.delimiter,
+            quotechar=dialect.quote,
+            encoding=dialect.encoding,
+            dtype=dict.fromkeys(texts, "str"),
+        )
     except pd.errors.EmptyDataError as error:
-        raise _unreadable(path.name, "no columns; a table needs a header and at least two rows") from error
-    except pd.errors.ParserError as error:
-        raise DataError(
-            "The table has ragged rows.", _ragged(path) or [_problem(path.name, str(error))]
-        ) from error
-    _check_unique(header)
-    if len(header) != len(frame.columns):
-        # Pandas would take the first field of every row as an index without a word.
-        raise DataError("The table has ragged rows.", _ragged(path))
-    return frame
-
-
-def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            return next(csv.reader(file), [])
-        except csv.Error as error:
-            raise _unreadable(path.name, f"the header is no CSV ({error}); a quote may be missing") from error
-
-
-def _ragged(path: Path) -> list[Problem]:
-    """The first rows with more fields than the header."""
-    problems: list[Problem] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file)
-        expected = len(next(reader, []))
-        for row in reader:
-            if len(row) > expected and len(problems) < _SHOWN_LINES:
-                remedy = f"{len(row)} fields where the header has {expected}; quote fields that hold commas"
-                problems.append(
-                    Problem(field=f"line {reader.line_num}", value=",".join(row)[:80], remedy=remedy)
-                )
-    return problems
+        raise unreadable(path.name, "no columns; a table needs a header and at least two rows") from error
+    except (pd.errors.ParserError, UnicodeError) as error:
+        raise DataError("The table has ragged rows.", [problem(path.name, str(error))]) from error
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path.name, f"not a Parquet file: {error}") from error
-    _check_unique([str(column) for column in frame.columns])
-    return frame.reset_index(drop=True)
+        check_types(pq.read_schema(path))
+        return pd.read_parquet(path)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path.name, f"not a Parquet file: {error}") from error
 
 
-def _read_json_lines(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_json(path, lines=True)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise _unreadable(path.name, f"not JSON Lines, one object a line: {error}") from error
-
-
-def _check_unique(columns: list[str]) -> None:
-    repeated = [name for name, count in Counter(columns).items() if count > 1]
-    if repeated:
-        remedy = "these column names appear more than once; rename them"
-        raise DataError("Duplicate column names.", [Problem(field="columns", value=repeated, remedy=remedy)])
-
-
-def _problem(name: str, remedy: str) -> Problem:
-    return Problem(field="table", value=name, remedy=remedy)
-
-
-def _unreadable(name: str, remedy: str) -> DataError:
-    return DataError("The table cannot be read.", [_problem(name, remedy)])
+def _read_json(path: Path, limits: TableLimits | None, reading: ReadingParameters) -> Source:
+    with as_lines(path) as (lines, is_array):
+        if limits is not None:
+            check_size(lines, limits)
+        file, how = TableFile(path=lines, form=Format.JSON), "JSON array" if is_array else "JSON Lines"
+        if reading.types is Types.FAITHFUL:  # numbers may be larger than pandas takes
+            return Source(frame=read_faithfully(file, texts=reading.columns), how=how)
+        try:
+            frame = pd.read_json(lines, lines=True)
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise unreadable(path.name, f"not JSON Lines, one object a line: {error}") from error
+        return _as_wanted(file, frame, reading, how=how)

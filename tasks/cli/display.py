@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,18 @@ def _shown(char: str) -> str:
 
 def watch(states: Iterable[JobStatus]) -> JobStatus:
     """Follow a job with a bar per stage until it ends; plain lines when there is no terminal."""
-    return _bars(states) if console.is_terminal else _lines(states)
+    told = _warned(states)
+    return _bars(told) if console.is_terminal else _lines(told)
+
+
+def _warned(states: Iterable[JobStatus]) -> Iterator[JobStatus]:
+    """The states, with the warnings shown once, when they are known."""
+    shown = False
+    for found in states:
+        if found.warnings and not shown:
+            show_warnings(found)
+            shown = True
+        yield found
 
 
 def _bars(states: Iterable[JobStatus]) -> JobStatus:
@@ -127,7 +138,8 @@ def _ended(status: JobStatus | None) -> JobStatus:
     return status
 
 
-def show_status(found: JobStatus, *, as_json: bool) -> None:
+def show_status(found: JobStatus, *, as_json: bool, warned: bool = False) -> None:
+    """``warned``: the warnings were shown on the way."""
     if as_json:
         show(found.model_dump(mode="json"), as_json=True)
         return
@@ -136,8 +148,16 @@ def show_status(found: JobStatus, *, as_json: bool) -> None:
         console.print(f"  {place(found.place)}", highlight=False)
     for stage in found.stages:
         console.print(f"  {stage.stage:<13} {stage.state:<8} {detail(stage)}", highlight=False)
+    if not warned:
+        show_warnings(found)
     if found.error is not None:
         console.print(plain(errors.from_json(found.error)))
+
+
+def show_warnings(found: JobStatus) -> None:
+    """Beside the output, where they do not end in a pipe."""
+    for warning in found.warnings:
+        stderr.print(plain(f"warning: {warning}"), soft_wrap=True)
 
 
 def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
@@ -165,6 +185,7 @@ def report_run(found: JobStatus, folder: Path, preview: dict[str, Any], *, as_js
         "outcome": found.state.value,
         "seconds": seconds,
         "tokens_per_s": speed,
+        "warnings": list(found.warnings),
     }
     document |= {"rows_sampled": preview["valid"] + preview["invalid"], "rows_valid": preview["valid"]}
     show(document | {"folder": str(folder), "rows": preview["rows"]}, as_json=True)

@@ -70,7 +70,7 @@ def status(job_id: str, *, as_json: AsJson = False) -> None:
 
 def watch(job_id: str, *, as_json: AsJson = False) -> None:
     """Follow a job until it ends."""
-    display.show_status(follow(_client(), job_id, as_json=as_json), as_json=as_json)
+    display.show_status(follow(_client(), job_id, as_json=as_json), as_json=as_json, warned=True)
 
 
 def cancel(

@@ -12,10 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from nss_train.contract import TableLimits
-from nss_train.data.limits import BYTES_PER_CELL, COMPRESSED, Size, parquet_size, passed
+from nss_train.data.limits import parquet_size
+from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 from nss_train.errors import DataError, ParameterError, Problem
+from nss_train.formats import PACKED, PRIVATE, PRIVATE_ONLY
 
-SUFFIXES = (".csv", ".parquet", ".jsonl", ".json")
 _PUBLIC = ("rows", "columns")
 _OF_A_RECORD = ("cell_chars", "depth")
 """A record that passes these counts for nothing, and the table is read."""
@@ -27,10 +28,10 @@ def check_file(path: Path, limits: TableLimits | None) -> None:
         raise unreadable(path.name, "no such file")
     if path.stat().st_size == 0:
         raise unreadable(path.name, "the file is empty; a table needs columns and rows")
-    if path.suffix.lower() not in SUFFIXES:
-        raise unreadable(path.name, f"unknown format; the name must end in one of {', '.join(SUFFIXES)}")
+    if path.suffix.lower() not in PRIVATE:
+        raise unreadable(path.name, PRIVATE_ONLY)
     with path.open("rb") as file:
-        if file.read(8).startswith(COMPRESSED):
+        if file.read(8).startswith(PACKED):
             raise unreadable(path.name, "the file is compressed; unpack it first")
     if limits is not None:
         refuse(_too_large(path, limits))

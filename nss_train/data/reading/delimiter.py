@@ -1,0 +1,94 @@
+"""What separates the fields of a text file, and what quotes them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from nss_train.config.reading import ReadingParameters
+from nss_train.data.reading.dialect import Dialect, mark_name, open_text, records
+from nss_train.data.reading.faults import contradicted, undecided
+
+MARKS = (",", ";", "\t", "|")
+"""The comma first: it is taken where nothing speaks for another."""
+_HEAD_CHARS = 2**16
+_HEAD_ROWS = 200
+_FIELD = "reading.delimiter"
+
+
+def find_marks(path: Path, dialect: Dialect, reading: ReadingParameters) -> Dialect:
+    """The dialect with the file's delimiter and quote; :class:`DataError` where there could be several."""
+    with open_text(path, dialect) as text:
+        head = text.read(_HEAD_CHARS)
+    dialect = replace(dialect, quote=reading.quote or dialect.quote)
+    delimiter = _delimiter(path, head, dialect, reading.delimiter)
+    dialect = replace(dialect, delimiter=delimiter)
+    return dialect if reading.quote else replace(dialect, quote=_quote(head, dialect))
+
+
+def _delimiter(path: Path, head: str, dialect: Dialect, declared: str | None) -> str:
+    marks = dict.fromkeys((*MARKS, *([declared] if declared else [])))
+    widths = {mark: _widths(head, replace(dialect, delimiter=mark)) for mark in marks}
+    fitting = [mark for mark in marks if _fits(widths[mark])]
+    if declared is not None:
+        return _declared(declared, widths, fitting)
+    if path.suffix.lower() == ".tsv" and "\t" in fitting:
+        return "\t"
+    if len(fitting) > 1:
+        names = " or ".join(map(mark_name, fitting))
+        remedy = f"header and rows fit together when separated by {names}; say which, such as `{_FIELD}: "
+        raise undecided(path.name, _FIELD, f'{remedy}"{_escaped(fitting[0])}"`')
+    return fitting[0] if fitting else _likeliest(widths)
+
+
+def _declared(declared: str, widths: Mapping[str, list[int]], fitting: list[str]) -> str:
+    if widths[declared][:1] == [1] and fitting:
+        remedy = (
+            f"the header holds no {mark_name(declared)}; the file is separated by {mark_name(fitting[0])}"
+        )
+        raise contradicted(_FIELD, _escaped(declared), remedy)
+    return declared
+
+
+def _likeliest(widths: Mapping[str, list[int]]) -> str:
+    """For a table that fits no mark: whose rows are then shown not to fit, or that has one column."""
+    in_header = [mark for mark, found in widths.items() if found and found[0] > 1]
+    if in_header:
+        return max(in_header, key=lambda mark: widths[mark][0])
+    # A title above the header: it alone holds no mark.
+    titled = [mark for mark, found in widths.items() if len(found) > 2 and _fits(found[1:])]
+    return titled[0] if titled else MARKS[0]
+
+
+def _widths(head: str, dialect: Dialect) -> list[int]:
+    """The number of fields in each of the first records."""
+    lines = list(io.StringIO(head, newline=""))
+    if len(head) == _HEAD_CHARS and len(lines) > 2:
+        lines.pop()  # it is cut
+    try:
+        return [len(row) for _, row in islice(records(iter(lines), dialect), _HEAD_ROWS)]
+    except csv.Error:
+        return []
+
+
+def _fits(widths: list[int]) -> bool:
+    return len(widths) > 1 and widths[0] > 1 and len(set(widths)) == 1
+
+
+def _quote(head: str, dialect: Dialect) -> str:
+    """An apostrophe where it stands around every name of the header."""
+    reader = csv.reader(io.StringIO(head, newline=""), delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
+    try:
+        names = next((row for row in reader if row), [])
+    except csv.Error:
+        return dialect.quote
+    is_single = bool(names) and all(len(name) > 1 and name[0] == name[-1] == "'" for name in names)
+    return "'" if is_single else dialect.quote
+
+
+def _escaped(mark: str) -> str:
+    return "\\t" if mark == "\t" else mark

@@ -1,0 +1,94 @@
+"""The marks that a text file is written with, and its cells as they stand in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from nss_train.data.reading.packed import open_bytes
+from nss_train.formats import Compression
+
+CHUNK_ROWS = 10_000
+_FIELD_CHARS = 2**27
+"""No cell is longer in memory; what is, has lost the end of a quote."""
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dialect:
+    """How a text table is written."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    decimal: str = "."
+    thousands: str | None = None
+    encoding: str = "utf-8"
+    """A byte-order mark is no part of the text."""
+    compression: Compression | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is what pandas takes a file for that it is told nothing of."""
+        return self == Dialect(compression=self.compression)
+
+    def __str__(self) -> str:
+        parts = [mark_name(self.delimiter), self.encoding.upper()]
+        if self.quote != '"':
+            parts.append(f"quote {self.quote}")
+        if self.decimal != "." or self.thousands:
+            parts.append(f"decimal {mark_name(self.decimal)}")
+        if self.thousands:
+            parts.append(f"thousands {mark_name(self.thousands)}")
+        return ", ".join([*parts, *([self.compression.removeprefix(".")] if self.compression else [])])
+
+
+def mark_name(mark: str) -> str:
+    """A mark in a word that can be read."""
+    return _NAMES.get(mark, {" ": "space", "\u00a0": "space", ".": "point"}.get(mark, mark))
+
+
+@contextmanager
+def open_text(path: Path, dialect: Dialect) -> Iterator[TextIO]:
+    """The text of a file, with its line ends as they are."""
+    encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
+    with (
+        open_bytes(path, dialect.compression) as file,
+        io.TextIOWrapper(file, encoding=encoding, newline="") as text,
+    ):
+        yield text
+
+
+def records(text: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each record, and the line that it ends in; empty lines are none, as in pandas."""
+    csv.field_size_limit(_FIELD_CHARS)
+    reader = csv.reader(text, delimiter=dialect.delimiter, quotechar=dialect.quote)
+    for row in reader:
+        if row and not (len(row) == 1 and row[0].isspace()):
+            yield reader.line_num, row
+
+
+def text_chunks(path: Path, dialect: Dialect, *, rows: int = CHUNK_ROWS) -> Iterator[dict[str, list[str]]]:
+    """The cells of a table as they stand in its file, some thousand rows at a time, by column.
+
+    For a table whose rows fit its header. A quoted cell and one without quotes look the same here.
+    """
+    with open_text(path, dialect) as text:
+        found = records(text, dialect)
+        _, header = next(found, (0, []))
+        chunk: list[list[str]] = []
+        for _, row in found:
+            chunk.append(row)
+            if len(chunk) == rows:
+                yield _by_column(header, chunk)
+                chunk = []
+        if chunk:
+            yield _by_column(header, chunk)
+
+
+def _by_column(header: list[str], rows: list[list[str]]) -> dict[str, list[str]]:
+    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))

@@ -1,0 +1,99 @@
+"""What a text file is encoded in: told by the config, by its byte-order mark, or by its bytes."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from charset_normalizer import from_bytes
+
+from nss_train.data.reading.faults import contradicted, undecided, unreadable
+from nss_train.errors import ParameterError, Problem
+from nss_train.formats import UTF_16
+
+_FIELD = "reading.encoding"
+_CHUNK_BYTES = 2**20
+_HEAD_BYTES = 2**16
+_SAMPLE_BYTES = 2**16
+_WESTERN = "cp1252"
+"""Latin-1 and the marks that Windows adds; both read the same where both can."""
+
+
+def find_encoding(path: Path, declared: str | None) -> str:
+    """The encoding of a plain text file; :class:`DataError` where it is none, or could be several."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    found = "utf-16" if head.startswith(UTF_16) else None
+    if declared is not None:
+        return _checked(path, _known(declared), found)
+    if found is None and b"\0" in head:
+        raise unreadable(path.name, "binary content, not text; export the table as UTF-8 CSV")
+    if found is not None:
+        return _checked(path, found, found)
+    return "utf-8" if _fault(path, "utf-8") is None else _guess(path)
+
+
+def _known(name: str) -> str:
+    """A codec's own name; a byte-order mark is dealt with elsewhere."""
+    try:
+        "".encode(name)  # refuses codecs of bytes, such as hex
+        found = codecs.lookup(name).name
+    except LookupError as error:
+        problem = Problem(field=_FIELD, value=name, remedy="unknown; use utf-8, cp1252, utf-16, …")
+        raise ParameterError("The config is not valid.", [problem]) from error
+    return "utf-8" if found == "utf-8-sig" else found
+
+
+def _checked(path: Path, name: str, marked: str | None) -> str:
+    if marked is not None and not name.startswith(marked):
+        raise contradicted(_FIELD, name, f"the file begins with the byte-order mark of {marked.upper()}")
+    fault = _fault(path, name)
+    if fault is not None:
+        raise contradicted(_FIELD, name, f"the file is not {name.upper()} text ({fault}); correct it")
+    return name if marked is None else marked
+
+
+def _fault(path: Path, encoding: str) -> str | None:
+    """Why the file cannot be decoded, and where."""
+    decoder, position = codecs.getincrementaldecoder(encoding)(), 0
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(_CHUNK_BYTES)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeError as error:
+                return f"{getattr(error, 'reason', error)} near byte {position:,}"
+            if not chunk:
+                return None
+            position += len(chunk)
+
+
+def _guess(path: Path) -> str:
+    """The Western encoding of Windows, where the file's own letters say the same."""
+    sample = _telling(path)
+    best = from_bytes(sample).best()
+    guessed = None if best is None else best.encoding
+    if best is not None and _decoded(sample, _WESTERN) == str(best) and _fault(path, _WESTERN) is None:
+        return _WESTERN
+    others = f" or {guessed}" if guessed not in (None, _WESTERN) else ""
+    remedy = (
+        f"not UTF-8 text; it may be {_WESTERN}{others}: say `reading.encoding: {_WESTERN}`, convert the file"
+        " to UTF-8, or name its encoding"
+    )
+    raise undecided(path.name, _FIELD, remedy)
+
+
+def _decoded(sample: bytes, encoding: str) -> str | None:
+    try:
+        return sample.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+
+
+def _telling(path: Path) -> bytes:
+    """The first lines whose bytes are not ASCII: the others tell nothing."""
+    sample = b""
+    with path.open("rb") as file:
+        while len(sample) < _SAMPLE_BYTES and (line := file.readline(_SAMPLE_BYTES)):
+            sample += b"" if line.isascii() else line
+    return sample

@@ -1,0 +1,29 @@
+"""How it is said that a file is no table."""
+
+from __future__ import annotations
+
+from nss_train.errors import DataError, Problem
+
+
+def problem(name: str, remedy: str) -> Problem:
+    """One thing that is wrong with a file as a whole."""
+    return Problem(field="table", value=name, remedy=remedy)
+
+
+def unreadable(name: str, remedy: str) -> DataError:
+    """The error for a file that is not what its name says, or cannot be read in one way only."""
+    return DataError("The table cannot be read.", [problem(name, remedy)])
+
+
+def undecided(name: str, field: str, remedy: str) -> DataError:
+    """The error for a file that could be read in several ways; ``field`` of the config decides."""
+    return DataError(
+        "The table can be read in several ways.", [Problem(field=field, value=name, remedy=remedy)]
+    )
+
+
+def contradicted(field: str, value: str, remedy: str) -> DataError:
+    """The error for a file that is not what the config says of it."""
+    return DataError(
+        "The config says what the table is not.", [Problem(field=field, value=value, remedy=remedy)]
+    )

@@ -1,0 +1,148 @@
+"""Numbers that are written with other marks than a point: ``83,5`` and ``6.226,70``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nss_train.config.reading import ColumnReading, ReadingParameters
+from nss_train.data.private.rules import MARKERS
+from nss_train.data.reading.dialect import Dialect, mark_name, text_chunks
+from nss_train.data.reading.faults import contradicted
+from nss_train.errors import DataError, Problem
+
+_FIELD = "reading.decimal"
+_OTHERS = {",": ".", ".": ","}
+Marks = tuple[str, str | None]
+"""Decimal mark and mark of thousands."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Column:
+    """What all cells of a column agree with."""
+
+    readings: set[Marks]
+    """Under which each cell seen so far is a number."""
+    is_number: bool = True
+    """Whether each cell is one under some reading."""
+    marked: bool = False
+    """Whether a cell holds a mark, so that it matters which reading is taken."""
+    example: str = ""
+
+    def add(self, cells: set[str], patterns: Mapping[Marks, re.Pattern[str]]) -> None:
+        """Look at different cells."""
+        for cell in cells if self.is_number else ():
+            fitting = {marks for marks, pattern in patterns.items() if pattern.fullmatch(cell)}
+            self.is_number = bool(fitting)
+            if not fitting:
+                return
+            self.readings &= fitting
+            if not cell.lstrip("+-").isdigit():
+                self.marked, self.example = True, self.example or cell
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Numbers:
+    """Columns whose numbers pandas would not read as such, and their marks."""
+
+    marks: Marks = (".", None)
+    columns: tuple[str, ...] = field(default=())
+
+    def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame, whose columns here are texts, with the numbers that these stand for."""
+        return frame.assign(**{name: self._numbers(frame[name]) for name in self.columns})
+
+    def _numbers(self, texts: pd.Series[Any]) -> pd.Series[Any]:
+        decimal, thousands = self.marks
+        for mark in (thousands,) if thousands else ():
+            texts = texts.str.replace(mark, "", regex=False)
+        return pd.to_numeric(texts.str.replace(decimal, ".", regex=False).str.strip())
+
+
+def find_numbers(path: Path, dialect: Dialect, reading: ReadingParameters) -> tuple[Dialect, Numbers]:
+    """The dialect with the marks of the file's numbers; :class:`DataError` where there could be several.
+
+    A file with commas between its fields has points in its numbers, as NSS reads it, unless it is declared.
+    """
+    declared = reading.decimal is not None or reading.thousands is not None
+    if dialect.delimiter == "," and not declared:
+        return dialect, Numbers()
+    columns = _columns(path, dialect, _candidates(reading), reading)
+    marks = _declared(columns, reading) if declared else _found(columns)
+    decimal, thousands = marks
+    texts = tuple(name for name, column in columns.items() if column.marked and marks in column.readings)
+    used = marks != (".", None) and bool(texts)
+    dialect = replace(dialect, decimal=decimal, thousands=thousands) if used or declared else dialect
+    return dialect, Numbers(marks=marks, columns=texts if used else ())
+
+
+def _candidates(reading: ReadingParameters) -> list[Marks]:
+    """The plain reading first, and with thousands only where they are not written without."""
+    if reading.decimal is None and reading.thousands is None:
+        return [(".", None), (",", None), (".", ","), (",", ".")]
+    decimal = reading.decimal or _OTHERS.get(reading.thousands or "", ".")
+    other = (_OTHERS.get(decimal, "."), None)
+    return [(decimal, reading.thousands), *([other] if other[0] != reading.thousands else [])]
+
+
+def _columns(
+    path: Path, dialect: Dialect, candidates: list[Marks], reading: ReadingParameters
+) -> dict[str, _Column]:
+    """The columns of numbers."""
+    patterns = {marks: _pattern(*marks) for marks in candidates}
+    columns: dict[str, _Column] = {}
+    for chunk in text_chunks(path, dialect):
+        for name, cells in chunk.items():
+            column = columns.setdefault(name, _Column(readings=set(candidates)))
+            column.add({cell.strip() for cell in cells} - MARKERS, patterns)
+    return {
+        name: column
+        for name, column in columns.items()
+        if column.is_number and column.marked and reading.columns.get(name) is not ColumnReading.TEXT
+    }
+
+
+def _pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
+    grouped = rf"[1-9]\d{{0,2}}(?:{re.escape(thousands)}\d{{3}})+|" if thousands else ""
+    mark = re.escape(decimal)
+    return re.compile(rf"[+-]?(?:(?:{grouped}\d+)(?:{mark}\d*)?|{mark}\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+def _declared(columns: Mapping[str, _Column], reading: ReadingParameters) -> Marks:
+    marks = _candidates(reading)[0]
+    wrong = [(name, column) for name, column in columns.items() if marks not in column.readings]
+    for name, column in wrong[:1]:
+        remedy = (
+            f"column {name} holds {column.example}, which is no number with decimal {mark_name(marks[0])}"
+            + (f" and thousands {mark_name(marks[1])}" if marks[1] else "")
+            + f"; correct it, or read the column as text (reading.columns: {{{name}: text}})"
+        )
+        raise contradicted(_FIELD if reading.decimal else "reading.thousands", marks[0], remedy)
+    return marks
+
+
+def _found(columns: Mapping[str, _Column]) -> Marks:
+    """The only decimal mark under which all columns of numbers are numbers."""
+    if not columns:
+        return Numbers().marks
+    readings = [column.readings for column in columns.values()]
+    fitting = [marks for marks in _candidates(ReadingParameters()) if all(marks in one for one in readings)]
+    if len({decimal for decimal, _ in fitting}) != 1:
+        raise DataError("The table can be read in several ways.", list(_undecided(columns)))
+    return fitting[0]
+
+
+def _undecided(columns: Mapping[str, _Column]) -> Iterator[Problem]:
+    remedy = (
+        "a comma or a point may be the decimal mark; say which: `reading: {decimal: ','}` or"
+        " `reading: {decimal: '.'}` (and thousands: where the numbers have them), or read the column as text:"
+        " `reading.columns: {%s: text}`"
+    )
+    # A column whose own cells do not agree first.
+    for name, column in sorted(columns.items(), key=lambda item: len(item[1].readings)):
+        yield Problem(field=_FIELD, value=f"{name}: {column.example}", remedy=remedy % name)

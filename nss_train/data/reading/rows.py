@@ -1,0 +1,190 @@
+"""Whether the rows of a text table fit its header: what does not is shown, never shifted or filled."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from nss_train.data.reading.dialect import Dialect, mark_name, open_text, records
+from nss_train.data.reading.faults import problem, unreadable
+from nss_train.errors import DataError, Problem, unlisted
+
+_SHOWN_LINES = 10
+_BLOCK_BYTES = 2**24
+_MADE_UP = re.compile(r"Unnamed: \d+")
+"""The name that pandas gives to a column without one."""
+
+
+def check_header(path: Path, dialect: Dialect) -> list[str]:
+    """The names of a text table's columns; :class:`DataError` unless each has one of its own."""
+    with open_text(path, dialect) as text:
+        try:
+            _, names = next(records(text, dialect), (0, []))
+        except csv.Error as error:
+            raise unreadable(path.name, f"the header is no CSV ({error}); a quote may be missing") from error
+    if not names:
+        raise unreadable(path.name, "no columns; a table needs a header and at least two rows")
+    check_names(names, ends_in=mark_name(dialect.delimiter))
+    return names
+
+
+def check_names(names: Sequence[str], *, ends_in: str = "empty cell") -> None:
+    """Raise :class:`DataError` with every name that is missing, made up or given twice."""
+    problems = list(_nameless(names, ends_in))
+    if problems:
+        raise DataError("The table has columns without a name.", [*problems, *_repeated(names)])
+    check_unique(names)
+
+
+def check_unique(names: Sequence[str]) -> None:
+    """Raise :class:`DataError` when two columns have one name."""
+    if problems := list(_repeated(names)):
+        raise DataError("Duplicate column names.", problems)
+
+
+def _repeated(names: Sequence[str]) -> Iterator[Problem]:
+    found = [name for name, count in Counter(names).items() if count > 1 and name.strip()]
+    if found:
+        yield Problem(
+            field="columns", value=found, remedy="these column names appear more than once; rename them"
+        )
+
+
+def _nameless(names: Sequence[str], ends_in: str) -> Iterator[Problem]:
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            yield Problem(field=f"column {number}", value=name, remedy=_remedy(number, names, ends_in))
+        elif _MADE_UP.fullmatch(name):
+            remedy = "pandas made this name up for a column without one; remove the column, or name it"
+            yield Problem(field=f"column {number}", value=name, remedy=remedy)
+
+
+def _remedy(number: int, names: Sequence[str], ends_in: str) -> str:
+    if number == len(names):
+        return f"it has no name: the header ends in a {ends_in}; remove it, in the rows too"
+    if number == 1:
+        return (
+            "it has no name, and may be an index that pandas wrote (write the table with index=False);"
+            " remove it, or name it"
+        )
+    return "it has no name; name it, or remove lines that stand above the header"
+
+
+def check_rows(path: Path, dialect: Dialect, width: int) -> None:
+    """Raise :class:`DataError` with the first lines that have more or fewer fields than the header."""
+    if _all_fit(path, dialect, width):
+        return
+    found = _Misfits.of(path, dialect, width)
+    if found.rows:
+        raise DataError("The table has ragged rows.", list(found.problems(path.name)))
+
+
+def _all_fit(path: Path, dialect: Dialect, width: int) -> bool:
+    """Whether Arrow sees that all rows fit. It is quick; what it cannot read is looked at line by line."""
+
+    def judge(row: arrow_csv.InvalidRow) -> str:
+        is_blank = row.text.isspace() and dialect.delimiter not in row.text
+        return "skip" if is_blank else "error"
+
+    options = {
+        "read_options": arrow_csv.ReadOptions(
+            block_size=_BLOCK_BYTES, column_names=[str(n) for n in range(width)], encoding=dialect.encoding
+        ),
+        "parse_options": arrow_csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char=dialect.quote,
+            newlines_in_values=True,
+            invalid_row_handler=judge,
+        ),
+        "convert_options": arrow_csv.ConvertOptions(
+            include_columns=["0"], column_types={"0": pa.binary()}, check_utf8=False
+        ),
+    }
+    try:
+        with arrow_csv.open_csv(path, **options) as batches:
+            for _ in batches:
+                pass
+    except (pa.ArrowException, UnicodeError):
+        return False
+    return True
+
+
+@dataclass(kw_only=True, slots=True)
+class _Misfits:
+    """Rows that do not fit, counted, and the first of them."""
+
+    dialect: Dialect
+    width: int
+    rows: int
+    """Those that do not fit."""
+    total: int
+    widths: set[int]
+    """Numbers of fields that the rows have."""
+    trailing: int
+    """Rows whose only surplus is an empty field at the end."""
+    shown: list[Problem]
+
+    @classmethod
+    def of(cls, path: Path, dialect: Dialect, width: int) -> _Misfits:
+        found = cls(dialect=dialect, width=width, rows=0, total=0, widths=set(), trailing=0, shown=[])
+        with open_text(path, dialect) as text:
+            try:
+                for line, row in records(text, dialect):
+                    found.add(line, row)
+            except csv.Error as error:
+                raise unreadable(
+                    path.name, f"after line {found.total + 1}: {error}; a quote may be missing"
+                ) from error
+        return found
+
+    def add(self, line: int, row: list[str]) -> None:
+        """Look at one more record, the header included."""
+        self.total += 1
+        if self.total > 1:
+            self.widths.add(len(row))
+        if len(row) == self.width:
+            return
+        self.rows += 1
+        self.trailing += len(row) == self.width + 1 and not row[-1]
+        if len(self.shown) < _SHOWN_LINES:
+            value = self.dialect.delimiter.join(row)[:80]
+            self.shown.append(Problem(field=f"line {line}", value=value, remedy=self._remedy(len(row))))
+
+    def problems(self, name: str) -> Iterator[Problem]:
+        """What all have in common, then each of the first."""
+        if (common := self._common()) is not None:
+            yield problem(name, common)
+        yield from self.shown
+        if self.rows > len(self.shown):
+            yield unlisted(self.rows - len(self.shown))
+
+    def _remedy(self, fields: int) -> str:
+        said = f"{fields} fields where the header has {self.width}"
+        mark = mark_name(self.dialect.delimiter)
+        if fields > self.width:
+            return f"{said}; quote fields that hold a {mark}"
+        return (
+            f"{said}; fill it up with a {mark} for each missing field, and quote fields that hold line breaks"
+        )
+
+    def _common(self) -> str | None:
+        mark = mark_name(self.dialect.delimiter)
+        rows = self.total - 1
+        if self.trailing == rows == self.rows:
+            return (
+                f"each row ends in a {mark} that the header does not have; remove it, or name one more column"
+            )
+        if self.rows == rows and len(self.widths) == 1:
+            (fields,) = self.widths
+            return (
+                f"all {rows:,} rows have {fields} fields and the header has {self.width}; remove lines that"
+                f" stand above the header, quote fields that hold a {mark}, or set reading.delimiter"
+            )
+        return None

@@ -1,0 +1,85 @@
+"""The kinds of file that a table comes in, told by their names. Light: clients have no pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePath
+
+
+class Format(StrEnum):
+    """What a file holds."""
+
+    CSV = "CSV"
+    JSON = "JSON"
+    """JSON Lines, or one array of objects."""
+    PARQUET = "Parquet"
+    ARROW = "Arrow"
+    XLSX = "XLSX"
+
+
+class Compression(StrEnum):
+    """What a file is packed with; the value is the suffix."""
+
+    GZIP = ".gz"
+    ZSTD = ".zst"
+    ZIP = ".zip"
+
+
+FORMATS: Mapping[str, Format] = {
+    ".csv": Format.CSV,
+    ".tsv": Format.CSV,
+    ".txt": Format.CSV,
+    ".jsonl": Format.JSON,
+    ".json": Format.JSON,
+    ".parquet": Format.PARQUET,
+    ".arrow": Format.ARROW,
+    ".feather": Format.ARROW,
+    ".xlsx": Format.XLSX,
+}
+PRIVATE = (".csv", ".parquet", ".jsonl", ".json")
+"""What is read a record at a time, as privacy needs it."""
+MAGIC: Mapping[Compression, bytes] = {
+    Compression.GZIP: b"\x1f\x8b",
+    Compression.ZSTD: b"\x28\xb5\x2f\xfd",
+    Compression.ZIP: b"PK\x03\x04",
+}
+PACKED = (*MAGIC.values(), b"BZh", b"\xfd7zXZ")
+"""How gzip, zstd, zip, bzip2 and xz begin."""
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""Byte-order marks of texts that hold bytes of zero."""
+UNKNOWN = (
+    f"unknown format; the name must end in one of {', '.join(FORMATS)},"
+    f" also packed as {', '.join(Compression)} (one file)"
+)
+PRIVATE_ONLY = (
+    f"a private job reads {', '.join(PRIVATE)} only, unpacked, a record at a time; convert the table to one"
+    " of these (CSV: commas, UTF-8)"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """What a file's name says of it."""
+
+    format: Format | None
+    """``None``: the name of the one file in the archive tells."""
+    suffix: str
+    """The format's own suffix; empty where it is not told."""
+    compression: Compression | None = None
+
+
+def kind_of(name: str) -> Kind | None:
+    """What a name says; ``None`` for one that no table has."""
+    suffixes = [suffix.lower() for suffix in PurePath(name).suffixes]
+    packed = Compression(suffixes.pop()) if suffixes and suffixes[-1] in set(Compression) else None
+    if suffixes and suffixes[-1] in FORMATS:
+        return Kind(format=FORMATS[suffixes[-1]], suffix=suffixes[-1], compression=packed)
+    return Kind(format=None, suffix="", compression=packed) if packed is Compression.ZIP else None
+
+
+def suffix_of(name: str) -> str:
+    """All of a name's end that says what the file is, such as ``.csv.gz``."""
+    kind = kind_of(name)
+    return PurePath(name).suffix.lower() if kind is None else kind.suffix + (kind.compression or "")
