@@ -19,6 +19,8 @@ from tasks.version import VERSION
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
 
+_BEGINNING = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
 TENANT = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DEFAULT_PRIORITY = 5
 DEFAULT_TENANT = "default"
@@ -34,6 +36,13 @@ def check_job_id(job_id: str) -> str:
         remedy = "use 7 to 64 lower-case letters, digits and inner hyphens, as `submit` printed it"
         raise ParameterError("Not a job id.", [Problem(field="job_id", value=job_id[:100], remedy=remedy)])
     return job_id
+
+
+def check_beginning(beginning: str) -> str:
+    """The beginning of an id itself, or :class:`ParameterError` when no id begins like this."""
+    if _BEGINNING.fullmatch(beginning) is None:
+        check_job_id(beginning)
+    return beginning
 
 
 def new_job_id() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 from celery import signals
 from redis.exceptions import RedisError
 
+from nss_train import command
 from nss_train.process import die_with_parent, keep_files_to_itself, keep_memory_to_itself
 from tasks import logs
 from tasks.app import App, connect_redis, make_app
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tasks.worker", description=__doc__)
+    parser = command.Parser(prog="python -m tasks.worker", description=__doc__)
     parser.add_argument("--queues", required=True, help="comma-separated queue names")
     parser.add_argument("--name", required=True, help="unique name, such as cpu@host")
     parser.add_argument("--concurrency", type=int, default=1, help="stages at a time")

@@ -84,9 +84,17 @@ def _row(candidate: str, validator: Validator) -> Row:
         raise _Rejected("Object contains a value that is not valid JSON", "Invalid JSON value")
     error = exceptions.best_match(validator.iter_errors(row))
     if error is not None:
-        raise _Rejected(error.message, str(error.validator))
+        raise _Rejected(*_told(error))
     _check_floats(row)
     return row
+
+
+def _told(error: exceptions.ValidationError) -> tuple[str, str]:
+    """Message and class of what the schema refuses, both with the column unless it is about the row."""
+    column = ".".join(map(str, error.absolute_path))
+    if not column:
+        return error.message, str(error.validator)
+    return f"column {column}: {error.message}", f"{error.validator} of {column}"
 
 
 def _decoded(candidate: str) -> Any:

@@ -39,7 +39,7 @@ def worker(
 
 
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 9464,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any.")] = 9464,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve /metrics for Prometheus and /scale for a scaler until SIGTERM."""
@@ -73,6 +73,13 @@ def doctor(*, as_json: AsJson = False) -> None:
         for finding in findings:
             display.console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(0 if all(f.ok for f in findings) else 1)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        display.show({"version": version("nss-train")}, as_json=False, text=version("nss-train"))
+        raise typer.Exit
 
 
 def show_version(*, as_json: AsJson = False) -> None:
