@@ -134,7 +134,7 @@ def faults(message: Any, queue: str) -> Iterator[str]:
     if headers["task"] != SUBMIT and len(body) > SMALL_MAX_BYTES:
         yield f"a body of more than {SMALL_MAX_BYTES} bytes that is no submission's"
     try:
-        args, kwargs, embedded = _arguments(body)
+        args, kwargs, embedded = arguments_of(body)
     except (ValueError, TypeError, RecursionError) as error:
         yield f"the body is not JSON of arguments, keywords and options: {_why(error)}"
         return
@@ -143,10 +143,13 @@ def faults(message: Any, queue: str) -> Iterator[str]:
         return
     if len(args) + len(kwargs) > MOST_KEYWORDS:
         yield f"more than {MOST_KEYWORDS} arguments"
+    if args and headers["task"] == SUBMIT:
+        yield "positional arguments; a submission's have names"
     yield from _embedded_faults(embedded, task=headers["task"])
 
 
-def _arguments(body: str) -> Any:
+def arguments_of(body: str) -> Any:
+    """What a body says; :class:`ValueError` or one of its kin when it is none that a worker reads."""
     text = base64.b64decode(body, validate=True)
     if f'"{_TYPED}"'.encode() in text:
         raise ValueError("a value that is none of JSON's own")
@@ -162,13 +165,13 @@ def _envelope_faults(
     if headers.get("compression") is not None:
         yield "a compressed body"
     if headers.get("eta") is not None:
-        yield "an eta, for which it would wait in a worker's memory"
+        yield "an eta (countdown), for which it would wait in a worker's memory; send it when it is due"
 
 
 def _header_faults(headers: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong(headers, _HEADERS, "header")
     if not all(_is_name(headers.get(name)) for name in ("id", "task")):
-        yield "no task or id"
+        yield "no task or id in its headers, as of a client with Celery's protocol 1; set task_protocol = 2"
     elif headers["task"].startswith(_OF_CELERY):
         yield "a task of Celery itself"
     stamps = headers.get("stamps")
@@ -198,13 +201,13 @@ def _embedded_faults(embedded: Mapping[str, Any], *, task: str) -> Iterator[str]
     if not _EMBEDDED.issuperset(embedded):
         yield "options of its own"
     if any(embedded.get(name) for name in ("callbacks", "errbacks", "chord")):
-        yield "callbacks"
+        yield "callbacks (link, link_error, chord); watch the job, or name a webhook"
     links = _list(embedded.get("chain"))
     if len(links) > MOST_LINKS:
         yield f"a chain of more than {MOST_LINKS} links"
         return
     if links and task not in TASK_NAMES.values():
-        yield "a chain behind what is no stage"
+        yield "a chain behind what is no stage; watch the job, or name a webhook"
     for link in links:
         yield from _link_faults(link)
 

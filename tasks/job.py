@@ -21,6 +21,9 @@ _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
 
 _BEGINNING = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
+OF_A_KEY = "key-"
+"""How the id of a job begins whose sender gave an idempotency key."""
+
 TENANT = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DEFAULT_PRIORITY = 5
 DEFAULT_TENANT = "default"
@@ -51,7 +54,7 @@ def new_job_id() -> str:
 
 def id_of_key(idempotency_key: str) -> str:
     """The job id that belongs to an idempotency key, so that any client can compute it."""
-    return f"key-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
+    return f"{OF_A_KEY}{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
 
 
 JobId = Annotated[str, AfterValidator(check_job_id)]

@@ -2,7 +2,8 @@
 
 Whoever may write to a queue could otherwise end a worker with one line that is not JSON, or have it
 send messages that the writer itself may not. A message that is refused is logged and gone: a job
-whose own message is lost is sent again by reconcile. :mod:`tasks.door` says what is honest.
+whose own message is lost is sent again by reconcile, and :mod:`tasks.answers` tells the sender of a
+submission. :mod:`tasks.door` says what is honest.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class GuardedTransport(Transport):
         why = next(faults(message, queue), None)
         if why is not None:
             log_refusal(why, queue=queue, task_id=id_of(message))
+            if (tell := options.get("tell_refused")) is not None:
+                tell(message, why)
             return
         self._hand_in(cleaned(message), queue)
 
@@ -122,5 +125,6 @@ def verified(url: str) -> str:
 
 def log_refusal(why: str, *, queue: str = "", task_id: str = "") -> None:
     """Say that a message is dropped. Its sender chose the id, so that it is printed as a literal."""
-    fields = {"action": "message.refused", "queue": queue, "task_id": ascii(task_id)[1:-1]}
-    logger.warning("a message was refused: %s", why, extra=fields)
+    shown = ascii(task_id)[1:-1]
+    fields = {"action": "message.refused", "queue": queue, "task_id": shown}
+    logger.warning("a message was refused: %s (id: %s)", why, shown or "none", extra=fields)
