@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from kombu import transport
 from kombu.transport.redis import Channel, Transport
@@ -106,9 +106,13 @@ def install() -> None:
 def verified(url: str) -> str:
     """The broker's URL, with TLS that checks the certificate; kombu's own default is not to.
 
-    Raises :class:`ParameterError` for one that switches the check off.
+    Raises :class:`ParameterError` for one that switches the check off, or that is no broker's.
     """
     parts = urlsplit(url)
+    if not _is_of_a_broker(parts):
+        remedy = "use redis://host:port/0, or rediss:// with TLS"
+        problem = Problem(field="NSS_TRAIN_BROKER_URL", value=url.rpartition("@")[2], remedy=remedy)
+        raise ParameterError("The broker's URL is none.", [problem])
     if parts.scheme != "rediss":
         return url
     asked = parse_qs(parts.query, keep_blank_values=True)
@@ -121,6 +125,13 @@ def verified(url: str) -> str:
     if "ssl_cert_reqs" in asked:
         return url
     return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
+
+
+def _is_of_a_broker(parts: SplitResult) -> bool:
+    try:
+        return parts.scheme in {"redis", "rediss"} and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
 
 
 def log_refusal(why: str, *, queue: str = "", task_id: str = "") -> None:

@@ -20,6 +20,7 @@ from tasks.revocation import on_revoked
 from tasks.scratch import sweep
 from tasks.settings import Settings
 from tasks.stint import Stint
+from tasks.store.open import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def run_worker(
 
     Prefork, because only there the worker answers while a stage runs.
     """
+    open_store(settings)  # what is wrong with its settings is told before anything begins
     keep_memory_to_itself()  # its environment holds the passwords that stages do not get
     keep_files_to_itself()
     logs.configure(settings.log_format)
