@@ -91,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
         return refusal.exit_code
     # Typer makes this code of a KeyboardInterrupt that no command has explained.
     if code == interrupt.EXIT_CODE:
-        display.stderr.print("interrupted; nothing is left behind")
+        display.stderr.print("interrupted")
     return code
 
 

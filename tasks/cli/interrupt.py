@@ -37,7 +37,8 @@ def cancelling(client: Client, job_id: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; job {job_id} is {_cancel(client, job_id)}") from None
+        became = _cancel(client, job_id)
+        raise Interrupted(f"interrupted; job {job_id} is {became}, and everything is taken down") from None
 
 
 def _cancel(client: Client, job_id: str) -> str:

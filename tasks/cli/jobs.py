@@ -58,20 +58,21 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
-    job_id = _client().submit(
-        table=table,
-        config=configs.chosen(config, sets),
-        idempotency_key=key,
-        seed=seed,
-        family=family,
-        ranks=ranks,
-        fsdp=fsdp,
-        priority=priority,
-        tenant=tenant,
-        webhook=webhook,
-        webhook_progress=webhook_progress,
-        dataset_token=None if dataset_token_file is None else read_token(dataset_token_file),
-    )
+    with interrupt.saying("`nss-train list` shows whether the job is stored already"):
+        job_id = _client().submit(
+            table=table,
+            config=configs.chosen(config, sets),
+            idempotency_key=key,
+            seed=seed,
+            family=family,
+            ranks=ranks,
+            fsdp=fsdp,
+            priority=priority,
+            tenant=tenant,
+            webhook=webhook,
+            webhook_progress=webhook_progress,
+            dataset_token=None if dataset_token_file is None else read_token(dataset_token_file),
+        )
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 
 

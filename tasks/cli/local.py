@@ -50,14 +50,16 @@ def run(
     check_request(table, source)
     if not as_json:
         display.console.print("starting broker, store and workers …")
-    with stack(Settings(), s3=s3) as settings:
+    down = interrupt.saying("everything is taken down")
+    with down, stack(Settings(), s3=s3) as settings:
         client = Client(settings)
         job_id = client.submit(table=table, config=source, seed=seed, family=family)
         with interrupt.cancelling(client, job_id):
             ended = follow(client, job_id, as_json=as_json)
         folder = client.fetch(job_id, out or settings.home / "runs" / job_id)
         base = client.base_model(job_id)
-    preview = library.sample(folder, base, rows=rows, seed=seed)
+    with interrupt.saying(f"the job has succeeded, its artifacts are in {folder}"):
+        preview = library.sample(folder, base, rows=rows, seed=seed)
     display.report_run(ended, folder, preview, as_json=as_json)
 
 
@@ -69,7 +71,8 @@ def up(
     """Keep broker, store, workers and Flower running until Ctrl-C."""
     from tasks.embedded import flower, stack
 
-    with stack(Settings(), s3=s3) as settings, flower(settings) as dashboard:
+    down = interrupt.saying("everything is taken down")
+    with down, stack(Settings(), s3=s3) as settings, flower(settings) as dashboard:
         environment = settings.home / "environment"
         lines = [f"export {name}='{value}'" for name, value in settings.as_environment().items()]
         with private_file(environment, "wb") as file:
