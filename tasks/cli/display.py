@@ -33,20 +33,17 @@ def _shown(char: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it, with its two largest units: ``45 s``, ``3 min 20 s``, ``3 h 35 min``."""
+    """A time as people say it, in its two largest units: ``45 s``, ``3 min 20 s``, ``3 h 35 min``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for unit, size, below, smaller in _UNITS:
-        if whole >= size:
-            rest = round(whole % size / smaller)
-            # A rest that rounds up to a whole unit is one.
-            count, rest = whole // size + rest // (size // smaller), rest % (size // smaller)
-            return f"{count} {unit}" + (f" {rest} {below}" if rest else "")
-    return f"{whole} s"
-
-
-_UNITS = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1))
+    for largest, smaller in ((3_600, 60), (86_400, 3_600)):
+        whole = round(whole / smaller) * smaller if whole >= largest else whole
+    told = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, whole = divmod(whole, size)
+        told += [f"{count} {unit}"] if count else []
+    return " ".join(told)
 
 
 def watch(states: Iterable[JobStatus]) -> JobStatus:
