@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Mapping
 from threading import Thread
 from typing import Any
 
 from nss_train.errors import NSSTrainError, ParameterError, Problem
-from tasks.door import SUBMIT, arguments_of
+from tasks.door import SUBMIT, named_of
 from tasks.job import OF_A_KEY, is_job_id
 from tasks.records import JobRecords
 from tasks.refusals import leave_refusal
@@ -66,29 +65,12 @@ class Answers:
 
 def submission_id(message: Any) -> str | None:
     """The id under which the sender of a submission looks; ``None`` for any other message."""
-    named = _headers(message)
-    if named.get("task") is None:
-        named = _old_headers(message)
+    named = named_of(message)
     job_id = named.get("id")
     if named.get("task") != SUBMIT or not isinstance(job_id, str) or not is_job_id(job_id):
         return None
     # No message has such an id of its own; it would be somebody's key.
     return None if job_id.startswith(OF_A_KEY) else job_id
-
-
-def _headers(message: Any) -> Mapping[str, Any]:
-    found = message.get("headers") if isinstance(message, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _old_headers(message: Any) -> Mapping[str, Any]:
-    """Task and id as Celery's protocol 1 has them: in the body."""
-    body = message.get("body") if isinstance(message, dict) else None
-    try:
-        found = arguments_of(body) if isinstance(body, str) else None
-    except (ValueError, TypeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _refusal(why: str) -> ParameterError:

@@ -106,7 +106,8 @@ class Client:
         """
         if is_job_id(beginning) and self.records(beginning).is_submitted():
             return beginning
-        found = [job_id for job_id in self._ids() if job_id.startswith(check_beginning(beginning))]
+        check_beginning(beginning)
+        found = [job_id for job_id in self._ids() if job_id.startswith(beginning)]
         if len(found) == 1:
             return found[0]
         if found:

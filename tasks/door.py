@@ -275,5 +275,20 @@ def _known(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
 
 def id_of(message: Any) -> str:
     """The id of a message, as far as it has one."""
-    headers = message.get("headers") if isinstance(message, dict) else None
-    return str(headers.get("id", ""))[:100] if isinstance(headers, dict) else ""
+    return str(named_of(message).get("id", ""))[:100]
+
+
+def named_of(message: Any) -> Mapping[str, Any]:
+    """Where a message says its task and id: in the headers, or in the body as Celery's protocol 1 has it."""
+    headers, body = _parts(message, "headers", "body")
+    if isinstance(headers, dict) and headers.get("task") is not None:
+        return headers
+    try:
+        found = arguments_of(body) if isinstance(body, str) and len(body) <= SMALL_MAX_BYTES else None
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else headers if isinstance(headers, dict) else {}
+
+
+def _parts(message: Any, *names: str) -> tuple[Any, ...]:
+    return tuple(message.get(name) if isinstance(message, dict) else None for name in names)

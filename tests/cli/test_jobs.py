@@ -73,10 +73,7 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_one_jobs(
 
 
 @pytest.mark.parametrize("beginning", ["../etc", "", "Key", "key_", "-", "x" * 65, "key-\n"])
-def test_what_no_id_begins_with_is_looked_for_nowhere(
-    beginning: str, settings: Settings, tmp_path: Path
-) -> None:
-    submitted(settings, tmp_path, "one")
+def test_what_no_id_begins_with_is_looked_for_nowhere(beginning: str, settings: Settings) -> None:
     with pytest.raises(ParameterError, match="Not a job id"):
         Client(settings).find(beginning)
 
