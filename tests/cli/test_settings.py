@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 
+from nss_train.errors import ParameterError
 from tasks import cli
 from tasks.servers import SeaweedFS, Valkey
 from tasks.settings import Settings
@@ -188,3 +189,13 @@ def test_the_region_reaches_the_requests(s3: SeaweedFS) -> None:
     given = {**s3.settings, "s3_region": "eu-central-1"}
     store = open_store(Settings.model_validate(given))
     assert "%2Feu-central-1%2Fs3%2F" in store._client.presigned_get_object("bucket", "key")  # type: ignore[attr-defined]
+
+
+def test_the_value_of_a_secret_is_told_by_no_error() -> None:
+    with pytest.raises(ParameterError) as caught:
+        Settings(webhook_secret=["planted"], ranks="two")
+    assert "planted" not in str(caught.value)
+    assert [problem.field for problem in caught.value.problems] == [
+        "NSS_TRAIN_RANKS",
+        "NSS_TRAIN_WEBHOOK_SECRET",
+    ]

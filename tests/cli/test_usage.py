@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from tasks import cli
+from tasks.cli import usage
 
 Command = Any
 """As typer makes them; its classes are private."""
@@ -173,3 +174,21 @@ def test_a_program_of_the_library_names_the_nearest_option(
     with pytest.raises(SystemExit):
         program.main()
     assert "no such argument: --confg; did you mean --config?" in capsys.readouterr().err
+
+
+def test_what_was_typed_steers_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nss_train.artifacts import __main__ as program
+
+    monkeypatch.setattr(sys, "argv", ["x", "folder", "--base", "model", "--no\x1b[2J\nthing"])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert cli.run(["status", "--no\x1b[2J\nthing"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 2
+    assert "\x1b" not in said
+
+
+def test_a_reason_of_several_lines_is_told_in_one() -> None:
+    assert "\n" not in str(usage.refusal(typer.BadParameter("choose from:\n\tone,\n\tanother")))
