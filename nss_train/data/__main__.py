@@ -17,7 +17,7 @@ from nss_train.model.tokenizer import load_tokenizer
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m nss_train.data", description=__doc__)
+    parser = command.Parser(prog="python -m nss_train.data", description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--config", type=Path, help="NSS YAML or JSON; NSS's defaults without it")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
