@@ -19,6 +19,7 @@ from nss_train.data.reading.dialect import Dialect
 from nss_train.data.reading.encoding import find_encoding
 from nss_train.data.reading.faults import contradicted, problem, unreadable
 from nss_train.data.reading.json_array import as_lines
+from nss_train.data.reading.json_lines import read_lines
 from nss_train.data.reading.numbers import find_numbers
 from nss_train.data.reading.packed import unpacked
 from nss_train.data.reading.rows import check_header, check_rows, check_unique
@@ -154,8 +155,5 @@ def _read_json(path: Path, limits: TableLimits | None) -> Source:
     with as_lines(path) as (lines, is_array):
         if limits is not None:
             check_size(lines, limits)
-        try:
-            frame = pd.read_json(lines, lines=True)
-        except (ValueError, OverflowError, RecursionError) as error:
-            raise unreadable(path.name, f"not JSON Lines, one object a line: {error}") from error
+        frame = read_lines(lines, path.name)
     return Source(frame=frame, how="JSON array" if is_array else "JSON Lines")
