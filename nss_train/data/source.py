@@ -103,8 +103,17 @@ def _read(path: Path, limits: TableLimits | None, reading: ReadingParameters) ->
         check_size(path, limits)
     readers = {Format.PARQUET: _read_parquet, Format.ARROW: read_arrow, Format.XLSX: read_xlsx}
     frame = readers[form](path) if form in readers else pd.DataFrame()
+    frame = _without_index(frame)
     check_unique([str(column) for column in frame.columns])
-    return Source(frame=frame.reset_index(drop=True), how=str(form))
+    return Source(frame=frame, how=str(form))
+
+
+def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with numbered rows. An index that has a name is a column of the file."""
+    named = [name for name in frame.index.names if name is not None]
+    if set(named) & set(frame.columns):
+        check_unique([*map(str, named), *map(str, frame.columns)])
+    return frame.reset_index(level=named).reset_index(drop=True) if named else frame.reset_index(drop=True)
 
 
 def _check_undeclared(reading: ReadingParameters, form: Format | None) -> None:

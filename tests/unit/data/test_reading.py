@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -93,6 +94,20 @@ def test_a_table_with_types_is_read_with_them(suffix: str, tmp_path: Path) -> No
         feather.write_feather(pa.Table.from_pandas(FRAME), str(path), compression="zstd")
     frame = read_table(path, TableLimits())
     pd.testing.assert_frame_equal(frame, FRAME, check_dtype=suffix != "xlsx")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather"])
+def test_an_index_with_a_name_is_a_column_and_one_without_is_none(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{suffix}"
+    for frame, expected in (
+        (FRAME.set_index("city"), ["city", "n", "x"]),
+        (FRAME.iloc[::2], ["n", "x", "city"]),
+    ):
+        table = pa.Table.from_pandas(frame)
+        pq.write_table(table, path) if suffix == "parquet" else feather.write_feather(table, str(path))
+        read = read_table(path, TableLimits())
+        assert (list(read.columns), len(read)) == (expected, len(frame))
+        assert isinstance(read.index, pd.RangeIndex)
 
 
 def write_xlsx(path: Path, *sheets: list[list[object]]) -> None:
