@@ -190,6 +190,13 @@ def test_what_the_quick_reader_refuses_is_compared_all_the_same(csv: Write, tmp_
     assert counts(path) == {What.ZEROS: 3}
 
 
+def test_a_json_column_of_numbers_and_booleans_is_refused_with_its_name(json_lines: Write) -> None:
+    path = json_lines(True, 1, 0)
+    with pytest.raises(DataError, match=r"c = 'values of different types become values of one"):
+        read_source(path)
+    assert [change.column for change in changes(path)] == ["c"]
+
+
 def test_dates_are_refused_where_no_row_could_be_valid_and_times_of_day_are_not(parquet: Write) -> None:
     def written(path: Path) -> Any:
         return distinct_columns(to_arrow(read_source(path, reading=AS_NSS).frame))
