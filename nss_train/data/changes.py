@@ -135,13 +135,19 @@ def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:
     try:
         return _compared(last, file, frame)[1]
     except pa.ArrowInvalid as error:
-        return [_mixed(str(error))]
+        return _mixed(str(error), frame)
 
 
-def _mixed(said: str) -> Change:
-    """The change of a column whose cells the file gives several types, as Arrow's reader names it."""
-    column = _NAMED.search(said)
-    return Change(column="table" if column is None else column[1], cells={What.MIXED: 0}, said=said)
+def _mixed(said: str, frame: pd.DataFrame) -> list[Change]:
+    """The change of a column whose cells the file gives several types, as Arrow's reader names it.
+
+    What pandas leaves as objects has no common type and is refused for that when it is written.
+    """
+    found = _NAMED.search(said)
+    column = "table" if found is None else found[1]
+    if column in frame and frame[column].dtype == object:
+        return []
+    return [Change(column=column, cells={What.MIXED: 0}, said=said)]
 
 
 def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int, list[Change]]:
