@@ -26,6 +26,9 @@ from nss_train.data.reading.cells import Reader, TableFile, readers
 from nss_train.data.sketch import Sketch
 from nss_train.errors import DataError, Problem
 
+FEW = 0.01
+"""Share of a column's distinct values that rounding to NSS's ten decimals may cost where they are measures:
+of 3,000,000 random numbers below 1 it costs 0.02 %. Whole numbers may be keys, and none may be lost."""
 _SHOWN_WORDS = 5
 _NAMED = re.compile(r"Column\(/([^/)]+)")
 
@@ -182,6 +185,7 @@ class _Watch:
     cells: Counter[What] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     sketch: Sketch = field(default_factory=Sketch)
+    has_fractions: bool = False
 
     def see(self, raw: pa.Array, start: int) -> None:
         """Compare some cells with those rows of the table."""
@@ -199,7 +203,7 @@ class _Watch:
         if not any(self.cells.values()):
             return None
         distinct, trained = self.sketch.distinct()
-        lost = trained < distinct
+        lost = trained < distinct * (1 - FEW if self.has_fractions else 1)
         return Change(
             column=self.column,
             cells={what: self.cells[what] for what in What if self.cells[what]},
@@ -231,6 +235,7 @@ class _Watch:
         self._count_nulled(null.where(~infinite))
         numbers = changed.where(~changed.missing)
         self.sketch.add(numbers.keys(), numbers.trained())
+        self.has_fractions |= bool(numbers.fractions.any())
         self.cells.update(_numbers(numbers, kind))
         if is_text(kind) and self.tells_types:
             self.cells[What.QUOTED] += found.where(~found.missing).count

@@ -147,6 +147,13 @@ def test_a_column_that_loses_distinct_values_is_refused_with_the_remedy(
     assert "reading.types: nss" in problem.remedy
 
 
+def test_a_few_of_very_many_measures_may_meet_in_rounding(csv: Write) -> None:
+    measures = [f"0.{number:04}" for number in range(1, 5000)]
+    (change,) = changes(csv(*measures, "0.40000000001"), ReadingParameters())
+    assert change.cells[What.ROUNDED] == 1
+    assert not change.loses_values
+
+
 def test_a_loss_is_accepted_when_it_is_asked_for_and_told(csv: Write) -> None:
     (change,) = changes(csv("7", "007", "8"))
     assert str(change).startswith("c: 3 distinct values become 2; leading zeros lost in 1 cell.")
