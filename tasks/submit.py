@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
@@ -37,7 +37,14 @@ from tasks.job import (
 from tasks.receiver import check_url
 from tasks.records import JobRecords
 from tasks.refusals import record_refusal
-from tasks.table import check_table_file, describe_table, is_same_file, table_at, upload_table
+from tasks.table import (
+    check_private_name,
+    check_table_file,
+    describe_table,
+    is_same_file,
+    table_at,
+    upload_table,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +78,9 @@ def check_request(
         problems = [*unsupported_training(parsed), *_problems_of_ranks(parsed, ranks, fsdp=fsdp)]
         if problems:
             raise ParameterError("The job asks for what this version cannot do.", problems)  # noqa: TRY301
-    except ParameterError as error:
+        if parsed.dp_enabled and not caught:
+            check_private_name(PurePath(table).name)
+    except (DataError, ParameterError) as error:
         caught.append(error)
     if not caught:
         return parsed

@@ -12,7 +12,19 @@ from typing import TypeAlias
 
 from nss_train.contract import TableLimits
 from nss_train.errors import DataError, ParameterError, Problem, public_facts
-from nss_train.formats import MAGIC, PACKED, UNKNOWN, UTF_16, Compression, Format, Kind, kind_of, suffix_of
+from nss_train.formats import (
+    MAGIC,
+    PACKED,
+    PRIVATE,
+    PRIVATE_ONLY,
+    UNKNOWN,
+    UTF_16,
+    Compression,
+    Format,
+    Kind,
+    kind_of,
+    suffix_of,
+)
 from tasks.files import download_verified, sha256_of
 from tasks.job import JobRequest, Table, TableFile
 from tasks.records import JobRecords
@@ -31,6 +43,14 @@ def check_table_file(path: Path, limits: TableLimits | None = None) -> None:
     if problem is not None:
         field, value, remedy = problem
         raise DataError("The table cannot be read.", [Problem(field=field, value=value, remedy=remedy)])
+
+
+def check_private_name(name: str) -> None:
+    """Raise :class:`DataError` for a table whose format a private job does not read."""
+    suffix = suffix_of(name)
+    if suffix not in PRIVATE:
+        problem = Problem(field="table", value=suffix, remedy=PRIVATE_ONLY)
+        raise DataError("The table cannot be read.", [problem], public=True)
 
 
 Fault: TypeAlias = tuple[str, object, str]

@@ -119,7 +119,9 @@ def _head(frame: pd.DataFrame, group_by: str | None) -> pd.DataFrame:
 
 def _content_tokens(column: pd.Series[Any], *, last: bool) -> pd.Series[Any]:
     """Estimated tokens of each value of a column and the space behind it."""
-    written = column.map(str)
+    # Sums of categories are none.
+    values = column.astype(object) if column.dtype == "category" else column
+    written = values.map(str)
     return written.map({text: _text_tokens(text if last else f"{text} ") for text in written.unique()})
 
 

@@ -32,7 +32,15 @@ def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ..
         *_attention(config),
         *_units(config),
         *_declared(config),
+        *_marks(config),
     )
+
+
+def _marks(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    """How a private table is written is not told, and not found out: each record is read for itself."""
+    remedy = "a private job reads commas, points in numbers and UTF-8; convert the table and leave this out"
+    for name, value in config.reading.marks().items():
+        yield Problem(field=f"reading.{name}", value=value, remedy=remedy)
 
 
 def unsupported_ranks(ranks: int, *, effective_batch: int) -> Iterator[Problem]:

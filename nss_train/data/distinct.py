@@ -13,6 +13,9 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
+from nss_train.data.types import UNWRITABLE, as_arrow, unwritable
+from nss_train.errors import DataError, Problem
+
 BATCH_ROWS = 1000
 """Part of the format: NSS writes records in batches of this size, and a batch decides on its types."""
 
@@ -68,16 +71,25 @@ def to_arrow(frame: pd.DataFrame, *, exact: bool = False) -> pa.Table:
 
     An ``exact`` table is spared the detour.
     """
-    once = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    once = as_arrow(frame)
     if exact or not any(_is_integer_with_gaps(column) for column in once.columns):
         return once
-    return pa.Table.from_pandas(once.to_pandas(), preserve_index=False).replace_schema_metadata(None)
+    return as_arrow(once.to_pandas())
 
 
 def distinct_columns(table: pa.Table, *, exact: bool = False) -> list[Column]:
-    """All columns of a table."""
+    """All columns of a table; :class:`DataError` naming each that cannot be written into a record."""
     make = distinct_exactly if exact else distinct
-    return [make(name, column) for name, column in zip(table.column_names, table.itercolumns(), strict=True)]
+    found: list[Column] = []
+    problems: list[Problem] = []
+    for name, column in zip(table.column_names, table.itercolumns(), strict=True):
+        try:
+            found.append(make(name, column))
+        except UNWRITABLE as error:
+            problems.append(unwritable(name, column.type, error))
+    if problems:
+        raise DataError("The table has columns that cannot be trained on.", problems)
+    return found
 
 
 def distinct_exactly(name: str, column: pa.ChunkedArray) -> Column:

@@ -105,6 +105,11 @@ class Numerals:
         return _match(self.raw, _WHOLE)
 
     @property
+    def fractions(self) -> Mask:
+        """Those that say more than a whole number."""
+        return ~_match(_plain(self.raw), _WHOLE)
+
+    @property
     def floats(self) -> Mask:
         """Those that are trained with a point."""
         return _mask(pc.match_substring(self.text, "."))

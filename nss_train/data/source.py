@@ -23,6 +23,7 @@ from nss_train.data.reading.encoding import find_encoding
 from nss_train.data.reading.faithful import read_faithfully, read_texts
 from nss_train.data.reading.faults import contradicted, problem, unreadable
 from nss_train.data.reading.json_array import as_lines
+from nss_train.data.reading.json_lines import read_lines
 from nss_train.data.reading.numbers import find_numbers
 from nss_train.data.reading.packed import unpacked
 from nss_train.data.reading.rows import check_header, check_rows, check_unique
@@ -109,9 +110,17 @@ def _read(path: Path, limits: TableLimits | None, reading: ReadingParameters) ->
     readers = {Format.PARQUET: _read_parquet, Format.ARROW: read_arrow, Format.XLSX: read_xlsx}
     if form not in readers:
         raise unreadable(path.name, UNKNOWN)
-    frame = readers[form](path).reset_index(drop=True)
+    frame = _without_index(readers[form](path))
     check_unique([str(column) for column in frame.columns])
     return _as_wanted(TableFile(path=path, form=form), frame, reading, how=str(form))
+
+
+def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with numbered rows. An index that has a name is a column of the file."""
+    named = [name for name in frame.index.names if name is not None]
+    if set(named) & set(frame.columns):
+        check_unique([*map(str, named), *map(str, frame.columns)])
+    return frame.reset_index(level=named).reset_index(drop=True) if named else frame.reset_index(drop=True)
 
 
 def _check_undeclared(reading: ReadingParameters, form: Format | None) -> None:
@@ -188,8 +197,4 @@ def _read_json(path: Path, limits: TableLimits | None, reading: ReadingParameter
         file, how = TableFile(path=lines, form=Format.JSON), "JSON array" if is_array else "JSON Lines"
         if reading.types is Types.FAITHFUL:  # numbers may be larger than pandas takes
             return Source(frame=read_faithfully(file, texts=reading.columns), how=how)
-        try:
-            frame = pd.read_json(lines, lines=True)
-        except (ValueError, OverflowError, RecursionError) as error:
-            raise unreadable(path.name, f"not JSON Lines, one object a line: {error}") from error
-        return _as_wanted(file, frame, reading, how=how)
+        return _as_wanted(file, read_lines(lines, path.name), reading, how=how)

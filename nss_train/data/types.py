@@ -1,14 +1,16 @@
-"""Types of columns that cannot be written into a record."""
+"""Columns that cannot be written into a record: each is named, with what to do about it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
 from nss_train.errors import DataError, Problem
 
+_MESSAGE = "The table has columns that cannot be trained on."
 _REFUSED = (
     (
         ("is_binary", "is_large_binary", "is_fixed_size_binary", "is_binary_view"),
@@ -19,6 +21,43 @@ _REFUSED = (
     (("is_interval",), "calendar intervals; write it as text, or as a number of days"),
 )
 
+UNWRITABLE = (OverflowError, RecursionError, TypeError, ValueError, pa.ArrowException)
+"""What pandas and Arrow raise for a value that they cannot convert."""
+
+
+def as_arrow(frame: pd.DataFrame) -> pa.Table:
+    """A frame as an Arrow table without index; :class:`DataError` naming each column that has no one type."""
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    except UNWRITABLE as error:
+        problems = list(_unlike(frame)) or [unwritable("columns", None, error)]
+        raise DataError(_MESSAGE, problems) from error
+    check_types(table.schema)
+    return table
+
+
+def _unlike(frame: pd.DataFrame) -> Iterator[Problem]:
+    for number, name in enumerate(frame.columns):
+        try:
+            pa.array(frame.iloc[:, number], from_pandas=True)
+        except UNWRITABLE as error:
+            yield unwritable(str(name), None, error)
+
+
+def unwritable(name: str, kind: pa.DataType | None, error: BaseException) -> Problem:
+    """What is wrong with a column whose values cannot be converted."""
+    if kind is not None and (types.is_temporal(kind) or isinstance(error, OverflowError)):
+        remedy = (
+            "it holds dates or times that nanoseconds do not reach (years 1677 to 2262); change them, or"
+            " write them as text"
+        )
+    else:
+        remedy = (
+            f"its values have no common type ({error}); make them alike, write them as text, or read them so:"
+            f" reading.columns: {{{name}: text}}"
+        )
+    return Problem(field=name, value="several types" if kind is None else str(kind), remedy=remedy)
+
 
 def check_types(schema: pa.Schema) -> None:
     """Raise :class:`DataError` naming every column that holds what JSON cannot, however deep."""
@@ -28,7 +67,7 @@ def check_types(schema: pa.Schema) -> None:
         if (found := next(_refused(field.type), None)) is not None
     ]
     if problems:
-        raise DataError("The table has columns that cannot be trained on.", problems)
+        raise DataError(_MESSAGE, problems)
 
 
 def _refused(kind: pa.DataType) -> Iterator[str]:

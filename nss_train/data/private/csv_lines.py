@@ -12,6 +12,7 @@ from nss_train.data.private.lines import Line, lines, quoted_lines
 from nss_train.errors import DataError, Problem
 
 _SEPARATORS = b", \t"
+_OTHER_MARKS = {";": "semicolon", "\t": "tab", "|": "pipe"}
 _QUOTED = re.compile(rb'"((?:[^"]++|"")*+)"(,|\Z)', re.DOTALL)
 _BARE = re.compile(rb'([^",]*+)(,|\Z)', re.DOTALL)
 
@@ -34,6 +35,11 @@ def header(line: Line, name: str) -> list[str]:
     found = fields(line)
     if isinstance(found, Fault):
         raise _no_header(name, f"the header has {found}")
+    if len(found) == 1 and (mark := next((mark for mark in _OTHER_MARKS if mark in text), None)):
+        remedy = (
+            f"the header holds no comma but a {_OTHER_MARKS[mark]}; a private job reads commas: convert it"
+        )
+        raise _no_header(name, remedy)
     return [field.decode("utf-8") for field in found]
 
 

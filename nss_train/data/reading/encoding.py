@@ -17,6 +17,7 @@ _HEAD_BYTES = 2**16
 _SAMPLE_BYTES = 2**16
 _WESTERN = "cp1252"
 """Latin-1 and the marks that Windows adds; both read the same where both can."""
+_CODE_PAGES = tuple(f"cp125{number}" for number in range(8))
 
 
 def find_encoding(path: Path, declared: str | None) -> str:
@@ -69,16 +70,20 @@ def _fault(path: Path, encoding: str) -> str | None:
 
 
 def _guess(path: Path) -> str:
-    """The Western encoding of Windows, where the file's own letters say the same."""
+    """The Western code page of Windows, where each of its code pages that is likely gives the same letters.
+
+    The likeliest alone is often wrong: of a Polish table it is the Western one, with other letters.
+    """
     sample = _telling(path)
-    best = from_bytes(sample).best()
-    guessed = None if best is None else best.encoding
-    if best is not None and _decoded(sample, _WESTERN) == str(best) and _fault(path, _WESTERN) is None:
+    likely = list(from_bytes(sample, cp_isolation=list(_CODE_PAGES)))
+    western = _decoded(sample, _WESTERN)
+    if likely and all(str(one) == western for one in likely) and _fault(path, _WESTERN) is None:
         return _WESTERN
-    others = f" or {guessed}" if guessed not in (None, _WESTERN) else ""
+    names = [one.encoding for one in likely] or [one.encoding for one in from_bytes(sample)][:1]
+    shown = " or ".join(dict.fromkeys([*names, _WESTERN]))
     remedy = (
-        f"not UTF-8 text; it may be {_WESTERN}{others}: say `reading.encoding: {_WESTERN}`, convert the file"
-        " to UTF-8, or name its encoding"
+        f"not UTF-8 text; it may be {shown}: convert the file to UTF-8, or name what it is, such as"
+        f" `{_FIELD}: {_WESTERN}` (Western Europe)"
     )
     raise undecided(path.name, _FIELD, remedy)
 

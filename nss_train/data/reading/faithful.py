@@ -29,6 +29,8 @@ _BOOLEANS = ({"true", "false"}, {"True", "False"}, {"TRUE", "FALSE"})
 """Spellings; a column of booleans keeps to one of them, so that no two cells become one."""
 _MOST = Decimal("1e300")
 """Below the largest float."""
+_NAMELESS = "__index_level_"
+"""How pandas names an index in a file that has no name of its own."""
 _INT64 = range(-(2**63), 2**63)
 _JSON_KINDS = {
     bool: "booleans",
@@ -91,9 +93,11 @@ def _json_columns(path: Path) -> Columns:
 
 
 def _arrow_columns(table: pa.Table) -> Columns:
-    """Columns of a table that has types, without the index of a data frame."""
-    index = (table.schema.pandas_metadata or {}).get("index_columns", ())
-    names = [name for name in table.column_names if name not in index]
+    """Columns of a table that has types; of a data frame's index those that have a name, first."""
+    told = (table.schema.pandas_metadata or {}).get("index_columns", ())
+    index = [name for name in told if isinstance(name, str)]  # numbered rows are no column
+    named = [name for name in index if not name.startswith(_NAMELESS)]
+    names = [*named, *(name for name in table.column_names if name not in index)]
     return {name: _later(_of_arrow, table.column(name)) for name in names}
 
 

@@ -73,7 +73,7 @@ def find_numbers(path: Path, dialect: Dialect, reading: ReadingParameters) -> tu
     if dialect.delimiter == "," and not declared:
         return dialect, Numbers()
     columns = _columns(path, dialect, _candidates(reading), reading)
-    marks = _declared(columns, reading) if declared else _found(columns)
+    marks = _declared(columns, reading) if declared else _found(columns, dialect)
     decimal, thousands = marks
     texts = tuple(name for name, column in columns.items() if column.marked and marks in column.readings)
     used = marks != (".", None) and bool(texts)
@@ -126,22 +126,23 @@ def _declared(columns: Mapping[str, _Column], reading: ReadingParameters) -> Mar
     return marks
 
 
-def _found(columns: Mapping[str, _Column]) -> Marks:
+def _found(columns: Mapping[str, _Column], dialect: Dialect) -> Marks:
     """The only decimal mark under which all columns of numbers are numbers."""
     if not columns:
         return Numbers().marks
     readings = [column.readings for column in columns.values()]
     fitting = [marks for marks in _candidates(ReadingParameters()) if all(marks in one for one in readings)]
     if len({decimal for decimal, _ in fitting}) != 1:
-        raise DataError("The table can be read in several ways.", list(_undecided(columns)))
+        problems = _undecided(columns, mark_name(dialect.delimiter))
+        raise DataError("The table can be read in several ways.", problems)
     return fitting[0]
 
 
-def _undecided(columns: Mapping[str, _Column]) -> Iterator[Problem]:
+def _undecided(columns: Mapping[str, _Column], separator: str) -> Iterator[Problem]:
     remedy = (
-        "a comma or a point may be the decimal mark; say which: `reading: {decimal: ','}` or"
-        " `reading: {decimal: '.'}` (and thousands: where the numbers have them), or read the column as text:"
-        " `reading.columns: {%s: text}`"
+        f"fields are separated by a {separator}, so that a comma or a point may be the decimal mark: set"
+        " reading.decimal (and reading.thousands where numbers have such marks), or read the column as text:"
+        " reading.columns: {%s: text}"
     )
     # A column whose own cells do not agree first.
     for name, column in sorted(columns.items(), key=lambda item: len(item[1].readings)):

@@ -147,6 +147,13 @@ def test_a_column_that_loses_distinct_values_is_refused_with_the_remedy(
     assert "reading.types: nss" in problem.remedy
 
 
+def test_a_few_of_very_many_measures_may_meet_in_rounding(csv: Write) -> None:
+    measures = [f"0.{number:04}" for number in range(1, 5000)]
+    (change,) = changes(csv(*measures, "0.40000000001"), ReadingParameters())
+    assert change.cells[What.ROUNDED] == 1
+    assert not change.loses_values
+
+
 def test_a_loss_is_accepted_when_it_is_asked_for_and_told(csv: Write) -> None:
     (change,) = changes(csv("7", "007", "8"))
     assert str(change).startswith("c: 3 distinct values become 2; leading zeros lost in 1 cell.")
@@ -188,6 +195,13 @@ def test_what_the_quick_reader_refuses_is_compared_all_the_same(csv: Write, tmp_
     path = tmp_path / "t.csv"
     path.write_text('c,other\n07,x\n  \n08,x\n\n09,"a\nb"\n')
     assert counts(path) == {What.ZEROS: 3}
+
+
+def test_a_json_column_of_numbers_and_booleans_is_refused_with_its_name(json_lines: Write) -> None:
+    path = json_lines(True, 1, 0)
+    with pytest.raises(DataError, match=r"c = 'values of different types become values of one"):
+        read_source(path)
+    assert [change.column for change in changes(path)] == ["c"]
 
 
 def test_dates_are_refused_where_no_row_could_be_valid_and_times_of_day_are_not(parquet: Write) -> None:

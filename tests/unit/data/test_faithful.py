@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nss_train.config import parse_config
 from nss_train.config.reading import ColumnReading, ReadingParameters, Types
 from nss_train.data.distinct import distinct_columns, to_arrow
 from nss_train.data.schema import make_schema
@@ -198,3 +199,9 @@ def test_a_json_column_of_texts_and_numbers_is_refused_with_its_name(tmp_path: P
     path.write_text('{"a": 1, "b": "x"}\n{"a": "1", "b": "y"}\n')
     with pytest.raises(DataError, match=r"a = 'a column of numbers and texts'.*reading.columns: {a: text}"):
         read_table(path, reading=FAITHFUL)
+
+
+@pytest.mark.parametrize("reading", [{"types": "faithful"}, {"columns": {"zip": "text"}}])
+def test_a_private_table_is_read_as_it_is_declared_alone(reading: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=r"reading\.(types|columns) = .*guarantee.columns"):
+        parse_config({"privacy": {"dp_enabled": True}, "reading": reading})

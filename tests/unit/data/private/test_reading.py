@@ -282,7 +282,11 @@ def test_json_lines_and_frames_need_their_columns_declared(tmp_path: Path) -> No
 BROKEN: dict[str, tuple[str, bytes, str]] = {
     "empty": ("t.csv", b"", "the file is empty"),
     "compressed": ("t.csv", gzip.compress(b"a\n1\n"), "compressed"),
-    "unknown": ("t.txt", b"a\n1\n", "unknown format"),
+    "unknown": ("t.txt", b"a\n1\n", "a private job reads .csv, .parquet"),
+    "packed": ("t.csv.gz", b"a\n1\n", "a private job reads .csv, .parquet"),
+    "workbook": ("t.xlsx", b"PK\x03\x04", "a private job reads .csv, .parquet"),
+    "semicolons": ("t.csv", b"a;b\n1;2\n", "no comma but a semicolon"),
+    "tabs": ("t.csv", b"a\tb\n1\t2\n", "no comma but a tab"),
     "binary header": ("t.csv", b"a,\0\nMeier,1\n", "the header is no text"),
     "header in another encoding": ("t.csv", "a,\xe9\nMeier,1\n".encode("latin-1"), "not UTF-8"),
     "header without end": ("t.csv", b'a,"b\nMeier,1\n', "the header has a quote that is not closed"),

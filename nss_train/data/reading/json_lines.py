@@ -1,0 +1,65 @@
+"""JSON Lines, one object a line; what is none is shown with its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nss_train.data.reading.faults import problem
+from nss_train.errors import DataError, Problem
+
+_SHOWN = 10
+_WHOLE_BITS = 64
+_FORMAT = "one JSON object a line, or one array of objects"
+
+
+def read_lines(path: Path, name: str) -> pd.DataFrame:
+    """The frame in a file; ``name`` is what the table is called where it is refused."""
+    try:
+        return pd.read_json(path, lines=True)
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        found = list(islice(_faults(path), _SHOWN)) or [problem(name, f"not {_FORMAT}: {error}")]
+        raise DataError("The table cannot be read.", found) from error
+
+
+def _faults(path: Path) -> Iterator[Problem]:
+    """Lines that are no objects; and each column with whole numbers that no 64 bits hold, once."""
+    named = set[str]()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            shown = line[:80].decode("utf-8", "replace").strip()
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield Problem(field=f"line {number}", value=shown, remedy=f"not {_FORMAT}: {error}")
+                continue
+            if not isinstance(found, dict):
+                yield Problem(field=f"line {number}", value=shown, remedy=f"no object; write {_FORMAT}")
+                continue
+            for column in sorted(_huge(found) - named):
+                named.add(column)
+                remedy = f"line {number} holds a whole number beyond {_WHOLE_BITS} bits; write it as text"
+                yield Problem(field=column, value=shown, remedy=remedy)
+
+
+def _huge(found: dict[str, Any]) -> set[str]:
+    return {name for name, value in found.items() if any(_is_huge(one) for one in _leaves(value))}
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(one)
+    else:
+        yield value
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, int) and not -(2 ** (_WHOLE_BITS - 1)) <= value < 2**_WHOLE_BITS
