@@ -43,6 +43,12 @@ def zstd(data: bytes) -> bytes:
     return bytes(made.getvalue())
 
 
+def damaged_parquet() -> bytes:
+    made = io.BytesIO()
+    pq.write_table(pa.table({"a": [1, 2]}).replace_schema_metadata({b"pandas": b"{\n"}), made)
+    return made.getvalue()
+
+
 def zipped(*names: str) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -178,6 +184,12 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "an archive of something else": ("t.zip", zipped("a.exe"), r"holds 'a.exe'"),
     "a name that says gzip": ("t.csv.gz", b"a,b\n1,2\n", r"not packed as .gz"),
     "half of a gzip": ("t.csv.gz", gzip.compress(b"a,b\n" * 99)[:-9], r"cannot be unpacked"),
+    "a zip that is newer than this": (
+        "t.zip",
+        zipped("a.csv").replace(b"\x14\0", b"\xf0\0"),
+        r"cannot be unpacked",
+    ),
+    "damaged metadata": ("t.parquet", damaged_parquet(), r"not a Parquet file"),
     "a damaged zip": ("t.zip", zipped("a.csv")[:60], r"cannot be unpacked"),
     "an array of numbers": ("t.json", b"[1, 2, 3]", r"1 is no object"),
     "an array that ends early": ("t.json", b'[{"a": 1}, {"a": 2', r"not an array"),
@@ -392,6 +404,23 @@ def test_two_sheets_with_cells_are_refused_and_an_empty_one_is_not(tmp_path: Pat
     assert read_table(tmp_path / "t.xlsx", TableLimits())["a"].tolist() == [1, 2]
     write_xlsx(tmp_path / "t.xlsx", rows, rows)
     with pytest.raises(DataError, match=r"2 do \(s1, s2\)"):
+        read_table(tmp_path / "t.xlsx", TableLimits())
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([["Report", None], ["a", "b"], [1, 2], [3, 4]], "column 2 = ''"),
+        ([["a", "b"], [1, 2], [3, 4, 5]], "column 3 = ''"),
+        ([["a", "a"], [1, 2], [3, 4]], r"\['a'\]"),
+        ([["a", "b"]], "has 0 rows"),
+    ],
+)
+def test_a_sheet_whose_rows_do_not_fit_is_refused(
+    rows: list[list[object]], says: str, tmp_path: Path
+) -> None:
+    write_xlsx(tmp_path / "t.xlsx", rows)
+    with pytest.raises(DataError, match=says):
         read_table(tmp_path / "t.xlsx", TableLimits())
 
 
