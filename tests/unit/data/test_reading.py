@@ -173,6 +173,8 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "a title over semicolons": ("t.csv", b"Report\na;b\n1;2\n3;4\n5;6\n", r"stand above the header"),
     "a title with commas": ("t.csv", b"Report,,\na,b,c\n1,2,3\n", r"column 2 = '': .*above the header"),
     "two delimiters": ("t.csv", b"a;b,c\n1;2,3\n1;2,4\n", r"reading.delimiter(.|\n)*comma or semicolon"),
+    "colons": ("t.csv", b"a:b\n1:2\n3:4\n", r"separated by :: set reading.delimiter"),
+    "spaces": ("t.txt", b"a b c\n1 2 3\n4 5 6\n", r"separated by space: set reading.delimiter"),
     "a comma or a point": ("t.csv", b"a;b\n1;2.847\n2;3.125\n", r"b: 2.847(.|\n)*reading.decimal"),
     "a comma and a point": ("t.csv", b"a;b\n1,5;2.8\n2,5;3.1\n", r"a: 1,5(.|\n)*b: 2.8"),
     "letters of an unknown alphabet": (
@@ -241,6 +243,8 @@ def test_a_row_that_does_not_fit_is_found_wherever_it_stands(tmp_path: Path) -> 
         'a,b\n"1",2\n"3",4',
         'a,b\n1,"x\ny"\n3,"p,""q"""\n',
         "a\nx;y\nz\n",
+        "full name\nAda L\nBo M\n",
+        "a:b\n1:2\n3\n",
         "a\n1\n\n2\n",
         "a,b\n,\n1,2\n",
         "  a,b  \n1,2\n3,4\n",
