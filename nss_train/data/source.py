@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nss_train.config.reading import ReadingParameters, Types
@@ -21,7 +20,7 @@ from nss_train.data.reading.delimiter import find_marks
 from nss_train.data.reading.dialect import Dialect
 from nss_train.data.reading.encoding import find_encoding
 from nss_train.data.reading.faithful import read_faithfully, read_texts
-from nss_train.data.reading.faults import contradicted, problem, unreadable
+from nss_train.data.reading.faults import DAMAGED, contradicted, problem, unreadable
 from nss_train.data.reading.json_array import as_lines
 from nss_train.data.reading.json_lines import read_lines
 from nss_train.data.reading.numbers import find_numbers
@@ -184,9 +183,13 @@ def _frame(path: Path, dialect: Dialect, *, texts: tuple[str, ...]) -> pd.DataFr
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        check_types(pq.read_schema(path))
+        schema = pq.read_schema(path)
+    except DAMAGED as error:
+        raise unreadable(path.name, f"not a Parquet file: {error}") from error
+    check_types(schema)
+    try:
         return pd.read_parquet(path)
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGED as error:
         raise unreadable(path.name, f"not a Parquet file: {error}") from error
 
 

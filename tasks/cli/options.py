@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.table import FORMATS
+from nss_train.formats import FORMATS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AsJsonLines = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from struct import error as struct_error
 from struct import unpack_from
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import ipc
 
-from nss_train.data.reading.faults import unreadable
+from nss_train.data.reading.faults import DAMAGED, unreadable
 from nss_train.data.sizes import BYTES_PER_CELL, Size
 from nss_train.data.types import check_types
 
@@ -26,9 +27,12 @@ def read_arrow(path: Path) -> pd.DataFrame:
     try:
         with pa.memory_map(str(path)) as file:
             table = ipc.open_file(file).read_all()
-            check_types(table.schema)
-            frame: pd.DataFrame = table.to_pandas()
-    except (pa.ArrowException, OSError) as error:
+    except DAMAGED as error:
+        raise _no_arrow(path, error) from error
+    check_types(table.schema)
+    try:
+        frame: pd.DataFrame = table.to_pandas()
+    except DAMAGED as error:
         raise _no_arrow(path, error) from error
     return frame
 
@@ -40,7 +44,7 @@ def arrow_size(path: Path) -> Size:
             columns = len(ipc.open_file(file).schema)
             file.seek(len(_MAGIC))
             sizes = [_measure(message) for message in _batches(file)]
-    except (pa.ArrowException, OSError) as error:
+    except (*DAMAGED, struct_error) as error:
         raise _no_arrow(path, error) from error
     rows = sum(count for count, _ in sizes)
     decoded = sum(size for _, size in sizes) + rows * columns * BYTES_PER_CELL

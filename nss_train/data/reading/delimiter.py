@@ -15,6 +15,10 @@ from nss_train.data.reading.faults import contradicted, undecided
 
 MARKS = (",", ";", "\t", "|")
 """The comma first: it is taken where nothing speaks for another."""
+_SUSPECTS = (":", "^", "~", "\x1f", "\x01", " ")
+"""Marks that separate fields too seldom to be taken for such, and too often not to be asked for."""
+_WORDS = 2
+"""A name and a cell of two words each are no table yet."""
 _HEAD_CHARS = 2**16
 _HEAD_ROWS = 200
 _FIELD = "reading.delimiter"
@@ -42,7 +46,24 @@ def _delimiter(path: Path, head: str, dialect: Dialect, declared: str | None) ->
         names = " or ".join(map(mark_name, fitting))
         remedy = f"header and rows fit together when separated by {names}; say which, such as `{_FIELD}: "
         raise undecided(path.name, _FIELD, f'{remedy}"{_escaped(fitting[0])}"`')
-    return fitting[0] if fitting else _likeliest(widths)
+    if fitting:
+        return fitting[0]
+    likeliest = _likeliest(widths)
+    if widths[likeliest][:1] == [1]:
+        _check_one_column(path, head, dialect)
+    return likeliest
+
+
+def _check_one_column(path: Path, head: str, dialect: Dialect) -> None:
+    """A table of one column whose name and cells all hold as many of another mark may have several."""
+    for mark in _SUSPECTS:
+        widths = _widths(head, replace(dialect, delimiter=mark))
+        if _fits(widths) and (mark != " " or widths[0] > _WORDS):
+            remedy = (
+                f"one column, unless fields are separated by {mark_name(mark)}: set {_FIELD} to {mark!r}, or"
+                f" to ',' if it is one column"
+            )
+            raise undecided(path.name, _FIELD, remedy)
 
 
 def _declared(declared: str, widths: Mapping[str, list[int]], fitting: list[str]) -> str:

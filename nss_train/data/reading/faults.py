@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from nss_train.errors import DataError, Problem
+
+DAMAGED = (pa.ArrowException, OSError, AttributeError, LookupError, TypeError, ValueError)
+"""What Arrow and pandas raise for a file whose contents or metadata are damaged."""
 
 
 def problem(name: str, remedy: str) -> Problem:

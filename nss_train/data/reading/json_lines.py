@@ -39,6 +39,8 @@ def _faults(path: Path) -> Iterator[Problem]:
                 found = json.loads(line)
             except (ValueError, RecursionError) as error:
                 yield Problem(field=f"line {number}", value=shown, remedy=f"not {_FORMAT}: {error}")
+                if number == 1:
+                    return  # another format: each of its lines is wrong
                 continue
             if not isinstance(found, dict):
                 yield Problem(field=f"line {number}", value=shown, remedy=f"no object; write {_FORMAT}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,11 @@ class _Column:
     """Whether a cell holds a mark, so that it matters which reading is taken."""
     example: str = ""
 
-    def add(self, cells: set[str], patterns: Mapping[Marks, re.Pattern[str]]) -> None:
+    def add(self, cells: Iterable[str], patterns: Mapping[Marks, re.Pattern[str]]) -> None:
         """Look at different cells."""
-        for cell in cells if self.is_number else ():
+        if not self.is_number:
+            return
+        for cell in cells:
             fitting = {marks for marks, pattern in patterns.items() if pattern.fullmatch(cell)}
             self.is_number = bool(fitting)
             if not fitting:
@@ -61,7 +63,11 @@ class Numbers:
         decimal, thousands = self.marks
         for mark in (thousands,) if thousands else ():
             texts = texts.str.replace(mark, "", regex=False)
-        return pd.to_numeric(texts.str.replace(decimal, ".", regex=False).str.strip())
+        plain = texts.str.replace(decimal, ".", regex=False).str.strip()
+        try:
+            return pd.to_numeric(plain)
+        except ValueError:
+            return plain.astype("float64")  # beyond the greatest double: infinite, as in a plain table
 
 
 def find_numbers(path: Path, dialect: Dialect, reading: ReadingParameters) -> tuple[Dialect, Numbers]:
@@ -99,7 +105,8 @@ def _columns(
     for chunk in text_chunks(path, dialect):
         for name, cells in chunk.items():
             column = columns.setdefault(name, _Column(readings=set(candidates)))
-            column.add({cell.strip() for cell in cells} - MARKERS, patterns)
+            different = dict.fromkeys(cell.strip() for cell in cells)
+            column.add((cell for cell in different if cell not in MARKERS), patterns)
     return {
         name: column
         for name, column in columns.items()

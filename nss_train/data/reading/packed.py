@@ -75,7 +75,7 @@ def _plain_name(path: Path, compression: Compression) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             name = PurePath(_only_file(archive, path.name)).name
-    except zipfile.BadZipFile as error:
+    except _DAMAGED as error:
         raise unreadable(path.name, f"it cannot be unpacked: {error}") from error
     kind = kind_of(name)
     if kind is None or kind.compression is not None:

@@ -10,7 +10,7 @@ import pandas as pd
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook
 
 from nss_train.contract import TableLimits
-from nss_train.data.reading.faults import unreadable
+from nss_train.data.reading.faults import DAMAGED, unreadable
 from nss_train.data.reading.rows import check_names
 from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 
@@ -20,13 +20,25 @@ _HEADER_ROWS = 1
 def read_xlsx(path: Path) -> pd.DataFrame:
     """The frame in a workbook, as pandas reads it."""
     sheet = _sheet(path)
-    header = sheet.to_python(skip_empty_area=False, nrows=_HEADER_ROWS)
-    names = ["" if cell is None else str(cell) for cell in (header[0] if header else [])]
+    names = _header(path, sheet)
     if not names:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows")
     check_names(names)
-    with pd.ExcelFile(path, engine="calamine") as book:
-        return book.parse(sheet.name)
+    try:
+        with pd.ExcelFile(path, engine="calamine") as book:
+            frame = book.parse(sheet.name)
+    except (CalamineError, *DAMAGED) as error:
+        raise _no_xlsx(path, error) from error
+    return frame.rename(columns=str)
+
+
+def _header(path: Path, sheet: CalamineSheet) -> list[str]:
+    """The cells above all that the sheet holds, so that a column without a name is there too."""
+    try:
+        rows = sheet.to_python(skip_empty_area=False, nrows=_HEADER_ROWS)
+    except (CalamineError, *DAMAGED) as error:
+        raise _no_xlsx(path, error) from error
+    return ["" if cell is None else str(cell) for cell in (rows[0] if rows else [])]
 
 
 def xlsx_size(path: Path, limits: TableLimits) -> Size:
@@ -34,13 +46,13 @@ def xlsx_size(path: Path, limits: TableLimits) -> Size:
     try:
         with zipfile.ZipFile(path) as archive:
             decoded = sum(part.file_size for part in archive.infolist())
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
         raise _no_xlsx(path, error) from error
     size = Size(file_bytes=path.stat().st_size, rows=0, columns=0, decoded_bytes=decoded)
     if passed(size, limits):
         return size
     sheet = _sheet(path)
-    rows, columns = sheet.total_height, sheet.total_width
+    rows, columns = (0, 0) if sheet.end is None else (last + 1 for last in sheet.end)
     return replace(size, rows=rows, columns=columns, decoded_bytes=decoded + rows * columns * BYTES_PER_CELL)
 
 
@@ -50,7 +62,7 @@ def _sheet(path: Path) -> CalamineSheet:
             sheets = [book.get_sheet_by_name(name) for name in book.sheet_names]
     except (CalamineError, OSError, zipfile.BadZipFile) as error:
         raise _no_xlsx(path, error) from error
-    filled = [sheet for sheet in sheets if sheet.total_height]
+    filled = [sheet for sheet in sheets if sheet.height]
     if len(filled) != 1:
         names = ", ".join(sheet.name for sheet in filled[:10]) or "none"
         raise unreadable(

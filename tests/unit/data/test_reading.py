@@ -43,6 +43,12 @@ def zstd(data: bytes) -> bytes:
     return bytes(made.getvalue())
 
 
+def damaged_parquet() -> bytes:
+    made = io.BytesIO()
+    pq.write_table(pa.table({"a": [1, 2]}).replace_schema_metadata({b"pandas": b"{\n"}), made)
+    return made.getvalue()
+
+
 def zipped(*names: str) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -167,6 +173,8 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "a title over semicolons": ("t.csv", b"Report\na;b\n1;2\n3;4\n5;6\n", r"stand above the header"),
     "a title with commas": ("t.csv", b"Report,,\na,b,c\n1,2,3\n", r"column 2 = '': .*above the header"),
     "two delimiters": ("t.csv", b"a;b,c\n1;2,3\n1;2,4\n", r"reading.delimiter(.|\n)*comma or semicolon"),
+    "colons": ("t.csv", b"a:b\n1:2\n3:4\n", r"separated by :: set reading.delimiter"),
+    "spaces": ("t.txt", b"a b c\n1 2 3\n4 5 6\n", r"separated by space: set reading.delimiter"),
     "a comma or a point": ("t.csv", b"a;b\n1;2.847\n2;3.125\n", r"b: 2.847(.|\n)*reading.decimal"),
     "a comma and a point": ("t.csv", b"a;b\n1,5;2.8\n2,5;3.1\n", r"a: 1,5(.|\n)*b: 2.8"),
     "letters of an unknown alphabet": (
@@ -178,6 +186,12 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "an archive of something else": ("t.zip", zipped("a.exe"), r"holds 'a.exe'"),
     "a name that says gzip": ("t.csv.gz", b"a,b\n1,2\n", r"not packed as .gz"),
     "half of a gzip": ("t.csv.gz", gzip.compress(b"a,b\n" * 99)[:-9], r"cannot be unpacked"),
+    "a zip that is newer than this": (
+        "t.zip",
+        zipped("a.csv").replace(b"\x14\0", b"\xf0\0"),
+        r"cannot be unpacked",
+    ),
+    "damaged metadata": ("t.parquet", damaged_parquet(), r"not a Parquet file"),
     "a damaged zip": ("t.zip", zipped("a.csv")[:60], r"cannot be unpacked"),
     "an array of numbers": ("t.json", b"[1, 2, 3]", r"1 is no object"),
     "an array that ends early": ("t.json", b'[{"a": 1}, {"a": 2', r"not an array"),
@@ -229,6 +243,8 @@ def test_a_row_that_does_not_fit_is_found_wherever_it_stands(tmp_path: Path) -> 
         'a,b\n"1",2\n"3",4',
         'a,b\n1,"x\ny"\n3,"p,""q"""\n',
         "a\nx;y\nz\n",
+        "full name\nAda L\nBo M\n",
+        "a:b\n1:2\n3\n",
         "a\n1\n\n2\n",
         "a,b\n,\n1,2\n",
         "  a,b  \n1,2\n3,4\n",
@@ -392,6 +408,23 @@ def test_two_sheets_with_cells_are_refused_and_an_empty_one_is_not(tmp_path: Pat
     assert read_table(tmp_path / "t.xlsx", TableLimits())["a"].tolist() == [1, 2]
     write_xlsx(tmp_path / "t.xlsx", rows, rows)
     with pytest.raises(DataError, match=r"2 do \(s1, s2\)"):
+        read_table(tmp_path / "t.xlsx", TableLimits())
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([["Report", None], ["a", "b"], [1, 2], [3, 4]], "column 2 = ''"),
+        ([["a", "b"], [1, 2], [3, 4, 5]], "column 3 = ''"),
+        ([["a", "a"], [1, 2], [3, 4]], r"\['a'\]"),
+        ([["a", "b"]], "has 0 rows"),
+    ],
+)
+def test_a_sheet_whose_rows_do_not_fit_is_refused(
+    rows: list[list[object]], says: str, tmp_path: Path
+) -> None:
+    write_xlsx(tmp_path / "t.xlsx", rows)
+    with pytest.raises(DataError, match=says):
         read_table(tmp_path / "t.xlsx", TableLimits())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from nss_train.data.holdout import Split
 from nss_train.data.prepare import prepare, prepare_split
 from nss_train.data.prepared import Entry
 from nss_train.errors import DataError
+from nss_train.model.tokenizer import load_tokenizer
 
 ROWS = 200
 REFUSED: dict[str, tuple[list[Any], pa.DataType | None, str]] = {
@@ -66,6 +68,14 @@ def written(name: str, array: pa.Array, folder: Path) -> Iterator[Path]:
     except pa.ArrowException:
         return  # a type that Parquet does not have
     yield folder / "t.parquet"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_tokenizer() -> Iterator[None]:
+    """Loading it takes longer than all else here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nss_train.data.prepare.load_tokenizer", functools.cache(load_tokenizer))
+        yield
 
 
 CONFIG = parse_config({"data": {"random_state": 1, "holdout": 0}})
