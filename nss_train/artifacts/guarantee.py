@@ -132,8 +132,8 @@ def _figures(guarantee: Guarantee) -> Iterator[tuple[str, str]]:
 
 
 _HISTORY = (
-    "where that has no budget, or one that was set or raised after results, its sum is a history, not a promise"
-    " (`nss-train budget show`)"
+    "where that has no budget, or one that was set or raised after results, its sum is a history, not a"
+    " promise (`nss-train budget show`)"
 )
 _KNOWN = {"rows": "the rows of the file", "declared": "declared", "noisy": "counted with noise"}
 
