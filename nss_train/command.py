@@ -1,14 +1,49 @@
-"""How each of the library's programs ends: what it found on standard output, an error in one message."""
+"""What the library's programs have in common: how they are called, and how each ends."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from nss_train import errors
 from nss_train.errors import NSSTrainError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong with a call, with the nearest option that there is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """The arguments; exits with code 2 on the first that is none of the program's."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"no such argument: {unknown[0]}{self._nearest(unknown[0])}")
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """Say it in one line, and exit with code 2."""
+        line = f"{self.prog}: {message}; see {self.prog} --help"
+        # What was typed may hold what steers a terminal.
+        self.exit(2, "".join(c if c.isprintable() else " " for c in line) + "\n")
+
+    def _nearest(self, name: str) -> str:
+        close = get_close_matches(name.partition("=")[0], list(self.known_options()), n=1)
+        return f"; did you mean {close[0]}?" if close else ""
+
+    def known_options(self) -> Iterator[str]:
+        """Its own, and those of its commands."""
+        for action in self._actions:
+            yield from action.option_strings
+            for below in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
+                yield from below.known_options()
 
 
 def run(find: Callable[[], dict[str, Any]], *, show: Callable[[dict[str, Any]], None], as_json: bool) -> int:

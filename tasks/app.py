@@ -12,6 +12,7 @@ from celery import Celery
 from redis import Redis
 
 from tasks import queues, tracing, transport
+from tasks.answers import Answers
 from tasks.counters import Action, count
 from tasks.drain import Drain, DrainFlag
 from tasks.heartbeat import Heart
@@ -48,6 +49,7 @@ class App(Celery):
         self.settings = settings
         self.Task.Request = "tasks.handover:GuardedRequest"
         self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
+        self.conf.broker_transport_options["tell_refused"] = Answers(settings).refused
         if settings.visibility_heartbeat:
             self.steps["consumer"].add(VisibilityHeartbeat)
         self.steps["worker"].add(Reconciler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,16 @@ from tasks.admission import Place
 from tasks.app import App, make_app
 from tasks.charges import ACCOUNTANT, open_ledger
 from tasks.files import download
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, Cancel, JobState, Outcome, Webhook, is_job_id
+from tasks.job import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TENANT,
+    Cancel,
+    JobState,
+    Outcome,
+    Webhook,
+    check_beginning,
+    is_job_id,
+)
 from tasks.lease import lease_key
 from tasks.library import require
 from tasks.model_cache import ModelCache
@@ -36,6 +45,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
+MOST_MATCHES = 10
+"""Jobs that are named when an id's beginning is that of several."""
 
 
 class Client:
@@ -87,9 +98,26 @@ class Client:
             dataset_token=dataset_token or self._app.settings.dataset_token.get_secret_value(),
         )
 
+    def find(self, beginning: str) -> str:
+        """The id of the only job that begins like this; an id that is whole is its own beginning.
+
+        :class:`~nss_train.errors.ParameterError` when there is none, or which ones there are when there are
+        several.
+        """
+        if is_job_id(beginning) and self.records(beginning).is_submitted():
+            return beginning
+        check_beginning(beginning)
+        found = [job_id for job_id in self._ids() if job_id.startswith(beginning)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise _ambiguous(beginning, found)
+        remedy = "no such job in this store; `nss-train list` shows those that are there"
+        raise ParameterError("Unknown job.", [Problem(field="job_id", value=beginning, remedy=remedy)])
+
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands; :class:`~nss_train.errors.ParameterError` for an unknown id."""
-        found = read_status(self._records(job_id))
+        found = read_status(self.records(job_id))
         if found.state is not JobState.QUEUED:
             return found
         return found.model_copy(update={"place": self._place(found)})
@@ -113,7 +141,7 @@ class Client:
 
         A job that nobody works on is cancelled at once; a worker ends its processes first.
         """
-        records = self._records(job_id)
+        records = self.records(job_id)
         records.request()
         if records.outcome() is None:
             cancel = Cancel(reason=reason, requested_by=requested_by, requested_at=datetime.now(UTC))
@@ -129,7 +157,7 @@ class Client:
 
         Of a strictly private job what may be told of it; ``private`` is the whole, for its operator.
         """
-        records = self._records(job_id)
+        records = self.records(job_id)
         records.request()
         key = records.keys.private_log if private else records.keys.log
         for one in [stage] if stage else reversed(Stage):
@@ -157,7 +185,7 @@ class Client:
 
     def fetch(self, job_id: str, folder: Path) -> Path:
         """Write the artifacts of a succeeded job into ``folder``, each file verified by its SHA-256."""
-        records = self._records(job_id)
+        records = self.records(job_id)
         state = self.status(job_id).state
         marker = records.marker(Stage.SAVE_MODEL)
         if state is not JobState.SUCCEEDED or marker is None:
@@ -168,7 +196,7 @@ class Client:
 
     def base_model(self, job_id: str) -> Path:
         """This machine's copy of the base model that the job's adapter belongs to; read-only."""
-        marker = self._records(job_id).marker(Stage.LOAD_MODEL)
+        marker = self.records(job_id).marker(Stage.LOAD_MODEL)
         if marker is None or marker.model_digest is None:
             problem = Problem(
                 field="job_id", value=job_id, remedy="the job has no base model yet; wait for it"
@@ -197,9 +225,12 @@ class Client:
 
     def list(self) -> Iterator[JobStatus]:
         """Every job in the store whose submission has come to its end, and that can be read."""
-        for job_id in filter(is_job_id, self._app.store.children("jobs/")):
-            if self._records(job_id).is_submitted():
+        for job_id in self._ids():
+            if self.records(job_id).is_submitted():
                 yield from self._readable(job_id)
+
+    def _ids(self) -> Iterator[str]:
+        return filter(is_job_id, self._app.store.children("jobs/"))
 
     def _readable(self, job_id: str) -> Iterator[JobStatus]:
         try:
@@ -209,8 +240,17 @@ class Client:
         else:
             yield status
 
-    def _records(self, job_id: str) -> JobRecords:
+    def records(self, job_id: str) -> JobRecords:
+        """A job's documents in the store."""
         return JobRecords(self._app.store, job_id)
+
+
+def _ambiguous(beginning: str, found: Sequence[str]) -> ParameterError:
+    more = f" and {len(found) - MOST_MATCHES} more" if len(found) > MOST_MATCHES else ""
+    remedy = (
+        f"{len(found)} jobs begin like this: {', '.join(found[:MOST_MATCHES])}{more}; give more of the id"
+    )
+    return ParameterError("Which job?", [Problem(field="job_id", value=beginning, remedy=remedy)])
 
 
 __all__ = ["Client", "JobStatus", "check_request", "check_table_file"]

@@ -69,7 +69,7 @@ def bind(store: Store, dataset: str, *, owner: str, unit: str) -> str | None:
 
 
 def rotate(store: Store, dataset: str) -> str:
-    """Replace a dataset's token; jobs that hold a reservation go on, others need the new one."""
+    """Replace a dataset's token; jobs that are past prepare_data go on, others need the new one."""
     held = read_binding(store, dataset)
     if held is None:
         remedy = "it has no owner, and so no token; set a budget with --owner and --unit first"

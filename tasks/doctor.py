@@ -30,6 +30,8 @@ class Finding:
     ok: bool
     found: str
     remedy: str = ""
+    exit_code: int = 1
+    """Of `doctor`, when this is not ok."""
 
     def __str__(self) -> str:
         mend = "" if self.ok else f"\n        mend: {self.remedy}"
@@ -89,8 +91,10 @@ def _store(settings: Settings) -> Finding:
     try:
         open_store(settings).check()
     except NSSTrainError as error:
-        remedy = error.problems[0].remedy if error.problems else "check NSS_TRAIN_STORE_URL"
-        return Finding(name="store", ok=False, found=error.message, remedy=remedy)
+        remedy = "; ".join(f"{one.field}: {one.remedy}" for one in error.problems)
+        remedy = remedy or "check NSS_TRAIN_STORE_URL"
+        code = 2 if error.exit_code == 2 else 1
+        return Finding(name="store", ok=False, found=error.message, remedy=remedy, exit_code=code)
     return Finding(name="store", ok=True, found=settings.effective_store_url)
 
 

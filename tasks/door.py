@@ -134,7 +134,7 @@ def faults(message: Any, queue: str) -> Iterator[str]:
     if headers["task"] != SUBMIT and len(body) > SMALL_MAX_BYTES:
         yield f"a body of more than {SMALL_MAX_BYTES} bytes that is no submission's"
     try:
-        args, kwargs, embedded = _arguments(body)
+        args, kwargs, embedded = arguments_of(body)
     except (ValueError, TypeError, RecursionError) as error:
         yield f"the body is not JSON of arguments, keywords and options: {_why(error)}"
         return
@@ -143,10 +143,13 @@ def faults(message: Any, queue: str) -> Iterator[str]:
         return
     if len(args) + len(kwargs) > MOST_KEYWORDS:
         yield f"more than {MOST_KEYWORDS} arguments"
+    if args and headers["task"] == SUBMIT:
+        yield "positional arguments; a submission's have names"
     yield from _embedded_faults(embedded, task=headers["task"])
 
 
-def _arguments(body: str) -> Any:
+def arguments_of(body: str) -> Any:
+    """What a body says; :class:`ValueError` or one of its kin when it is none that a worker reads."""
     text = base64.b64decode(body, validate=True)
     if f'"{_TYPED}"'.encode() in text:
         raise ValueError("a value that is none of JSON's own")
@@ -162,13 +165,13 @@ def _envelope_faults(
     if headers.get("compression") is not None:
         yield "a compressed body"
     if headers.get("eta") is not None:
-        yield "an eta, for which it would wait in a worker's memory"
+        yield "an eta (countdown), for which it would wait in a worker's memory; send it when it is due"
 
 
 def _header_faults(headers: Mapping[str, Any]) -> Iterator[str]:
     yield from _wrong(headers, _HEADERS, "header")
     if not all(_is_name(headers.get(name)) for name in ("id", "task")):
-        yield "no task or id"
+        yield "no task or id in its headers, as of a client with Celery's protocol 1; set task_protocol = 2"
     elif headers["task"].startswith(_OF_CELERY):
         yield "a task of Celery itself"
     stamps = headers.get("stamps")
@@ -198,13 +201,13 @@ def _embedded_faults(embedded: Mapping[str, Any], *, task: str) -> Iterator[str]
     if not _EMBEDDED.issuperset(embedded):
         yield "options of its own"
     if any(embedded.get(name) for name in ("callbacks", "errbacks", "chord")):
-        yield "callbacks"
+        yield "callbacks (link, link_error, chord); watch the job, or name a webhook"
     links = _list(embedded.get("chain"))
     if len(links) > MOST_LINKS:
         yield f"a chain of more than {MOST_LINKS} links"
         return
     if links and task not in TASK_NAMES.values():
-        yield "a chain behind what is no stage"
+        yield "a chain behind what is no stage; watch the job, or name a webhook"
     for link in links:
         yield from _link_faults(link)
 
@@ -272,5 +275,20 @@ def _known(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
 
 def id_of(message: Any) -> str:
     """The id of a message, as far as it has one."""
-    headers = message.get("headers") if isinstance(message, dict) else None
-    return str(headers.get("id", ""))[:100] if isinstance(headers, dict) else ""
+    return str(named_of(message).get("id", ""))[:100]
+
+
+def named_of(message: Any) -> Mapping[str, Any]:
+    """Where a message says its task and id: in the headers, or in the body as Celery's protocol 1 has it."""
+    headers, body = _parts(message, "headers", "body")
+    if isinstance(headers, dict) and headers.get("task") is not None:
+        return headers
+    try:
+        found = arguments_of(body) if isinstance(body, str) and len(body) <= SMALL_MAX_BYTES else None
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else headers if isinstance(headers, dict) else {}
+
+
+def _parts(message: Any, *names: str) -> tuple[Any, ...]:
+    return tuple(message.get(name) if isinstance(message, dict) else None for name in names)

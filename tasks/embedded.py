@@ -22,6 +22,7 @@ from tasks.app import make_app
 from tasks.permissions import make_folder, private_file
 from tasks.servers import SeaweedFS, Valkey, free_ports
 from tasks.settings import Settings, worker_environment
+from tasks.store.open import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class Flower:
 @contextmanager
 def stack(settings: Settings, *, s3: bool = False) -> Iterator[Settings]:
     """Start broker, store and two workers; yield the settings to reach them; take all of it down."""
+    if not s3:
+        open_store(settings)  # what is wrong with its settings is told before anything starts
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="nss-train-")))
         valkey = running.enter_context(Valkey(folder / "valkey"))

@@ -19,6 +19,11 @@ from tasks.version import VERSION
 
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
 
+_BEGINNING = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+OF_A_KEY = "key-"
+"""How the id of a job begins whose sender gave an idempotency key."""
+
 TENANT = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DEFAULT_PRIORITY = 5
 DEFAULT_TENANT = "default"
@@ -36,13 +41,20 @@ def check_job_id(job_id: str) -> str:
     return job_id
 
 
+def check_beginning(beginning: str) -> str:
+    """The beginning of an id itself, or :class:`ParameterError` when no id begins like this."""
+    if _BEGINNING.fullmatch(beginning) is None:
+        check_job_id(beginning)
+    return beginning
+
+
 def new_job_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 def id_of_key(idempotency_key: str) -> str:
     """The job id that belongs to an idempotency key, so that any client can compute it."""
-    return f"key-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
+    return f"{OF_A_KEY}{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
 
 
 JobId = Annotated[str, AfterValidator(check_job_id)]
@@ -166,6 +178,10 @@ class PrivateFiles(Versioned):
     """SHA-256 of all that the stage read, the table included."""
 
 
+WARNINGS = "warnings"
+"""Name among prepare_data's figures. A strictly private job's gate lets it not pass."""
+
+
 class Marker(Versioned):
     """``stages/<stage>.json``: a stage is done, and this is what it made for others to see."""
 
@@ -222,6 +238,8 @@ class OutcomeRecord(Versioned):
     """As :func:`nss_train.errors.to_json` writes it (failed only)."""
     reason: str | None = None
     """Why it was cancelled (cancelled only)."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of how the table was read; nothing of a private one."""
 
 
 class JobState(StrEnum):

@@ -13,18 +13,31 @@ from nss_train import errors
 from nss_train.errors import InfrastructureError, NSSTrainError, Problem
 from tasks.settings import Settings, child_environment
 
+_APART = True
+"""Ctrl-C in a terminal goes to this process alone, which ends its children without their tracebacks."""
+
 
 def run(module: str, *arguments: str) -> int:
     """Run a part of the library in a process of its own: this one stays free of torch and pandas."""
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments], env=child_environment(), check=False
+        [sys.executable, "-m", module, *arguments],
+        env=child_environment(),
+        check=False,
+        start_new_session=_APART,
     ).returncode
 
 
 def output(module: str, *arguments: str) -> str:
     """The same, for its output; raises what it says went wrong."""
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, env=child_environment(), check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        env=child_environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+        start_new_session=_APART,
+    )
     if done.returncode != 0 and not done.stdout.startswith('{"error"'):
         raise NSSTrainError(f"{module} ended with exit code {done.returncode}.\n{done.stderr[-2000:]}")
     return done.stdout

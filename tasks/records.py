@@ -15,6 +15,7 @@ from tasks.charges import Charges
 from tasks.files import Committed
 from tasks.gate import OPEN, Gate
 from tasks.job import (
+    WARNINGS,
     Cancel,
     Claim,
     Ending,
@@ -305,6 +306,7 @@ class JobRecords:
             stage=stage,
             error=None if error is None else errors.to_json(error),
             reason=reason,
+            warnings=self._warnings(),
         )
         first = self.store.put_if_absent(self.keys.outcome, _encode(record)) or self.outcome() == record
         fields = {"action": "job.finished", "job_id": self.job_id, "outcome": outcome}
@@ -314,6 +316,10 @@ class JobRecords:
         if first:
             tracing.job(self.job_id, lambda: self.request().submitted_at, record.finished_at, outcome=outcome)
         return first
+
+    def _warnings(self) -> tuple[str, ...]:
+        prepared = self.marker(Stage.PREPARE_DATA)
+        return () if prepared is None else tuple(prepared.figures.get(WARNINGS, ()))
 
     def discard_attempt(self, stage: Stage, number: int) -> None:
         """Delete what an attempt wrote, unless it is committed.

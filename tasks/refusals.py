@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from nss_train.config import parse_config
 from nss_train.errors import NSSTrainError, ParameterError, Problem
-from tasks.app import App
 from tasks.job import JobRequest, Outcome, Table, Webhook, check_job_id, id_of_key
 from tasks.receiver import check_url
 from tasks.records import JobRecords
 from tasks.version import NewerVersion
+
+if TYPE_CHECKING:
+    from tasks.app import App
 
 MAX_NAME_CHARS = 200
 _HARMLESS = {"version", "family", "ranks", "fsdp", "seed", "priority", "tenant"}
@@ -51,14 +53,23 @@ def record_refusal(
     app: App, job_id: str, *, table: str, webhook: Webhook | None, error: NSSTrainError
 ) -> None:
     """Leave a refused message's reason where its sender looks: under the job's id."""
-    records = JobRecords(app.store, job_id)
+    allowed = webhook if _may_be_called(webhook, app) else None
+    leave_refusal(JobRecords(app.store, job_id), table=table, webhook=allowed, error=error)
+
+
+def leave_refusal(
+    records: JobRecords, *, table: str, error: NSSTrainError, webhook: Webhook | None = None
+) -> None:
+    """The same, where nothing but the store is at hand. A job that is there stays as it is."""
+    if records.is_submitted():
+        return
     empty = JobRequest(
-        job_id=job_id,
+        job_id=records.job_id,
         table=Table(name=table[:MAX_NAME_CHARS]),
         config=parse_config({}),
         seed=0,
         submitted_at=datetime.now(UTC),
-        webhook=webhook if _may_be_called(webhook, app) else None,
+        webhook=webhook,
     )
     if records.submitted(empty):
         records.finish(Outcome.FAILED, error=error)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from nss_train.contract import TableLimits
+from nss_train.errors import ParameterError, Problem
 
 
 class Settings(BaseSettings):
@@ -35,9 +37,12 @@ class Settings(BaseSettings):
     """``file:///folder`` or ``s3://bucket``; empty means ``<home>/store``."""
     s3_endpoint: str = ""
     """Host and port of the S3 service, such as ``minio:9000``."""
+    s3_region: str = ""
+    """Such as ``eu-central-1``; empty: asked of the service."""
     s3_access_key: SecretStr = SecretStr("")
     s3_secret_key: SecretStr = SecretStr("")
     s3_secure: bool = True
+    """Whether it speaks TLS. A certificate of one's own is named in ``SSL_CERT_FILE``."""
 
     allowed_table_uris: tuple[str, ...] = ()
     """Prefixes (``s3://bucket/folder/``) under which a job may name its table by URI."""
@@ -142,6 +147,16 @@ class Settings(BaseSettings):
     webhook_backoff_s: float = 30.0
     """Between the first and the second try; the pause grows fourfold."""
 
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            # Without its cause, which holds the values of secrets.
+            raise ParameterError("The settings are wrong.", list(_problems(error))) from None
+        except SettingsError as error:
+            problem = Problem(field="NSS_TRAIN_…", value=None, remedy=f"{error}; lists and maps are JSON")
+            raise ParameterError("The settings are wrong.", [problem]) from None
+
     def as_environment(self) -> dict[str, str]:
         """Variables from which the same settings can be read."""
         return {f"NSS_TRAIN_{name.upper()}": _as_text(value) for name, value in self if value is not None}
@@ -182,6 +197,15 @@ class Settings(BaseSettings):
     @property
     def effective_store_url(self) -> str:
         return self.store_url or (self.home / "store").absolute().as_uri()
+
+
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    for one in error.errors(include_url=False, include_context=False):
+        name = str(one["loc"][0]) if one["loc"] else ""
+        field = Settings.model_fields.get(name)
+        is_secret = field is None or field.annotation is SecretStr
+        value = None if is_secret else one["input"]
+        yield Problem(field=f"NSS_TRAIN_{name.upper()}", value=value, remedy=one["msg"])
 
 
 def _as_text(value: object) -> str:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from nss_train.contract import Frozen, Stage
 from tasks.admission import Place
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState, Marker, OutcomeRecord
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, WARNINGS, JobState, Marker, OutcomeRecord
 from tasks.records import JobRecords
 
 
@@ -54,6 +54,8 @@ class JobStatus(Frozen):
     outcome: OutcomeRecord | None = None
     error: dict[str, Any] | None = None
     reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    """As soon as prepare_data knows them."""
 
     @property
     def ended(self) -> bool:
@@ -76,6 +78,7 @@ def read_status(records: JobRecords) -> JobStatus:
         outcome=outcome,
         error=None if outcome is None else outcome.error,
         reason=None if outcome is None else outcome.reason,
+        warnings=tuple(stages[0].figures.get(WARNINGS, ())),
     )
 
 

@@ -2,7 +2,8 @@
 
 Whoever may write to a queue could otherwise end a worker with one line that is not JSON, or have it
 send messages that the writer itself may not. A message that is refused is logged and gone: a job
-whose own message is lost is sent again by reconcile. :mod:`tasks.door` says what is honest.
+whose own message is lost is sent again by reconcile, and :mod:`tasks.answers` tells the sender of a
+submission. :mod:`tasks.door` says what is honest.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from kombu import transport
 from kombu.transport.redis import Channel, Transport
@@ -69,6 +70,8 @@ class GuardedTransport(Transport):
         why = next(faults(message, queue), None)
         if why is not None:
             log_refusal(why, queue=queue, task_id=id_of(message))
+            if (tell := options.get("tell_refused")) is not None:
+                tell(message, why)
             return
         self._hand_in(cleaned(message), queue)
 
@@ -103,9 +106,13 @@ def install() -> None:
 def verified(url: str) -> str:
     """The broker's URL, with TLS that checks the certificate; kombu's own default is not to.
 
-    Raises :class:`ParameterError` for one that switches the check off.
+    Raises :class:`ParameterError` for one that switches the check off, or that is no broker's.
     """
     parts = urlsplit(url)
+    if not _is_of_a_broker(parts):
+        remedy = "use redis://host:port/0, or rediss:// with TLS"
+        problem = Problem(field="NSS_TRAIN_BROKER_URL", value=url.rpartition("@")[2], remedy=remedy)
+        raise ParameterError("The broker's URL is none.", [problem])
     if parts.scheme != "rediss":
         return url
     asked = parse_qs(parts.query, keep_blank_values=True)
@@ -120,7 +127,15 @@ def verified(url: str) -> str:
     return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
 
 
+def _is_of_a_broker(parts: SplitResult) -> bool:
+    try:
+        return parts.scheme in {"redis", "rediss"} and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
+
+
 def log_refusal(why: str, *, queue: str = "", task_id: str = "") -> None:
     """Say that a message is dropped. Its sender chose the id, so that it is printed as a literal."""
-    fields = {"action": "message.refused", "queue": queue, "task_id": ascii(task_id)[1:-1]}
-    logger.warning("a message was refused: %s", why, extra=fields)
+    shown = ascii(task_id)[1:-1]
+    fields = {"action": "message.refused", "queue": queue, "task_id": shown}
+    logger.warning("a message was refused: %s (id: %s)", why, shown or "none", extra=fields)

@@ -14,7 +14,7 @@ from nss_train.errors import InfrastructureError, Retry
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4
+VERSION = 5
 """What this release writes; it reads this and every older one.
 
 1. what was written before versions were: the same documents without ``version``.
@@ -23,6 +23,7 @@ VERSION = 4
    LoftQ's: an older train stage would look for an adapter in it.
 4. what is private of a job lies under ``private/``: its table, the files and digests of its preparation, what
    it drew. A dataset of a ledger has an owner and a unit, and a job proves that it may use it.
+5. a config may say how its table is read, and an outcome tells the warnings of that.
 
 A field that an older release would refuse makes a new version. Examples of each are in tests/upgrades.
 """

@@ -51,7 +51,7 @@ class Notice(Frozen):
     data: dict[str, Any]
 
     def body(self) -> str:
-        """What is signed and sent: ids and states. Error messages stay, for they may quote the table."""
+        """What is signed and sent: ids, states and warnings, which quote no cell as error messages may."""
         return json.dumps({"type": self.event, "timestamp": self.at.isoformat(), "data": self.data})
 
 
@@ -166,15 +166,16 @@ def notices(records: JobRecords) -> Iterator[Notice]:
             yield Notice(name=stage.value, event="stage.committed", at=marker.finished_at, data=data)
     outcome = records.outcome()
     if outcome is not None:
-        yield _of_outcome(outcome, records.job_id)
+        yield of_outcome(outcome, records.job_id)
 
 
-def _of_outcome(found: OutcomeRecord, job_id: str) -> Notice:
+def of_outcome(found: OutcomeRecord, job_id: str) -> Notice:
     data = {
         "job_id": job_id,
         "outcome": found.outcome.value,
         "stage": None if found.stage is None else found.stage.value,
         "error": None if found.error is None else found.error["type"],
+        "warnings": list(found.warnings),
     }
     return Notice(name="outcome", event=f"job.{found.outcome}", at=found.finished_at, data=data)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 from celery import signals
 from redis.exceptions import RedisError
 
+from nss_train import command
 from nss_train.process import die_with_parent, keep_files_to_itself, keep_memory_to_itself
 from tasks import logs
 from tasks.app import App, connect_redis, make_app
@@ -20,12 +20,13 @@ from tasks.revocation import on_revoked
 from tasks.scratch import sweep
 from tasks.settings import Settings
 from tasks.stint import Stint
+from tasks.store.open import open_store
 
 logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tasks.worker", description=__doc__)
+    parser = command.Parser(prog="python -m tasks.worker", description=__doc__)
     parser.add_argument("--queues", required=True, help="comma-separated queue names")
     parser.add_argument("--name", required=True, help="unique name, such as cpu@host")
     parser.add_argument("--concurrency", type=int, default=1, help="stages at a time")
@@ -48,6 +49,7 @@ def run_worker(
 
     Prefork, because only there the worker answers while a stage runs.
     """
+    open_store(settings)  # what is wrong with its settings is told before anything begins
     keep_memory_to_itself()  # its environment holds the passwords that stages do not get
     keep_files_to_itself()
     logs.configure(settings.log_format)

@@ -38,7 +38,7 @@ def _write(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m nss_train.artifacts", description="Sample rows.")
+    parser = command.Parser(prog="python -m nss_train.artifacts", description="Sample rows.")
     parser.add_argument("run_folder", type=Path, help="what save_model made: train/, dataset/")
     parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
     parser.add_argument("--rows", type=int, default=10, help="valid rows wanted (10)")

@@ -126,11 +126,15 @@ def _figures(guarantee: Guarantee) -> Iterator[tuple[str, str]]:
     yield "steps", f"{result.steps_applied:,} of {plan.steps:,} planned"
     yield "clipping", f"the gradient of each unit to an ℓ2 norm of {plan.clip:g}"
     yield "by-products", _prices(guarantee)
-    yield "budget", f"charged to `{plan.dataset}`"
+    yield "budget", f"charged to `{plan.dataset}`; {_HISTORY}"
     if result.audit is not None:
         yield "audit", _audit(guarantee)
 
 
+_HISTORY = (
+    "where that has no budget, or one that was set or raised after results, its sum is a history, not a promise"
+    " (`nss-train budget show`)"
+)
 _KNOWN = {"rows": "the rows of the file", "declared": "declared", "noisy": "counted with noise"}
 
 

@@ -30,6 +30,8 @@ class CardFacts:
     training: Mapping[str, Any]
     adapter: Mapping[str, Any]
     guarantee: Guarantee | None = None
+    warnings: Sequence[str] = ()
+    """What reading did to the table; nothing of a private one."""
 
     @property
     def strict(self) -> bool:
@@ -47,6 +49,7 @@ def model_card(facts: CardFacts) -> str:
         privacy_section(facts.guarantee),
         "## Table",
         _table(facts),
+        *_warnings(facts),
         "## Training",
         _training(facts),
         "## Automatic choices",
@@ -93,6 +96,13 @@ def _table(facts: CardFacts) -> str:
     for name, column in facts.schema["properties"].items():
         rows.append(f"| {_cell(name)} | {_kind(column)} | {'no' if name in required else 'yes'} |")
     return "\n".join(rows)
+
+
+def _warnings(facts: CardFacts) -> list[str]:
+    """How what was trained differs from what the table's file says."""
+    if not facts.warnings or facts.guarantee is not None:
+        return []
+    return ["## Warnings", "\n".join(f"- {_cell(warning)}" for warning in facts.warnings)]
 
 
 def _size(facts: CardFacts) -> str:

@@ -68,7 +68,7 @@ class Preview:
     valid: int
     invalid: int
     reasons: dict[str, int]
-    """Class of invalid record → how many."""
+    """Class of invalid record, with the column that is to blame → how many."""
     examples: dict[str, str]
     """Class of invalid record → message of its first one."""
     stopped: Stopped
@@ -92,8 +92,8 @@ class _Tally:
         invalid = [record for records in parsed for record in records.invalid]
         self.rows += valid
         for record in invalid:
-            self.reasons[record.reason] += 1
-            self.examples.setdefault(record.reason, record.message)
+            self.reasons[record.told] += 1
+            self.examples.setdefault(record.told, record.message)
         found = len(valid) + len(invalid)
         mostly_invalid = not valid or len(invalid) / found >= threshold
         self.bad_rounds = self.bad_rounds + 1 if mostly_invalid else 0

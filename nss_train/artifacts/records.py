@@ -29,6 +29,13 @@ class Invalid:
     message: str
     reason: str
     """Its class: ``Invalid JSON``, ``Float Conversion``, … or the schema keyword that failed."""
+    column: str = ""
+    """Whose value is to blame; empty when it is the record."""
+
+    @property
+    def told(self) -> str:
+        """The class with the column, as people are told."""
+        return f"{self.reason} in column {self.column}" if self.column else self.reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +47,11 @@ class Records:
 
 
 class _Rejected(Exception):
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, *, column: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason
+        self.column = column
 
 
 def schema_validator(schema: Mapping[str, Any]) -> Validator:
@@ -71,7 +79,8 @@ def parse_completion(text: str, validator: Validator) -> Records:
         try:
             valid.append(_row(candidate, validator))
         except _Rejected as rejected:
-            invalid.append(Invalid(text=candidate, message=rejected.message, reason=rejected.reason))
+            found = {"message": rejected.message, "reason": rejected.reason, "column": rejected.column}
+            invalid.append(Invalid(text=candidate, **found))
     return Records(valid=tuple(valid), invalid=tuple(invalid))
 
 
@@ -84,7 +93,8 @@ def _row(candidate: str, validator: Validator) -> Row:
         raise _Rejected("Object contains a value that is not valid JSON", "Invalid JSON value")
     error = exceptions.best_match(validator.iter_errors(row))
     if error is not None:
-        raise _Rejected(error.message, str(error.validator))
+        column = ".".join(map(str, error.absolute_path))
+        raise _Rejected(error.message, str(error.validator), column=column)
     _check_floats(row)
     return row
 
@@ -114,7 +124,7 @@ def _check_floats(row: Row) -> None:
                 float(value)
             except OverflowError as error:
                 message = f"Value {value} in field '{name}' is too large to convert to float64"
-                raise _Rejected(message, "Float Conversion") from error
+                raise _Rejected(message, "Float Conversion", column=name) from error
 
 
 def _relaxed(column: Mapping[str, Any]) -> dict[str, Any]:

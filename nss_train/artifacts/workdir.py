@@ -92,7 +92,13 @@ def _facts(inputs: Path, adapter: AdapterFile, guarantee: Guarantee | None) -> C
         training=read_json(trained / "training_result.json"),
         adapter=adapter.figures(),
         guarantee=guarantee,
+        warnings=_warnings(prepared / "warnings.json"),
     )
+
+
+def _warnings(path: Path) -> list[str]:
+    """Releases before 5 wrote none, and of private tables there are none."""
+    return list(read_json(path)) if path.exists() else []
 
 
 def _rows(path: Path) -> int:

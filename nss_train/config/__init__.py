@@ -17,7 +17,14 @@ from nss_train.config.problems import odd_values, unknown_keys, without_unknown_
 from nss_train.config.section import SUBMITTED
 from nss_train.errors import ParameterError, Problem
 
-__all__ = ["SafeSynthesizerParameters", "load_config", "load_resolved", "parse_config", "parse_resolved"]
+__all__ = [
+    "SafeSynthesizerParameters",
+    "load_config",
+    "load_resolved",
+    "parse_config",
+    "parse_resolved",
+    "read_config",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +34,11 @@ CONFIG_MAX_BYTES = 2**20
 
 def load_config(path: Path) -> SafeSynthesizerParameters:
     """Read an NSS YAML or JSON file; :class:`ParameterError` lists all that is wrong with it."""
+    return parse_config(read_config(path))
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """What a YAML or JSON file says, unchecked; :class:`ParameterError` for one that is no mapping."""
     try:
         if path.stat().st_size > CONFIG_MAX_BYTES:
             raise _unreadable(path, f"has more than {CONFIG_MAX_BYTES:,} bytes; a config is a few thousand")
@@ -39,7 +51,7 @@ def load_config(path: Path) -> SafeSynthesizerParameters:
         raise _unreadable(path, f"is nested more than {documents.DEPTH} deep") from error
     if not isinstance(document, Mapping):
         raise _unreadable(path, "must hold a mapping of sections, such as `training:`")
-    return parse_config(document)
+    return document
 
 
 def load_resolved(folder: Path) -> SafeSynthesizerParameters:

@@ -90,6 +90,10 @@ class SafeSynthesizerParameters(Section):
         if self.time_series.is_timeseries:
             remedy = "Differential privacy is not supported in time-series mode."
             yield Problem(field="time_series.is_timeseries", value=True, remedy=remedy)
+        for field in ("types", "columns"):
+            if value := getattr(self.reading, field):
+                remedy = "a private table is read as guarantee.columns and its file declare; leave it out"
+                yield Problem(field=f"reading.{field}", value=value, remedy=remedy)
         given = self.data.max_sequences_per_example
         if given not in ("auto", None, 1):
             rule = "When enabling DP, data.max_sequences_per_example must be 1, 'auto', or None."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from nss_train.model.tokenizer import load_tokenizer
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m nss_train.data", description=__doc__)
+    parser = command.Parser(prog="python -m nss_train.data", description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--config", type=Path, help="NSS YAML or JSON; NSS's defaults without it")
     parser.add_argument("--model", type=Path, required=True, help="folder of the base model")
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write all examples to this .json.gz file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    logging.basicConfig(format="%(levelname)s: %(message)s")  # to stderr, from warnings on
     return command.run(lambda: show(arguments), show=_show, as_json=arguments.json)
 
 
@@ -45,6 +47,7 @@ def show(arguments: argparse.Namespace) -> dict[str, Any]:
         "examples": train["count"],
         "tokens": train["tokens"],
         "data_fraction": document["data_fraction"],
+        "warnings": list(prepared.warnings),
         "out": None if arguments.out is None else str(arguments.out),
         "first": [example["text"] for example in train["first"]],
     }

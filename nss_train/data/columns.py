@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.data.distinct import Column
 from nss_train.errors import DataError, ParameterError, Problem, UserError
-
-logger = logging.getLogger(__name__)
 
 MIN_ROWS = 200
 SMALL_ROWS = 1000
@@ -56,12 +52,12 @@ def check_present(frame: pd.DataFrame, column: str, *, role: str, remedy: str = 
         raise ParameterError("MultiIndex columns are not supported; flatten the column names.")
     if column in frame.columns:
         return
-    found = _nearest(column, [str(name) for name in frame.columns], otherwise=remedy)
+    found = nearest(column, [str(name) for name in frame.columns], otherwise=remedy)
     problem = Problem(field=_FIELDS[role], value=column, remedy=found)
     raise ParameterError(f"{role} column '{column}' not found in input dataset columns.", [problem])
 
 
-def _nearest(column: str, names: Sequence[str], *, otherwise: str = "") -> str:
+def nearest(column: str, names: Sequence[str], *, otherwise: str = "") -> str:
     """What to do about a column that is not there."""
     near = difflib.get_close_matches(column, names, n=1)
     return f"did you mean {near[0]!r}?" if near else otherwise or "name one of the table's columns"
@@ -86,7 +82,7 @@ def check_named_roles(names: Sequence[str], config: SafeSynthesizerParameters) -
         "Unit": config.guarantee.unit_column,
     }
     missing = [
-        Problem(field=_FIELDS[role], value=column, remedy=_nearest(column, names))
+        Problem(field=_FIELDS[role], value=column, remedy=nearest(column, names))
         for role, column in roles.items()
         if column is not None and column not in names
     ]
@@ -131,25 +127,12 @@ def check_rows(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
     raise DataError("The table is too small.", [Problem(field="rows", value=len(frame), remedy=remedy)])
 
 
-def warn_of_dates(columns: Iterable[Column]) -> None:
-    """NSS writes dates as numbers while its schema says text: no generated row would be valid."""
-    dates = [column.name for column in columns if column.is_date]
-    if dates:
-        logger.warning(
-            "no generated row will be valid: %s hold dates, which are trained as numbers but checked as text;"
-            " convert them to text first",
-            dates,
-            extra={"action": "data.dates"},
-        )
-
-
-def warn_of_size(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
-    """Log what NSS's preflight warns of: few rows, and rows that are seen many times."""
+def size_warnings(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> list[str]:
+    """What NSS's preflight warns of: few rows, and rows that are seen many times."""
+    found = []
     if len(frame) < SMALL_ROWS:
-        logger.warning(
-            "the training split has %d rows; more would help", len(frame), extra={"action": "data.small"}
-        )
+        found.append(f"the training split has {len(frame)} rows; more would help")
     wanted = config.training.num_input_records_to_sample
     if isinstance(wanted, int) and wanted > MANY_TIMES * len(frame):
-        fields = {"action": "data.oversampled"}
-        logger.warning("each of %d rows is seen %.1f times", len(frame), wanted / len(frame), extra=fields)
+        found.append(f"each of {len(frame)} rows is seen {wanted / len(frame):.1f} times")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,8 @@ class Column:
     """Python values; ``None`` for nulls, once at most."""
     texts: list[str]
     """The JSON of each value as NSS writes it."""
+    exact: bool = False
+    """Whether numbers are written with all their digits, and gaps leave the type of the others alone."""
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
@@ -47,7 +50,8 @@ class Column:
 
     @property
     def is_date(self) -> bool:
-        return bool(types.is_temporal(self.kind))
+        """Whether it is written as a number of milliseconds; a time of day is written as text."""
+        return bool(types.is_temporal(self.kind) and not types.is_time(self.kind))
 
     @property
     def is_text(self) -> bool:
@@ -62,26 +66,41 @@ class Column:
         return any(value is None for value in self.values)
 
 
-def to_arrow(frame: pd.DataFrame) -> pa.Table:
-    """The table after NSS's detour through a dataset: a nullable integer with gaps becomes a float."""
+def to_arrow(frame: pd.DataFrame, *, exact: bool = False) -> pa.Table:
+    """The table after NSS's detour through a dataset: a nullable integer with gaps becomes a float.
+
+    An ``exact`` table is spared the detour.
+    """
     once = as_arrow(frame)
-    if not any(_is_integer_with_gaps(column) for column in once.columns):
+    if exact or not any(_is_integer_with_gaps(column) for column in once.columns):
         return once
     return as_arrow(once.to_pandas())
 
 
-def distinct_columns(table: pa.Table) -> list[Column]:
+def distinct_columns(table: pa.Table, *, exact: bool = False) -> list[Column]:
     """All columns of a table; :class:`DataError` naming each that cannot be written into a record."""
+    make = distinct_exactly if exact else distinct
     found: list[Column] = []
     problems: list[Problem] = []
     for name, column in zip(table.column_names, table.itercolumns(), strict=True):
         try:
-            found.append(distinct(name, column))
+            found.append(make(name, column))
         except UNWRITABLE as error:
             problems.append(unwritable(name, column.type, error))
     if problems:
         raise DataError("The table has columns that cannot be trained on.", problems)
     return found
+
+
+def distinct_exactly(name: str, column: pa.ChunkedArray) -> Column:
+    """Codes and distinct values of one column, numbers written so that they are read back the same."""
+    kind = column.type
+    if not types.is_floating(kind) and not types.is_integer(kind) and not types.is_boolean(kind):
+        return replace(distinct(name, column), exact=True)
+    codes, values = _floats(column) if types.is_floating(kind) else _by_dictionary(column)
+    texts = [json.dumps(value) for value in values]
+    label = name_text(name)
+    return Column(name=name, label=label, kind=kind, codes=codes, values=values, texts=texts, exact=True)
 
 
 def distinct(name: str, column: pa.ChunkedArray) -> Column:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,9 @@ from nss_train.contract import Request
 
 if TYPE_CHECKING:
     from nss_train.data.prepared import Prepared
+
+MOST_WARNINGS = 50
+"""As many as anybody reads: they are told in messages and on screens."""
 
 
 def write(out: Path, prepared: Prepared, request: Request) -> dict[str, Any]:
@@ -40,6 +43,8 @@ def _documents(prepared: Prepared, request: Request) -> dict[str, Any]:
         "metadata": prepared.metadata.as_json(dataset_name=request.dataset_name, run_name=request.job_id),
         "statistics": {name: series.as_json() for name, series in prepared.statistics.items()},
     }
+    if not prepared.config.dp_enabled:
+        found["warnings"] = list(prepared.warnings)
     return found | _privacy(prepared)
 
 
@@ -54,6 +59,13 @@ def _tables(prepared: Prepared) -> Iterator[tuple[str, pd.DataFrame]]:
             yield name, frame
 
 
+def first_warnings(warnings: Sequence[str]) -> list[str]:
+    """Those that everybody is shown; ``warnings.json`` has all."""
+    more = len(warnings) - MOST_WARNINGS
+    last = [f"and {more:,} more; prepare_data's log has all"] if more > 0 else []
+    return [*warnings[:MOST_WARNINGS], *last]
+
+
 def _figures(prepared: Prepared) -> dict[str, Any]:
     """Counts of the table; of a strictly private one what is public: its units and its columns."""
     public = {"columns": len(prepared.columns), "data_fraction": prepared.data_fraction, **_privacy(prepared)}
@@ -65,6 +77,7 @@ def _figures(prepared: Prepared) -> dict[str, Any]:
     return (
         public
         | ({"read_as": prepared.read_as} if prepared.read_as else {})
+        | ({"warnings": first_warnings(prepared.warnings)} if prepared.warnings else {})
         | {
             "rows": 0 if prepared.training is None else len(prepared.training),
             "rows_held_out": 0 if prepared.test is None else len(prepared.test),

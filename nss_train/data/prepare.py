@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.reading import Types
 from nss_train.config.resolve import Resolved, resolve, unit_column
 from nss_train.contract import HOLDOUT_KEY, Event, Report, Request, Stage, StageResult, TableLimits
 from nss_train.data import columns, time_series
 from nss_train.data.assembly import Assembled, Assembler
+from nss_train.data.changes import check_dates
 from nss_train.data.distinct import distinct_columns, to_arrow
 from nss_train.data.examples import Examples, Prompt
 from nss_train.data.holdout import Split, hold_out
@@ -28,6 +32,8 @@ from nss_train.model.source import find_model
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import InMemory, SupervisorsDraw
+
+logger = logging.getLogger(__name__)
 
 
 def run(folder: Path, request: Request, *, report: Report) -> StageResult:
@@ -116,7 +122,8 @@ def prepare(
         columns.check_roles(split.train, config)
         split = hold_out(split.train, config.data)
     prepared = prepare_split(split, config, model=model, seed=seed, stated_family=stated_family)
-    return replace(prepared, read_as=source.read_as)
+    warnings = warned([*map(str, source.changes)], then=prepared.warnings)
+    return replace(prepared, read_as=source.read_as, warnings=warnings)
 
 
 def prepare_split(
@@ -125,11 +132,19 @@ def prepare_split(
     """Prepare a training split that is in memory; raises what :func:`prepare` raises."""
     family = family_of(config.training.pretrained_model, model, stated=stated_family)
     resolved = resolve(config, split.train, family=family)
-    columns.warn_of_size(split.train, resolved.config)
+    warnings = columns.size_warnings(split.train, resolved.config)
     columns.check_roles(split.train, resolved.config)
     tokenizer = load_tokenizer(model)
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer, family=family)
-    return assemble(split, resolved, metadata, tokenizer, seed=seed)
+    prepared = assemble(split, resolved, metadata, tokenizer, seed=seed)
+    return replace(prepared, warnings=warned(warnings, then=prepared.warnings))
+
+
+def warned(found: Sequence[str], *, then: tuple[str, ...]) -> tuple[str, ...]:
+    """Warnings, each told to the log, and those that were told already."""
+    for warning in found:
+        logger.warning("%s", warning, extra={"action": "data.warning"})
+    return (*found, *then)
 
 
 def assemble(
@@ -146,9 +161,11 @@ def assemble(
         series = time_series.process(frame, config)
         config, frame = series.config, series.frame
         metadata = replace(metadata, timeseries=series.metadata.as_json())
-    table = to_arrow(frame)
-    written = distinct_columns(table.drop_columns([c for c in table.column_names if c == PSEUDO_GROUP]))
-    columns.warn_of_dates(written)
+    exact = config.reading.types is Types.FAITHFUL
+    table = to_arrow(frame, exact=exact)
+    shown = table.drop_columns([c for c in table.column_names if c == PSEUDO_GROUP])
+    written = distinct_columns(shown, exact=exact)
+    dates = check_dates(written, config.reading)
     schema_prompt = metadata.prompt([column.name for column in written])
     schema_ids = tokenizer.encode(schema_prompt)
     prompt = Prompt.of(schema_ids, metadata)
@@ -182,6 +199,7 @@ def assemble(
         validation=validation,
         assembled=assembled,
         data_fraction=assembled.fraction,
+        warnings=warned(dates, then=()),
     )
 
 

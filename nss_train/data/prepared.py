@@ -52,6 +52,8 @@ class Prepared:
     validation: Examples | None
     assembled: Assembled
     data_fraction: float
+    warnings: tuple[str, ...] = ()
+    """What a person should know of how the table was read; of a private table nothing."""
     read_as: str = ""
     """How the table's file was read; empty of a private one, and where there was no file."""
     plan: PrivacyPlan | None = None

@@ -50,6 +50,8 @@ def _property(column: Column) -> dict[str, Any]:
 
 def _cells(column: Column) -> list[Any]:
     """Values as they stand in a data frame: a gap is a float among numbers, an object elsewhere."""
+    if column.exact:
+        return [value for value in column.values if value is not None]
     if column.is_number:
         return [0.0] if column.has_nulls else column.values
     return column.values

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 
-from nss_train.config.reading import ReadingParameters
+from nss_train.config.reading import ReadingParameters, Types
 from nss_train.contract import TableLimits
+from nss_train.data.changes import Change, check_changes
 from nss_train.data.limits import check_bytes, check_cells, check_size
 from nss_train.data.reading.arrow_file import read_arrow
+from nss_train.data.reading.cells import TableFile
 from nss_train.data.reading.delimiter import find_marks
 from nss_train.data.reading.dialect import Dialect
 from nss_train.data.reading.encoding import find_encoding
+from nss_train.data.reading.faithful import read_faithfully, read_texts
 from nss_train.data.reading.faults import DAMAGED, contradicted, problem, unreadable
 from nss_train.data.reading.json_array import as_lines
 from nss_train.data.reading.json_lines import read_lines
@@ -41,6 +45,8 @@ class Source:
     """What the file was found to be, for people: ``comma, UTF-8``."""
     dialect: Dialect | None = None
     """Of a text table; with it :func:`~nss_train.data.reading.dialect.text_chunks` gives its cells."""
+    changes: tuple[Change, ...] = ()
+    """What became of its cells."""
 
     @property
     def read_as(self) -> str:
@@ -97,14 +103,15 @@ def _read(path: Path, limits: TableLimits | None, reading: ReadingParameters) ->
         return _read_csv(path, limits, reading)
     _check_undeclared(reading, form)
     if form is Format.JSON:
-        return _read_json(path, limits)
+        return _read_json(path, limits, reading)
     if limits is not None:
         check_size(path, limits)
     readers = {Format.PARQUET: _read_parquet, Format.ARROW: read_arrow, Format.XLSX: read_xlsx}
-    frame = readers[form](path) if form in readers else pd.DataFrame()
-    frame = _without_index(frame)
+    if form not in readers:
+        raise unreadable(path.name, UNKNOWN)
+    frame = _without_index(readers[form](path))
     check_unique([str(column) for column in frame.columns])
-    return Source(frame=frame, how=str(form))
+    return _as_wanted(TableFile(path=path, form=form), frame, reading, how=str(form))
 
 
 def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +139,30 @@ def _read_csv(path: Path, limits: TableLimits | None, reading: ReadingParameters
     if [str(name) for name in frame.columns] != header or not isinstance(frame.index, pd.RangeIndex):
         remedy = "the header is not what pandas reads; write the file again, each name in quotes"
         raise unreadable(path.name, remedy)
-    return Source(frame=frame, how=str(dialect), dialect=dialect)
+    file = TableFile(path=path, form=Format.CSV, dialect=dialect)
+    source = _as_wanted(file, frame, reading, how=str(dialect), otherwise=numbers.columns)
+    return replace(source, dialect=dialect)
+
+
+def _as_wanted(
+    file: TableFile,
+    frame: pd.DataFrame,
+    reading: ReadingParameters,
+    *,
+    how: str,
+    otherwise: Collection[str] = (),
+) -> Source:
+    """What NSS reads, with what ``reading`` wants as it is written; and what became of the cells.
+
+    Columns that are read ``otherwise`` have other marks than a point: they are written anew anyway.
+    """
+    if reading.types is Types.FAITHFUL:
+        return Source(frame=read_faithfully(file, texts=reading.columns), how=how)
+    frame = frame.assign(**read_texts(file, reading.columns)) if reading.columns else frame
+    if file.form is Format.XLSX:  # pandas takes its cells as the workbook has them
+        return Source(frame=frame, how=how)
+    compared = frame.drop(columns=[*otherwise, *reading.columns])
+    return Source(frame=frame, how=how, changes=check_changes(file, compared, reading))
 
 
 def _frame(path: Path, dialect: Dialect, *, texts: tuple[str, ...]) -> pd.DataFrame:
@@ -163,9 +193,11 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise unreadable(path.name, f"not a Parquet file: {error}") from error
 
 
-def _read_json(path: Path, limits: TableLimits | None) -> Source:
+def _read_json(path: Path, limits: TableLimits | None, reading: ReadingParameters) -> Source:
     with as_lines(path) as (lines, is_array):
         if limits is not None:
             check_size(lines, limits)
-        frame = read_lines(lines, path.name)
-    return Source(frame=frame, how="JSON array" if is_array else "JSON Lines")
+        file, how = TableFile(path=lines, form=Format.JSON), "JSON array" if is_array else "JSON Lines"
+        if reading.types is Types.FAITHFUL:  # numbers may be larger than pandas takes
+            return Source(frame=read_faithfully(file, texts=reading.columns), how=how)
+        return _as_wanted(file, read_lines(lines, path.name), reading, how=how)

@@ -36,7 +36,7 @@ POINTS = 10
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m nss_train.privacy", description=__doc__)
+    parser = command.Parser(prog="python -m nss_train.privacy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="estimate")
     estimating = commands.add_parser("estimate", description=__doc__)
     estimating.add_argument("table", type=Path)

@@ -4,59 +4,101 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Annotated, Any
 
-import click
 import typer
 
 from nss_train.errors import NSSTrainError
 from nss_train.process import keep_files_to_itself
-from tasks.cli import audit, display, jobs, local, operate, privacy
+from tasks.cli import audit, config, display, interrupt, jobs, local, models, operate, privacy, usage
+from tasks.cli.nss_options import ConfigCommand
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Fine-tune a language model on a table.")
-for command in (
-    local.run,
-    local.up,
-    jobs.submit,
-    jobs.status,
-    jobs.watch,
-    jobs.cancel,
-    jobs.logs,
-    jobs.fetch,
-    jobs.sample,
-    local.examples,
-    privacy.estimate,
-    privacy.check,
-    audit.audit,
-    operate.worker,
-    operate.metrics,
-    operate.reconcile,
-    operate.doctor,
-):
-    app.command()(command)
-app.command("list")(jobs.list_jobs)
-app.command("version")(operate.show_version)
-app.add_typer(local.models, name="model")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Fine-tune a language model on a table.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+PROGRAM = "nss-train"
+COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
+    ("run", local.run, "run table.csv --rows 20 --out artifacts --set training.lora_r=16"),
+    ("up", local.up, "up"),
+    ("submit", jobs.submit, "submit s3://tables/patients.parquet --config job.yaml --key 2026-11"),
+    ("status", jobs.status, "status 20261126-0938"),
+    ("watch", jobs.watch, "watch 20261126-0938 --json"),
+    ("cancel", jobs.cancel, "cancel 20261126-0938 --reason 'wrong table'"),
+    ("logs", jobs.logs, "logs 20261126-0938 --stage train"),
+    ("fetch", jobs.fetch, "fetch 20261126-0938 artifacts"),
+    ("sample", jobs.sample, "sample 20261126-0938 --rows 100 --format csv"),
+    ("list", jobs.list_jobs, "list"),
+    ("examples", local.examples, "examples table.csv --model .nss-train/models/SmolLM2-135M-Instruct"),
+    ("estimate", privacy.estimate, "estimate table.csv --config job.yaml"),
+    ("check", privacy.check, "check table.csv --config job.yaml"),
+    ("audit", audit.audit, "audit --faults"),
+    ("worker", operate.worker, "worker --queues cpu"),
+    ("metrics", operate.metrics, "metrics --port 9464"),
+    ("reconcile", operate.reconcile, "reconcile"),
+    ("doctor", operate.doctor, "doctor"),
+    ("version", operate.show_version, "version"),
+)
+"""Each with an example of its use."""
+WITH_CONFIG = {"run", "submit", "examples", "estimate"}
+"""Commands that take ``--set``, and NSS's options for it."""
+
+for _name, _command, _example in COMMANDS:
+    _class = ConfigCommand if _name in WITH_CONFIG else None
+    app.command(_name, cls=_class, epilog=f"Example: {PROGRAM} {_example}")(_command)
+app.add_typer(config.app, name="config")
+app.add_typer(models.app, name="model")
 app.add_typer(privacy.budget, name="budget")
 app.add_typer(privacy.privacy, name="privacy")
 
 
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, help="Print the version.", callback=operate.print_version),
+    ] = False,
+) -> None: ...
+
+
 def main() -> None:
-    """Run a command; an error is one message and an exit code: 2 bad request, 3 missing service."""
-    as_json = "--json" in sys.argv
+    """Run a command and leave with its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     keep_files_to_itself()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; an error is one message and an exit code: 2 bad request, 3 missing service."""
+    as_json = "--json" in arguments
     try:
-        # Outside its standalone mode click returns the code of an Exit instead of leaving.
-        sys.exit(app(standalone_mode=False) or 0)
+        # Outside its standalone mode typer returns the code of an Exit instead of leaving.
+        code: int = _command_line()(list(arguments), standalone_mode=False, prog_name=PROGRAM) or 0
     except NSSTrainError as error:
         display.fail(error, as_json=as_json)
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        display.stderr.print("interrupted; everything is taken down")
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except interrupt.Interrupted as error:
+        display.stderr.print(display.plain(error), soft_wrap=True)
+        return interrupt.EXIT_CODE
+    except typer.TyperException as error:
+        refusal = usage.refusal(error)
+        if not usage.is_call_for_help(error):
+            display.fail(refusal, as_json=as_json)
+        return refusal.exit_code
+    # Typer makes this code of a KeyboardInterrupt that no command has explained.
+    if code == interrupt.EXIT_CODE:
+        display.stderr.print("interrupted")
+    return code
+
+
+@cache
+def _command_line() -> Callable[..., Any]:
+    """The app as typer runs it, put together once."""
+    return typer.main.get_command(app)
 
 
 def _interrupt(*_: object) -> None:

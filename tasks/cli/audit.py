@@ -14,6 +14,7 @@ from nss_train.privacy.result import AuditBound, PrivacyResult
 from tasks import library
 from tasks.charges import ACCOUNTANT
 from tasks.cli import display
+from tasks.cli.jobs import client_and_id
 from tasks.cli.options import AsJson, ConfigFile
 from tasks.records import JobRecords
 
@@ -22,7 +23,10 @@ RESULT = "privacy_result.json"
 
 
 def audit(
-    job_id: Annotated[str | None, typer.Argument(help="Show what the audit of this job found.")] = None,
+    job_id: Annotated[
+        str | None,
+        typer.Argument(help="Show what the audit of this job found; its id, or the beginning of it."),
+    ] = None,
     *,
     faults: Annotated[bool, typer.Option("--faults", help="Audit planted faults too.")] = False,
     from_file: Annotated[Path | None, typer.Option(help="Compare this table with neighbours of it.")] = None,
@@ -50,10 +54,8 @@ def _of_table(table: Path, config: Path | None, pairs: int) -> list[str]:
 
 
 def _show_job(job_id: str, *, as_json: bool) -> None:
-    from tasks.app import make_app
-    from tasks.settings import Settings
-
-    result = read_result(JobRecords(make_app(Settings()).store, job_id))
+    client, job_id = client_and_id(job_id)
+    result = read_result(client.records(job_id))
     if result.audit is None:
         remedy = "its config had guarantee.audit_canaries = 0; ask for some, best many hundreds"
         problem = Problem(field="job_id", value=job_id, remedy=remedy)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from nss_train import errors
@@ -32,9 +32,34 @@ def _shown(char: str) -> str:
     return char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it, in its two largest units: ``45 s``, ``3 min 20 s``, ``3 h 35 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for largest, smaller in ((3_600, 60), (86_400, 3_600)):
+        whole = round(whole / smaller) * smaller if whole >= largest else whole
+    told = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, whole = divmod(whole, size)
+        told += [f"{count} {unit}"] if count else []
+    return " ".join(told)
+
+
 def watch(states: Iterable[JobStatus]) -> JobStatus:
     """Follow a job with a bar per stage until it ends; plain lines when there is no terminal."""
-    return _bars(states) if console.is_terminal else _lines(states)
+    told = _warned(states)
+    return _bars(told) if console.is_terminal else _lines(told)
+
+
+def _warned(states: Iterable[JobStatus]) -> Iterator[JobStatus]:
+    """The states, with the warnings shown once, when they are known."""
+    shown = False
+    for found in states:
+        if found.warnings and not shown:
+            show_warnings(found)
+            shown = True
+        yield found
 
 
 def _bars(states: Iterable[JobStatus]) -> JobStatus:
@@ -63,6 +88,15 @@ def _update(progress: Progress, bar: TaskID, stage: StageStatus) -> None:
         progress.update(bar, total=total, completed=step or 0, detail=detail(stage))
 
 
+def stream(states: Iterable[JobStatus]) -> JobStatus:
+    """Print each status as a line of JSON, at once; the last one is how the job ended."""
+    last = None
+    for last in states:
+        show(last.model_dump(mode="json"), as_json=True)
+        sys.stdout.flush()
+    return _ended(last)
+
+
 def _lines(states: Iterable[JobStatus]) -> JobStatus:
     last, shown = None, None
     for last in states:
@@ -80,7 +114,6 @@ _TOLD = {
     "epsilon": "ε ≤ {:.3f}",
     "tokens_per_s": "{} tokens/s",
     "units_per_s": "{} units/s",
-    "eta_s": "{:.0f} s left",
 }
 """Of a step; a private training tells no loss but its ε, and the first event has none of them."""
 
@@ -88,22 +121,27 @@ _TOLD = {
 def detail(stage: StageStatus) -> str:
     """Step, loss, speed and remaining time of a running stage, or the duration of one that is done."""
     if stage.state is StageState.DONE:
-        return f"{stage.seconds:.1f} s" if stage.seconds is not None else ""
+        return duration(stage.seconds) if stage.seconds is not None else ""
     found = stage.progress or {}
     if "step" not in found:
         return ""
     told = [form.format(found[name]) for name, form in _TOLD.items() if found.get(name) is not None]
+    if found.get("eta_s") is not None:
+        told.append(f"{duration(found['eta_s'])} left")
     return "  ".join([f"step {found['step']}/{found['total_steps']}", *told])
 
 
 def place(found: Place) -> str:
     """Jobs ahead of one that waits, and when it may begin."""
-    when = "" if found.starts_in_s is None else f", begins in about {found.starts_in_s / 60:.0f} min"
+    when = "" if found.starts_in_s is None else f", begins in about {duration(found.starts_in_s)}"
     return f"waits for its turn: {found.ahead} ahead{when}"
 
 
 def job_table(jobs: Iterable[JobStatus]) -> Table:
-    table = Table("job", "state", "stage", "table", "submitted")
+    """Jobs with their ids whole, whatever the width: they are there to be copied."""
+    table = Table(
+        Column("job", no_wrap=True), "state", "stage", Column("table", overflow="fold"), "submitted"
+    )
     for job in jobs:
         running = next((s.stage.value for s in job.stages if s.state is StageState.RUNNING), "")
         submitted = f"{job.submitted_at:%Y-%m-%d %H:%M:%S}"
@@ -127,7 +165,8 @@ def _ended(status: JobStatus | None) -> JobStatus:
     return status
 
 
-def show_status(found: JobStatus, *, as_json: bool) -> None:
+def show_status(found: JobStatus, *, as_json: bool, warned: bool = False) -> None:
+    """``warned``: the warnings were shown on the way."""
     if as_json:
         show(found.model_dump(mode="json"), as_json=True)
         return
@@ -136,8 +175,16 @@ def show_status(found: JobStatus, *, as_json: bool) -> None:
         console.print(f"  {place(found.place)}", highlight=False)
     for stage in found.stages:
         console.print(f"  {stage.stage:<13} {stage.state:<8} {detail(stage)}", highlight=False)
+    if not warned:
+        show_warnings(found)
     if found.error is not None:
         console.print(plain(errors.from_json(found.error)))
+
+
+def show_warnings(found: JobStatus) -> None:
+    """Beside the output, where they do not end in a pipe."""
+    for warning in found.warnings:
+        stderr.print(plain(f"warning: {warning}"), soft_wrap=True)
 
 
 def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
@@ -145,11 +192,16 @@ def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
         show(preview, as_json=True)
         return
     console.print(row_table(preview["rows"]))
+    tell_validity(preview, console)
+
+
+def tell_validity(preview: dict[str, Any], to: Console) -> None:
+    """How many sampled records are valid, and why the others are not, each with its first one's message."""
     total = preview["valid"] + preview["invalid"]
     share = f"{100 * preview['valid'] / total:.0f}%" if total else "none"
-    console.print(f"{preview['valid']} of {total} sampled records are valid ({share})", highlight=False)
+    to.print(f"{preview['valid']} of {total} sampled records are valid ({share})", highlight=False)
     for reason, count in preview["reasons"].items():
-        console.print(plain(f"  {count} × {reason}"))
+        to.print(plain(f"  {count} × {reason}: {preview['examples'][reason]}"), soft_wrap=True)
 
 
 def report_run(found: JobStatus, folder: Path, preview: dict[str, Any], *, as_json: bool) -> None:
@@ -157,7 +209,7 @@ def report_run(found: JobStatus, folder: Path, preview: dict[str, Any], *, as_js
     speed = found.stages[2].figures.get("tokens_per_s")
     if not as_json:
         show_preview(preview, as_json=False)
-        spent = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items() if value is not None)
+        spent = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items() if value is not None)
         console.print(f"{spent}; {speed} tokens/s\nartifacts: {folder}", highlight=False, soft_wrap=True)
         return
     document = {
@@ -165,6 +217,7 @@ def report_run(found: JobStatus, folder: Path, preview: dict[str, Any], *, as_js
         "outcome": found.state.value,
         "seconds": seconds,
         "tokens_per_s": speed,
+        "warnings": list(found.warnings),
     }
     document |= {"rows_sampled": preview["valid"] + preview["invalid"], "rows_valid": preview["valid"]}
     show(document | {"folder": str(folder), "rows": preview["rows"]}, as_json=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,23 @@ from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from tasks import library
-from tasks.cli import display
-from tasks.cli.options import AsJson, ConfigFile, Family, Fsdp, Ranks, Rows, Seed
+from tasks.cli import config as configs
+from tasks.cli import display, interrupt
+from tasks.cli.options import (
+    AsJson,
+    AsJsonLines,
+    ConfigFile,
+    Family,
+    Fsdp,
+    JobId,
+    Ranks,
+    Rows,
+    Seed,
+    Sets,
+    TableSource,
+)
 from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState
-from tasks.settings import Settings
-from tasks.spreadsheet import write_rows
+from tasks.spreadsheet import RowFormat, print_rows, write_rows
 
 if TYPE_CHECKING:
     from tasks.client import Client
@@ -25,9 +37,10 @@ if TYPE_CHECKING:
 
 
 def submit(
-    table: str,
+    table: TableSource,
     config: ConfigFile = None,
     *,
+    sets: Sets = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key is the same job.")] = None,
     seed: Seed = None,
     family: Family = "",
@@ -45,49 +58,55 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id."""
-    source = config if config is not None else default_config()
-    job_id = _client().submit(
-        table=table,
-        config=source,
-        idempotency_key=key,
-        seed=seed,
-        family=family,
-        ranks=ranks,
-        fsdp=fsdp,
-        priority=priority,
-        tenant=tenant,
-        webhook=webhook,
-        webhook_progress=webhook_progress,
-        dataset_token=None if dataset_token_file is None else read_token(dataset_token_file),
-    )
+    with interrupt.saying("`nss-train list` shows whether the job is stored already"):
+        job_id = _client().submit(
+            table=table,
+            config=configs.chosen(config, sets),
+            idempotency_key=key,
+            seed=seed,
+            family=family,
+            ranks=ranks,
+            fsdp=fsdp,
+            priority=priority,
+            tenant=tenant,
+            webhook=webhook,
+            webhook_progress=webhook_progress,
+            dataset_token=None if dataset_token_file is None else read_token(dataset_token_file),
+        )
     display.show({"job_id": job_id}, as_json=as_json, text=job_id)
 
 
-def status(job_id: str, *, as_json: AsJson = False) -> None:
+def status(job_id: JobId, *, as_json: AsJson = False) -> None:
     """Where a job stands."""
-    display.show_status(_client().status(job_id), as_json=as_json)
+    client, job_id = client_and_id(job_id)
+    display.show_status(client.status(job_id), as_json=as_json)
 
 
-def watch(job_id: str, *, as_json: AsJson = False) -> None:
+def watch(job_id: JobId, *, as_json: AsJsonLines = False) -> None:
     """Follow a job until it ends."""
-    display.show_status(follow(_client(), job_id, as_json=as_json), as_json=as_json)
+    client, job_id = client_and_id(job_id)
+    with interrupt.saying(f"the job goes on; `nss-train cancel {job_id}` ends it"):
+        last = follow(client, job_id, as_json=as_json)
+    if not as_json:
+        display.show_status(last, as_json=False, warned=True)
 
 
 def cancel(
-    job_id: str,
+    job_id: JobId,
     *,
     reason: Annotated[str, typer.Option(help="Kept with the job.")] = "cancelled from the command line",
     as_json: AsJson = False,
 ) -> None:
     """Stop a job."""
-    state = _client().cancel(job_id, reason=reason, requested_by=getpass.getuser())
+    client, job_id = client_and_id(job_id)
+    state = client.cancel(job_id, reason=reason, requested_by=getpass.getuser())
     waits = state in (JobState.QUEUED, JobState.RUNNING)
     said = "cancellation is asked for" if waits else state.value
     display.show({"job_id": job_id, "state": state.value}, as_json=as_json, text=f"{job_id}: {said}")
 
 
 def logs(
-    job_id: str,
+    job_id: JobId,
     *,
     stage: Annotated[Stage | None, typer.Option(help="The last one that printed anything.")] = None,
     attempt: Annotated[int | None, typer.Option(min=1, help="The last one.")] = None,
@@ -97,32 +116,47 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """Print the end of what a stage's process printed."""
-    text = _client().logs(job_id, stage=stage, attempt=attempt, private=private)
+    client, job_id = client_and_id(job_id)
+    text = client.logs(job_id, stage=stage, attempt=attempt, private=private)
     display.show({"job_id": job_id, "log": text}, as_json=as_json, text=text)
 
 
-def fetch(job_id: str, out: Path, *, as_json: AsJson = False) -> None:
+def fetch(
+    job_id: JobId,
+    out: Annotated[Path, typer.Argument(help="Folder for the artifacts.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Write a job's artifacts into a folder."""
-    folder = _client().fetch(job_id, out)
+    client, job_id = client_and_id(job_id)
+    folder = client.fetch(job_id, out)
     display.show({"job_id": job_id, "folder": str(folder)}, as_json=as_json, text=str(folder))
 
 
 def sample(
-    job_id: str,
+    job_id: JobId,
     *,
     rows: Rows = 10,
     seed: Seed = None,
+    format_: Annotated[
+        RowFormat,
+        typer.Option("--format", help="How the rows are printed; csv and jsonl are the rows alone."),
+    ] = RowFormat.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file as well.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print synthetic rows from a job's adapter."""
-    client = _client()
-    with tempfile.TemporaryDirectory() as folder:
+    client, job_id = client_and_id(job_id)
+    with tempfile.TemporaryDirectory() as folder, display.stderr.status(f"sampling {rows} rows …"):
         found = client.fetch(job_id, Path(folder) / "run")
         preview = library.sample(found, client.base_model(job_id), rows=rows, seed=seed)
     if out is not None:
         write_rows(out, preview["rows"])
-    display.show_preview(preview, as_json=as_json)
+    if as_json or format_ is RowFormat.TABLE:
+        display.show_preview(preview, as_json=as_json)
+    else:
+        print_rows(preview["rows"], format_)
+        display.tell_validity(preview, display.stderr)
 
 
 def list_jobs(*, as_json: AsJson = False) -> None:
@@ -134,6 +168,12 @@ def list_jobs(*, as_json: AsJson = False) -> None:
         display.console.print(display.job_table(jobs))
 
 
+def client_and_id(beginning: str) -> tuple[Client, str]:
+    """A client, and the whole id of the job that a person means: each command takes a beginning as well."""
+    client = _client()
+    return client, client.find(beginning)
+
+
 def _client() -> Client:
     from tasks.client import Client
 
@@ -141,14 +181,16 @@ def _client() -> Client:
 
 
 def follow(client: Client, job_id: str, *, as_json: bool) -> JobStatus:
-    """The status of a job at its end, shown on the way; raises the error of one that failed."""
-    if as_json:
-        *_, last = client.watch(job_id)
-    else:
+    """The status of a job at its end, shown on the way; ends the command with the error of one that failed.
+
+    As JSON Lines the last status has told the error.
+    """
+    if not as_json:
         display.console.print(f"job {job_id}", highlight=False)
-        last = display.watch(client.watch(job_id))
+    last = (display.stream if as_json else display.watch)(client.watch(job_id))
     if last.error is not None:
-        raise errors.from_json(last.error)
+        error = errors.from_json(last.error)
+        raise typer.Exit(error.exit_code) if as_json else error
     return last
 
 
@@ -159,9 +201,3 @@ def read_token(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         problem = Problem(field="dataset_token_file", value=str(file), remedy=f"cannot be read: {error}")
         raise ParameterError("No token.", [problem]) from error
-
-
-def default_config() -> dict[str, Any]:
-    """Without a config the only model of this machine is trained."""
-    names = library.models(Settings())
-    return {"training": {"pretrained_model": names[0]}} if len(names) == 1 else {}

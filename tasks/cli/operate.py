@@ -13,6 +13,7 @@ from tasks import library
 from tasks.cli import display
 from tasks.cli.options import AsJson
 from tasks.settings import Settings
+from tasks.store.open import open_store
 
 
 def worker(
@@ -39,7 +40,7 @@ def worker(
 
 
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 9464,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any.")] = 9464,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve /metrics for Prometheus and /scale for a scaler until SIGTERM."""
@@ -48,6 +49,7 @@ def metrics(
     from tasks.metrics import make_server_on
 
     settings = Settings()
+    open_store(settings)  # what is wrong with its settings is told before anything begins
     log.configure(settings.log_format)
     with make_server_on(settings, host=host, port=port) as server, suppress(KeyboardInterrupt):
         server.serve_forever()
@@ -72,7 +74,14 @@ def doctor(*, as_json: AsJson = False) -> None:
     else:
         for finding in findings:
             display.console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(0 if all(f.ok for f in findings) else 1)
+    raise typer.Exit(max((f.exit_code for f in findings if not f.ok), default=0))
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        display.show({"version": version("nss-train")}, as_json=False, text=version("nss-train"))
+        raise typer.Exit
 
 
 def show_version(*, as_json: AsJson = False) -> None:

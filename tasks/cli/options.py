@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Arguments and options that several commands have."""
 
 from __future__ import annotations
 
@@ -7,8 +7,34 @@ from typing import Annotated
 
 import typer
 
+from nss_train.formats import FORMATS
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-ConfigFile = Annotated[Path | None, typer.Option(help="NSS config, YAML or JSON; NSS's defaults without it.")]
+AsJsonLines = Annotated[
+    bool, typer.Option("--json", help="Print JSON Lines: each new status; the last line is how it ended.")
+]
+TableSource = Annotated[
+    str,
+    typer.Argument(
+        help=f"Path of a table ({', '.join(FORMATS)}), or an s3://bucket/key below a prefix that the"
+        " operator allows."
+    ),
+]
+LocalTable = Annotated[str, typer.Argument(help=f"Path of a table ({', '.join(FORMATS)}).")]
+JobId = Annotated[str, typer.Argument(help="Id of a job, or as much of its beginning as no other has.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(help="NSS config, YAML or JSON (`nss-train config init`); NSS's defaults without it."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set one field of the config, such as training.lora_r=16; again for others."
+        " NSS's own --training__lora_r 16 means the same.",
+    ),
+]
 Rows = Annotated[int, typer.Option(min=1, help="Rows to sample.")]
 Family = Annotated[
     str, typer.Option(help="Family of the base model, if neither name nor config.json tells it.")

@@ -18,8 +18,9 @@ from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.dataset_budget import Budget, Composition
 from tasks import library
 from tasks.charges import ACCOUNTANT
+from tasks.cli import config as configs
 from tasks.cli import display
-from tasks.cli.options import AsJson
+from tasks.cli.options import AsJson, LocalTable, Sets
 
 if TYPE_CHECKING:
     from nss_train.privacy.ledger import Entry, Ledger
@@ -36,7 +37,7 @@ Rate = Annotated[float, typer.Option(help="q: each unit's probability to take pa
 Steps = Annotated[int, typer.Option(help="Number of steps.")]
 
 
-@budget.command("show")
+@budget.command("show", epilog="Example: nss-train budget show patients")
 def show(dataset: Dataset, *, as_json: AsJson = False) -> None:
     """The budget in force, and what all jobs cost together."""
     ledger = _ledger(dataset)
@@ -44,7 +45,10 @@ def show(dataset: Dataset, *, as_json: AsJson = False) -> None:
     display.show(found, as_json=as_json, text=_as_text(found))
 
 
-@budget.command("set")
+@budget.command(
+    "set",
+    epilog="Example: nss-train budget set patients --epsilon 8 --delta 1e-5 --unit record --owner clinic",
+)
 def set_(
     dataset: Dataset,
     *,
@@ -144,7 +148,7 @@ def _granted_text(dataset: str, made: Budget | None, token: str | None) -> str:
     return "\n".join(lines)
 
 
-@budget.command("rename")
+@budget.command("rename", epilog="Example: nss-train budget rename 0f3a --to patients")
 def rename_(
     dataset: Dataset,
     *,
@@ -156,14 +160,14 @@ def rename_(
     display.show({"dataset": name}, as_json=as_json, text=name)
 
 
-@budget.command("list")
+@budget.command("list", epilog="Example: nss-train budget list")
 def list_(*, as_json: AsJson = False) -> None:
     """The names of all ledgers; those that are a digest should be renamed."""
     names = list(_client().ledgers())
     display.show({"datasets": names}, as_json=as_json, text="\n".join(names))
 
 
-@budget.command("history")
+@budget.command("history", epilog="Example: nss-train budget history patients")
 def history(dataset: Dataset, *, as_json: AsJson = False) -> None:
     """Every budget, reservation and settlement, oldest first."""
     entries = _ledger(dataset).read().entries
@@ -176,7 +180,9 @@ def history(dataset: Dataset, *, as_json: AsJson = False) -> None:
         display.console.print(_history_table(entries))
 
 
-@privacy.command("epsilon")
+@privacy.command(
+    "epsilon", epilog="Example: nss-train privacy epsilon --sigma 1.1 --rate 0.01 --steps 1000 --delta 1e-5"
+)
 def epsilon_of(
     *,
     sigma: Annotated[float, typer.Option(help="σ: the noise in units of the clipping norm.")],
@@ -192,7 +198,9 @@ def epsilon_of(
     display.show({"epsilon": found}, as_json=as_json, text=text)
 
 
-@privacy.command("sigma")
+@privacy.command(
+    "sigma", epilog="Example: nss-train privacy sigma --epsilon 8 --rate 0.01 --steps 1000 --delta 1e-5"
+)
 def sigma_of(*, epsilon: Epsilon, delta: Delta, rate: Rate, steps: Steps, as_json: AsJson = False) -> None:
     """The least noise that keeps a training within ε and δ."""
     _check(epsilon=epsilon, rate=rate, steps=steps, delta=delta)
@@ -209,19 +217,22 @@ def sigma_of(*, epsilon: Epsilon, delta: Delta, rate: Rate, steps: Steps, as_jso
 
 
 def estimate(
-    table: str,
+    table: LocalTable,
     *,
     config: Annotated[Path, typer.Option(help="NSS config with privacy.dp_enabled, YAML or JSON.")],
+    sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
     """What a private training of a table would do and cost; nothing is trained."""
     library.require(ACCOUNTANT, "pandas")
-    options = [table, "--config", str(config), *(["--json"] if as_json else [])]
-    raise typer.Exit(library.run("nss_train.privacy", "estimate", *options))
+    with configs.as_file(config, sets) as file:
+        options = ["--config", str(file), *(["--json"] if as_json else []), "--", table]
+        code = library.run("nss_train.privacy", "estimate", *options)
+    raise typer.Exit(code)
 
 
 def check(
-    table: str,
+    table: LocalTable,
     *,
     config: Annotated[Path | None, typer.Option(help="NSS config, YAML or JSON.")] = None,
     as_json: AsJson = False,
@@ -229,9 +240,10 @@ def check(
     """What a private training would make of a table, exactly, and what to declare; for its owner alone."""
     library.require("pandas", "pyarrow")
     options = [
-        table,
         *([] if config is None else ["--config", str(config)]),
         *(["--json"] if as_json else []),
+        "--",
+        table,
     ]
     raise typer.Exit(library.run("nss_train.data.private", *options))
 

@@ -17,6 +17,15 @@ class StoreRefuses(StoreUnavailable):
     """The store answers, and does not let this deployment see what was asked for."""
 
 
+class StoreMisset(StoreUnavailable):
+    """The store answers, and the settings are not those that it wants: nothing but a change of them helps.
+
+    A worker waits all the same: certificates and keys are renewed while jobs are under way.
+    """
+
+    exit_code = 2
+
+
 @contextmanager
 def own_disk(folder: Path) -> Iterator[None]:
     """What is wrong with the disk that a download goes to, as :class:`DiskFull`."""

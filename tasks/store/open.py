@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from nss_train.errors import ParameterError, Problem
 from tasks.settings import Settings
 from tasks.store.base import Store
+from tasks.store.endpoint import checked_endpoint
 from tasks.store.local import LocalStore
 
 
@@ -29,15 +30,23 @@ def open_store(settings: Settings) -> Store:
 def open_bucket(settings: Settings, bucket: str, *, prefix: str = "") -> Store:
     """A bucket of the deployment's S3 service."""
     from minio import Minio
+    from minio.helpers import check_bucket_name
 
     from tasks.store.s3 import S3Store, http_pool
 
     http = http_pool()
-    client = Minio(
-        settings.s3_endpoint,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        secure=settings.s3_secure,
-        http_client=http,
-    )
+    endpoint = checked_endpoint(settings)
+    try:
+        check_bucket_name(bucket)
+        client = Minio(
+            endpoint,
+            access_key=settings.s3_access_key.get_secret_value(),
+            secret_key=settings.s3_secret_key.get_secret_value(),
+            secure=settings.s3_secure,
+            region=settings.s3_region or None,
+            http_client=http,
+        )
+    except ValueError as error:
+        problem = Problem(field="store_url", value=f"s3://{bucket} at {endpoint}", remedy=str(error))
+        raise ParameterError("The S3 service's settings are wrong.", [problem]) from None
     return S3Store(client, bucket, http=http, prefix=prefix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,12 +17,19 @@ from minio.error import MinioException, S3Error
 
 from nss_train.errors import Problem, StoreUnavailable
 from tasks.permissions import make_folder, private_file
-from tasks.store.base import StoreRefuses, own_disk
+from tasks.store.base import StoreMisset, StoreRefuses, own_disk
 from tasks.store.keys import check_key, check_prefix
 
 _MISSING = ("NoSuchKey", "NoSuchObject", "NotFound")
 _REFUSED = ("AccessDenied", "NoSuchBucket")
 _SKEWED = "RequestTimeTooSkewed"
+_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch")
+_REGION = (
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidRegion",
+    "PermanentRedirect",
+)
 _SIGNED_FOR = timedelta(minutes=16)
 """Of conditional writes: a clock may be a quarter of an hour behind, as with all other requests."""
 _PART_BYTES = 16 * 2**20
@@ -178,8 +186,17 @@ class S3Store:
                 raise StoreRefuses(f"The store refuses {key}: {error.code}.", self._problems()) from error
             if error.code == _SKEWED:
                 raise StoreUnavailable("The store refuses this machine's clock.", (_clock(),)) from error
+            if error.code in _KEYS:
+                raise _misset(str(error.code), "NSS_TRAIN_S3_SECRET_KEY", _WHICH_KEYS) from error
+            if error.code in _REGION:
+                raise _misset(
+                    f"{error.code}: {error.message}", "NSS_TRAIN_S3_REGION", _WHICH_REGION
+                ) from error
             raise self._unavailable(str(error.code)) from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+            refused = tls_fault(error)
+            if refused is not None:
+                raise refused from error
             raise self._unavailable(type(error).__name__) from error
 
     def _unavailable(self, why: str) -> StoreUnavailable:
@@ -188,6 +205,37 @@ class S3Store:
     def _problems(self) -> tuple[Problem, ...]:
         remedy = "start the S3 service, or check NSS_TRAIN_S3_ENDPOINT and its keys"
         return (Problem(field="store_url", value=f"s3://{self._bucket}", remedy=remedy),)
+
+
+_WHICH_KEYS = "the service knows no such pair; check NSS_TRAIN_S3_ACCESS_KEY and NSS_TRAIN_S3_SECRET_KEY"
+_WHICH_REGION = "set it to the bucket's region, such as eu-central-1"
+_WHICH_CERTIFICATES = (
+    "name a PEM file with the certificate of the service, or of who issued it, in SSL_CERT_FILE; workers and"
+    " clients need it"
+)
+_WHICH_SCHEME = "the service does not speak TLS there: set it to false, or give the port for https"
+
+
+def tls_fault(error: BaseException) -> StoreMisset | None:
+    """What is wrong between this machine's TLS settings and the service; ``None`` for any other error."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, ssl.SSLCertVerificationError):
+            said = f"certificate verify failed: {found.verify_message}"
+            return _misset(said, "SSL_CERT_FILE", _WHICH_CERTIFICATES)
+        if isinstance(found, ssl.SSLError) and found.reason in _NO_TLS:
+            return _misset("it does not answer in TLS", "NSS_TRAIN_S3_SECURE", _WHICH_SCHEME)
+        reason = getattr(found, "reason", None)  # of urllib3's MaxRetryError
+        found = reason if isinstance(reason, BaseException) else found.__cause__ or found.__context__
+    return None
+
+
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+"""How OpenSSL takes plain HTTP."""
+
+
+def _misset(why: str, field: str, remedy: str) -> StoreMisset:
+    return StoreMisset(f"The store cannot be used: {why}.", [Problem(field=field, value=None, remedy=remedy)])
 
 
 def _clock() -> Problem:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from nss_train.contract import Stage
+from nss_train.errors import DataError, ParameterError
+from tasks import cli
 from tasks.app import make_app
 from tasks.client import Client
+from tasks.job import JobState, Outcome
 from tasks.lease import Lease
+from tasks.records import JobRecords
 from tasks.settings import Settings, worker_environment
 
 
@@ -33,3 +40,70 @@ def test_cancelling_says_whether_the_job_has_ended(settings: Settings, tmp_path:
     assert client.status(idle).ended
     assert not client.status(busy).ended
     lease.release()
+
+
+def submitted(settings: Settings, folder: Path, *keys: str) -> list[str]:
+    table = folder / "t.csv"
+    table.write_text("a,b\n1,x\n2,y\n3,z\n")
+    return [Client(settings).submit(table=table, idempotency_key=key) for key in keys]
+
+
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    return cli.run(words)
+
+
+def test_the_beginning_of_an_id_is_enough_where_it_is_one_jobs(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = submitted(settings, tmp_path, "one", "two")
+    client = Client(settings)
+    assert client.find(first) == first
+    assert client.find(first[:7]) == first  # key-7692c3…, key-3fc4cc…
+    assert run(settings, monkeypatch, "cancel", second[:7]) == 0
+    assert client.status(second).state is JobState.CANCELLED
+    assert client.status(first).state is JobState.QUEUED
+    capsys.readouterr()
+    for command in ("status", "watch", "cancel", "logs", "sample", "audit"):
+        assert run(settings, monkeypatch, command, "key-") == 2
+        said = capsys.readouterr().err
+        assert first in said
+        assert second in said
+
+
+@pytest.mark.parametrize("beginning", ["../etc", "", "Key", "key_", "-", "x" * 65, "key-\n"])
+def test_what_no_id_begins_with_is_looked_for_nowhere(beginning: str, settings: Settings) -> None:
+    with pytest.raises(ParameterError, match="Not a job id"):
+        Client(settings).find(beginning)
+
+
+def test_an_id_that_is_whole_is_its_own_though_another_begins_like_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (whole,) = submitted(settings, tmp_path, "one")
+    store = make_app(settings).store
+    store.write(f"jobs/{whole}-more/request.json", store.read(f"jobs/{whole}/request.json"))
+    assert Client(settings).find(whole) == whole
+
+
+def test_watching_as_json_prints_a_status_a_line_and_the_end_last(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job_id,) = submitted(settings, tmp_path, "one")
+    records = JobRecords(make_app(settings).store, job_id)
+    records.finish(Outcome.FAILED, error=DataError("The table cannot be trained on."))
+    assert run(settings, monkeypatch, "watch", job_id, "--json") == 2
+    *_, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (last["job_id"], last["state"], last["error"]["type"]) == (job_id, "failed", "DataError")
+
+
+def test_ids_are_whole_at_eighty_columns(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = submitted(settings, tmp_path, "one", "two")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(settings, monkeypatch, "list") == 0
+    said = capsys.readouterr().out
+    assert all(job_id in said for job_id in ids)
+    assert max(map(len, said.splitlines())) <= 80

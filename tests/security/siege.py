@@ -26,7 +26,8 @@ from tasks.settings import Settings
 from tests.pipeline.conftest import worker
 from tests.security import hostile
 
-ALONE = 30
+ALONE = 500
+"""Answers that the median and the slowest alone are taken of: a shared machine has its own rare slow ones."""
 DEADLINE_S = 120.0
 RATIO = 1.5
 """The slowest answer under siege, in medians alone, that is asked for."""
@@ -54,16 +55,17 @@ class Siege:
         return (
             f"{self.messages} hostile messages of {len(hostile.KINDS)} kinds,"
             f" all {len(self.besieged_s)} honest submissions among them answered\n"
-            f"alone: median {self.median_s:.3f} s, slowest {max(self.alone_s):.3f} s of {len(self.alone_s)}\n"
+            f"alone: median {self.median_s:.3f} s, slowest {max(self.alone_s):.3f} s"
+            f" = {max(self.alone_s) / self.median_s:.2f} medians, of {len(self.alone_s)}\n"
             f"under siege: median {statistics.median(self.besieged_s):.3f} s,"
             f" slowest {max(self.besieged_s):.3f} s = {self.ratio:.2f} medians alone\n"
             f"left in unacked: {self.unacked}, waiting: {self.waiting}"
         )
 
 
-def besiege(app: App, *, messages: int, per_s: float, seed: int = 1) -> Siege:
+def besiege(app: App, *, messages: int, per_s: float, alone: int = ALONE, seed: int = 1) -> Siege:
     """Send hostile messages at a steady pace, and all the while one honest submission after the other."""
-    alone = tuple(_answered_s(app) for _ in range(ALONE))
+    alone_s = tuple(_answered_s(app) for _ in range(alone))
     lines = [line for _, line in hostile.lines(messages, seed=seed)]
     sender = Thread(target=_send, args=(app, lines, 1 / per_s), daemon=True)
     sender.start()
@@ -74,7 +76,7 @@ def besiege(app: App, *, messages: int, per_s: float, seed: int = 1) -> Siege:
     _wait_for_acknowledgements(app)
     return Siege(
         messages=messages,
-        alone_s=alone,
+        alone_s=alone_s,
         besieged_s=tuple(times),
         unacked=int(app.redis.hlen("unacked")) + int(app.redis.zcard("unacked_index")),
         waiting=int(app.redis.llen(app.settings.queue_cpu)),

@@ -88,6 +88,6 @@ def test_a_hostile_message_leaves_nothing_behind(name: str, target: Target) -> N
 
 def test_honest_submissions_are_answered_under_siege(tmp_path: Path) -> None:
     with siege.deployment(tmp_path, concurrency=2) as app:
-        found = siege.besiege(app, messages=2 * len(hostile.KINDS), per_s=25)
+        found = siege.besiege(app, messages=2 * len(hostile.KINDS), per_s=25, alone=30)
     assert found.besieged_s
     assert found.unacked == found.waiting == 0

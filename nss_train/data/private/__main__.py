@@ -29,7 +29,7 @@ SHOWN_COLUMNS = 40
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m nss_train.data.private", description=__doc__)
+    parser = command.Parser(prog="python -m nss_train.data.private", description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--config", type=Path, help="NSS YAML or JSON; NSS's defaults without it")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

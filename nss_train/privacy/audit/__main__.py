@@ -27,7 +27,7 @@ from nss_train.privacy.audit.verdict import Verdict, audit
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m nss_train.privacy.audit", description=__doc__)
+    parser = command.Parser(prog="python -m nss_train.privacy.audit", description=__doc__)
     parser.add_argument("--faults", action="store_true", help="audit steps with planted faults too")
     parser.add_argument("--from-file", type=Path, help="a table, of which neighbours are compared")
     parser.add_argument("--config", type=Path, help="of the job on it: NSS YAML or JSON")

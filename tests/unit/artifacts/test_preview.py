@@ -67,9 +67,10 @@ def test_invalid_records_are_counted_by_class_and_sampling_gives_up(toy_base: Pa
     narrow = {**SCHEMA, "properties": {**SCHEMA["properties"], "kind": {"enum": ["c"]}}}
     (adapter_of(run) / "dataset_schema.json").write_text(json.dumps(narrow))
     preview = sample(toy_base, adapter_of(run), rows=4, seed=1, sampling=CALM)
-    assert (preview.valid, set(preview.reasons), preview.stopped) == (0, {"enum"}, Stopped.PATIENCE)
-    assert preview.invalid == preview.reasons["enum"] >= 3
-    assert "is not one of ['c']" in preview.examples["enum"]
+    told = "enum in column kind"
+    assert (preview.valid, set(preview.reasons), preview.stopped) == (0, {told}, Stopped.PATIENCE)
+    assert preview.invalid == preview.reasons[told] >= 3
+    assert "is not one of ['c']" in preview.examples[told]
 
 
 def test_special_tokens_are_not_in_the_text(toy_base: Path, toy_run: Path) -> None:

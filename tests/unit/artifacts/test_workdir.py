@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -205,3 +206,14 @@ def test_a_broken_document_is_a_data_error_that_names_it(folder: Path) -> None:
 def test_saving_needs_no_torch() -> None:
     code = "import nss_train.artifacts.workdir, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_model_card_tells_warnings_of_the_table_where_there_are_some(folder: Path) -> None:
+    assemble(folder, REQUEST, report=ignore)
+    assert "## Warnings" not in (folder / "out/train/adapter/README.md").read_text()
+    shutil.rmtree(folder / "out")
+    (folder / "out").mkdir()
+    put(folder / "in/prepare_data/warnings.json", ["zip: leading zeros lost in 3 cells"])
+    assemble(folder, REQUEST, report=ignore)
+    card = (folder / "out/train/adapter/README.md").read_text()
+    assert "## Warnings\n\n- zip: leading zeros lost in 3 cells" in card

@@ -10,8 +10,6 @@ import pytest
 
 from nss_train.config import parse_config
 from nss_train.data import time_series
-from nss_train.data.columns import warn_of_dates
-from nss_train.data.distinct import distinct_columns, to_arrow
 from nss_train.data.timestamps import guess_format
 from nss_train.errors import DataError, ParameterError, UserError
 
@@ -107,12 +105,6 @@ def test_text_that_does_not_sort_by_time_is_warned_about(caplog: pytest.LogCaptu
 )
 def test_formats_are_guessed_from_all_values(values: list[str], expected: str | None) -> None:
     assert guess_format(values) == expected
-
-
-def test_columns_of_dates_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    dates = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=3), "x": 1})
-    warn_of_dates(distinct_columns(to_arrow(dates)))
-    assert "['when'] hold dates" in caplog.text
 
 
 def test_intervals_tolerate_a_tenth_of_a_second() -> None:

@@ -17,6 +17,7 @@ import pytest
 from pyarrow import feather
 
 from nss_train.config import parse_config
+from nss_train.config.reading import ReadingParameters, Types
 from nss_train.data.holdout import Split
 from nss_train.data.prepare import prepare, prepare_split
 from nss_train.data.prepared import Entry
@@ -78,6 +79,8 @@ def one_tokenizer() -> Iterator[None]:
 
 
 CONFIG = parse_config({"data": {"random_state": 1, "holdout": 0}})
+AS_NSS = CONFIG.model_copy(update={"reading": ReadingParameters(types=Types.NSS)})
+"""Dates and durations too, of which no generated row is valid."""
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -94,7 +97,7 @@ def test_a_column_that_json_cannot_write_is_refused_by_name(
 @pytest.mark.parametrize("kind", TRAINED)
 def test_a_column_with_an_unusual_type_is_trained(kind: str, tmp_path: Path, base_model: Path) -> None:
     for path in written("odd", column(*TRAINED[kind]), tmp_path):
-        assert len(prepare(path, CONFIG, model=base_model, seed=1).train) > 0
+        assert len(prepare(path, AS_NSS, model=base_model, seed=1).train) > 0
 
 
 MIXED: dict[str, list[Any]] = {

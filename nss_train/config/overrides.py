@@ -1,0 +1,65 @@
+"""Single fields of a config, given apart from its file: ``training.lora_r=16``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from nss_train import documents
+from nss_train.errors import ParameterError, Problem
+
+_FORM = "write FIELD=VALUE, such as training.lora_r=16"
+
+
+def with_overrides(given: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """The config with these fields in place of its own; what they may be is checked with all the others.
+
+    A value is read as YAML. Raises :class:`ParameterError` with every override that cannot be read.
+    """
+    found, problems = dict[str, Any](), list[Problem]()
+    for override in overrides:
+        field, _, text = override.partition("=")
+        problem = _fault(override, field, text)
+        if problem is not None:
+            problems.append(problem)
+        else:
+            found[field] = yaml.safe_load(text)  # the last of several counts
+    problems += _clashes(found)
+    if problems:
+        raise ParameterError("The config's fields cannot be set like this.", problems)
+    merged = dict(given)
+    for field, value in found.items():
+        merged = _replaced(merged, field.split("."), value)
+    return merged
+
+
+def _fault(override: str, field: str, text: str) -> Problem | None:
+    if "=" not in override or not all(field.split(".")) or field.count(".") > documents.DEPTH:
+        return Problem(field="set", value=override, remedy=_FORM)
+    try:
+        yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        why = str(error).splitlines()[0]
+        return Problem(field=field, value=text, remedy=f"is not YAML: {why}; quote it")
+    except RecursionError:
+        return Problem(field=field, value=text, remedy=f"is nested more than {documents.DEPTH} deep")
+    return None
+
+
+def _clashes(found: Mapping[str, Any]) -> Iterator[Problem]:
+    for field in found:
+        parents = (field[:end] for end, char in enumerate(field) if char == ".")
+        for parent in parents:
+            if parent in found:
+                remedy = f"{parent} is set as a whole, too; set either"
+                yield Problem(field=field, value=found[field], remedy=remedy)
+
+
+def _replaced(given: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    name, *below = path
+    if below:
+        section = given.get(name)
+        value = _replaced(section if isinstance(section, Mapping) else {}, below, value)
+    return {**given, name: value}

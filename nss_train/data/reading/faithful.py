@@ -1,0 +1,265 @@
+"""Reading a table as it is written: no cell becomes another one.
+
+A column of a CSV file is one of integers, numbers or booleans only if every cell is written as JSON writes
+it again; else it is text. What a file gives a type keeps it, and what JSON has no type for becomes text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import ipc, types
+
+from nss_train.data.columns import nearest
+from nss_train.data.reading.cells import BATCH_ROWS, TableFile, text_frames
+from nss_train.data.reading.spreadsheet import read_xlsx
+from nss_train.errors import DataError, ParameterError, Problem
+from nss_train.formats import Format
+
+_INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
+_BOOLEANS = ({"true", "false"}, {"True", "False"}, {"TRUE", "FALSE"})
+"""Spellings; a column of booleans keeps to one of them, so that no two cells become one."""
+_MOST = Decimal("1e300")
+"""Below the largest float."""
+_NAMELESS = "__index_level_"
+"""How pandas names an index in a file that has no name of its own."""
+_INT64 = range(-(2**63), 2**63)
+_JSON_KINDS = {
+    bool: "booleans",
+    int: "numbers",
+    Decimal: "numbers",
+    str: "texts",
+    list: "lists",
+    dict: "objects",
+}
+
+
+Columns = dict[str, Callable[..., "pd.Series[Any]"]]
+"""For each column what makes its values: ``as_text`` says of which kind."""
+
+
+def read_faithfully(file: TableFile, *, texts: Collection[str] = ()) -> pd.DataFrame:
+    """The table in a file as it is written; the columns named in ``texts`` as text, whatever they hold."""
+    columns = _columns(file)
+    _check_names(texts, columns)
+    return pd.DataFrame({name: column(as_text=name in texts) for name, column in columns.items()})
+
+
+def read_texts(file: TableFile, names: Collection[str]) -> dict[str, pd.Series[Any]]:
+    """Some columns as text."""
+    columns = _columns(file)
+    _check_names(names, columns)
+    return {name: columns[name](as_text=True) for name in names}
+
+
+def _columns(file: TableFile) -> Columns:
+    if file.form is Format.CSV:
+        return _csv_columns(file)
+    if file.form is Format.JSON:
+        return _json_columns(file.path)
+    tables = {Format.PARQUET: pq.read_table, Format.ARROW: _arrow_table, Format.XLSX: _sheet_table}
+    return _arrow_columns(tables[file.form](file.path))
+
+
+def _check_names(names: Collection[str], columns: Columns) -> None:
+    problems = [
+        Problem(field="reading.columns", value=name, remedy=nearest(name, list(columns)))
+        for name in names
+        if name not in columns
+    ]
+    if problems:
+        raise ParameterError("The table lacks columns that the config names.", problems)
+
+
+def _csv_columns(file: TableFile) -> Columns:
+    """Columns of a text table, whose only null is the empty cell."""
+    frame = pd.concat(text_frames(file, chunk_rows=BATCH_ROWS), ignore_index=True)
+    return {str(name): _later(_of_texts, frame[name]) for name in frame.columns}
+
+
+def _json_columns(path: Path) -> Columns:
+    """Columns of a JSON Lines file; a name that an object lacks is null."""
+    rows = list(_objects(path))
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _later(_of_json, name, [row.get(name) for row in rows]) for name in names}
+
+
+def _arrow_columns(table: pa.Table) -> Columns:
+    """Columns of a table that has types; of a data frame's index those that have a name, first."""
+    told = (table.schema.pandas_metadata or {}).get("index_columns", ())
+    index = [name for name in told if isinstance(name, str)]  # numbered rows are no column
+    named = [name for name in index if not name.startswith(_NAMELESS)]
+    names = [*named, *(name for name in table.column_names if name not in index)]
+    return {name: _later(_of_arrow, table.column(name)) for name in names}
+
+
+def _arrow_table(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as mapped:
+        return ipc.open_file(mapped).read_all()
+
+
+def _sheet_table(path: Path) -> pa.Table:
+    return pa.Table.from_pandas(read_xlsx(path), preserve_index=False)
+
+
+def _later(make: Callable[..., pd.Series[Any]], *arguments: Any) -> Callable[..., pd.Series[Any]]:
+    return lambda *, as_text: make(*arguments, as_text=as_text)
+
+
+def _of_texts(cells: pd.Series[Any], *, as_text: bool) -> pd.Series[Any]:
+    texts = pa.array(cells, pa.string())
+    texts = pc.if_else(pc.equal(texts, ""), None, texts)
+    found = texts.drop_null().unique()
+    if as_text or len(found) == 0:
+        return _texts(texts)
+    if _is_integer(found):
+        return _typed(texts.cast(pa.int64()))
+    if all(map(_is_number, found.to_pylist())):
+        return _typed(texts.cast(pa.float64()))
+    if any(spelling.issuperset(found.to_pylist()) for spelling in _BOOLEANS):
+        return _typed(pc.equal(pc.utf8_lower(texts), "true"))
+    return _texts(texts)
+
+
+def _is_integer(texts: pa.Array) -> bool:
+    if not pc.all(pc.match_substring_regex(texts, _INTEGER)).as_py():
+        return False
+    return all(
+        int(text) in _INT64 for text in texts.filter(pc.greater(pc.utf8_length(texts), 18)).to_pylist()
+    )
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is what JSON writes for a float."""
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    return repr(value) == text and text.lstrip("-")[0].isdigit()
+
+
+def _of_json(name: str, values: list[Any], *, as_text: bool) -> pd.Series[Any]:
+    kinds = {_JSON_KINDS[type(value)] for value in values if value is not None}
+    if as_text:
+        return _texts(
+            pa.array([value if isinstance(value, str | None) else _json(value) for value in values])
+        )
+    if len(kinds) > 1:
+        told = f"set reading.columns: {{{name}: text}}, or give all cells one type"
+        problem = Problem(field=name, value=f"a column of {' and '.join(sorted(kinds))}", remedy=told)
+        raise DataError("The table has columns of more than one type.", [problem])
+    if kinds == {"numbers"}:
+        return _numbers(values)
+    if kinds == {"booleans"}:
+        return _typed(pa.array(values, pa.bool_()))
+    return pd.Series([_plain(value) for value in values], dtype=object)
+
+
+def _numbers(values: list[Any]) -> pd.Series[Any]:
+    """Integers or floats where these are exact, else the digits as text."""
+    found = {value for value in values if value is not None}
+    if all(isinstance(value, int) and value in _INT64 for value in found):
+        return _typed(pa.array(values, pa.int64()))
+    if all(_is_exact(value) for value in found) and any(isinstance(value, Decimal) for value in found):
+        return _typed(pa.array([None if value is None else float(value) for value in values], pa.float64()))
+    return _texts(pa.array([None if value is None else str(value) for value in values], pa.string()))
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether a float says the same number."""
+    return bool(abs(value) < _MOST and Decimal(repr(float(value))) == value)
+
+
+def _of_arrow(cells: pa.ChunkedArray, *, as_text: bool) -> pd.Series[Any]:
+    kind = cells.type
+    if types.is_dictionary(kind):
+        return _of_arrow(cells.cast(kind.value_type), as_text=as_text)
+    if types.is_integer(kind) or types.is_boolean(kind):
+        return _texts(cells.cast(pa.string())) if as_text else _typed(cells)
+    if types.is_floating(kind) and not as_text and not pc.any(pc.is_inf(cells)).as_py():
+        return _typed(pc.if_else(pc.is_nan(cells.cast(pa.float64())), None, cells.cast(pa.float64())))
+    if types.is_nested(kind) and not as_text:
+        return pd.Series(cells.to_pandas())
+    return _texts(_mapped(cells, _text))
+
+
+def _mapped(cells: pa.ChunkedArray, text: Callable[[Any], str]) -> pa.Array:
+    """A text for each cell, made once for each distinct one where there are such."""
+    try:
+        encoded = cells.combine_chunks().dictionary_encode()
+    except pa.ArrowNotImplementedError:  # nested types
+        return pa.array([None if cell is None else text(cell) for cell in cells.to_pylist()], pa.string())
+    made = pa.array([text(value) for value in encoded.dictionary.to_pylist()], pa.string())
+    return made.take(encoded.indices)
+
+
+def _text(value: Any) -> str:
+    """ISO 8601 for what is a time, all digits of a decimal."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, pd.Timedelta):
+        return str(value.isoformat())
+    return str(value.isoformat()) if hasattr(value, "isoformat") else _json(value)
+
+
+def _typed(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
+    """As pandas has it without gaps, or as its nullable kind, which keeps integers and booleans."""
+    if cells.null_count == 0 or types.is_floating(cells.type):
+        return pd.Series(cells.to_pandas())
+    kind = str(cells.type)
+    name = "boolean" if types.is_boolean(cells.type) else kind.replace("u", "U").replace("i", "I")
+    nullable: Any = pd.api.types.pandas_dtype(name)
+    return pd.Series(nullable.__from_arrow__(cells))
+
+
+def _texts(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
+    return pd.Series(cells.cast(pa.string()).to_pandas(), dtype=object)
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _object(line, path.name, number)
+
+
+def _object(line: str, name: str, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line, parse_float=Decimal, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise _no_json(name, number, str(error)) from error
+    if not isinstance(found, dict):
+        raise _no_json(name, number, "not an object")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _no_json(name: str, number: int, why: str) -> DataError:
+    remedy = f"line {number} is not JSON Lines, one object a line: {why}"
+    return DataError("The table cannot be read.", [Problem(field="table", value=name, remedy=remedy)])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _plain(value: Any) -> Any:
+    """The value with floats for decimals, however deep."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value

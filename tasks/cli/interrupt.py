@@ -1,0 +1,51 @@
+"""Ctrl-C: what it did, and what it left alone."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from nss_train.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from tasks.client import Client
+
+EXIT_CODE = 130
+"""As a shell has it: 128 and the number of SIGINT."""
+CANCEL_S = 15.0
+"""A stage's processes are ended within a tick and a grace period, 2.5 s as the settings are."""
+
+
+class Interrupted(Exception):
+    """A person ended the command; the text says what became of what it had begun."""
+
+
+@contextmanager
+def saying(text: str) -> Iterator[None]:
+    """Say this of a command that is interrupted inside the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {text}") from None
+
+
+@contextmanager
+def cancelling(client: Client, job_id: str) -> Iterator[None]:
+    """Cancel the job if a person ends the command: nobody else would wait for it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        became = _cancel(client, job_id)
+        raise Interrupted(f"interrupted; job {job_id} is {became}, and everything is taken down") from None
+
+
+def _cancel(client: Client, job_id: str) -> str:
+    """The state that the job comes to, and that is in the store before the workers go."""
+    try:
+        client.cancel(job_id, reason="interrupted", requested_by=getpass.getuser())
+        *_, last = client.watch(job_id, timeout_s=CANCEL_S)
+    except (InfrastructureError, TimeoutError) as error:
+        return f"left as it was, because it could not be cancelled: {error}"
+    return last.state.value

@@ -1,0 +1,128 @@
+"""The config as the command line takes it: written, shown, checked, and set field by field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nss_train.config import parse_config
+from nss_train.config.overrides import with_overrides
+from nss_train.errors import ParameterError
+from tasks import cli
+from tasks.cli.nss_options import translated
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NSS_TRAIN_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def shown(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    assert cli.run(["config", "show", *words, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_config_that_is_written_holds_the_defaults(folder: Path) -> None:
+    assert cli.run(["config", "init", "job.yaml"]) == 0
+    written = yaml.safe_load((folder / "job.yaml").read_text())
+    without = {"data": {"random_state"}}
+    assert parse_config(written).model_dump(exclude=without) == parse_config(
+        {"replace_pii": None}
+    ).model_dump(exclude=without)
+    assert cli.run(["config", "validate", "job.yaml"]) == 0
+
+
+def test_a_config_of_somebody_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "config.yaml").write_text("training: {lora_r: 7}")
+    assert cli.run(["config", "init"]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert (folder / "config.yaml").read_text() == "training: {lora_r: 7}"
+
+
+def test_the_only_model_of_the_machine_is_named(folder: Path) -> None:
+    (folder / "home" / "models" / "SmolLM2-mine").mkdir(parents=True)
+    assert cli.run(["config", "init"]) == 0
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    assert written["training"]["pretrained_model"] == "SmolLM2-mine"
+
+
+def test_validating_lists_every_problem(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "c.yaml").write_text("training: {lora_r: 0, lern_rate: 1}\ngeneration: {top_p: 2}")
+    assert cli.run(["config", "validate", "c.yaml", "--set", "data.holdout=-1"]) == 2
+    said = capsys.readouterr().err
+    for field in ("training.lora_r", "training.lern_rate", "generation.top_p", "data.holdout"):
+        assert field in said
+
+
+def test_a_field_is_set_by_our_option_and_by_that_of_nss(capsys: pytest.CaptureFixture[str]) -> None:
+    ours = shown(capsys, "--set", "training.lora_r=16", "--set", "training.learning_rate=2e-4")
+    theirs = shown(capsys, "--training__lora_r", "16", "--training__learning_rate=2e-4")
+    assert ours["training"] == theirs["training"]
+    assert (ours["training"]["lora_r"], ours["training"]["learning_rate"]) == (16, 2e-4)
+
+
+def test_a_section_is_left_out_as_nss_does_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown(capsys, "--no-replace-pii", "--no-privacy")["replace_pii"] is None
+
+
+def test_set_takes_the_place_of_what_the_file_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "c.yaml").write_text("training: {lora_r: 8, batch_size: 2}")
+    found = shown(capsys, "c.yaml", "--set", "training.lora_r=16")["training"]
+    assert (found["lora_r"], found["batch_size"]) == (16, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--set", "training.lora_rr=1"], "did you mean training.lora_r?"),
+        (["--set", "lora_r"], "write FIELD=VALUE"),
+        (["--set", "training..lora_r=1"], "write FIELD=VALUE"),
+        (["--set", "training.lora_r=[1"], "is not YAML"),
+        (["--set", "training=null", "--set", "training.lora_r=1"], "set as a whole, too"),
+        (["--training__nothing", "1"], "training.nothing"),
+    ],
+)
+def test_what_cannot_be_set_is_named(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["config", "show", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+NAMES = st.from_regex(r"[a-z]{1,5}", fullmatch=True)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text('aé:#{- 0"', max_size=5)
+    | st.lists(st.integers(), max_size=2)
+)
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(NAMES, st.dictionaries(NAMES, LEAVES, min_size=1, max_size=3), max_size=3), st.data())
+def test_a_config_set_field_by_field_is_the_same_config(config: dict[str, Any], data: Any) -> None:
+    fields = [(f"{s}.{f}", value) for s, section in config.items() for f, value in section.items()]
+    overrides = [
+        f"{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in data.draw(st.permutations(fields))
+    ]
+    assert with_overrides({}, overrides) == config
+
+
+def test_what_stands_behind_two_dashes_stays_as_it_is() -> None:
+    assert list(translated(["--a__b", "1", "--", "--c__d", "2"])) == ["--set", "a.b=1", "--", "--c__d", "2"]
+    assert list(translated(["--a__b"])) == ["--a__b"]
+
+
+def test_every_problem_of_the_overrides_is_told_at_once() -> None:
+    with pytest.raises(ParameterError) as caught:
+        with_overrides({}, ["nothing", "a.b={", "=1"])
+    assert len(caught.value.problems) == 3

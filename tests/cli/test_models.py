@@ -1,0 +1,84 @@
+"""Base models are added after a job's checks, and removed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nss_train.errors import InfrastructureError, ParameterError
+from nss_train.model.adding import add_model
+from tasks import cli
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NSS_TRAIN_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "models"
+
+
+def copied(model: Path, to: Path) -> Path:
+    shutil.copytree(model, to)
+    (to / "README.md").write_text("not part of the model")
+    return to
+
+
+def test_a_model_is_copied_listed_and_removed(
+    models: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = copied(tiny_model, tmp_path / "SmolLM2-mine")
+    assert add_model(str(source), models) == models / "SmolLM2-mine"
+    weights = "model.safetensors"
+    assert (models / "SmolLM2-mine" / weights).read_bytes() == (source / weights).read_bytes()
+    assert not (models / "SmolLM2-mine" / "README.md").exists()
+    assert cli.run(["model", "list", "--json"]) == 0
+    assert cli.run(["model", "rm", "SmolLM2-mine"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0]) == {"models": ["SmolLM2-mine"]}
+    assert list(models.iterdir()) == []
+
+
+def test_of_a_linked_model_the_link_alone_is_removed(models: Path, tiny_model: Path, tmp_path: Path) -> None:
+    source = copied(tiny_model, tmp_path / "SmolLM2-mine")
+    assert add_model(str(source), models, link=True).is_symlink()
+    assert cli.run(["model", "rm", "SmolLM2-mine"]) == 0
+    assert (source / "config.json").is_file()
+    assert list(models.iterdir()) == []
+
+
+def test_a_model_that_no_job_would_take_is_not_added(models: Path, tiny_model: Path, tmp_path: Path) -> None:
+    source = copied(tiny_model, tmp_path / "SmolLM2-bad")
+    (source / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    (source / "tokenizer_config.json").unlink()
+    with pytest.raises(ParameterError) as caught:
+        add_model(str(source), models)
+    assert "pytorch_model.bin" in str(caught.value)
+    assert "tokenizer_config.json is missing" in str(caught.value)
+    assert not models.exists()
+
+
+def test_a_model_is_not_overwritten(models: Path, tiny_model: Path) -> None:
+    add_model(str(tiny_model), models, link=True)
+    with pytest.raises(ParameterError, match="is there already"):
+        add_model(str(tiny_model), models)
+
+
+def test_a_hub_out_of_reach_is_said_with_what_to_do(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InfrastructureError) as caught:
+        add_model("nobody/has-this-model", models)
+    assert "nss-train model add PATH" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nothing", "../models", ".", "a/b/c", ""])
+def test_what_is_neither_folder_nor_name_is_refused(name: str, models: Path) -> None:
+    with pytest.raises(ParameterError):
+        add_model(str(models / name) if name in {"..", "."} else name, models)
+
+
+@pytest.mark.parametrize("name", ["nothing", "../home", ".", "", "/"])
+def test_only_a_model_that_is_listed_is_removed(name: str, models: Path, tmp_path: Path) -> None:
+    models.mkdir(parents=True)
+    assert cli.run(["model", "rm", name]) == 2
+    assert models.is_dir()
