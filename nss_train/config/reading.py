@@ -11,7 +11,7 @@ from nss_train.config.bounds import MOST_COLUMNS, AtMost, Name, Word
 from nss_train.config.section import Section
 
 _COLUMNS = AtMost(MOST_COLUMNS, "as many as a table may have")
-_Mark = Annotated[str, Field(min_length=1, max_length=1)]
+_Mark = Annotated[str, Field(min_length=1), AtMost(1, "it is a single mark")]
 
 
 class Types(StrEnum):
