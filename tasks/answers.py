@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from contextlib import suppress
 from threading import Thread
 from typing import Any
 
@@ -35,7 +36,7 @@ class Answers:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._waiting: queue.Queue[tuple[str, str]] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(MOST_WAITING)
         self._thread: Thread | None = None
 
     def refused(self, message: Any, why: str) -> None:
@@ -51,11 +52,20 @@ class Answers:
             self._thread = Thread(target=self._write, name="answers", daemon=True)
             self._thread.start()
 
+    def close(self) -> None:
+        """Forget the answers that wait, and end after the one that is being written."""
+        with suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+
     def _write(self) -> None:
         # A connection of this thread's own.
         store = open_store(self._settings)
-        while True:
-            job_id, why = self._waiting.get()
+        while (answer := self._waiting.get()) is not None:
+            job_id, why = answer
             try:
                 leave_refusal(JobRecords(store, job_id), table="", error=_refusal(why))
             except NSSTrainError as error:  # one line each: its senders may be many

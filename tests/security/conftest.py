@@ -60,8 +60,9 @@ class Target:
         return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """One for each module: what was refused in one is answered little by little."""
     folder = tmp_path_factory.mktemp("target")
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:

@@ -209,6 +209,7 @@ def test_a_job_that_fails_on_a_worker_tells_its_webhook(
         "outcome": "failed",
         "stage": "prepare_data",
         "error": "ParameterError",
+        "warnings": [],
     }
     wait_until(lambda: not target.app.store.exists(Keys(job_id).webhook_pending))
     assert "sesame" not in target.said()
