@@ -21,11 +21,10 @@ def with_overrides(given: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     found, problems = dict[str, Any](), list[Problem]()
     for override in overrides:
         field, _, text = override.partition("=")
-        problem = _fault(override, field, text)
-        if problem is not None:
-            problems.append(problem)
-        else:
-            found[field] = yaml.safe_load(text)  # the last of several counts
+        try:
+            found[field] = _value(override, field, text)  # the last of several counts
+        except ParameterError as error:
+            problems += error.problems
     problems += _clashes(found)
     if problems:
         raise ParameterError("The config's fields cannot be set like this.", problems)
@@ -35,17 +34,22 @@ def with_overrides(given: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     return merged
 
 
-def _fault(override: str, field: str, text: str) -> Problem | None:
+def _value(override: str, field: str, text: str) -> Any:
+    """What an override sets its field to; :class:`ParameterError` for one that cannot be read."""
     if "=" not in override or not all(field.split(".")) or field.count(".") > documents.DEPTH:
-        return Problem(field="set", value=override, remedy=_FORM)
+        raise _unreadable("set", override, _FORM)
     try:
-        yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         why = str(error).splitlines()[0]
-        return Problem(field=field, value=text, remedy=f"is not YAML: {why}; quote it")
-    except RecursionError:
-        return Problem(field=field, value=text, remedy=f"is nested more than {documents.DEPTH} deep")
-    return None
+        raise _unreadable(field, text, f"is not YAML: {why}; quote it") from error
+    except RecursionError as error:
+        raise _unreadable(field, text, f"is nested more than {documents.DEPTH} deep") from error
+
+
+def _unreadable(field: str, value: str, remedy: str) -> ParameterError:
+    problem = Problem(field=field, value=value, remedy=remedy)
+    return ParameterError("The config's fields cannot be set like this.", [problem])
 
 
 def _clashes(found: Mapping[str, Any]) -> Iterator[Problem]:

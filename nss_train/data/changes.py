@@ -22,8 +22,8 @@ from pyarrow import types
 from nss_train.config.reading import ReadingParameters
 from nss_train.data.distinct import Column, to_arrow
 from nss_train.data.numerals import Numerals, is_numeral, is_text
+from nss_train.data.pairs import Sketch
 from nss_train.data.reading.cells import Reader, TableFile, readers
-from nss_train.data.sketch import Sketch
 from nss_train.errors import DataError, Problem
 
 FEW = 0.01

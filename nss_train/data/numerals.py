@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from nss_train.data.distinct import json_texts
-from nss_train.data.sketch import Hashes, hashes
+from nss_train.data.pairs import Hashes, hashes
 
 Mask = npt.NDArray[np.bool_]
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from nss_train.config.reading import ColumnReading, ReadingParameters, Types
-from nss_train.data import sketch
+from nss_train.data import pairs
 from nss_train.data.changes import Change, What, check_dates
 from nss_train.data.distinct import distinct_columns, to_arrow
-from nss_train.data.sketch import Sketch, hashes
+from nss_train.data.pairs import Sketch, hashes
 from nss_train.data.source import read_source
 from nss_train.errors import DataError
 
@@ -220,7 +220,7 @@ def test_dates_are_refused_where_no_row_could_be_valid_and_times_of_day_are_not(
 def test_counts_of_distinct_values_are_bounded_in_memory_and_see_losses_still(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sketch, "EXACT", 1000)
+    monkeypatch.setattr(pairs, "EXACT", 1000)
     found = Sketch()
     for start in range(0, 40_000, 500):
         cells = np.arange(start, start + 500, dtype=np.float64)
