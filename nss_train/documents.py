@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, NoReturn
 
 DEPTH = 32
@@ -27,6 +28,7 @@ _TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """JSON's texts. One that does not end takes all the rest with it, where a parser would stop, too."""
 _QUOTES = 8
 """Of each value: two of its name, two of itself, and as many within its text."""
+_SINGLE = {str, int, float, bool, type(None)}
 _ALIKE = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 _TOO_DEEP = f"nested more than {DEPTH} deep"
@@ -47,9 +49,10 @@ def _measure(data: bytes) -> None:
     """Raise ``ValueError`` for a text that is too deep or says too much, at the price of a few scans."""
     if data.count(b'"') > _QUOTES * NODES:
         raise ValueError(_TOO_MANY)
-    bare = _TEXTS.sub(b"", data)
-    brackets = bare.translate(_ALIKE, _OTHERS)
-    if bare.count(b",") + len(brackets) // 2 > NODES:
+    bare = _without_texts(data)
+    commas = bare.count(b",")
+    brackets = b"" if commas > NODES else bare.translate(_ALIKE, _OTHERS)
+    if commas + len(brackets) // 2 > NODES:
         raise ValueError(_TOO_MANY)
     for _ in range(DEPTH):
         brackets = brackets.replace(b"[]", b"")  # the innermost ones, all at once
@@ -57,52 +60,52 @@ def _measure(data: bytes) -> None:
         raise ValueError(_TOO_DEEP)
 
 
+def _without_texts(data: bytes) -> bytes:
+    if b"\\" in data:
+        return _TEXTS.sub(b"", data)
+    return b"".join(data.split(b'"')[::2])  # no quote is escaped: the same, thirty times as fast
+
+
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name}, which is no JSON")
 
 
 def faults(document: Any, *, text_chars: int = TEXT_CHARS) -> Iterator[str]:
-    """What speaks against a document that is parsed already. Goes by levels, so that no depth ends it."""
+    """What speaks against a document that is parsed already. Goes by levels, so that no depth ends it.
+
+    A level is checked as a whole, because an honest document has few kinds of values and a hostile one many
+    values.
+    """
     level = [document]
     for _ in range(DEPTH + 1):
-        inner: list[Any] = []
-        for value in level:
-            if isinstance(value, Mapping):
-                if len(value) > NAMES:
-                    yield f"an object of more than {NAMES:,} names"
-                    return
-                yield from (why for name in value if (why := _fault(name, text_chars)))
-                inner.extend(value.values())
-            elif isinstance(value, list | tuple):
-                inner.extend(value)
-            elif why := _fault(value, text_chars):
-                yield why
-            if len(inner) > NODES:  # also where a YAML alias makes much of little
-                yield _TOO_MANY
-                return
-        if not inner:
+        nested = [
+            one for one in level if type(one) not in _SINGLE and isinstance(one, list | tuple | Mapping)
+        ]
+        objects = [one for one in nested if isinstance(one, Mapping)]
+        if any(len(one) > NAMES for one in objects):
+            yield f"an object of more than {NAMES:,} names"
             return
-        level = inner
+        yield from _faults_of_values([*level, *chain.from_iterable(objects)], text_chars)
+        if sum(map(len, nested)) > NODES:  # also where a YAML alias makes much of little
+            yield _TOO_MANY
+            return
+        level = [value for one in nested for value in (one.values() if isinstance(one, Mapping) else one)]
+        if not level:
+            return
     yield _TOO_DEEP
 
 
-def _fault(value: Any, text_chars: int) -> str:
-    """Why a single value is refused; empty when it is not."""
-    if isinstance(value, str):
-        return _text_fault(value, text_chars)
-    if value is None or isinstance(value, bool):
-        return ""
-    if isinstance(value, int):
-        return "" if value.bit_length() <= INTEGER_BITS else f"a number of more than {INTEGER_BITS} bits"
-    if isinstance(value, float):
-        return "" if math.isfinite(value) else "must be a finite number"
-    return ""
-
-
-def _text_fault(text: str, text_chars: int) -> str:
-    if len(text) > text_chars:
-        return f"a text of more than {text_chars:,} characters"
-    return "" if is_unicode(text) else "a text with half a character (a lone surrogate)"
+def _faults_of_values(values: list[Any], text_chars: int) -> Iterator[str]:
+    """Why single values are refused, each reason once."""
+    texts = [value for value in values if isinstance(value, str)]
+    if max(map(len, texts), default=0) > text_chars:
+        yield f"a text of more than {text_chars:,} characters"
+    if not is_unicode("".join(texts)):
+        yield "a text with half a character (a lone surrogate)"
+    if any(isinstance(value, int) and value.bit_length() > INTEGER_BITS for value in values):
+        yield f"a number of more than {INTEGER_BITS} bits"
+    if not all(math.isfinite(value) for value in values if isinstance(value, float)):
+        yield "must be a finite number"
 
 
 def is_unicode(text: str) -> bool:

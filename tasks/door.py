@@ -6,7 +6,7 @@ here, at a cost that its size bounds: its sender pays, nobody else does.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,12 +14,14 @@ from typing import Any
 from nss_train import documents
 from tasks.pipeline import STAMP, TASK_NAMES
 
-MESSAGE_MAX_BYTES = 2**20
-"""A table goes by its key, never by value; a config is a few thousand bytes."""
+MESSAGE_MAX_BYTES = 2**19
+"""Twice a submission that declares 4,000 columns; a table goes by its key, never by value."""
 PREFIX = "nss_train."
 SUBMIT = f"{PREFIX}submit"
 SMALL_MAX_BYTES = 2**14
 """Of the body of any message but a submission: ids, and the links of a chain."""
+SMALL_LINE_MAX_BYTES = 2 * SMALL_MAX_BYTES
+"""Of a whole message but a submission: its body in Base64, and headers of a few thousand bytes."""
 MOST_KEYWORDS = 64
 """Four times what a submission has, so that one with a wrong field is answered, not dropped."""
 NAME_CHARS = 200
@@ -108,6 +110,8 @@ def read_line(line: bytes) -> Any:
     """What a line of a queue says; :class:`Refused` for one that must not be parsed any further."""
     if len(line) > MESSAGE_MAX_BYTES:
         raise Refused(f"more than {MESSAGE_MAX_BYTES} bytes")
+    if len(line) > SMALL_LINE_MAX_BYTES and SUBMIT.encode() not in line:
+        raise Refused(f"more than {SMALL_LINE_MAX_BYTES} bytes that are no submission")
     try:
         return documents.parse(line, text_chars=MESSAGE_MAX_BYTES)
     except (ValueError, RecursionError) as error:
@@ -150,7 +154,7 @@ def faults(message: Any, queue: str) -> Iterator[str]:
 
 def arguments_of(body: str) -> Any:
     """What a body says; :class:`ValueError` or one of its kin when it is none that a worker reads."""
-    text = base64.b64decode(body, validate=True)
+    text = binascii.a2b_base64(body, strict_mode=True)
     if f'"{_TYPED}"'.encode() in text:
         raise ValueError("a value that is none of JSON's own")
     return documents.parse(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from functools import partial
@@ -62,6 +63,8 @@ def run_worker(
         app.stint = Stint(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
     # Celery keeps weak references of its receivers.
     starts, revokes = partial(_on_pool_process, settings=settings), partial(_on_revoked, app=app)
+    signals.worker_init.connect(_on_start)
+    signals.worker_ready.connect(_on_start)
     signals.worker_process_init.connect(starts)
     signals.task_revoked.connect(revokes)
     try:
@@ -70,6 +73,14 @@ def run_worker(
         )
     finally:
         app.heart.stop()
+
+
+def _on_start(**_: Any) -> None:
+    """Spare the garbage collector what stays: looking through the imports takes 40 ms, as long as three messages.
+
+    Before the pool forks, so that its processes share these pages; and again when all is imported.
+    """
+    gc.freeze()
 
 
 def _on_pool_process(*, settings: Settings, **_: Any) -> None:

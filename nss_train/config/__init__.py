@@ -84,7 +84,7 @@ def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
 
 
 def _checked(given: Mapping[str, Any], *, context: Mapping[str, Any]) -> SafeSynthesizerParameters:
-    problems = list(odd_values(given)) if context else []
+    problems = list(odd_values(given, SafeSynthesizerParameters)) if context else []
     given = _without(given, {problem.field for problem in problems})
     if given.get("unknown_fields") != "ignore":
         problems += unknown_keys(given, SafeSynthesizerParameters)

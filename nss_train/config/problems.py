@@ -16,6 +16,10 @@ from nss_train.errors import MOST_PROBLEMS, ParameterError, Problem, unlisted
 DEPRECATED = {"training.warmup_ratio"}
 """Keys that are read but are no fields any more."""
 
+SECTION_NAMES = 200
+"""Names of a section that are looked at one by one. The largest knows 40; with more it is no section."""
+_HINTS = 10
+"""Unknown names that get a hint each, 0.2 ms; whoever has more of them mistook the file, not a letter."""
 _HINT_CHARS = 100
 """A name that is longer is like none that is known."""
 _REMEDIES = {
@@ -32,8 +36,9 @@ _REMEDIES = {
 def unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Problem]:
     """A problem for each key that no section knows, with the closest one that it knows."""
     found = _unknown(given, model)
-    for path, name, value, section in islice(found, MOST_PROBLEMS):
-        remedy = f"unknown configuration field; {_hint(path, name, section)}"
+    for number, (path, name, value, section) in enumerate(islice(found, MOST_PROBLEMS)):
+        hint = _hint(path, name, section) if number < _HINTS else _known(section)
+        remedy = f"unknown configuration field; {hint}"
         yield Problem(field=f"{path}{name}", value=value, remedy=remedy)
     if rest := sum(1 for _ in found):
         yield unlisted(rest)
@@ -56,7 +61,11 @@ def _unknown(
 
 def _hint(path: str, name: str, section: type[BaseModel]) -> str:
     close = difflib.get_close_matches(name[:_HINT_CHARS], section.model_fields, n=1)
-    return f"did you mean {path}{close[0]}?" if close else f"known are {', '.join(section.model_fields)}"
+    return f"did you mean {path}{close[0]}?" if close else _known(section)
+
+
+def _known(section: type[BaseModel]) -> str:
+    return f"known are {', '.join(section.model_fields)}"
 
 
 def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -73,15 +82,27 @@ def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> di
     return known(given, "")
 
 
-def odd_values(given: Mapping[str, Any], path: str = "") -> Iterator[Problem]:
-    """A problem for each field whose value is too deep, too large or can be written nowhere."""
+def odd_values(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Problem]:
+    """A problem for each field whose value is too deep, too large or can be written nowhere.
+
+    A section with more names than any has is one problem: what is in it is not looked at.
+    """
     for name, value in given.items():
-        why = next(documents.faults({name: value}), None)
-        if why is None:
+        field = model.model_fields.get(name)
+        section = None if field is None else _section(field.annotation)
+        if section is not None and isinstance(value, Mapping) and len(value) > SECTION_NAMES:
+            yield Problem(field=name, value=f"{len(value):,} names", remedy=_known(section))
+        elif next(documents.faults({name: value}), None) is None:
             continue
-        if not path and isinstance(value, Mapping) and len(value) <= documents.NAMES:
-            yield from odd_values(value, f"{name}.")
+        elif isinstance(value, Mapping) and len(value) <= documents.NAMES:
+            yield from _odd_fields(value, f"{name}.")
         else:
+            yield from _odd_fields({name: value}, "")
+
+
+def _odd_fields(given: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    for name, value in given.items():
+        if (why := next(documents.faults({name: value}), None)) is not None:
             yield Problem(field=f"{path}{name}", value=value, remedy=why)
 
 

@@ -59,6 +59,7 @@ REFUSED = {
     "a body nested too deep": raw(envelope(PREPARE, {}, body=base64.b64encode(DEEP).decode())),
     "a body of the wrong shape": raw(envelope(PREPARE, {}, body=body([1, 2]))),
     "a huge body": raw(envelope(PREPARE, {"message": {"job_id": "x" * MESSAGE_MAX_BYTES}})),
+    "a line of 40 KiB that is no submission": raw(envelope(PREPARE, stage(), headers__stamps=["x" * 40_000])),
     "huge headers": raw(envelope(PREPARE, stage(), headers__stamps=["x" * MESSAGE_MAX_BYTES])),
     "a task of Celery": raw(envelope("celery.map", {"task": "nss_train.reconcile", "it": [1]})),
     "an eta that fills the memory": raw(envelope(PREPARE, stage(), headers__eta="2099-01-01T00:00:00Z")),

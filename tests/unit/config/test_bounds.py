@@ -140,8 +140,33 @@ def test_a_config_that_an_alias_unfolds_is_refused() -> None:
 
 def test_a_refusal_lists_fifty_problems_and_counts_the_rest() -> None:
     with pytest.raises(ParameterError) as caught:
-        parse_config({"training": {f"k{number}": "x" * 10_000 for number in range(4_000)}})
+        parse_config({f"k{number}": "x" * 10_000 for number in range(4_000)})
     *listed, more = caught.value.problems
     assert len(listed) == MOST_PROBLEMS
     assert more.value == 4_000 - MOST_PROBLEMS
     assert len(str(caught.value)) < 100_000
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_section_with_more_names_than_any_has_is_one_problem(ignored: bool) -> None:
+    given = {"training": {f"k{number}": 0 for number in range(4_000)}, "data": {"holdout": -1}}
+    with pytest.raises(ParameterError) as caught:
+        parse_config(given | ({"unknown_fields": "ignore"} if ignored else {}))
+    training, holdout = caught.value.problems
+    assert (training.field, training.value) == ("training", "4,000 names")
+    assert "learning_rate" in training.remedy
+    assert holdout.field == "data.holdout"
+
+
+def test_an_unknown_section_with_too_many_names_is_one_problem() -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_config({"of_another_program": {f"k{number}": 0 for number in range(5_001)}})
+    assert [problem.field for problem in caught.value.problems][:1] == ["of_another_program"]
+
+
+def test_a_slip_gets_a_hint() -> None:
+    slips = {"lora_rr": 8, "learning_rat": 1e-4} | {f"k{number}": 0 for number in range(100)}
+    with pytest.raises(ParameterError) as caught:
+        parse_config({"training": slips})
+    assert "did you mean training.lora_r?" in caught.value.problems[0].remedy
+    assert "did you mean training.learning_rate?" in caught.value.problems[1].remedy
