@@ -76,7 +76,7 @@ def run_worker(
 
 
 def _on_start(**_: Any) -> None:
-    """Spare the garbage collector what stays: a look through the imports takes it 40 ms, three messages' time.
+    """Spare the garbage collector what stays: its look through the imports takes 40 ms.
 
     Before the pool forks, so that its processes share these pages; and again when all is imported.
     """

@@ -17,16 +17,20 @@ from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 from nss_train.errors import DataError, ParameterError, Problem
 from nss_train.formats import PACKED, PRIVATE, PRIVATE_ONLY
 
+_JSON_LINES = (".jsonl", ".json")
 _PUBLIC = ("rows", "columns")
 _OF_A_RECORD = ("cell_chars", "depth")
 """A record that passes these counts for nothing, and the table is read."""
 
 
 def check_file(path: Path, limits: TableLimits | None) -> None:
-    """Raise :class:`DataError` for a file that is no table or too large to be decoded."""
+    """Raise :class:`DataError` for a file that is no table or too large to be decoded.
+
+    JSON Lines without a line are a table of no record, as it is left when its last unit is taken away.
+    """
     if not path.is_file():
         raise unreadable(path.name, "no such file")
-    if path.stat().st_size == 0:
+    if path.stat().st_size == 0 and path.suffix.lower() not in _JSON_LINES:
         raise unreadable(path.name, "the file is empty; a table needs columns and rows")
     if path.suffix.lower() not in PRIVATE:
         raise unreadable(path.name, PRIVATE_ONLY)

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from nss_train.privacy.audit.neighbours.comparison import moves
 from nss_train.privacy.audit.neighbours.corpus import corpus
 from nss_train.privacy.audit.neighbours.digests import DigestScanner
-from nss_train.privacy.audit.neighbours.edits import Moved
+from nss_train.privacy.audit.neighbours.edits import Moved, delete, null_out
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
 from nss_train.privacy.audit.neighbours.planted import FAULTS
 from nss_train.privacy.audit.neighbours.replay import replay
 
-from .drawn_tables import EDITS, Drawn, cases
+from .drawn_tables import EDITS, FORMATS, UNIT, Drawn, cases, make_table
 
 PAIRS, PAIRS_WITH_TIME = 300, 10_000
 
@@ -53,6 +53,34 @@ def test_no_neighbour_of_any_table_can_be_told(tiny_model: Path, *, long: bool) 
 
     pairs()
     assert refused < tables / 2  # a refused table shows nothing of its neighbours
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_table_may_lose_its_last_unit(format_: str, tiny_model: Path) -> None:
+    table = make_table(format_, ("booleans",), 1, seed=0, has_unit=True)
+    declared = {name: {"type": "string"} for name in table.columns}
+    drawn = Drawn(
+        format=format_,
+        kinds=("booleans",),
+        rows=1,
+        seed=0,
+        unit="column",
+        sections={
+            "privacy": {"dp_enabled": True, "epsilon": 8.0, "delta": 1e-5},
+            "preflight": {"disabled_checks": ["dataset.size"]},
+            "guarantee": {"columns": declared, "units": 40, "unit_column": UNIT},
+            "training": {
+                "num_input_records_to_sample": 20,
+                "batch_size": 1,
+                "gradient_accumulation_steps": 2,
+            },
+        },
+        edits=(delete(table, 0, UNIT), null_out(table, 0, UNIT)),
+        table=table,
+    )
+    found = replay([drawn.case(tiny_model)])
+    assert found.holds, "\n".join(map(str, found.found))
+    assert found.refused == 0
 
 
 def test_no_neighbour_in_the_corpus_of_the_faults_can_be_told(invented_model: Path) -> None:

@@ -279,6 +279,13 @@ def test_json_lines_and_frames_need_their_columns_declared(tmp_path: Path) -> No
     assert len(caught.value.problems) == 1
 
 
+def test_json_lines_without_a_line_are_a_table_of_no_record(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").touch()
+    table = read_private_table(tmp_path / "t.jsonl", guarantee({"a": {"type": "integer"}}))
+    assert len(table) == 0
+    assert [column.name for column in table.columns] == ["a"]
+
+
 BROKEN: dict[str, tuple[str, bytes, str]] = {
     "empty": ("t.csv", b"", "the file is empty"),
     "compressed": ("t.csv", gzip.compress(b"a\n1\n"), "compressed"),
