@@ -69,6 +69,7 @@ def test_a_table_may_lose_its_last_unit(format_: str, tiny_model: Path) -> None:
             "privacy": {"dp_enabled": True, "epsilon": 8.0, "delta": 1e-5},
             "preflight": {"disabled_checks": ["dataset.size"]},
             "guarantee": {"columns": declared, "units": 40, "unit_column": UNIT},
+            "data": {"holdout": 0},
             "training": {
                 "num_input_records_to_sample": 20,
                 "batch_size": 1,
