@@ -127,9 +127,10 @@ def test_the_death_of_a_rank_is_told_and_made_up_for(jobs: Jobs, undisturbed: En
     assert "Rank 1 ended by signal SIGKILL" in ending.error["message"]
 
 
-def test_cancel_at_any_moment(jobs: Jobs, undisturbed: End, long: bool) -> None:
+@pytest.mark.long
+def test_cancel_at_any_moment(jobs: Jobs, undisturbed: End) -> None:
     rng, whole = random.Random(3), seconds_of(undisturbed)
-    for _ in range(20 if long else 2):
+    for _ in range(20):
         job_id = jobs.submit(steps=STEPS)
         time.sleep(rng.uniform(0, 1.1 * whole))
         jobs.client.cancel(job_id, reason="test", requested_by="a person")

@@ -134,6 +134,7 @@ def test_an_unknown_job_is_refused(settings: Settings) -> None:
     assert "Unknown job" in done.stderr
 
 
+@pytest.mark.long  # tests/unit/privacy audits the same step
 def test_the_step_of_this_installation_keeps_its_claim(settings: Settings) -> None:
     done = nss_train(settings, "--json")
     found = json.loads(done.stdout)

@@ -80,10 +80,10 @@ print(len(b), sum(float(p.abs().sum()) > 0 for p in b))
     assert moved == total
 
 
-def test_five_jobs_at_once_and_one_from_a_bare_message_succeed(
-    client: Client, app: App, table: Path, config: dict[str, Any], deployment: Settings
+def test_jobs_at_once_and_one_from_a_bare_message_succeed(
+    client: Client, app: App, table: Path, config: dict[str, Any], deployment: Settings, *, long: bool
 ) -> None:
-    jobs = [client.submit(table=table, config=config, seed=number) for number in range(5)]
+    jobs = [client.submit(table=table, config=config, seed=number) for number in range(5 if long else 2)]
     app.store.upload("shared/birds.csv", table)
     bucket = deployment.effective_store_url.removeprefix("s3://").rstrip("/")
     message = {"table": f"s3://{bucket}/shared/birds.csv", "config": config, "idempotency_key": "bare"}
@@ -91,7 +91,7 @@ def test_five_jobs_at_once_and_one_from_a_bare_message_succeed(
     jobs.append(id_of_key("bare"))
     wait_until(lambda: app.store.exists(Keys(jobs[-1]).request))
     ends = [wait_for_end(client, job) for job in jobs]
-    assert [end.state for end in ends] == [JobState.SUCCEEDED] * 6, [end.error for end in ends]
+    assert {end.state for end in ends} == {JobState.SUCCEEDED}, [end.error for end in ends]
 
 
 def test_a_second_job_finds_the_prepared_model(
