@@ -39,6 +39,8 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     OTEL: ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk"),
 }
 """Extra → the packages that it brings, by the names that they are imported under."""
+NAMED = 3
+"""Of the missing packages: enough to see what is broken where an extra is there in part."""
 _EXTRA_OF = {package: extra for extra, packages in PACKAGES.items() for package in packages}
 
 
@@ -57,7 +59,8 @@ def require(*packages: str) -> None:
     lacking = [package for package in packages if not is_installed(package)]
     if lacking:
         extras = ",".join(dict.fromkeys(_EXTRA_OF[package] for package in lacking))
-        told = f"{', '.join(lacking)}: not installed here; pip install 'nss-train[{extras}]'"
+        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        told = f"{', '.join(lacking[:NAMED])}{more}: not installed here; pip install 'nss-train[{extras}]'"
         raise NotInstalled(told, public=True)  # it is the machine's fault, and tells of no table
 
 
