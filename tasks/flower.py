@@ -22,6 +22,7 @@ def flower_app(settings: Settings) -> App:
     """The application of a dashboard, which leaves all messages to the workers."""
     app = make_app(settings)
     app.conf.broker_transport_options |= UNACKED
+    app.conf.include = ()  # the stages' code, which takes what only workers have
     return app
 
 

@@ -199,7 +199,9 @@ EXTRAS_OF = {"client": "otel", "flower": "flower,otel", "metrics": "metrics"}
 def test_an_image_has_the_extras_of_its_command_and_no_more(target: str) -> None:
     stage = DOCKERFILE.split(f"AS build-{target}\n")[1].split("\nFROM")[0]
     assert re.findall(r"install '\.\[(.+)\]'", stage) == [EXTRAS_OF[target]]
-    assert f"COPY --from=build-{target} " in DOCKERFILE.split(f"FROM runtime AS {target}\n")[1].split("FROM")[0]
+    assert (
+        f"COPY --from=build-{target} " in DOCKERFILE.split(f"FROM runtime AS {target}\n")[1].split("FROM")[0]
+    )
 
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
