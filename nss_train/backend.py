@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -30,9 +30,9 @@ from nss_train.data import columns
 from nss_train.data.holdout import Split
 from nss_train.data.prepare import prepare_split
 from nss_train.data.prepared import Prepared
-from nss_train.data.private.prepare import prepare_privately
 from nss_train.data.private.reading import read_private_frame
 from nss_train.errors import DataError, GenerationError, ParameterError, Problem
+from nss_train.extras import needed_by, require_extras
 from nss_train.model.adapter import initial_adapter, ready_for_training, save_adapter
 from nss_train.model.loading import choose_attention, choose_precision, load_base, max_memory
 from nss_train.model.prepared import full_weights
@@ -41,9 +41,7 @@ from nss_train.model.scheme import choose_scheme
 from nss_train.model.source import ModelSource, find_model
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import InMemory
-from nss_train.privacy.fit import Private, make_private_trainer
 from nss_train.privacy.result import check_release
-from nss_train.privacy.trainer import OpacusDPTrainer
 from nss_train.training.backend import NSSTrainerResult, TrainingBackend
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.group import placement
@@ -51,6 +49,9 @@ from nss_train.training.metrics import compute_metrics, preprocess_logits_for_me
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.trainer import incomplete_reason, load_tokenizer, make_trainer
+
+if TYPE_CHECKING:
+    from nss_train.privacy.trainer import OpacusDPTrainer
 
 __all__ = [
     "BoundDir",
@@ -97,7 +98,8 @@ class HuggingFaceBackend(TrainingBackend):
         problems = [*unsupported_training(self.params), *self._against_privacy()]
         if problems:
             raise ParameterError("The config asks for what this version cannot do.", problems)
-        self.trainer_type = OpacusDPTrainer if self.params.dp_enabled else Trainer
+        require_extras(*needed_by(self.params))
+        self.trainer_type = _private_trainer() if self.params.dp_enabled else Trainer
         self.model_loader_type = AutoModelForCausalLM
         self.training_output_dir = Path(self.workdir.train.cache)
         self.source = self._find_source()
@@ -199,6 +201,8 @@ class HuggingFaceBackend(TrainingBackend):
         if plan is None or membership is None:
             self.trainer: Trainer = make_trainer(self.model, self.tokenizer, self.params, **options)
         else:
+            from nss_train.privacy.fit import Private, make_private_trainer
+
             private = Private(
                 plan=plan,
                 unit_of=membership.of_example,
@@ -277,10 +281,11 @@ class HuggingFaceBackend(TrainingBackend):
 
     def _check_release(self) -> None:
         """Nothing is saved that cost more than it may; what was spent is saved beside the adapter."""
-        if isinstance(self.trainer, OpacusDPTrainer) and self.prepared.plan is not None:
+        plan = self.prepared.plan
+        if plan is not None and isinstance(self.trainer, _private_trainer()):
             result = self.trainer.privacy_result()
-            check_release(self.prepared.plan, result)
-            found = Guarantee(config=self.params, plan=self.prepared.plan, result=result)
+            check_release(plan, result)
+            found = Guarantee(config=self.params, plan=plan, result=result)
             write_json(Path(self.workdir.train.privacy), found.as_json())
 
     def _early_ends(self) -> list[TrainerCallback]:
@@ -308,6 +313,8 @@ class HuggingFaceBackend(TrainingBackend):
         if not self.params.dp_enabled:
             split = Split(train=frame, test=None)
             return prepare_split(split, self.params, model=self.source.folder, seed=self.seed)
+        from nss_train.data.private.prepare import prepare_privately
+
         return prepare_privately(
             read_private_frame(frame, self.params.guarantee),
             self.params,
@@ -337,6 +344,13 @@ class HuggingFaceBackend(TrainingBackend):
                 examples.write(path)
                 found[side] = Dataset.from_file(str(path))
         return found
+
+
+def _private_trainer() -> type[OpacusDPTrainer]:
+    """Imported where it is needed: most trainings do without Opacus and an accountant, and may lack them."""
+    from nss_train.privacy.trainer import OpacusDPTrainer
+
+    return OpacusDPTrainer
 
 
 def _too_early(method: str, first: str) -> ParameterError:

@@ -116,6 +116,7 @@ class NSSTrainError(Exception):
         │   └── StoreCorrupt         an object is not what was uploaded
         ├── BrokerUnavailable        retried as often as needed
         ├── DiskFull                 the worker's own disk
+        ├── NotInstalled             a part of nss-train is not installed here (exit code 2)
         └── StageLost                a child process ended without a result
             └── StageStalled         it lived, but made no progress
     """
@@ -211,6 +212,12 @@ class DiskFull(InfrastructureError):
     told = "The worker's disk is full"
 
 
+class NotInstalled(InfrastructureError):
+    """A part of nss-train that is installed on request is missing here; another worker may have it."""
+
+    exit_code = 2
+
+
 class StageLost(InfrastructureError):
     """A stage's process ended without leaving a result."""
 
@@ -240,6 +247,7 @@ _CLASSES: Mapping[str, type[NSSTrainError]] = {
         StoreCorrupt,
         BrokerUnavailable,
         DiskFull,
+        NotInstalled,
         StageLost,
         StageStalled,
     )

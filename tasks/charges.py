@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nss_train.contract import CHARGED, KEPT_DRAW
+from nss_train.extras import require
 from tasks import version
 from tasks.job import Charge, JobRequest, Keys, Outcome
-from tasks.library import require
 from tasks.store.base import Store
 
 if TYPE_CHECKING:
     from tasks.ledger import DatasetLedger
 
 ACCOUNTANT = "dp_accounting"
-"""Not part of a client's installation."""
+"""Not part of a client's installation, but of the extra ``private``."""
 
 
 def open_ledger(store: Store, dataset: str) -> DatasetLedger:
-    """A dataset's ledger; :class:`InfrastructureError` where the accountant is not installed."""
+    """A dataset's ledger; :class:`NotInstalled` where the accountant is not installed."""
     require(ACCOUNTANT)
     from tasks.ledger import DatasetLedger
 

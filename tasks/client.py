@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
+from nss_train.extras import require
 from nss_train.names import is_dataset
 from tasks import admission, submit
 from tasks.admission import Place
@@ -30,7 +31,6 @@ from tasks.job import (
     is_job_id,
 )
 from tasks.lease import lease_key
-from tasks.library import require
 from tasks.model_cache import ModelCache
 from tasks.records import JobRecords
 from tasks.settings import Settings
@@ -208,7 +208,7 @@ class Client:
     def ledger(self, dataset: str) -> DatasetLedger:
         """What the private jobs on a dataset cost, and its budget.
 
-        Raises :class:`~nss_train.errors.InfrastructureError` where the accountant is not installed.
+        Raises :class:`~nss_train.errors.NotInstalled` where the accountant is not installed.
         """
         return open_ledger(self._app.store, dataset)
 

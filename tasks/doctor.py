@@ -6,12 +6,12 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from nss_train.errors import NSSTrainError
+from nss_train.extras import PACKAGES, TRAIN, is_installed, missing
 from tasks.app import connect_redis
 from tasks.broker_check import weaknesses
 from tasks.permissions import open_folders
@@ -19,7 +19,6 @@ from tasks.settings import Settings
 from tasks.store.open import open_store
 
 MIN_FREE_GIB = 5
-_TRAINING = ("torch", "transformers", "peft", "accelerate", "datasets", "pandas", "pyarrow", "sklearn")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +50,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         name="python", ok=sys.version_info >= (3, 11), found=python, remedy="install Python 3.11 or later"
     )
-    missing = [name for name in _TRAINING if find_spec(name) is None]
-    remedy = "pip install torch==2.13.0, then pip install 'nss-train[train]'"
-    yield Finding(
-        name="training", ok=not missing, found=f"lacks {missing}" if missing else "installed", remedy=remedy
-    )
+    yield from _installed()
     yield _models(settings)
     yield _broker(settings)
     yield _store(settings)
@@ -66,6 +61,17 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     cuda = shutil.which("nvidia-smi")
     # Not a fault: a worker without a GPU can stand in, slowly.
     yield Finding(name="cuda", ok=True, found=cuda or "no GPU; training runs on the CPU")
+
+
+def _installed() -> Iterator[Finding]:
+    """What can be done here. Only training is missed: the other parts are for whoever asks for them."""
+    lacking = [name for name in PACKAGES[TRAIN] if not is_installed(name)]
+    found = f"lacks {', '.join(lacking)}" if lacking else "installed"
+    remedy = "pip install torch==2.13.0, then pip install 'nss-train[train]'"
+    yield Finding(name="training", ok=not lacking, found=found, remedy=remedy)
+    without = [extra for extra in missing() if extra != TRAIN]
+    told = f"pip install 'nss-train[{','.join(without)}]' adds what is not here" if without else "all"
+    yield Finding(name="extras", ok=True, found=told)
 
 
 def _models(settings: Settings) -> Finding:

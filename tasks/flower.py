@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from nss_train.errors import NSSTrainError
+from nss_train.extras import FLOWER, require_extras
 from nss_train.process import keep_files_to_itself
 from tasks.app import App, make_app
 from tasks.settings import Settings
@@ -20,9 +22,21 @@ def flower_app(settings: Settings) -> App:
     """The application of a dashboard, which leaves all messages to the workers."""
     app = make_app(settings)
     app.conf.broker_transport_options |= UNACKED
+    app.conf.include = ()  # the stages' code, which takes what only workers have
     return app
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Serve until SIGTERM; without Flower one line, and the exit code of a request that is wrong."""
+    try:
+        require_extras(FLOWER)
+    except NSSTrainError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
     keep_files_to_itself()
     flower_app(Settings()).start(argv=["flower", *sys.argv[1:]])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from nss_train import errors
-from nss_train.errors import InfrastructureError, NSSTrainError, Problem
+from nss_train.errors import NSSTrainError
+from nss_train.extras import require, require_extras
 from tasks.settings import Settings, child_environment
 
 _APART = True
@@ -43,15 +43,6 @@ def output(module: str, *arguments: str) -> str:
     return done.stdout
 
 
-def require(*packages: str) -> None:
-    """Raise :class:`InfrastructureError` naming every package that is missing: a client may lack some."""
-    remedy = "not installed here; pip install 'nss-train[train]'"
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        problems = [Problem(field="package", value=package, remedy=remedy) for package in missing]
-        raise InfrastructureError("This needs the training library.", problems)
-
-
 def sample(folder: Path, base: Path, *, rows: int, seed: int | None) -> dict[str, Any]:
     options = [
         "--base",
@@ -72,3 +63,6 @@ def models(settings: Settings) -> list[str]:
     return (
         sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
     )
+
+
+__all__ = ["models", "output", "require", "require_extras", "run", "sample"]

@@ -18,6 +18,7 @@ from nss_train.errors import (
     Retry,
     StoreUnavailable,
 )
+from nss_train.extras import needed_by, require_extras
 from tasks import tracing
 from tasks.attempt import Attempt, spare_disk
 from tasks.checkpoints import CheckpointStore
@@ -129,6 +130,7 @@ class Delivery:
         self._worker = worker
         self._lease = lease
         self._webhook = job.webhook
+        self._extras = needed_by(job.config)
         self._gate = Gate.of(job.config, worker.settings)
         self._token = secrets.token_hex(8)
         self._number: int | None = None
@@ -175,6 +177,7 @@ class Delivery:
             token=self._token,
             gate=self._gate,
         )
+        require_extras(*self._extras)
         if self._number == 1 and self._worker.queue:
             self._waited()
         with about(attempt=self._number), self._traced(self._number):

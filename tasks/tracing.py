@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from nss_train.errors import InfrastructureError, Problem
+from nss_train.extras import OTEL, require_extras
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _ids: ContextVar[tuple[int, int] | None] = ContextVar("ids", default=None)
 def configure(settings: Settings) -> None:
     """Send this process's spans to ``otlp_endpoint``, if there is one.
 
-    Raises :class:`InfrastructureError` when OpenTelemetry is not installed.
+    Raises :class:`~nss_train.errors.NotInstalled` where OpenTelemetry is missing.
     """
     global _provider  # noqa: PLW0603 (a process has one tracer, as it has one log)
     if settings.otlp_endpoint and _provider is None:
@@ -137,16 +137,12 @@ def _root(job_id: str) -> Context:
 
 
 def _make_provider(endpoint: str) -> TracerProvider:
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-    except ImportError as error:
-        remedy = "pip install 'nss-train[otel]', or leave NSS_TRAIN_OTLP_ENDPOINT out"
-        problem = Problem(field="otlp_endpoint", value=endpoint, remedy=remedy)
-        raise InfrastructureError("Traces need OpenTelemetry.", [problem]) from error
+    require_extras(OTEL)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
     class Ids(RandomIdGenerator):
         def generate_trace_id(self) -> int:

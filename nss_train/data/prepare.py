@@ -27,6 +27,7 @@ from nss_train.data.schema import make_schema
 from nss_train.data.source import read_source
 from nss_train.data.time_series import PSEUDO_GROUP
 from nss_train.errors import public_facts
+from nss_train.extras import needed_by, require_extras
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.source import find_model
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
@@ -102,6 +103,7 @@ def prepare(
     Raises :class:`~nss_train.errors.DataError`, :class:`~nss_train.errors.ParameterError` or
     :class:`~nss_train.errors.GenerationError` with all that is wrong with table, config or lengths.
     """
+    require_extras(*needed_by(config))
     if config.dp_enabled:
         from nss_train.data.private.prepare import prepare_privately
 

@@ -10,9 +10,9 @@ import typer
 
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
+from nss_train.extras import PRIVATE, TRAIN
 from nss_train.privacy.result import AuditBound, PrivacyResult
 from tasks import library
-from tasks.charges import ACCOUNTANT
 from tasks.cli import display
 from tasks.cli.jobs import client_and_id
 from tasks.cli.options import AsJson, ConfigFile
@@ -38,7 +38,7 @@ def audit(
     if job_id is not None:
         _show_job(job_id, as_json=as_json)
         return
-    library.require(ACCOUNTANT, "torch")
+    library.require_extras(TRAIN, PRIVATE)
     options = [*(["--faults"] if faults else []), *(["--json"] if as_json else [])]
     if from_file is not None:
         options += _of_table(from_file, config, pairs)

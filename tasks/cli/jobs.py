@@ -12,6 +12,7 @@ import typer
 from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
+from nss_train.extras import TRAIN
 from tasks import library
 from tasks.cli import config as configs
 from tasks.cli import display, interrupt
@@ -146,6 +147,7 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Print synthetic rows from a job's adapter."""
+    library.require_extras(TRAIN)
     client, job_id = client_and_id(job_id)
     with tempfile.TemporaryDirectory() as folder, display.stderr.status(f"sampling {rows} rows …"):
         found = client.fetch(job_id, Path(folder) / "run")

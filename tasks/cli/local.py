@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from nss_train.errors import NotInstalled
+from nss_train.extras import FLOWER, LOCAL, TRAIN, needed_by
 from tasks import library
 from tasks.cli import config as configs
 from tasks.cli import display, interrupt
@@ -47,7 +51,8 @@ def run(
     from tasks.submit import check_request
 
     source = configs.chosen(config, sets)
-    check_request(table, source)
+    checked = check_request(table, source)
+    library.require_extras(*needed_by(checked), LOCAL)
     if not as_json:
         display.console.print("starting broker, store and workers …")
     down = interrupt.saying("everything is taken down")
@@ -68,24 +73,38 @@ def up(
     s3: Annotated[bool, typer.Option("--s3", help="Use the S3 server instead of a folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Keep broker, store, workers and Flower running until Ctrl-C."""
-    from tasks.embedded import flower, stack
+    """Keep broker, store, workers and, where it is installed, Flower running until Ctrl-C."""
+    library.require_extras(TRAIN, LOCAL)
+    from tasks.embedded import stack
 
     down = interrupt.saying("everything is taken down")
-    with down, stack(Settings(), s3=s3) as settings, flower(settings) as dashboard:
+    with down, stack(Settings(), s3=s3) as settings, _dashboard(settings) as dashboard:
         environment = settings.home / "environment"
         lines = [f"export {name}='{value}'" for name, value in settings.as_environment().items()]
         with private_file(environment, "wb") as file:
             file.write(("\n".join(lines) + "\n").encode())
         try:
-            shown = {"flower": dashboard.url, "user": "admin", "password": dashboard.password}
-            display.show(shown | {"environment": str(environment)}, as_json=as_json)
+            display.show(dashboard | {"environment": str(environment)}, as_json=as_json)
             if not as_json:
                 display.console.print(f"in another shell: source {environment}; nss-train submit table.csv")
             while True:
                 signal.pause()
         finally:
             environment.unlink()
+
+
+@contextmanager
+def _dashboard(settings: Settings) -> Iterator[dict[str, str]]:
+    """Where Flower is, for whom, and the password; where it is not installed, that it is not."""
+    from tasks.embedded import flower
+
+    try:
+        library.require_extras(FLOWER)
+    except NotInstalled as error:
+        yield {"flower": str(error)}
+        return
+    with flower(settings) as dashboard:
+        yield {"flower": dashboard.url, "user": "admin", "password": dashboard.password}
 
 
 def examples(
@@ -103,6 +122,7 @@ def examples(
     as_json: AsJson = False,
 ) -> None:
     """Show the first training examples that a table becomes."""
+    library.require_extras(TRAIN)
     options = ["--model", str(model), "--seed", str(seed), "--entry", entry]
     options += ["--out", str(out)] if out else []
     options += ["--json"] if as_json else []

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nss_train.errors import ParameterError, Problem
+from nss_train.extras import TRAIN
 from tasks import library
 from tasks.cli import display
 from tasks.cli.options import AsJson
@@ -29,7 +30,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Put a base model among those that a config may name, after the checks that a job would make."""
-    library.require("torch", "transformers")
+    library.require_extras(TRAIN)
     options = ["--models", str(Settings().models_dir), *(["--link"] if link else [])]
     raise typer.Exit(library.run("nss_train.model", *options, *(["--json"] if as_json else []), "--", source))
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from nss_train.extras import METRICS, TRAIN
 from tasks import library
 from tasks.cli import display
 from tasks.cli.options import AsJson
@@ -26,6 +27,7 @@ def worker(
     ] = None,
 ) -> None:
     """Serve queues until SIGTERM, or for a number of stages."""
+    library.require_extras(TRAIN)
     from tasks.worker import run_worker
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -44,7 +46,7 @@ def metrics(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve /metrics for Prometheus and /scale for a scaler until SIGTERM."""
-    library.require("prometheus_client")
+    library.require_extras(METRICS)
     from tasks import logs as log
     from tasks.metrics import make_server_on
 

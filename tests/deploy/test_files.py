@@ -188,3 +188,34 @@ def test_strangers_are_kept_within_bounds(given: dict[str, str]) -> None:
     assert not read.allow_model_paths
     assert read.prepare_memory_bytes == 8 * 2**30
     assert all(uri.startswith("s3://") for uri in read.allowed_table_uris)
+
+
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
+EXTRAS_OF = {"client": "otel", "flower": "flower,otel", "metrics": "metrics"}
+"""Image → what is installed in it beside the light client."""
+
+
+@pytest.mark.parametrize("target", EXTRAS_OF)
+def test_an_image_has_the_extras_of_its_command_and_no_more(target: str) -> None:
+    stage = DOCKERFILE.split(f"AS build-{target}\n")[1].split("\nFROM")[0]
+    assert re.findall(r"install '\.\[(.+)\]'", stage) == [EXTRAS_OF[target]]
+    assert (
+        f"COPY --from=build-{target} " in DOCKERFILE.split(f"FROM runtime AS {target}\n")[1].split("FROM")[0]
+    )
+
+
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_the_image_of_a_worker_has_no_servers_of_one_machine(target: str) -> None:
+    stage = DOCKERFILE.split(f"AS build-{target}\n")[1].split("\nFROM")[0]
+    assert "ARG EXTRAS=train,private,otel\n" in stage
+    assert 'install ".[${EXTRAS}]"' in stage
+
+
+@pytest.mark.parametrize("name", ["flower", "metrics", "cpu", "cuda"])
+def test_compose_and_the_chart_run_a_service_in_its_own_image(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert (service["image"], service["build"]["target"]) == (f"nss-train:{name}", name)
+    assert load("helm/nss-train/values.yaml")["image"][name]["tag"] == name
+    if name in EXTRAS_OF:
+        template = (CHART / "templates" / f"{name}.yaml").read_text()
+        assert f'"nss-train.image" (dict "root" $ "target" "{name}")' in template

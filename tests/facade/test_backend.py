@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Trainer
 
 from nss_train import backend as backend_module
 from nss_train.backend import HuggingFaceBackend, ParameterError, Workdir
 from nss_train.config import parse_config
-from nss_train.errors import DataError
+from nss_train.errors import DataError, NotInstalled
 from nss_train.model.loading import load_base
 from nss_train.privacy.trainer import OpacusDPTrainer
 
@@ -72,6 +72,15 @@ def test_a_private_flow(make: Make) -> None:
     assert (key.stat().st_mode & 0o777, key.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert len(key.read_bytes()) == 32
     _assert_its_key_is_needed(make, backend.workdir, document["plan"]["dataset"])
+
+
+def test_a_private_config_is_refused_where_the_extra_is_missing(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nss_train.extras.is_installed", lambda package: package != "opendp")
+    with pytest.raises(NotInstalled, match="nss-train\\[private\\]"):
+        make(privacy={"dp_enabled": True, "epsilon": 2.0})
+    assert make().trainer_type is Trainer
 
 
 def _assert_its_key_is_needed(make: Make, workdir: Workdir, dataset: str) -> None:
