@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from nss_train.config.reading import ReadingParameters
+from nss_train.config.reading import ColumnReading, ReadingParameters, column_setting
 from nss_train.data.distinct import Column, to_arrow
 from nss_train.data.numerals import Numerals, is_numeral, is_text
 from nss_train.data.pairs import Sketch
@@ -90,7 +90,8 @@ class Change:
 
 def remedy(column: str) -> str:
     """How a column is read as it is written."""
-    return f"To keep it as it is written, set reading.types: faithful, or reading.columns: {{{column}: text}}"
+    as_text = column_setting(column, ColumnReading.TEXT)
+    return f"To keep it as it is written, set reading.types: faithful, or {as_text}"
 
 
 def _cells(count: int) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.errors import DataError, ParameterError, Problem, UserError
 
 MIN_ROWS = 200
@@ -63,6 +64,17 @@ def nearest(column: str, names: Sequence[str], *, otherwise: str = "") -> str:
     return f"did you mean {near[0]!r}?" if near else otherwise or "name one of the table's columns"
 
 
+def check_known(names: Collection[str], columns: Collection[str]) -> None:
+    """Raise :class:`ParameterError` with the columns that the config names and the table does not have."""
+    problems = [
+        Problem(field="reading.columns", value=name, remedy=nearest(name, list(columns)))
+        for name in names
+        if name not in columns
+    ]
+    if problems:
+        raise ParameterError("The table lacks columns that the config names.", problems)
+
+
 def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
     """Raise :class:`DataError` when a column that must be whole has gaps."""
     gaps = frame.index[frame[column].isna()]
@@ -109,9 +121,13 @@ def check_roles(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
 
 def check_columns(frame: pd.DataFrame) -> None:
     """Raise :class:`DataError` naming every column that nothing can be learned from."""
-    remedy = "the column holds nothing but nulls; remove it or fill it"
+    remedy = "the column holds nothing but nulls; fill it, or leave it out ({})"
     problems = [
-        Problem(field=str(column), value=None, remedy=remedy)
+        Problem(
+            field=str(column),
+            value=None,
+            remedy=remedy.format(column_setting(str(column), ColumnReading.DROP)),
+        )
         for column in frame.columns
         if frame[column].isna().all()
     ]

@@ -30,6 +30,8 @@ class TableFile:
     path: Path
     form: Format
     dialect: Dialect = field(default_factory=Dialect)
+    dropped: frozenset[str] = frozenset()
+    """Columns that are left out, as the readers name them."""
 
     @property
     def tells_types(self) -> bool:

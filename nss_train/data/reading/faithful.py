@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ipc, types
 
-from nss_train.data.columns import nearest
+from nss_train.config.reading import ColumnReading, column_setting
+from nss_train.data.columns import check_known
 from nss_train.data.reading.cells import BATCH_ROWS, TableFile, text_frames
 from nss_train.data.reading.spreadsheet import read_xlsx
-from nss_train.errors import DataError, ParameterError, Problem
+from nss_train.errors import DataError, Problem
 from nss_train.formats import Format
 
 _INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
@@ -49,34 +50,28 @@ Columns = dict[str, Callable[..., "pd.Series[Any]"]]
 def read_faithfully(file: TableFile, *, texts: Collection[str] = ()) -> pd.DataFrame:
     """The table in a file as it is written; the columns named in ``texts`` as text, whatever they hold."""
     columns = _columns(file)
-    _check_names(texts, columns)
+    check_known(texts, columns)
     return pd.DataFrame({name: column(as_text=name in texts) for name, column in columns.items()})
 
 
 def read_texts(file: TableFile, names: Collection[str]) -> dict[str, pd.Series[Any]]:
     """Some columns as text."""
     columns = _columns(file)
-    _check_names(names, columns)
+    check_known(names, columns)
     return {name: columns[name](as_text=True) for name in names}
 
 
 def _columns(file: TableFile) -> Columns:
+    return {name: column for name, column in _all_columns(file).items() if name not in file.dropped}
+
+
+def _all_columns(file: TableFile) -> Columns:
     if file.form is Format.CSV:
         return _csv_columns(file)
     if file.form is Format.JSON:
-        return _json_columns(file.path)
-    tables = {Format.PARQUET: pq.read_table, Format.ARROW: _arrow_table, Format.XLSX: _sheet_table}
-    return _arrow_columns(tables[file.form](file.path))
-
-
-def _check_names(names: Collection[str], columns: Columns) -> None:
-    problems = [
-        Problem(field="reading.columns", value=name, remedy=nearest(name, list(columns)))
-        for name in names
-        if name not in columns
-    ]
-    if problems:
-        raise ParameterError("The table lacks columns that the config names.", problems)
+        return _json_columns(file)
+    tables = {Format.PARQUET: _parquet_table, Format.ARROW: _arrow_table, Format.XLSX: _sheet_table}
+    return _arrow_columns(tables[file.form](file))
 
 
 def _csv_columns(file: TableFile) -> Columns:
@@ -85,10 +80,11 @@ def _csv_columns(file: TableFile) -> Columns:
     return {str(name): _later(_of_texts, frame[name]) for name in frame.columns}
 
 
-def _json_columns(path: Path) -> Columns:
+def _json_columns(file: TableFile) -> Columns:
     """Columns of a JSON Lines file; a name that an object lacks is null."""
-    rows = list(_objects(path))
+    rows = list(_objects(file.path))
     names = dict.fromkeys(name for row in rows for name in row)
+    check_known(file.dropped, names)
     return {name: _later(_of_json, name, [row.get(name) for row in rows]) for name in names}
 
 
@@ -101,13 +97,17 @@ def _arrow_columns(table: pa.Table) -> Columns:
     return {name: _later(_of_arrow, table.column(name)) for name in names}
 
 
-def _arrow_table(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as mapped:
+def _parquet_table(file: TableFile) -> pa.Table:
+    return pq.read_table(file.path)
+
+
+def _arrow_table(file: TableFile) -> pa.Table:
+    with pa.memory_map(str(file.path)) as mapped:
         return ipc.open_file(mapped).read_all()
 
 
-def _sheet_table(path: Path) -> pa.Table:
-    return pa.Table.from_pandas(read_xlsx(path), preserve_index=False)
+def _sheet_table(file: TableFile) -> pa.Table:
+    return pa.Table.from_pandas(read_xlsx(file.path, dropped=file.dropped), preserve_index=False)
 
 
 def _later(make: Callable[..., pd.Series[Any]], *arguments: Any) -> Callable[..., pd.Series[Any]]:
@@ -153,7 +153,7 @@ def _of_json(name: str, values: list[Any], *, as_text: bool) -> pd.Series[Any]:
             pa.array([value if isinstance(value, str | None) else _json(value) for value in values])
         )
     if len(kinds) > 1:
-        told = f"set reading.columns: {{{name}: text}}, or give all cells one type"
+        told = f"set {column_setting(name, ColumnReading.TEXT)}, or give all cells one type"
         problem = Problem(field=name, value=f"a column of {' and '.join(sorted(kinds))}", remedy=told)
         raise DataError("The table has columns of more than one type.", [problem])
     if kinds == {"numbers"}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,26 +11,28 @@ import pandas as pd
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook
 
 from nss_train.contract import TableLimits
+from nss_train.data.columns import check_known
 from nss_train.data.reading.faults import DAMAGED, unreadable
-from nss_train.data.reading.rows import check_names
+from nss_train.data.reading.rows import check_names, kept_places, own_name
 from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 
 _HEADER_ROWS = 1
 
 
-def read_xlsx(path: Path) -> pd.DataFrame:
-    """The frame in a workbook, as pandas reads it."""
+def read_xlsx(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
+    """The frame in a workbook, as pandas reads it, without some columns."""
     sheet = _sheet(path)
     names = _header(path, sheet)
     if not names:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows")
-    check_names(names)
+    check_known(dropped, list(map(own_name, names)))
+    check_names(names, dropped=dropped)
     try:
         with pd.ExcelFile(path, engine="calamine") as book:
             frame = book.parse(sheet.name)
     except (CalamineError, *DAMAGED) as error:
         raise _no_xlsx(path, error) from error
-    return frame.rename(columns=str)
+    return frame.iloc[:, kept_places(names, dropped)].rename(columns=str)
 
 
 def _header(path: Path, sheet: CalamineSheet) -> list[str]:
