@@ -6,6 +6,7 @@ each distinct cell of a batch; what is kept of a column are counts and a bounded
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,9 +21,9 @@ import pyarrow as pa
 from pyarrow import types
 
 from nss_train.config.reading import ColumnReading, ReadingParameters, column_setting
-from nss_train.data.distinct import Column, to_arrow
+from nss_train.data.distinct import Column, distinct_columns, exact_texts, to_arrow
 from nss_train.data.numerals import Numerals, is_numeral, is_text
-from nss_train.data.pairs import Sketch
+from nss_train.data.pairs import Sketch, hashes
 from nss_train.data.reading.cells import Reader, TableFile, readers
 from nss_train.errors import DataError, Problem
 
@@ -47,6 +48,7 @@ class What(StrEnum):
     INFINITE = "infinite numbers trained as null in {cells}"
     MIXED = "values of different types become values of one ({said})"
     FLAGS = "true and false trained as 1.0 and 0.0 in {cells}"
+    NESTED = "dates, decimals or numbers within {cells} trained otherwise"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,8 +172,11 @@ def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int
 
 
 def _trained(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """A column as it is trained: pandas' own kinds of integers and booleans become others on the way."""
+    """A column as it is trained: of what is nested its JSON; pandas' own kinds of integers become others."""
     series = frame[name]
+    if series.dtype == object and series.map(pd.api.types.is_list_like).any():
+        (column,) = distinct_columns(to_arrow(frame[[name]]))
+        return pd.Series(np.asarray(column.texts, object)[column.codes])
     return series if isinstance(series.dtype, np.dtype) else to_arrow(frame[[name]]).column(0).to_pandas()
 
 
@@ -198,6 +203,8 @@ class _Watch:
             self._see_numbers(raw, trained)
         elif is_text(raw.type) and trained.dtype == object:
             self._see_texts(raw, trained)
+        elif types.is_nested(raw.type):
+            self._see_nested(raw, trained)
 
     def change(self) -> Change | None:
         """What was seen."""
@@ -218,6 +225,15 @@ class _Watch:
         nulled = trained.isna().to_numpy() & (raw.fill_null("").to_numpy(zero_copy_only=False) != "")
         if nulled.any():
             self._count_nulled(Numerals.of(raw.filter(pa.array(nulled)), trained[nulled]))
+
+    def _see_nested(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
+        """Lists and objects are compared by what their JSON says."""
+        written, texts = exact_texts(raw.to_pylist()), trained.tolist()
+        pairs = zip(written, texts, strict=True)
+        changed = np.asarray([one != other and json.loads(one) != json.loads(other) for one, other in pairs])
+        self.cells[What.NESTED] += int(changed.sum())
+        trained_as = hashes(np.asarray(texts, object))
+        self.sketch.add(np.where(changed, hashes(np.asarray(written, object)), trained_as), trained_as)
 
     def _see_numbers(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
         if types.is_boolean(raw.type):

@@ -171,8 +171,6 @@ def _as_wanted(
     if reading.types is Types.FAITHFUL:
         return Source(frame=read_faithfully(file, texts=reading.texts), how=how)
     frame = frame.assign(**read_texts(file, reading.texts)) if reading.texts else frame
-    if file.form is Format.XLSX:  # pandas takes its cells as the workbook has them
-        return Source(frame=frame, how=how)
     compared = frame.drop(columns=[*otherwise, *reading.texts])
     return Source(frame=frame, how=how, changes=check_changes(file, compared, reading))
 

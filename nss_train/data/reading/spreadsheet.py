@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook
@@ -17,6 +18,8 @@ from nss_train.data.reading.rows import check_names, kept_places, own_name
 from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 
 _HEADER_ROWS = 1
+_WHOLE = 2**53
+"""Up to it a double says which whole number it is."""
 
 
 def read_xlsx(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
@@ -33,6 +36,29 @@ def read_xlsx(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
     except (CalamineError, *DAMAGED) as error:
         raise _no_xlsx(path, error) from error
     return frame.iloc[:, kept_places(names, dropped)].rename(columns=str)
+
+
+def sheet_cells(path: Path, *, dropped: Collection[str] = ()) -> dict[str, list[Any]]:
+    """The cells below the header as the workbook has them, by column; an empty one is ``None``.
+
+    A workbook has no whole numbers: those that are shown without a point are such here.
+    """
+    try:
+        header, *rows = _sheet(path).to_python(skip_empty_area=False)
+    except (CalamineError, *DAMAGED) as error:
+        raise _no_xlsx(path, error) from error
+    names = list(map(str, header))
+    if len(names) == 1:  # pandas takes its empty rows for none
+        rows = [row for row in rows if row[0] != ""]
+    columns = zip(*rows, strict=True) if rows else [() for _ in names]
+    cells = dict(zip(names, ([_value(cell) for cell in column] for column in columns), strict=True))
+    return {names[place]: cells[names[place]] for place in kept_places(names, dropped)}
+
+
+def _value(cell: Any) -> Any:
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) <= _WHOLE:
+        return int(cell)
+    return None if cell == "" else cell
 
 
 def _header(path: Path, sheet: CalamineSheet) -> list[str]:
