@@ -25,6 +25,7 @@ from nss_train.data.distinct import Column, distinct_columns, exact_texts, to_ar
 from nss_train.data.numerals import Numerals, is_numeral, is_text
 from nss_train.data.pairs import Sketch, hashes
 from nss_train.data.reading.cells import Reader, TableFile, readers
+from nss_train.data.reading.faults import unreadable
 from nss_train.errors import DataError, Problem
 
 FEW = 0.01
@@ -141,16 +142,18 @@ def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:
     try:
         return _compared(last, file, frame)[1]
     except pa.ArrowInvalid as error:
-        return _mixed(str(error), frame)
+        return _mixed(str(error), frame, file.path.name)
 
 
-def _mixed(said: str, frame: pd.DataFrame) -> list[Change]:
-    """The change of a column whose cells the file gives several types, as Arrow's reader names it.
+def _mixed(said: str, frame: pd.DataFrame, name: str) -> list[Change]:
+    """The change of a column whose cells the file gives several types, as Arrow's reader tells it.
 
     What pandas leaves as objects has no common type and is refused for that when it is written.
     """
     found = _NAMED.search(said)
-    column = "table" if found is None else found[1]
+    if found is None or "twice" in said:
+        raise unreadable(name, f"not JSON as its standard has it: {said}")
+    column = found[1]
     if column in frame and frame[column].dtype == object:
         return []
     return [Change(column=column, cells={What.MIXED: 0}, said=said)]

@@ -27,7 +27,14 @@ from nss_train.data.reading.json_array import as_lines
 from nss_train.data.reading.json_lines import read_lines
 from nss_train.data.reading.numbers import find_numbers
 from nss_train.data.reading.packed import unpacked
-from nss_train.data.reading.rows import check_header, check_rows, check_unique, kept_places, own_name
+from nss_train.data.reading.rows import (
+    check_header,
+    check_names,
+    check_rows,
+    check_unique,
+    kept_places,
+    own_name,
+)
 from nss_train.data.reading.spreadsheet import read_xlsx
 from nss_train.data.types import check_types
 from nss_train.errors import DataError
@@ -82,7 +89,7 @@ def read_source(
     with unpacked(path, limits) as plain:
         source = _read(plain, limits, reading or ReadingParameters())
     if source.frame.columns.empty:
-        raise unreadable(path.name, "no column is left of it; drop fewer (reading.columns)")
+        raise unreadable(path.name, "the table has no columns, or all of them are dropped (reading.columns)")
     if limits is not None:
         check_cells(source.frame, limits)
     if len(source.frame) < MIN_ROWS:
@@ -114,7 +121,7 @@ def _read(path: Path, limits: TableLimits | None, reading: ReadingParameters) ->
     if form not in readers:
         raise unreadable(path.name, UNKNOWN)
     frame = _without_index(readers[form](path, dropped=reading.dropped))
-    check_unique([str(column) for column in frame.columns])
+    check_names([str(column) for column in frame.columns], dropped=reading.dropped)
     file = TableFile(path=path, form=form, dropped=reading.dropped)
     return _as_wanted(
         file, frame.drop(columns=list(reading.dropped), errors="ignore"), reading, how=str(form)
@@ -188,7 +195,9 @@ def _frame(path: Path, dialect: Dialect, *, texts: tuple[str, ...]) -> pd.DataFr
     except pd.errors.EmptyDataError as error:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows") from error
     except (pd.errors.ParserError, UnicodeError) as error:
-        raise DataError("The table has ragged rows.", [problem(path.name, str(error))]) from error
+        raise DataError(
+            "The table has ragged rows.", [problem(path.name, f"{error}; a quote may be missing")]
+        ) from error
 
 
 def _read_parquet(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
@@ -197,6 +206,7 @@ def _read_parquet(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
     except DAMAGED as error:
         raise unreadable(path.name, f"not a Parquet file: {error}") from error
     check_known(dropped, schema.names)
+    check_unique([name for name in schema.names if name not in dropped])
     kept = [field for field in schema if field.name not in dropped]
     check_types(pa.schema(kept))
     try:
@@ -215,4 +225,9 @@ def _read_json(path: Path, limits: TableLimits | None, reading: ReadingParameter
             return Source(frame=read_faithfully(file, texts=reading.texts), how=how)
         frame = read_lines(lines, path.name)
         check_known(reading.dropped, list(map(str, frame.columns)))
+        check_names(list(map(str, frame.columns)), dropped=reading.dropped)
+        if len(frame) == 1:
+            raise unreadable(
+                path.name, "it is a single object; a table is one object a line, or one array of them"
+            )
         return _as_wanted(file, frame.drop(columns=list(reading.dropped)), reading, how=how)

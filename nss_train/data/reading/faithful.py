@@ -197,6 +197,9 @@ def _of_arrow(cells: pa.ChunkedArray, *, as_text: bool) -> pd.Series[Any]:
     kind = cells.type
     if types.is_dictionary(kind):
         return _of_arrow(cells.cast(kind.value_type), as_text=as_text)
+    if isinstance(kind, pa.BaseExtensionType):
+        stored = pa.chunked_array([chunk.storage for chunk in cells.chunks], kind.storage_type)
+        return _of_arrow(stored, as_text=as_text)
     if types.is_integer(kind) or types.is_boolean(kind):
         return _texts(cells.cast(pa.string())) if as_text else _typed(cells)
     if types.is_floating(kind):
@@ -241,19 +244,31 @@ def _texts(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
 
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield _object(line, path.name, number)
 
 
-def _object(line: str, name: str, number: int) -> dict[str, Any]:
+def _object(line: bytes, name: str, number: int) -> dict[str, Any]:
     try:
-        found = json.loads(line, parse_float=Decimal, parse_constant=_refuse)
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        found = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise _no_json(name, number, str(error)) from error
     if not isinstance(found, dict):
         raise _no_json(name, number, "not an object")
+    return found
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of some pairs; :class:`ValueError` for a name that it has twice, or that is no text."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has {next(name for name in names if names.count(name) > 1)!r} twice")
+    for text in (part for pair in pairs for part in pair if isinstance(part, str)):
+        text.encode()  # refuses half of a surrogate pair
     return found
 
 

@@ -20,6 +20,13 @@ from nss_train.errors import DataError, Problem, unlisted
 _SHOWN_LINES = 10
 _BLOCK_BYTES = 2**24
 _DROP = column_setting("", ColumnReading.DROP)
+_OTHERS = {
+    '{"': "JSON Lines (.jsonl)",
+    "[{": "JSON (.json)",
+    "<!doctype": "HTML",
+    "<html": "HTML",
+    "<?xml": "XML",
+}
 _MADE_UP = re.compile(r"Unnamed: \d+")
 """The name that pandas gives to a column without one."""
 
@@ -33,8 +40,19 @@ def check_header(path: Path, dialect: Dialect, *, dropped: Collection[str] = ())
             raise unreadable(path.name, f"the header is no CSV ({error}); a quote may be missing") from error
     if not names:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows")
+    _check_is_header(path.name, names)
     check_names(names, dropped=dropped, ends_in=mark_name(dialect.delimiter))
     return names
+
+
+def _check_is_header(name: str, names: Sequence[str]) -> None:
+    """Raise :class:`DataError` for a file of another kind that is named as a text table."""
+    first = names[0].lstrip().casefold()
+    if first.startswith("sep=") and not any(names[1:]):
+        raise unreadable(name, f"its first line ({names[0]}) is Excel's and no header; remove it")
+    for beginning, kind in _OTHERS.items():
+        if first.startswith(beginning):
+            raise unreadable(name, f"it begins as {kind} does; name it as what it is, or write it as CSV")
 
 
 def check_names(names: Sequence[str], *, dropped: Collection[str] = (), ends_in: str = "empty cell") -> None:

@@ -78,6 +78,7 @@ def counts(path: Path) -> dict[What, int]:
     [
         (["07094", "10001", "00501"], {What.ZEROS: 2}),
         (["+4930", "+4931", "12"], {What.SIGNS: 2}),
+        ([" 01", " 02", "3"], {What.ZEROS: 2}),
         (["1.50", "2.25", "3.00"], {What.ENDS: 2}),
         (["NA", "x", "n/a", ""], {What.NULLED: 2}),
         (["NA", "1.5", "NULL", ""], {What.NULLED: 2}),

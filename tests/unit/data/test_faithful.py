@@ -281,6 +281,22 @@ def test_a_json_column_of_texts_and_numbers_is_refused_with_its_name(tmp_path: P
         read_table(path, reading=FAITHFUL)
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"a": 1, "a": 2}', "an object has 'a' twice"),
+        (b'{"a": {"b": 1, "b": 1}}', "an object has 'b' twice"),
+        (b'{"a": "\\ud83d"}', "surrogates not allowed"),
+        (b'{"a": "\xe9"}', "can't decode byte 0xe9"),
+        (b'{"a": NaN}', "NaN is not JSON"),
+    ],
+)
+def test_a_line_that_is_no_json_is_refused_with_its_number(line: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_bytes(b'{"a": "x"}\n' + line + b"\n")
+    with pytest.raises(DataError, match=rf"line 2 is not JSON Lines.*{says}"):
+        read_table(tmp_path / "t.jsonl", reading=FAITHFUL)
+
+
 @pytest.mark.parametrize("reading", [{"types": "faithful"}, {"columns": {"zip": "text"}}])
 def test_a_private_table_is_read_as_it_is_declared_alone(reading: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=r"reading\.(types|columns) = .*guarantee.columns"):

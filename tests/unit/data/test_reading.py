@@ -49,6 +49,12 @@ def damaged_parquet() -> bytes:
     return made.getvalue()
 
 
+def parquet(*names: str) -> bytes:
+    made = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([1, 2])] * len(names), names=names), made)
+    return made.getvalue()
+
+
 def zipped(*names: str) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -69,6 +75,7 @@ def zipped(*names: str) -> bytes:
         ("t.csv", written("|").encode(), "pipe, UTF-8"),
         ("t.csv", written(quoting=csv.QUOTE_ALL, quote="'").encode(), "comma, UTF-8, quote '"),
         ("t.csv", written().encode("utf-16"), "comma, UTF-16"),
+        ("t.csv", written().encode("utf-32"), "comma, UTF-32"),
         ("t.csv", written().encode("cp1252"), "comma, CP1252"),
         ("t.csv.gz", gzip.compress(written().encode()), "comma, UTF-8, gz"),
         ("t.csv.gz", gzip.compress(written(";").encode("cp1252")), "semicolon, CP1252, gz"),
@@ -78,6 +85,7 @@ def zipped(*names: str) -> bytes:
         ("t.json", FRAME.to_json(orient="records").encode(), "JSON array"),
         ("t.json", FRAME.to_json(orient="records", indent=2).encode(), "JSON array"),
         ("t.jsonl", FRAME.to_json(orient="records", lines=True).encode(), "JSON Lines"),
+        ("t.jsonl", FRAME.to_json(orient="records", lines=True).encode("utf-8-sig"), "JSON Lines"),
     ],
 )
 def test_a_table_is_read_whatever_it_is_written_with(
@@ -202,6 +210,23 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         b'{"a": 1}\n{"a": 1' + b"0" * 30 + b"}\n",
         r"a = (.|\n)*write it as text",
     ),
+    "an object that holds the table": ("t.json", b'{"data": [{"a": 1}, {"a": 2}]}', r"a single object"),
+    "a name twice in an object": ("t.jsonl", b'{"a": 1, "a": 2}\n' * 2, r"a.* twice"),
+    "half of a surrogate pair": ("t.jsonl", b'{"a": "\\ud83d"}\n' * 2, r"surrogate"),
+    "JSON Lines that are named CSV": (
+        "t.csv",
+        b'{"a": 1,"b": 2}\n{"a": 2,"b": 3}\n',
+        r"begins as JSON Lines",
+    ),
+    "JSON that is named CSV": ("t.csv", b'[{"a": 1,"b": 2},\n{"a": 2,"b": 3}]', r"begins as JSON"),
+    "a page of the web": ("t.csv", b"<!DOCTYPE html>\n<html>Not found, sorry</html>\n", r"begins as HTML"),
+    "a first line of Excel's": ("t.csv", b"sep=;\na;b\n1;2\n3;4\n", r"is Excel's and no header"),
+    "columns of a fixed width": ("t.txt", b"  a   b  c\n 10  2  3\n  4 50  6\n", r"runs of spaces"),
+    "letters of Japan": ("t.csv", "id,都市\n1,東京\n2,大阪\n".encode("cp932"), r"reading.encoding"),
+    "a Parquet column without a name": ("t.parquet", parquet("", "a"), r"column 1 = ''"),
+    "Parquet columns of one name": ("t.parquet", parquet("a", "a"), r"Duplicate"),
+    "a Parquet column that pandas named": ("t.parquet", parquet("Unnamed: 0"), r"column 1 = 'Unnamed: 0'"),
+    "a JSON column that pandas named": ("t.jsonl", b'{"Unnamed: 0": 1}\n' * 3, r"column 1 = 'Unnamed: 0'"),
     "no Arrow file": ("t.arrow", b"ARROW1\0\0" + b"x" * 50, r"not an Arrow file"),
     "no workbook": ("t.xlsx", b"PK\x03\x04" + b"x" * 50, r"not an XLSX workbook"),
 }
@@ -354,7 +379,7 @@ def test_a_dropped_column_that_is_not_there_is_named(
 
 def test_a_table_of_which_no_column_is_left_is_refused(tmp_path: Path) -> None:
     path = write(FRAME, tmp_path / "t.jsonl")
-    with pytest.raises(DataError, match="no column is left"):
+    with pytest.raises(DataError, match="no columns, or all of them are dropped"):
         read_table(path, reading=ReadingParameters(columns=dict.fromkeys(FRAME, ColumnReading.DROP)))
 
 
