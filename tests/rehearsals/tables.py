@@ -53,6 +53,7 @@ READINGS: dict[str, dict[str, Any]] = {
     "as NSS reads, nameless columns dropped": {"columns": {"": "drop"}},
     "faithful, nameless columns dropped": {"types": "faithful", "columns": {"": "drop"}},
 }
+NAMELESS = "The table has columns without a name."
 TRAINED = 1
 """Tables of each package that are trained too."""
 EXAMPLES = 20
@@ -75,6 +76,8 @@ class Tally:
     """Columns of which a warning speaks, so that they may differ."""
     refused: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+    nameless: list[Path] = field(default_factory=list)
+    """Those that have columns without a name."""
     broken: list[str] = field(default_factory=list)
     """Tables that ended otherwise: bugs."""
 
@@ -105,6 +108,8 @@ def try_table(path: Path, tally: Tally, reading: Mapping[str, Any], model: Path)
     try:
         prepared = prepare(path, config, model=model, seed=1)
     except UserError as error:
+        if error.message == NAMELESS:
+            tally.nameless.append(path)
         kind = f"{_SHOWN.sub('…', error.message)} {_SHOWN.sub('…', error.problems[0].remedy)[:100]}"
         tally.refused[kind] += 1
         tally.examples.setdefault(kind, f"{path.name}: {error}")
@@ -237,8 +242,8 @@ def train(path: Path, model: Path, folder: Path) -> str:
     config.write_text(
         json.dumps(given | {"reading": {"types": "faithful"}, "training": given["training"] | few})
     )
-    command = [sys.executable, "-m", "tasks.cli", "run", str(path), "--config", str(config), "--yes"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    command = [sys.executable, "-m", "tasks.cli", "run", str(path), "--config", str(config)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return "" if done.returncode == 0 else f"{path}: exit code {done.returncode}: {done.stderr[-1_000:]}"
 
 
@@ -264,16 +269,17 @@ def main() -> int:
     broken = defaultdict[str, list[str]](list)
     for package, place in PACKAGES.items():
         found = [path for path in tables(given.folder / place) if given.only in path.name]
-        trained = given.trained
+        trained, nameless = given.trained, list[Path]()
         for name, reading in READINGS.items():
             tally = Tally()
-            for path in found:
+            for path in nameless if "columns" in reading else found:
                 done = try_table(path, tally, reading, given.model)
                 if done and trained and reading:
                     trained -= 1
                     with tempfile.TemporaryDirectory() as folder:
                         tally.broken.extend(filter(None, [train(path, given.model, Path(folder))]))
             report(package, name, tally)
+            nameless = nameless or tally.nameless
             refused.update({f"{name}: {kind}": count for kind, count in tally.refused.items()})
             examples = {f"{name}: {kind}": said for kind, said in tally.examples.items()} | examples
             broken[name].extend(tally.broken)

@@ -6,8 +6,7 @@ it again; else it is text. What a file gives a type keeps it, and what JSON has 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +22,7 @@ from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.data.columns import check_known
 from nss_train.data.distinct import exact_texts, plain_text
 from nss_train.data.reading.cells import BATCH_ROWS, TableFile, text_frames
+from nss_train.data.reading.json_lines import exact_objects
 from nss_train.data.reading.spreadsheet import sheet_cells
 from nss_train.errors import DataError, Problem
 from nss_train.formats import Format
@@ -85,7 +85,7 @@ def _csv_columns(file: TableFile) -> Columns:
 
 def _json_columns(file: TableFile) -> Columns:
     """Columns of a JSON Lines file; a name that an object lacks is null."""
-    rows = list(_objects(file.path))
+    rows = list(exact_objects(file.path))
     names = dict.fromkeys(name for row in rows for name in row)
     check_known(file.dropped, names)
     return {name: _later(_of_json, name, [row.get(name) for row in rows]) for name in names}
@@ -241,44 +241,6 @@ def _typed(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
 
 def _texts(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
     return pd.Series(cells.cast(pa.string()).to_pandas(), dtype=object)
-
-
-def _objects(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield _object(line, path.name, number)
-
-
-def _object(line: bytes, name: str, number: int) -> dict[str, Any]:
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        found = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        raise _no_json(name, number, str(error)) from error
-    if not isinstance(found, dict):
-        raise _no_json(name, number, "not an object")
-    return found
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of some pairs; :class:`ValueError` for a name that it has twice, or that is no text."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"an object has {next(name for name in names if names.count(name) > 1)!r} twice")
-    for text in (part for pair in pairs for part in pair if isinstance(part, str)):
-        text.encode()  # refuses half of a surrogate pair
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _no_json(name: str, number: int, why: str) -> DataError:
-    remedy = f"line {number} is not JSON Lines, one object a line: {why}"
-    return DataError("The table cannot be read.", [Problem(field="table", value=name, remedy=remedy)])
 
 
 def _plain(value: Any) -> Any:
