@@ -266,18 +266,18 @@ def main() -> int:
     logging.disable(logging.WARNING)
     install(given.folder)
     refused, examples = Counter[str](), dict[str, str]()
-    broken = defaultdict[str, list[str]](list)
+    broken, model = defaultdict[str, list[str]](list), given.model.absolute()
     for package, place in PACKAGES.items():
         found = [path for path in tables(given.folder / place) if given.only in path.name]
         trained, nameless = given.trained, list[Path]()
         for name, reading in READINGS.items():
             tally = Tally()
             for path in nameless if "columns" in reading else found:
-                done = try_table(path, tally, reading, given.model)
+                done = try_table(path, tally, reading, model)
                 if done and trained and reading:
                     trained -= 1
                     with tempfile.TemporaryDirectory() as folder:
-                        tally.broken.extend(filter(None, [train(path, given.model, Path(folder))]))
+                        tally.broken.extend(filter(None, [train(path, model, Path(folder))]))
             report(package, name, tally)
             nameless = nameless or tally.nameless
             refused.update({f"{name}: {kind}": count for kind, count in tally.refused.items()})
