@@ -70,7 +70,8 @@ chaos: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
 .nss-train/models/SmolLM2-tiny: | $(MODEL)
 	$(BIN)/python tests/make_tiny.py $(NSS_TRAIN_HOME)/models/SmolLM2-135M-Instruct $@
 
-# What operators go through, with real servers on this machine: alerts, daily, hosts, scaling or stack.
+# What operators go through, with real servers on this machine: alerts, daily, hosts, scaling or stack;
+# and what users have: tables, those of PyPI packages.
 # Each module says what it needs beside: root, or programs on the PATH.
 rehearse: $(INSTALLED) .nss-train/models/SmolLM2-tiny
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rehearsals]'

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated
 
+import yaml
 from pydantic import Field, model_validator
 
 from nss_train.config.bounds import MOST_COLUMNS, AtMost, Name, Word
@@ -27,6 +29,18 @@ class ColumnReading(StrEnum):
     """How one column is read, whatever ``types`` says of the others."""
 
     TEXT = "text"
+    DROP = "drop"
+    """It is left out. The name of a column without one is empty."""
+
+
+def column_setting(column: str, how: ColumnReading) -> str:
+    """What a person writes into the config for one column, its name in quotes where YAML needs them."""
+    try:
+        is_plain = yaml.safe_load(f"{{{column}: {how}}}") == {column: how.value}
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
+        is_plain = False
+    name = column if is_plain else json.dumps(column, ensure_ascii=False)
+    return f"reading.columns: {{{name}: {how}}}"
 
 
 class ReadingParameters(Section):
@@ -51,6 +65,16 @@ class ReadingParameters(Section):
                 "delimiter, decimal, thousands and quote cannot be letters, digits or line breaks"
             )
         return self
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Columns that are read as text."""
+        return tuple(name for name, how in self.columns.items() if how is ColumnReading.TEXT)
+
+    @property
+    def dropped(self) -> frozenset[str]:
+        """Columns that are left out."""
+        return frozenset(name for name, how in self.columns.items() if how is ColumnReading.DROP)
 
     def marks(self) -> dict[str, str]:
         """What is declared of a text file."""

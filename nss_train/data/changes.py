@@ -6,6 +6,7 @@ each distinct cell of a batch; what is kept of a column are counts and a bounded
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,11 +20,12 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from nss_train.config.reading import ReadingParameters
-from nss_train.data.distinct import Column, to_arrow
+from nss_train.config.reading import ColumnReading, ReadingParameters, column_setting
+from nss_train.data.distinct import Column, distinct_columns, exact_texts, to_arrow
 from nss_train.data.numerals import Numerals, is_numeral, is_text
-from nss_train.data.pairs import Sketch
+from nss_train.data.pairs import Sketch, hashes
 from nss_train.data.reading.cells import Reader, TableFile, readers
+from nss_train.data.reading.faults import unreadable
 from nss_train.errors import DataError, Problem
 
 FEW = 0.01
@@ -47,6 +49,7 @@ class What(StrEnum):
     INFINITE = "infinite numbers trained as null in {cells}"
     MIXED = "values of different types become values of one ({said})"
     FLAGS = "true and false trained as 1.0 and 0.0 in {cells}"
+    NESTED = "dates, decimals or numbers within {cells} trained otherwise"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +93,8 @@ class Change:
 
 def remedy(column: str) -> str:
     """How a column is read as it is written."""
-    return f"To keep it as it is written, set reading.types: faithful, or reading.columns: {{{column}: text}}"
+    as_text = column_setting(column, ColumnReading.TEXT)
+    return f"To keep it as it is written, set reading.types: faithful, or {as_text}"
 
 
 def _cells(count: int) -> str:
@@ -138,16 +142,18 @@ def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:
     try:
         return _compared(last, file, frame)[1]
     except pa.ArrowInvalid as error:
-        return _mixed(str(error), frame)
+        return _mixed(str(error), frame, file.path.name)
 
 
-def _mixed(said: str, frame: pd.DataFrame) -> list[Change]:
-    """The change of a column whose cells the file gives several types, as Arrow's reader names it.
+def _mixed(said: str, frame: pd.DataFrame, name: str) -> list[Change]:
+    """The change of a column whose cells the file gives several types, as Arrow's reader tells it.
 
     What pandas leaves as objects has no common type and is refused for that when it is written.
     """
     found = _NAMED.search(said)
-    column = "table" if found is None else found[1]
+    if found is None or "twice" in said:
+        raise unreadable(name, f"not JSON as its standard has it: {said}")
+    column = found[1]
     if column in frame and frame[column].dtype == object:
         return []
     return [Change(column=column, cells={What.MIXED: 0}, said=said)]
@@ -169,8 +175,11 @@ def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int
 
 
 def _trained(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """A column as it is trained: pandas' own kinds of integers and booleans become others on the way."""
+    """A column as it is trained: of what is nested its JSON; pandas' own kinds of integers become others."""
     series = frame[name]
+    if series.dtype == object and series.map(pd.api.types.is_list_like).any():
+        (column,) = distinct_columns(to_arrow(frame[[name]]))
+        return pd.Series(np.asarray(column.texts, object)[column.codes])
     return series if isinstance(series.dtype, np.dtype) else to_arrow(frame[[name]]).column(0).to_pandas()
 
 
@@ -197,6 +206,8 @@ class _Watch:
             self._see_numbers(raw, trained)
         elif is_text(raw.type) and trained.dtype == object:
             self._see_texts(raw, trained)
+        elif types.is_nested(raw.type):
+            self._see_nested(raw, trained)
 
     def change(self) -> Change | None:
         """What was seen."""
@@ -217,6 +228,15 @@ class _Watch:
         nulled = trained.isna().to_numpy() & (raw.fill_null("").to_numpy(zero_copy_only=False) != "")
         if nulled.any():
             self._count_nulled(Numerals.of(raw.filter(pa.array(nulled)), trained[nulled]))
+
+    def _see_nested(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
+        """Lists and objects are compared by what their JSON says."""
+        written, texts = exact_texts(raw.to_pylist()), trained.tolist()
+        pairs = zip(written, texts, strict=True)
+        changed = np.asarray([one != other and json.loads(one) != json.loads(other) for one, other in pairs])
+        self.cells[What.NESTED] += int(changed.sum())
+        trained_as = hashes(np.asarray(texts, object))
+        self.sketch.add(np.where(changed, hashes(np.asarray(written, object)), trained_as), trained_as)
 
     def _see_numbers(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
         if types.is_boolean(raw.type):

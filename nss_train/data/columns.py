@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.errors import DataError, ParameterError, Problem, UserError
 
 MIN_ROWS = 200
@@ -22,7 +23,7 @@ _FIELDS = {
 
 
 def check_groupby_column(frame: pd.DataFrame, column: str | None) -> None:
-    """NSS's check of the group column: it must be there and have no gaps."""
+    """NSS's check of the group column: it must be there and have no gaps; and lists are no groups."""
     if column is None:
         return
     hint = "set data.group_training_examples_by to one of the table's columns"
@@ -30,6 +31,7 @@ def check_groupby_column(frame: pd.DataFrame, column: str | None) -> None:
         hint = "multi-column grouping is not supported; use a single column name"
     check_present(frame, column, role="Group by", remedy=hint)
     check_no_nulls(frame, column, role="Group by")
+    _check_flat(frame, column, role="Group by")
 
 
 validate_groupby_column = check_groupby_column
@@ -37,9 +39,10 @@ validate_groupby_column = check_groupby_column
 
 
 def check_orderby_column(frame: pd.DataFrame, column: str | None) -> None:
-    """NSS's check of the order column: it must be there."""
+    """NSS's check of the order column: it must be there; and lists have no order."""
     if column is not None:
         check_present(frame, column, role="Order by")
+        _check_flat(frame, column, role="Order by")
 
 
 validate_orderby_column = check_orderby_column
@@ -63,6 +66,17 @@ def nearest(column: str, names: Sequence[str], *, otherwise: str = "") -> str:
     return f"did you mean {near[0]!r}?" if near else otherwise or "name one of the table's columns"
 
 
+def check_known(names: Collection[str], columns: Collection[str]) -> None:
+    """Raise :class:`ParameterError` with the columns that the config names and the table does not have."""
+    problems = [
+        Problem(field="reading.columns", value=name, remedy=nearest(name, list(columns)))
+        for name in names
+        if name not in columns
+    ]
+    if problems:
+        raise ParameterError("The table lacks columns that the config names.", problems)
+
+
 def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
     """Raise :class:`DataError` when a column that must be whole has gaps."""
     gaps = frame.index[frame[column].isna()]
@@ -71,6 +85,18 @@ def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
     remedy = f"{len(gaps)} values are missing, the first in row {gaps[0]}; remove or fill these rows"
     problem = Problem(field=_FIELDS[role], value=column, remedy=remedy)
     raise DataError(f"{role} column '{column}' has missing values. Please remove/replace them.", [problem])
+
+
+def _check_flat(frame: pd.DataFrame, column: str, *, role: str) -> None:
+    """Raise :class:`DataError` for a column whose cells cannot be compared with each other."""
+    cells = frame[column]
+    if cells.dtype == object and cells.map(pd.api.types.is_list_like).any():
+        problem = Problem(
+            field=_FIELDS[role],
+            value=column,
+            remedy="it holds lists or objects; take another column",
+        )
+        raise DataError(f"{role} column '{column}' cannot be compared.", [problem])
 
 
 def check_named_roles(names: Sequence[str], config: SafeSynthesizerParameters) -> None:
@@ -109,9 +135,13 @@ def check_roles(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
 
 def check_columns(frame: pd.DataFrame) -> None:
     """Raise :class:`DataError` naming every column that nothing can be learned from."""
-    remedy = "the column holds nothing but nulls; remove it or fill it"
+    remedy = "the column holds nothing but nulls; fill it, or leave it out ({})"
     problems = [
-        Problem(field=str(column), value=None, remedy=remedy)
+        Problem(
+            field=str(column),
+            value=None,
+            remedy=remedy.format(column_setting(str(column), ColumnReading.DROP)),
+        )
         for column in frame.columns
         if frame[column].isna().all()
     ]
@@ -127,12 +157,21 @@ def check_rows(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
     raise DataError("The table is too small.", [Problem(field="rows", value=len(frame), remedy=remedy)])
 
 
-def size_warnings(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> list[str]:
-    """What NSS's preflight warns of: few rows, and rows that are seen many times."""
-    found = []
+def split_warnings(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> list[str]:
+    """What is trained and may not be meant: gaps; as in NSS's preflight few rows, or rows seen often."""
+    found = list(_gaps(frame, config.data.order_training_examples_by))
     if len(frame) < SMALL_ROWS:
         found.append(f"the training split has {len(frame)} rows; more would help")
     wanted = config.training.num_input_records_to_sample
     if isinstance(wanted, int) and wanted > MANY_TIMES * len(frame):
         found.append(f"each of {len(frame)} rows is seen {wanted / len(frame):.1f} times")
     return found
+
+
+def _gaps(frame: pd.DataFrame, order: str | None) -> Iterator[str]:
+    for column in frame.columns:
+        missing = int(frame[column].isna().sum())
+        if missing == len(frame):
+            yield f"{column}: nothing but nulls in the training split, of which nothing is learned"
+        elif missing and column == order:
+            yield f"{column}: {missing:,} values are missing; these records come last in their groups"

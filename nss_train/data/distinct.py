@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,8 @@ def distinct_columns(table: pa.Table, *, exact: bool = False) -> list[Column]:
 def distinct_exactly(name: str, column: pa.ChunkedArray) -> Column:
     """Codes and distinct values of one column, numbers written so that they are read back the same."""
     kind = column.type
+    if types.is_nested(kind):
+        return replace(_by_text(name, column, exact_texts), exact=True)
     if not types.is_floating(kind) and not types.is_integer(kind) and not types.is_boolean(kind):
         return replace(distinct(name, column), exact=True)
     codes, values = _floats(column) if types.is_floating(kind) else _by_dictionary(column)
@@ -149,6 +153,31 @@ def json_texts(values: list[Any]) -> list[str]:
     return [line[5:-1] for line in lines.split("\n")[: len(values)]]
 
 
+def exact_texts(values: list[Any]) -> list[str]:
+    """Lists and objects as they are: all digits of numbers, times as ISO 8601, decimals as texts."""
+    return [json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it, however deep; what is no number is null."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    return plain_text(value)
+
+
+def plain_text(value: Any) -> str:
+    """ISO 8601 for what is a time, all digits of a decimal."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value.isoformat() if hasattr(value, "isoformat") else value)
+
+
 def name_text(name: str) -> str:
     """A column's name as it stands, quoted and escaped, in a record."""
     line: str = pd.DataFrame({name: [0]}).to_json(orient="records", lines=True, force_ascii=False)
@@ -172,9 +201,11 @@ def _by_dictionary(column: pa.ChunkedArray) -> tuple[Codes, list[Any]]:
     return encoded.indices.to_numpy().astype(np.int32), values
 
 
-def _by_text(name: str, column: pa.ChunkedArray) -> Column:
+def _by_text(
+    name: str, column: pa.ChunkedArray, write: Callable[[list[Any]], list[str]] = json_texts
+) -> Column:
     """Columns whose text depends on the batch (dates, decimals, lists, gaps): written batch by batch."""
-    texts = [text for batch in _batches(column) for text in json_texts(batch)]
+    texts = [text for batch in _batches(column) for text in write(batch)]
     codes, unique = pd.factorize(np.asarray(texts, dtype=object))
     first = np.full(len(unique), -1, dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]

@@ -24,10 +24,11 @@ _KEPT_DIGITS = 12
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _WHOLE = r"^[+-]?[0-9]+$"
-_LEADING_ZERO = r"^[+-]?0[0-9]"
+_LEADING_ZERO = r"^\s*[+-]?0[0-9]"
 _LEADING_ZEROS = r"^(-?)0+([0-9])"
 _LAST_ZEROS = r"\.0*$|(\.[0-9]*?[1-9])0+$"
-_ZERO_AT_END = r"\.[0-9]*0$"
+_ZERO_AT_END = r"\.[0-9]*0\s*$"
+_PLUS = r"^\s*\+"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 
 
@@ -93,7 +94,7 @@ class Numerals:
 
     @property
     def signs(self) -> Mask:
-        return _mask(pc.starts_with(self.raw, "+"))
+        return _match(self.raw, _PLUS)
 
     @property
     def ends(self) -> Mask:

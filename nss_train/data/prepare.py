@@ -133,9 +133,9 @@ def prepare_split(
 ) -> Prepared:
     """Prepare a training split that is in memory; raises what :func:`prepare` raises."""
     family = family_of(config.training.pretrained_model, model, stated=stated_family)
+    columns.check_roles(split.train, config)
     resolved = resolve(config, split.train, family=family)
-    warnings = columns.size_warnings(split.train, resolved.config)
-    columns.check_roles(split.train, resolved.config)
+    warnings = columns.split_warnings(split.train, resolved.config)
     tokenizer = load_tokenizer(model)
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer, family=family)
     prepared = assemble(split, resolved, metadata, tokenizer, seed=seed)

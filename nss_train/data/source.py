@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nss_train.config.reading import ReadingParameters, Types
 from nss_train.contract import TableLimits
 from nss_train.data.changes import Change, check_changes
+from nss_train.data.columns import check_known
 from nss_train.data.limits import check_bytes, check_cells, check_size
 from nss_train.data.reading.arrow_file import read_arrow
 from nss_train.data.reading.cells import TableFile
@@ -25,7 +27,14 @@ from nss_train.data.reading.json_array import as_lines
 from nss_train.data.reading.json_lines import read_lines
 from nss_train.data.reading.numbers import find_numbers
 from nss_train.data.reading.packed import unpacked
-from nss_train.data.reading.rows import check_header, check_rows, check_unique
+from nss_train.data.reading.rows import (
+    check_header,
+    check_names,
+    check_rows,
+    check_unique,
+    kept_places,
+    own_name,
+)
 from nss_train.data.reading.spreadsheet import read_xlsx
 from nss_train.data.types import check_types
 from nss_train.errors import DataError
@@ -79,6 +88,8 @@ def read_source(
         check_bytes(path, limits)
     with unpacked(path, limits) as plain:
         source = _read(plain, limits, reading or ReadingParameters())
+    if source.frame.columns.empty:
+        raise unreadable(path.name, "the table has no columns, or all of them are dropped (reading.columns)")
     if limits is not None:
         check_cells(source.frame, limits)
     if len(source.frame) < MIN_ROWS:
@@ -109,9 +120,12 @@ def _read(path: Path, limits: TableLimits | None, reading: ReadingParameters) ->
     readers = {Format.PARQUET: _read_parquet, Format.ARROW: read_arrow, Format.XLSX: read_xlsx}
     if form not in readers:
         raise unreadable(path.name, UNKNOWN)
-    frame = _without_index(readers[form](path))
-    check_unique([str(column) for column in frame.columns])
-    return _as_wanted(TableFile(path=path, form=form), frame, reading, how=str(form))
+    frame = _without_index(readers[form](path, dropped=reading.dropped))
+    check_names([str(column) for column in frame.columns], dropped=reading.dropped)
+    file = TableFile(path=path, form=form, dropped=reading.dropped)
+    return _as_wanted(
+        file, frame.drop(columns=list(reading.dropped), errors="ignore"), reading, how=str(form)
+    )
 
 
 def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
@@ -132,14 +146,19 @@ def _read_csv(path: Path, limits: TableLimits | None, reading: ReadingParameters
     dialect = find_marks(path, Dialect(encoding=find_encoding(path, reading.encoding)), reading)
     if limits is not None:
         check_size(path, limits, delimiter=dialect.delimiter)
-    header = check_header(path, dialect)
+    header = check_header(path, dialect, dropped=reading.dropped)
+    check_known(reading.dropped, list(map(own_name, header)))
     check_rows(path, dialect, len(header))
     dialect, numbers = find_numbers(path, dialect, reading)
-    frame = numbers.apply(_frame(path, dialect, texts=numbers.columns))
-    if [str(name) for name in frame.columns] != header or not isinstance(frame.index, pd.RangeIndex):
+    whole = _frame(path, dialect, texts=numbers.columns)
+    places = kept_places(header, reading.dropped)
+    frame = numbers.apply(whole.iloc[:, places])
+    names = [str(name) for name in frame.columns]
+    if names != [header[place] for place in places] or not isinstance(frame.index, pd.RangeIndex):
         remedy = "the header is not what pandas reads; write the file again, each name in quotes"
         raise unreadable(path.name, remedy)
-    file = TableFile(path=path, form=Format.CSV, dialect=dialect)
+    dropped = frozenset(map(str, whole.columns)) - frozenset(names)
+    file = TableFile(path=path, form=Format.CSV, dialect=dialect, dropped=dropped)
     source = _as_wanted(file, frame, reading, how=str(dialect), otherwise=numbers.columns)
     return replace(source, dialect=dialect)
 
@@ -157,11 +176,9 @@ def _as_wanted(
     Columns that are read ``otherwise`` have other marks than a point: they are written anew anyway.
     """
     if reading.types is Types.FAITHFUL:
-        return Source(frame=read_faithfully(file, texts=reading.columns), how=how)
-    frame = frame.assign(**read_texts(file, reading.columns)) if reading.columns else frame
-    if file.form is Format.XLSX:  # pandas takes its cells as the workbook has them
-        return Source(frame=frame, how=how)
-    compared = frame.drop(columns=[*otherwise, *reading.columns])
+        return Source(frame=read_faithfully(file, texts=reading.texts), how=how)
+    frame = frame.assign(**read_texts(file, reading.texts)) if reading.texts else frame
+    compared = frame.drop(columns=[*otherwise, *reading.texts])
     return Source(frame=frame, how=how, changes=check_changes(file, compared, reading))
 
 
@@ -178,17 +195,22 @@ def _frame(path: Path, dialect: Dialect, *, texts: tuple[str, ...]) -> pd.DataFr
     except pd.errors.EmptyDataError as error:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows") from error
     except (pd.errors.ParserError, UnicodeError) as error:
-        raise DataError("The table has ragged rows.", [problem(path.name, str(error))]) from error
+        raise DataError(
+            "The table has ragged rows.", [problem(path.name, f"{error}; a quote may be missing")]
+        ) from error
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _read_parquet(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
     try:
         schema = pq.read_schema(path)
     except DAMAGED as error:
         raise unreadable(path.name, f"not a Parquet file: {error}") from error
-    check_types(schema)
+    check_known(dropped, schema.names)
+    check_unique([name for name in schema.names if name not in dropped])
+    kept = [field for field in schema if field.name not in dropped]
+    check_types(pa.schema(kept))
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=[field.name for field in kept] if dropped else None)
     except DAMAGED as error:
         raise unreadable(path.name, f"not a Parquet file: {error}") from error
 
@@ -197,7 +219,15 @@ def _read_json(path: Path, limits: TableLimits | None, reading: ReadingParameter
     with as_lines(path) as (lines, is_array):
         if limits is not None:
             check_size(lines, limits)
-        file, how = TableFile(path=lines, form=Format.JSON), "JSON array" if is_array else "JSON Lines"
+        file = TableFile(path=lines, form=Format.JSON, dropped=reading.dropped)
+        how = "JSON array" if is_array else "JSON Lines"
         if reading.types is Types.FAITHFUL:  # numbers may be larger than pandas takes
-            return Source(frame=read_faithfully(file, texts=reading.columns), how=how)
-        return _as_wanted(file, read_lines(lines, path.name), reading, how=how)
+            return Source(frame=read_faithfully(file, texts=reading.texts), how=how)
+        frame = read_lines(lines, path.name)
+        check_known(reading.dropped, list(map(str, frame.columns)))
+        check_names(list(map(str, frame.columns)), dropped=reading.dropped)
+        if len(frame) == 1:
+            raise unreadable(
+                path.name, "it is a single object; a table is one object a line, or one array of them"
+            )
+        return _as_wanted(file, frame.drop(columns=list(reading.dropped)), reading, how=how)

@@ -8,13 +8,14 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
+from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.errors import DataError, Problem
 
 _MESSAGE = "The table has columns that cannot be trained on."
 _REFUSED = (
     (
         ("is_binary", "is_large_binary", "is_fixed_size_binary", "is_binary_view"),
-        "bytes; leave the column out, or write it as text",
+        "bytes; write them as text",
     ),
     (("is_map",), "maps; write each as an object with fixed names, as a list of pairs, or as text"),
     (("is_union",), "values of different types; write it as text"),
@@ -54,7 +55,7 @@ def unwritable(name: str, kind: pa.DataType | None, error: BaseException) -> Pro
     else:
         remedy = (
             f"its values have no common type ({error}); make them alike, write them as text, or read them so:"
-            f" reading.columns: {{{name}: text}}"
+            f" {column_setting(name, ColumnReading.TEXT)}"
         )
     return Problem(field=name, value="several types" if kind is None else str(kind), remedy=remedy)
 
@@ -62,7 +63,12 @@ def unwritable(name: str, kind: pa.DataType | None, error: BaseException) -> Pro
 def check_types(schema: pa.Schema) -> None:
     """Raise :class:`DataError` naming every column that holds what JSON cannot, however deep."""
     problems = [
-        Problem(field=field.name, value=str(field.type)[:100], remedy=f"the column holds {found}")
+        Problem(
+            field=field.name,
+            value=str(field.type)[:100],
+            remedy=f"the column holds {found}; or leave it out"
+            f" ({column_setting(field.name, ColumnReading.DROP)})",
+        )
         for field in schema
         if (found := next(_refused(field.type), None)) is not None
     ]

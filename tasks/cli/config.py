@@ -44,7 +44,7 @@ data:
   holdout: 0.05  # share, or number, of records that are not trained
   # random_state: 7  # who is held out; drawn when left out
 
-# reading: {types: faithful}  # cells as they are written; `reading.columns: {zip: text}` for single columns
+# reading: {types: faithful}  # cells as they are written; single columns: `columns: {zip: text, photo: drop}`
 
 privacy:
   dp_enabled: false  # with true the result tells little of any single record

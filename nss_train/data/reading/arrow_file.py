@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from struct import error as struct_error
 from struct import unpack_from
@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import ipc
 
+from nss_train.data.columns import check_known
 from nss_train.data.reading.faults import DAMAGED, unreadable
 from nss_train.data.sizes import BYTES_PER_CELL, Size
 from nss_train.data.types import check_types
@@ -22,13 +23,15 @@ _PACKED_LENGTH = 8
 """Bytes before a compressed buffer that say how long it is unpacked; -1: it is not packed."""
 
 
-def read_arrow(path: Path) -> pd.DataFrame:
-    """The frame in an Arrow or Feather file."""
+def read_arrow(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
+    """The frame in an Arrow or Feather file, without some columns."""
     try:
         with pa.memory_map(str(path)) as file:
             table = ipc.open_file(file).read_all()
     except DAMAGED as error:
         raise _no_arrow(path, error) from error
+    check_known(dropped, table.column_names)
+    table = table.drop_columns([name for name in table.column_names if name in dropped])
     check_types(table.schema)
     try:
         frame: pd.DataFrame = table.to_pandas()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from pyarrow import ipc, types
 
 from nss_train.data.reading.dialect import Dialect
+from nss_train.data.reading.spreadsheet import sheet_cells
 from nss_train.formats import Format
 
 BATCH_ROWS = 65_536
@@ -30,6 +32,8 @@ class TableFile:
     path: Path
     form: Format
     dialect: Dialect = field(default_factory=Dialect)
+    dropped: frozenset[str] = frozenset()
+    """Columns that are left out, as the readers name them."""
 
     @property
     def tells_types(self) -> bool:
@@ -47,6 +51,7 @@ def readers(form: Format) -> tuple[Reader | None, Reader]:
         Format.JSON: (None, _json_lines),
         Format.PARQUET: (None, _parquet),
         Format.ARROW: (None, _arrow),
+        Format.XLSX: (None, _xlsx),
     }
     return by_form[form]
 
@@ -103,17 +108,71 @@ def _arrow(file: TableFile) -> Batches:
             yield from _cut(opened.get_batch(number))
 
 
+def _xlsx(file: TableFile) -> Batches:
+    arrays = {name: _of_sheet(cells) for name, cells in sheet_cells(file.path, dropped=file.dropped).items()}
+    yield from _cut(pa.RecordBatch.from_pydict(arrays))
+
+
+def _of_sheet(cells: list[Any]) -> pa.Array:
+    """Cells of different types are compared as texts."""
+    kinds = {type(cell) for cell in cells if cell is not None}
+    if len(kinds) > 1 and kinds != {int, float}:
+        return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
+    return pa.array(cells, pa.float64() if kinds == {int, float} else None)
+
+
 def _json_lines(file: TableFile) -> Batches:
-    """Numbers with their types, strings as strings, also where they look like times."""
-    path = file.path
-    options = pa_json.ReadOptions(block_size=_BLOCK_BYTES)
-    table = pa_json.read_json(path, read_options=options)
-    times = [(field.name, pa.string()) for field in table.schema if types.is_timestamp(field.type)]
-    if times:
-        parse = pa_json.ParseOptions(explicit_schema=pa.schema(times))
-        table = pa_json.read_json(path, read_options=options, parse_options=parse)
-    for batch in table.to_batches(max_chunksize=BATCH_ROWS):
-        yield from _cut(batch)
+    """Numbers with their types, strings as strings, also where they look like times; a block at a time."""
+    texts: dict[str, pa.DataType] = {}
+    kinds: dict[str, str] = {}
+    for block in _blocks(file.path):
+        table = _parsed(block, texts)
+        times = {one.name: kind for one in table.schema if (kind := _untimed(one.type)) != one.type}
+        if times:
+            texts |= times
+            table = _parsed(block, texts)
+        for one in table.schema:
+            _check_kind(one.name, one.type, kinds)
+        for batch in table.to_batches(max_chunksize=BATCH_ROWS):
+            yield from _cut(batch)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Some megabytes of whole lines at a time."""
+    with path.open("rb") as opened:
+        while block := opened.read(_BLOCK_BYTES):
+            block += opened.readline()
+            if block.strip():
+                yield block
+
+
+def _parsed(block: bytes, texts: Mapping[str, pa.DataType]) -> pa.Table:
+    return pa_json.read_json(
+        pa.BufferReader(block),
+        read_options=pa_json.ReadOptions(block_size=len(block) + 1),
+        parse_options=pa_json.ParseOptions(explicit_schema=pa.schema(texts.items())),
+    )
+
+
+def _untimed(kind: pa.DataType) -> pa.DataType:
+    """The type with strings for times, however deep."""
+    if types.is_timestamp(kind):
+        return pa.string()
+    if types.is_list(kind):
+        return pa.list_(_untimed(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([(kind.field(n).name, _untimed(kind.field(n).type)) for n in range(kind.num_fields)])
+    return kind
+
+
+def _check_kind(name: str, kind: pa.DataType, kinds: dict[str, str]) -> None:
+    """Raise what Arrow raises for a column of several types, also where they stand in different blocks."""
+    if types.is_null(kind):
+        return
+    is_number = types.is_integer(kind) or types.is_floating(kind)
+    found = "number" if is_number else str(kind.id) if types.is_nested(kind) else str(kind)
+    if kinds.setdefault(name, found) != found:
+        raise pa.ArrowInvalid(f"Column(/{name}) changed from {kinds[name]} to {found}")
 
 
 def _cut(batch: pa.RecordBatch) -> Batches:

@@ -64,6 +64,12 @@ def _check_one_column(path: Path, head: str, dialect: Dialect) -> None:
                 f" to ',' if it is one column"
             )
             raise undecided(path.name, _FIELD, remedy)
+    words = [len(line.split()) for line in head.splitlines()[:_HEAD_ROWS] if line.strip()]
+    if len(words) > 1 and words[0] > _WORDS and len(set(words)) == 1:
+        remedy = (
+            "one column, unless fields are separated by runs of spaces: write it with commas between them,"
+        )
+        raise undecided(path.name, _FIELD, f"{remedy} or set {_FIELD} to ',' if it is one column")
 
 
 def _declared(declared: str, widths: Mapping[str, list[int]], fitting: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from charset_normalizer import from_bytes
@@ -17,6 +18,10 @@ _HEAD_BYTES = 2**16
 _SAMPLE_BYTES = 2**16
 _WESTERN = "cp1252"
 """Latin-1 and the marks that Windows adds; both read the same where both can."""
+_UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_RUNS = re.compile(rb"[\x80-\xff]{2,}")
+_SIDE_BY_SIDE = 0.5
+"""Share of letters outside ASCII that stand side by side: few in Western text, nearly all in East Asian."""
 _CODE_PAGES = tuple(f"cp125{number}" for number in range(8))
 
 
@@ -24,7 +29,7 @@ def find_encoding(path: Path, declared: str | None) -> str:
     """The encoding of a plain text file; :class:`DataError` where it is none, or could be several."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    found = "utf-16" if head.startswith(UTF_16) else None
+    found = "utf-32" if head.startswith(_UTF_32) else "utf-16" if head.startswith(UTF_16) else None
     if declared is not None:
         return _checked(path, _known(declared), found)
     if found is None and b"\0" in head:
@@ -77,7 +82,9 @@ def _guess(path: Path) -> str:
     sample = _telling(path)
     likely = list(from_bytes(sample, cp_isolation=list(_CODE_PAGES)))
     western = _decoded(sample, _WESTERN)
-    if likely and all(str(one) == western for one in likely) and _fault(path, _WESTERN) is None:
+    if _is_dense(sample):
+        likely = list(from_bytes(sample))
+    elif likely and all(str(one) == western for one in likely) and _fault(path, _WESTERN) is None:
         return _WESTERN
     names = [one.encoding for one in likely] or [one.encoding for one in from_bytes(sample)][:1]
     shown = " or ".join(dict.fromkeys([*names, _WESTERN]))
@@ -86,6 +93,11 @@ def _guess(path: Path) -> str:
         f" `{_FIELD}: {_WESTERN}` (Western Europe)"
     )
     raise undecided(path.name, _FIELD, remedy)
+
+
+def _is_dense(sample: bytes) -> bool:
+    beyond = sum(byte > 0x7F for byte in sample)
+    return sum(map(len, _RUNS.findall(sample))) > _SIDE_BY_SIDE * beyond
 
 
 def _decoded(sample: bytes, encoding: str) -> str | None:

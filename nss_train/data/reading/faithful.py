@@ -6,8 +6,8 @@ it again; else it is text. What a file gives a type keeps it, and what JSON has 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
+from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ipc, types
 
-from nss_train.data.columns import nearest
+from nss_train.config.reading import ColumnReading, column_setting
+from nss_train.data.columns import check_known
+from nss_train.data.distinct import exact_texts, plain_text
 from nss_train.data.reading.cells import BATCH_ROWS, TableFile, text_frames
-from nss_train.data.reading.spreadsheet import read_xlsx
-from nss_train.errors import DataError, ParameterError, Problem
+from nss_train.data.reading.json_lines import exact_objects
+from nss_train.data.reading.spreadsheet import sheet_cells
+from nss_train.errors import DataError, Problem
 from nss_train.formats import Format
 
 _INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
 _BOOLEANS = ({"true", "false"}, {"True", "False"}, {"TRUE", "FALSE"})
 """Spellings; a column of booleans keeps to one of them, so that no two cells become one."""
-_MOST = Decimal("1e300")
-"""Below the largest float."""
 _NAMELESS = "__index_level_"
 """How pandas names an index in a file that has no name of its own."""
 _INT64 = range(-(2**63), 2**63)
@@ -49,34 +50,31 @@ Columns = dict[str, Callable[..., "pd.Series[Any]"]]
 def read_faithfully(file: TableFile, *, texts: Collection[str] = ()) -> pd.DataFrame:
     """The table in a file as it is written; the columns named in ``texts`` as text, whatever they hold."""
     columns = _columns(file)
-    _check_names(texts, columns)
+    check_known(texts, columns)
     return pd.DataFrame({name: column(as_text=name in texts) for name, column in columns.items()})
 
 
 def read_texts(file: TableFile, names: Collection[str]) -> dict[str, pd.Series[Any]]:
     """Some columns as text."""
     columns = _columns(file)
-    _check_names(names, columns)
+    check_known(names, columns)
     return {name: columns[name](as_text=True) for name in names}
 
 
 def _columns(file: TableFile) -> Columns:
+    return {name: column for name, column in _all_columns(file).items() if name not in file.dropped}
+
+
+def _all_columns(file: TableFile) -> Columns:
     if file.form is Format.CSV:
         return _csv_columns(file)
     if file.form is Format.JSON:
-        return _json_columns(file.path)
-    tables = {Format.PARQUET: pq.read_table, Format.ARROW: _arrow_table, Format.XLSX: _sheet_table}
-    return _arrow_columns(tables[file.form](file.path))
-
-
-def _check_names(names: Collection[str], columns: Columns) -> None:
-    problems = [
-        Problem(field="reading.columns", value=name, remedy=nearest(name, list(columns)))
-        for name in names
-        if name not in columns
-    ]
-    if problems:
-        raise ParameterError("The table lacks columns that the config names.", problems)
+        return _json_columns(file)
+    if file.form is Format.XLSX:
+        return _sheet_columns(file)
+    return _arrow_columns(
+        pq.read_table(file.path) if file.form is Format.PARQUET else _arrow_table(file.path)
+    )
 
 
 def _csv_columns(file: TableFile) -> Columns:
@@ -85,10 +83,11 @@ def _csv_columns(file: TableFile) -> Columns:
     return {str(name): _later(_of_texts, frame[name]) for name in frame.columns}
 
 
-def _json_columns(path: Path) -> Columns:
+def _json_columns(file: TableFile) -> Columns:
     """Columns of a JSON Lines file; a name that an object lacks is null."""
-    rows = list(_objects(path))
+    rows = list(exact_objects(file.path))
     names = dict.fromkeys(name for row in rows for name in row)
+    check_known(file.dropped, names)
     return {name: _later(_of_json, name, [row.get(name) for row in rows]) for name in names}
 
 
@@ -106,8 +105,18 @@ def _arrow_table(path: Path) -> pa.Table:
         return ipc.open_file(mapped).read_all()
 
 
-def _sheet_table(path: Path) -> pa.Table:
-    return pa.Table.from_pandas(read_xlsx(path), preserve_index=False)
+def _sheet_columns(file: TableFile) -> Columns:
+    """Columns of a workbook, whose cells are what JSON would have for them."""
+    columns = sheet_cells(file.path, dropped=file.dropped)
+    return {name: _later(_of_json, name, list(map(_as_json, cells))) for name, cells in columns.items()}
+
+
+def _as_json(cell: Any) -> Any:
+    if isinstance(cell, float):
+        return Decimal(repr(cell))
+    if isinstance(cell, timedelta):
+        return pd.Timedelta(cell).isoformat()
+    return cell.isoformat() if isinstance(cell, date | time) else cell
 
 
 def _later(make: Callable[..., pd.Series[Any]], *arguments: Any) -> Callable[..., pd.Series[Any]]:
@@ -150,10 +159,10 @@ def _of_json(name: str, values: list[Any], *, as_text: bool) -> pd.Series[Any]:
     kinds = {_JSON_KINDS[type(value)] for value in values if value is not None}
     if as_text:
         return _texts(
-            pa.array([value if isinstance(value, str | None) else _json(value) for value in values])
+            pa.array([value if isinstance(value, str | None) else _written(value) for value in values])
         )
     if len(kinds) > 1:
-        told = f"set reading.columns: {{{name}: text}}, or give all cells one type"
+        told = f"set {column_setting(name, ColumnReading.TEXT)}, or give all cells one type"
         problem = Problem(field=name, value=f"a column of {' and '.join(sorted(kinds))}", remedy=told)
         raise DataError("The table has columns of more than one type.", [problem])
     if kinds == {"numbers"}:
@@ -173,21 +182,33 @@ def _numbers(values: list[Any]) -> pd.Series[Any]:
     return _texts(pa.array([None if value is None else str(value) for value in values], pa.string()))
 
 
+def _written(value: Any) -> str:
+    """JSON of a value that is no text; of a number its digits."""
+    is_number = isinstance(value, Decimal | int) and not isinstance(value, bool)
+    return str(value) if is_number else exact_texts([_plain(value)])[0]
+
+
 def _is_exact(value: Any) -> bool:
     """Whether a float says the same number."""
-    return bool(abs(value) < _MOST and Decimal(repr(float(value))) == value)
+    return bool(Decimal(repr(float(Decimal(value)))) == value)
 
 
 def _of_arrow(cells: pa.ChunkedArray, *, as_text: bool) -> pd.Series[Any]:
     kind = cells.type
     if types.is_dictionary(kind):
         return _of_arrow(cells.cast(kind.value_type), as_text=as_text)
+    if isinstance(kind, pa.BaseExtensionType):
+        stored = pa.chunked_array([chunk.storage for chunk in cells.chunks], kind.storage_type)
+        return _of_arrow(stored, as_text=as_text)
     if types.is_integer(kind) or types.is_boolean(kind):
         return _texts(cells.cast(pa.string())) if as_text else _typed(cells)
-    if types.is_floating(kind) and not as_text and not pc.any(pc.is_inf(cells)).as_py():
-        return _typed(pc.if_else(pc.is_nan(cells.cast(pa.float64())), None, cells.cast(pa.float64())))
+    if types.is_floating(kind):
+        cells = cells.cast(pa.float64())
+        cells = pc.if_else(pc.is_nan(cells), None, cells)
+        is_finite = not pc.any(pc.is_inf(cells)).as_py()
+        return _typed(cells) if is_finite and not as_text else _texts(_mapped(cells, repr))
     if types.is_nested(kind) and not as_text:
-        return pd.Series(cells.to_pandas())
+        return pd.Series(cells.to_pylist(), dtype=object)
     return _texts(_mapped(cells, _text))
 
 
@@ -202,14 +223,10 @@ def _mapped(cells: pa.ChunkedArray, text: Callable[[Any], str]) -> pa.Array:
 
 
 def _text(value: Any) -> str:
-    """ISO 8601 for what is a time, all digits of a decimal."""
+    """A text as it is, what is nested as JSON, all else as such a text would say it."""
     if isinstance(value, str):
         return value
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, pd.Timedelta):
-        return str(value.isoformat())
-    return str(value.isoformat()) if hasattr(value, "isoformat") else _json(value)
+    return exact_texts([value])[0] if isinstance(value, list | dict) else plain_text(value)
 
 
 def _typed(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
@@ -226,40 +243,12 @@ def _texts(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
     return pd.Series(cells.cast(pa.string()).to_pandas(), dtype=object)
 
 
-def _objects(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield _object(line, path.name, number)
-
-
-def _object(line: str, name: str, number: int) -> dict[str, Any]:
-    try:
-        found = json.loads(line, parse_float=Decimal, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise _no_json(name, number, str(error)) from error
-    if not isinstance(found, dict):
-        raise _no_json(name, number, "not an object")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _no_json(name: str, number: int, why: str) -> DataError:
-    remedy = f"line {number} is not JSON Lines, one object a line: {why}"
-    return DataError("The table cannot be read.", [Problem(field="table", value=name, remedy=remedy)])
-
-
-def _json(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"), default=str)
-
-
 def _plain(value: Any) -> Any:
-    """The value with floats for decimals, however deep."""
-    if isinstance(value, Decimal):
-        return float(value)
+    """The value with numbers that Arrow has, however deep; the digits of others as text."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
-    return {key: _plain(one) for key, one in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, Decimal):
+        return float(value) if _is_exact(value) else str(value)
+    return str(value) if isinstance(value, int) and value not in _INT64 else value

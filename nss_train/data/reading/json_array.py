@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfileobj
 from tempfile import TemporaryDirectory
 from typing import TextIO
 
@@ -24,7 +26,8 @@ def as_lines(path: Path) -> Iterator[tuple[Path, bool]]:
     with path.open("rb") as file:
         head = file.read(_CHUNK_CHARS).removeprefix(b"\xef\xbb\xbf").lstrip()
     if not head.startswith(b"["):
-        yield path, False
+        with _without_mark(path) as plain:
+            yield plain, False
         return
     with TemporaryDirectory(prefix="nss-train-") as folder:
         lines = Path(folder) / path.with_suffix(".jsonl").name
@@ -35,6 +38,20 @@ def as_lines(path: Path) -> Iterator[tuple[Path, bool]]:
             except (ValueError, RecursionError) as error:
                 raise unreadable(path.name, f"not an array of JSON objects: {error}") from error
         yield lines, True
+
+
+@contextmanager
+def _without_mark(path: Path) -> Iterator[Path]:
+    """The file, copied if it begins with the byte-order mark of UTF-8, which pandas does not take here."""
+    with path.open("rb") as file:
+        if file.read(len(BOM_UTF8)) != BOM_UTF8:
+            yield path
+            return
+        with TemporaryDirectory(prefix="nss-train-") as folder:
+            plain = Path(folder) / path.name
+            with plain.open("wb") as copied:
+                copyfileobj(file, copied)
+            yield plain
 
 
 def _elements(text: TextIO) -> Iterator[str]:

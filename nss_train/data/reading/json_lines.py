@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,42 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _is_huge(value: Any) -> bool:
     return isinstance(value, int) and not -(2 ** (_WHOLE_BITS - 1)) <= value < 2**_WHOLE_BITS
+
+
+def exact_objects(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file with all digits of their numbers; raises :class:`DataError` with the line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _object(line, path.name, number)
+
+
+def _object(line: bytes, name: str, number: int) -> dict[str, Any]:
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        found = json.loads(text, parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise _no_json(name, number, str(error)) from error
+    if not isinstance(found, dict):
+        raise _no_json(name, number, "not an object")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of some pairs; :class:`ValueError` for a name that it has twice, or that is no text."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has {next(name for name in names if names.count(name) > 1)!r} twice")
+    for text in (part for pair in pairs for part in pair if isinstance(part, str)):
+        text.encode()  # refuses half of a surrogate pair
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _no_json(name: str, number: int, why: str) -> DataError:
+    remedy = f"line {number} is not JSON Lines, one object a line: {why}"
+    return DataError("The table cannot be read.", [Problem(field="table", value=name, remedy=remedy)])

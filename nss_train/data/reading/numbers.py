@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from nss_train.config.reading import ColumnReading, ReadingParameters
+from nss_train.config.reading import ColumnReading, ReadingParameters, column_setting
 from nss_train.data.private.rules import MARKERS
 from nss_train.data.reading.dialect import Dialect, mark_name, text_chunks
 from nss_train.data.reading.faults import contradicted
+from nss_train.data.reading.rows import own_name
 from nss_train.errors import DataError, Problem
 
 _FIELD = "reading.decimal"
@@ -110,7 +111,7 @@ def _columns(
     return {
         name: column
         for name, column in columns.items()
-        if column.is_number and column.marked and reading.columns.get(name) is not ColumnReading.TEXT
+        if column.is_number and column.marked and own_name(name) not in reading.columns
     }
 
 
@@ -127,7 +128,7 @@ def _declared(columns: Mapping[str, _Column], reading: ReadingParameters) -> Mar
         remedy = (
             f"column {name} holds {column.example}, which is no number with decimal {mark_name(marks[0])}"
             + (f" and thousands {mark_name(marks[1])}" if marks[1] else "")
-            + f"; correct it, or read the column as text (reading.columns: {{{name}: text}})"
+            + f"; correct it, or read the column as text ({column_setting(name, ColumnReading.TEXT)})"
         )
         raise contradicted(_FIELD if reading.decimal else "reading.thousands", marks[0], remedy)
     return marks
@@ -149,8 +150,12 @@ def _undecided(columns: Mapping[str, _Column], separator: str) -> Iterator[Probl
     remedy = (
         f"fields are separated by a {separator}, so that a comma or a point may be the decimal mark: set"
         " reading.decimal (and reading.thousands where numbers have such marks), or read the column as text:"
-        " reading.columns: {%s: text}"
+        " %s"
     )
     # A column whose own cells do not agree first.
     for name, column in sorted(columns.items(), key=lambda item: len(item[1].readings)):
-        yield Problem(field=_FIELD, value=f"{name}: {column.example}", remedy=remedy % name)
+        yield Problem(
+            field=_FIELD,
+            value=f"{name}: {column.example}",
+            remedy=remedy % column_setting(name, ColumnReading.TEXT),
+        )

@@ -5,25 +5,34 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
+from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.data.reading.dialect import Dialect, mark_name, open_text, records
 from nss_train.data.reading.faults import problem, unreadable
 from nss_train.errors import DataError, Problem, unlisted
 
 _SHOWN_LINES = 10
 _BLOCK_BYTES = 2**24
+_DROP = column_setting("", ColumnReading.DROP)
+_OTHERS = {
+    '{"': "JSON Lines (.jsonl)",
+    "[{": "JSON (.json)",
+    "<!doctype": "HTML",
+    "<html": "HTML",
+    "<?xml": "XML",
+}
 _MADE_UP = re.compile(r"Unnamed: \d+")
 """The name that pandas gives to a column without one."""
 
 
-def check_header(path: Path, dialect: Dialect) -> list[str]:
-    """The names of a text table's columns; :class:`DataError` unless each has one of its own."""
+def check_header(path: Path, dialect: Dialect, *, dropped: Collection[str] = ()) -> list[str]:
+    """The names of a text table's columns; :class:`DataError` unless each that is kept has one of its own."""
     with open_text(path, dialect) as text:
         try:
             _, names = next(records(text, dialect), (0, []))
@@ -31,16 +40,38 @@ def check_header(path: Path, dialect: Dialect) -> list[str]:
             raise unreadable(path.name, f"the header is no CSV ({error}); a quote may be missing") from error
     if not names:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows")
-    check_names(names, ends_in=mark_name(dialect.delimiter))
+    _check_is_header(path.name, names)
+    check_names(names, dropped=dropped, ends_in=mark_name(dialect.delimiter))
     return names
 
 
-def check_names(names: Sequence[str], *, ends_in: str = "empty cell") -> None:
-    """Raise :class:`DataError` with every name that is missing, made up or given twice."""
-    problems = list(_nameless(names, ends_in))
+def _check_is_header(name: str, names: Sequence[str]) -> None:
+    """Raise :class:`DataError` for a file of another kind that is named as a text table."""
+    first = names[0].lstrip().casefold()
+    if first.startswith("sep=") and not any(names[1:]):
+        raise unreadable(name, f"its first line ({names[0]}) is Excel's and no header; remove it")
+    for beginning, kind in _OTHERS.items():
+        if first.startswith(beginning):
+            raise unreadable(name, f"it begins as {kind} does; name it as what it is, or write it as CSV")
+
+
+def check_names(names: Sequence[str], *, dropped: Collection[str] = (), ends_in: str = "empty cell") -> None:
+    """Raise :class:`DataError` with every name that is missing, made up or given twice, unless dropped."""
+    problems = list(_nameless(names, dropped, ends_in))
+    kept = [names[place] for place in kept_places(names, dropped)]
     if problems:
-        raise DataError("The table has columns without a name.", [*problems, *_repeated(names)])
-    check_unique(names)
+        raise DataError("The table has columns without a name.", [*problems, *_repeated(kept)])
+    check_unique(kept)
+
+
+def kept_places(names: Sequence[str], dropped: Collection[str]) -> list[int]:
+    """Where the columns stand that are not dropped."""
+    return [place for place, name in enumerate(names) if own_name(name) not in dropped]
+
+
+def own_name(name: str) -> str:
+    """A name as the config has it: one of spaces is none."""
+    return name if name.strip() else ""
 
 
 def check_unique(names: Sequence[str]) -> None:
@@ -57,22 +88,26 @@ def _repeated(names: Sequence[str]) -> Iterator[Problem]:
         )
 
 
-def _nameless(names: Sequence[str], ends_in: str) -> Iterator[Problem]:
+def _nameless(names: Sequence[str], dropped: Collection[str], ends_in: str) -> Iterator[Problem]:
     for number, name in enumerate(names, 1):
+        if own_name(name) in dropped:
+            continue
         if not name.strip():
             yield Problem(field=f"column {number}", value=name, remedy=_remedy(number, names, ends_in))
         elif _MADE_UP.fullmatch(name):
-            remedy = "pandas made this name up for a column without one; remove the column, or name it"
+            remedy = (
+                "pandas made this name up for a column without one; leave it out"
+                f" ({column_setting(name, ColumnReading.DROP)}), or name it"
+            )
             yield Problem(field=f"column {number}", value=name, remedy=remedy)
 
 
 def _remedy(number: int, names: Sequence[str], ends_in: str) -> str:
     if number == len(names):
-        return f"it has no name: the header ends in a {ends_in}; remove it, in the rows too"
+        return f"it has no name: the header ends in a {ends_in}; name it, or leave it out ({_DROP})"
     if number == 1:
         return (
-            "it has no name, and may be an index that pandas wrote (write the table with index=False);"
-            " remove it, or name it"
+            f"it has no name, and may be an index that pandas or R wrote; leave it out ({_DROP}), or name it"
         )
     return "it has no name; name it, or remove lines that stand above the header"
 

@@ -3,33 +3,62 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook
 
 from nss_train.contract import TableLimits
+from nss_train.data.columns import check_known
 from nss_train.data.reading.faults import DAMAGED, unreadable
-from nss_train.data.reading.rows import check_names
+from nss_train.data.reading.rows import check_names, kept_places, own_name
 from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 
 _HEADER_ROWS = 1
+_WHOLE = 2**53
+"""Up to it a double says which whole number it is."""
 
 
-def read_xlsx(path: Path) -> pd.DataFrame:
-    """The frame in a workbook, as pandas reads it."""
+def read_xlsx(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
+    """The frame in a workbook, as pandas reads it, without some columns."""
     sheet = _sheet(path)
     names = _header(path, sheet)
     if not names:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows")
-    check_names(names)
+    check_known(dropped, list(map(own_name, names)))
+    check_names(names, dropped=dropped)
     try:
         with pd.ExcelFile(path, engine="calamine") as book:
             frame = book.parse(sheet.name)
     except (CalamineError, *DAMAGED) as error:
         raise _no_xlsx(path, error) from error
-    return frame.rename(columns=str)
+    return frame.iloc[:, kept_places(names, dropped)].rename(columns=str)
+
+
+def sheet_cells(path: Path, *, dropped: Collection[str] = ()) -> dict[str, list[Any]]:
+    """The cells below the header as the workbook has them, by column; an empty one is ``None``.
+
+    A workbook has no whole numbers: those that are shown without a point are such here.
+    """
+    try:
+        header, *rows = _sheet(path).to_python(skip_empty_area=False)
+    except (CalamineError, *DAMAGED) as error:
+        raise _no_xlsx(path, error) from error
+    names = list(map(str, header))
+    if len(names) == 1:  # pandas takes its empty rows for none
+        rows = [row for row in rows if row[0] != ""]
+    columns = zip(*rows, strict=True) if rows else [() for _ in names]
+    cells = dict(zip(names, ([_value(cell) for cell in column] for column in columns), strict=True))
+    return {names[place]: cells[names[place]] for place in kept_places(names, dropped)}
+
+
+def _value(cell: Any) -> Any:
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) <= _WHOLE:
+        return int(cell)
+    return None if cell == "" else cell
 
 
 def _header(path: Path, sheet: CalamineSheet) -> list[str]:

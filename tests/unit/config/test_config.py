@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from torch import nn, optim
@@ -19,6 +20,7 @@ from transformers import SchedulerType, get_scheduler
 
 from nss_train.config import SafeSynthesizerParameters, load_resolved, parse_config
 from nss_train.config.guarantee import PublicColumn
+from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.config.resolve import max_token_count, resolve_delta, resolve_privately
 from nss_train.config.training import LOSS_SCHEDULES, SCHEDULES, UNFINISHED_SCHEDULES
 from nss_train.errors import ParameterError
@@ -247,3 +249,14 @@ def test_pii_that_nobody_will_replace_is_warned_of_once(
     assert len(said) == warnings
     assert all("Replace PII before you submit, and set replace_pii: null" in words for words in said)
     assert config.as_nss()["replace_pii"] == given_
+
+
+@given(st.text(st.characters(exclude_categories=("Cc", "Cn", "Cs", "Zl", "Zp")), max_size=12))
+@example("a\nb")
+@example("2012")
+@example("yes")
+@example("2024-13-45")
+@example("a: b")
+def test_what_a_remedy_says_of_a_column_is_what_yaml_reads(name: str) -> None:
+    said = column_setting(name, ColumnReading.DROP).removeprefix("reading.")
+    assert yaml.safe_load(said) == {"columns": {name: "drop"}}

@@ -20,8 +20,10 @@ from nss_train.data import pairs
 from nss_train.data.changes import Change, What, check_dates
 from nss_train.data.distinct import distinct_columns, to_arrow
 from nss_train.data.pairs import Sketch, hashes
+from nss_train.data.reading import cells
 from nss_train.data.source import read_source
 from nss_train.errors import DataError
+from tests.unit.data.test_reading import write_xlsx
 
 AS_NSS = ReadingParameters(types=Types.NSS)
 Write = Callable[..., Path]
@@ -76,6 +78,7 @@ def counts(path: Path) -> dict[What, int]:
     [
         (["07094", "10001", "00501"], {What.ZEROS: 2}),
         (["+4930", "+4931", "12"], {What.SIGNS: 2}),
+        ([" 01", " 02", "3"], {What.ZEROS: 2}),
         (["1.50", "2.25", "3.00"], {What.ENDS: 2}),
         (["NA", "x", "n/a", ""], {What.NULLED: 2}),
         (["NA", "1.5", "NULL", ""], {What.NULLED: 2}),
@@ -202,6 +205,55 @@ def test_a_json_column_of_numbers_and_booleans_is_refused_with_its_name(json_lin
     with pytest.raises(DataError, match=r"c = 'values of different types become values of one"):
         read_source(path)
     assert [change.column for change in changes(path)] == ["c"]
+
+
+def test_types_that_differ_between_blocks_of_json_lines_are_found(
+    json_lines: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "_BLOCK_BYTES", 10)
+    with pytest.raises(DataError, match=r"c = 'values of different types .*from number to string"):
+        read_source(json_lines(1, 2, "3", 4))
+    assert changes(json_lines(*["2024-01-01", "x", "NA", "007"] * 3)) == []
+    assert counts(json_lines(BIG, 5, None)) == {What.ROUNDED: 1, What.WHOLE: 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "changed"),
+    [
+        (pa.list_(pa.float64()), [[1e-13], [0.5]], 1),
+        (pa.list_(pa.int64()), [[BIG, 1], [None, 7]], 1),
+        (pa.struct({"day": pa.date32()}), [{"day": date(2024, 1, 1)}, None], 1),
+        (
+            pa.struct({"cents": pa.decimal128(20, 2), "path": pa.string()}),
+            [{"cents": None, "path": "a/b"}] * 2,
+            0,
+        ),
+    ],
+)
+def test_what_changes_within_lists_and_objects_is_counted(
+    parquet: Write, kind: pa.DataType, found: list[Any], changed: int
+) -> None:
+    path = parquet(*found, kind=kind)
+    assert {one.column: one.cells for one in changes(path)} == (
+        {"c": {What.NESTED: changed}} if changed else {}
+    )
+
+
+def test_lists_that_become_one_are_refused(parquet: Write) -> None:
+    with pytest.raises(DataError, match=r"c = '2 distinct values become 1"):
+        read_source(parquet([1e-13], [2e-13], kind=pa.list_(pa.float64())))
+
+
+def test_what_happens_to_cells_of_a_workbook_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "t.xlsx"
+    write_xlsx(
+        path, [["zip", "n", "word", "x"], ["007", 1, "NA", 0.5], ["010", 2, "a", None], ["012", None, "", 2]]
+    )
+    assert {one.column: dict(one.cells) for one in changes(path)} == {
+        "zip": {What.QUOTED: 3, What.ZEROS: 3},
+        "n": {What.WHOLE: 2},
+        "word": {What.NULLED: 1},
+    }
 
 
 def test_dates_are_refused_where_no_row_could_be_valid_and_times_of_day_are_not(parquet: Write) -> None:

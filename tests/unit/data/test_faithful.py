@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from nss_train.data.distinct import distinct_columns, to_arrow
 from nss_train.data.schema import make_schema
 from nss_train.data.source import read_table
 from nss_train.errors import DataError, ParameterError
+from tests.unit.data.test_reading import write_xlsx
 
 FAITHFUL = ReadingParameters(types=Types.FAITHFUL)
 TABLES, TABLES_LONG = 40, 3_400
@@ -32,9 +33,31 @@ Table = dict[str, list[Any]]
 INT64 = st.integers(-(2**63), 2**63 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 LETTERS = st.characters(exclude_categories=("Cs", "Cc"))
-TEXTS = st.text(LETTERS, min_size=1, max_size=12) | st.sampled_from(
-    ["NA", "None", "null", "nan", "N/A", "-", "a\nb", '"']
+ODD = [
+    "NA",
+    "None",
+    "null",
+    "nan",
+    "N/A",
+    "-",
+    "a\nb",
+    "a\r\nb",
+    '"',
+    '""',
+    "a,b",
+    ";",
+    "\t",
+    "\ufeff",
+    "'",
+    " x ",
+    "#",
+    "\\",
+]
+TEXTS = st.text(LETTERS, min_size=1, max_size=12) | st.sampled_from(ODD)
+NAMES = st.text(LETTERS, min_size=1, max_size=8).filter(lambda name: name.strip() != "") | st.sampled_from(
+    ["a,b", "a\nb", '"', "1", "NA", "nan", "true", "None", "a.1", "index", "{", "e\u0301", "İ"]
 )
+MEASURES = FLOATS | st.sampled_from([-0.0, 1e308, 5e-324, 1e-13, 0.1 + 0.2, 2.0**53, 1e16])
 WRITTEN = {
     "whole": INT64.map(str),
     "padded": st.from_regex(r"0[0-9]{1,5}", fullmatch=True),
@@ -47,6 +70,7 @@ WRITTEN = {
     "Flags": st.sampled_from(["True", "False"]),
     "spellings": st.sampled_from(["true", "True", "FALSE", "1"]),
     "days": st.dates().map(str),
+    "measures": MEASURES.map(repr),
     "odd": st.sampled_from(["-0", "0", "-0.0", "inf", "NaN", "1_000", "٣", " 7", "1.", ".5", "0x1F", "1,5"]),
     "texts": TEXTS,
 }
@@ -60,6 +84,13 @@ JSON = {
     "flags": st.booleans(),
     "date": st.dates().map(str),
     "modified": st.integers(10**9, 2 * 10**9).map(str),
+    "measures": MEASURES,
+    "lists": st.lists(INT64 | st.none(), max_size=3),
+    "measured": st.lists(MEASURES, max_size=3),
+    "objects": st.fixed_dictionaries({"a": TEXTS}, optional={"b": INT64 | st.none(), "c": MEASURES}),
+    "deep": st.lists(
+        st.fixed_dictionaries({}, optional={"a": st.lists(st.booleans()), "b": TEXTS}), max_size=3
+    ),
 }
 TYPED = {
     pa.int64(): INT64,
@@ -73,6 +104,25 @@ TYPED = {
     pa.timestamp("us"): st.datetimes(),
     pa.time64("us"): st.times(),
     pa.decimal128(20, 4): st.decimals(-(10**12), 10**12, places=4),
+    pa.decimal128(38, 10): st.decimals(-(10**25), 10**25, places=10),
+    pa.int8(): st.integers(-128, 127),
+    pa.uint32(): st.integers(0, 2**32 - 1),
+    pa.float32(): st.floats(width=32, allow_nan=False, allow_infinity=False) | st.just(-0.0),
+    pa.large_string(): TEXTS,
+    pa.dictionary(pa.int8(), pa.int64()): st.integers(0, 99),
+    pa.timestamp("s", tz="UTC"): st.datetimes(timezones=st.just(UTC)).map(lambda t: t.replace(microsecond=0)),
+    pa.time32("s"): st.times().map(lambda t: t.replace(microsecond=0)),
+    pa.list_(pa.int64()): st.lists(INT64 | st.none(), max_size=3),
+    pa.list_(pa.float64()): st.lists(MEASURES, max_size=3),
+    pa.struct({"a": pa.string(), "b": pa.int64(), "c": pa.float64()}): st.fixed_dictionaries(
+        {"a": TEXTS | st.none(), "b": INT64 | st.none(), "c": MEASURES | st.none()}
+    ),
+    pa.list_(pa.struct({"a": pa.list_(pa.bool_())})): st.lists(
+        st.fixed_dictionaries({"a": st.lists(st.booleans(), max_size=2)}), max_size=2
+    ),
+    pa.struct({"t": pa.date32(), "d": pa.decimal128(10, 2)}): st.fixed_dictionaries(
+        {"t": st.dates(), "d": st.decimals(-(10**6), 10**6, places=2)}
+    ),
 }
 
 
@@ -86,6 +136,12 @@ def tables(kinds: Mapping[Any, st.SearchStrategy[Any]], gap: Any) -> st.SearchSt
 
     names = st.lists(st.sampled_from(list(kinds)), min_size=1, max_size=4, unique=True)
     return st.tuples(names, st.integers(2, 8), st.booleans()).flatmap(of)
+
+
+def named(found: st.SearchStrategy[Table]) -> st.SearchStrategy[Table]:
+    """The same columns under any names."""
+    names = st.lists(NAMES, min_size=4, max_size=4, unique=True)
+    return st.tuples(found, names).map(lambda pair: dict(zip(pair[1], pair[0].values(), strict=False)))
 
 
 def hold(
@@ -117,7 +173,7 @@ def write_csv(path: Path, table: Table) -> Path:
 
 
 def check_csv(folder: Path, table: Table) -> None:
-    table = {"row": [f"r{n}" for n in range(len(next(iter(table.values()))))]} | table
+    table = {"the row": [f"r{n}" for n in range(len(next(iter(table.values()))))]} | table
     marks = ReadingParameters(types=Types.FAITHFUL, delimiter=",", quote='"', encoding="utf-8")
     for name, texts in trained(write_csv(folder / "t.csv", table), marks).items():
         for cell, text in zip(table[name], texts, strict=True):
@@ -138,8 +194,17 @@ def check_json(folder: Path, table: Table) -> None:
             ):  # more than a number of 64 bits holds
                 assert Decimal(value) == Decimal(repr(cell))
             else:
-                assert value == cell
+                assert bare(value) == bare(cell)
                 assert isinstance(value, bool) == isinstance(cell, bool)
+
+
+def bare(value: Any) -> Any:
+    """Without the keys that have no value: a key that an object lacks is null, as a column's is."""
+    if isinstance(value, list):
+        return [bare(one) for one in value]
+    if isinstance(value, dict):
+        return {name: bare(one) for name, one in value.items() if one is not None}
+    return value
 
 
 def check_parquet(folder: Path, table: dict[pa.DataType, list[Any]]) -> None:
@@ -154,19 +219,34 @@ def check_parquet(folder: Path, table: dict[pa.DataType, list[Any]]) -> None:
 def as_json(cell: Any) -> Any:
     if isinstance(cell, datetime | date | time):
         return cell.isoformat()
+    if isinstance(cell, list):
+        return [as_json(one) for one in cell]
+    if isinstance(cell, dict):
+        return {name: as_json(one) for name, one in cell.items()}
     return f"{cell:f}" if isinstance(cell, Decimal) else cell
 
 
 def test_a_csv_file_is_trained_to_the_letter(tmp_path: Path, *, long: bool) -> None:
-    hold(check_csv, tables(WRITTEN, ""), tmp_path, long=long)
+    hold(check_csv, named(tables(WRITTEN, "")), tmp_path, long=long)
 
 
 def test_json_lines_are_trained_with_the_values_that_they_hold(tmp_path: Path, *, long: bool) -> None:
-    hold(check_json, tables(JSON, None), tmp_path, long=long)
+    hold(check_json, named(tables(JSON, None)), tmp_path, long=long)
 
 
 def test_a_parquet_file_is_trained_with_the_values_that_it_holds(tmp_path: Path, *, long: bool) -> None:
     hold(check_parquet, tables(TYPED, None), tmp_path, long=long)
+
+
+def test_a_workbook_is_trained_with_the_cells_that_it_holds(tmp_path: Path) -> None:
+    rows = [["zip", "n", "word", "x"], ["007", 1, "NA", 0.5], ["010", 2**53, "a", None], ["012", None, "", 2]]
+    write_xlsx(tmp_path / "t.xlsx", rows)
+    assert trained(tmp_path / "t.xlsx") == {
+        "zip": ['"007"', '"010"', '"012"'],
+        "n": ["1", str(2**53), "null"],
+        "word": ['"NA"', '"a"', "null"],
+        "x": ["0.5", "null", "2.0"],
+    }
 
 
 def test_integers_and_booleans_with_gaps_keep_their_types(tmp_path: Path) -> None:
@@ -199,6 +279,22 @@ def test_a_json_column_of_texts_and_numbers_is_refused_with_its_name(tmp_path: P
     path.write_text('{"a": 1, "b": "x"}\n{"a": "1", "b": "y"}\n')
     with pytest.raises(DataError, match=r"a = 'a column of numbers and texts'.*reading.columns: {a: text}"):
         read_table(path, reading=FAITHFUL)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"a": 1, "a": 2}', "an object has 'a' twice"),
+        (b'{"a": {"b": 1, "b": 1}}', "an object has 'b' twice"),
+        (b'{"a": "\\ud83d"}', "surrogates not allowed"),
+        (b'{"a": "\xe9"}', "can't decode byte 0xe9"),
+        (b'{"a": NaN}', "NaN is not JSON"),
+    ],
+)
+def test_a_line_that_is_no_json_is_refused_with_its_number(line: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_bytes(b'{"a": "x"}\n' + line + b"\n")
+    with pytest.raises(DataError, match=rf"line 2 is not JSON Lines.*{says}"):
+        read_table(tmp_path / "t.jsonl", reading=FAITHFUL)
 
 
 @pytest.mark.parametrize("reading", [{"types": "faithful"}, {"columns": {"zip": "text"}}])

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import feather
 
-from nss_train.config.reading import ReadingParameters
+from nss_train.config.reading import ColumnReading, ReadingParameters, Types
 from nss_train.contract import TableLimits
 from nss_train.data.reading.dialect import text_chunks
 from nss_train.data.source import read_source, read_table
@@ -49,6 +49,12 @@ def damaged_parquet() -> bytes:
     return made.getvalue()
 
 
+def parquet(*names: str) -> bytes:
+    made = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays([pa.array([1, 2])] * len(names), names=names), made)
+    return made.getvalue()
+
+
 def zipped(*names: str) -> bytes:
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -69,6 +75,7 @@ def zipped(*names: str) -> bytes:
         ("t.csv", written("|").encode(), "pipe, UTF-8"),
         ("t.csv", written(quoting=csv.QUOTE_ALL, quote="'").encode(), "comma, UTF-8, quote '"),
         ("t.csv", written().encode("utf-16"), "comma, UTF-16"),
+        ("t.csv", written().encode("utf-32"), "comma, UTF-32"),
         ("t.csv", written().encode("cp1252"), "comma, CP1252"),
         ("t.csv.gz", gzip.compress(written().encode()), "comma, UTF-8, gz"),
         ("t.csv.gz", gzip.compress(written(";").encode("cp1252")), "semicolon, CP1252, gz"),
@@ -78,6 +85,7 @@ def zipped(*names: str) -> bytes:
         ("t.json", FRAME.to_json(orient="records").encode(), "JSON array"),
         ("t.json", FRAME.to_json(orient="records", indent=2).encode(), "JSON array"),
         ("t.jsonl", FRAME.to_json(orient="records", lines=True).encode(), "JSON Lines"),
+        ("t.jsonl", FRAME.to_json(orient="records", lines=True).encode("utf-8-sig"), "JSON Lines"),
     ],
 )
 def test_a_table_is_read_whatever_it_is_written_with(
@@ -166,7 +174,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "a comma at the end of each row": ("t.csv", b"a,b\n1,2,\n3,4,\n", r"each row ends in a comma"),
     "a comma at the end of each line": ("t.csv", b"a,b,\n1,2,\n3,4,\n", r"column 3 = '': .*ends in a comma"),
     "a semicolon at the end of each row": ("t.csv", b"a;b\n1;2;\n3;4;\n", r"each row ends in a semicolon"),
-    "an index that pandas wrote": ("t.csv", b",a\n0,x\n1,y\n", r"column 1 = '': .*index=False"),
+    "an index that pandas wrote": ("t.csv", b",a\n0,x\n1,y\n", r"column 1 = '': .*columns: \{\"\": drop\}"),
     "a name that pandas made up": ("t.csv", b"Unnamed: 0,a\n0,x\n1,y\n", r"column 1 = 'Unnamed: 0'"),
     "names twice": ("t.csv", b"a,b,a\n1,2,3\n1,2,3\n", r"Duplicate(.|\n)*\['a'\]"),
     "a title": ("t.csv", b"Report of 2024\na,b,c\n1,2,3\n4,5,6\n", r"stand above the header"),
@@ -202,6 +210,23 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         b'{"a": 1}\n{"a": 1' + b"0" * 30 + b"}\n",
         r"a = (.|\n)*write it as text",
     ),
+    "an object that holds the table": ("t.json", b'{"data": [{"a": 1}, {"a": 2}]}', r"a single object"),
+    "a name twice in an object": ("t.jsonl", b'{"a": 1, "a": 2}\n' * 2, r"a.* twice"),
+    "half of a surrogate pair": ("t.jsonl", b'{"a": "\\ud83d"}\n' * 2, r"surrogate"),
+    "JSON Lines that are named CSV": (
+        "t.csv",
+        b'{"a": 1,"b": 2}\n{"a": 2,"b": 3}\n',
+        r"begins as JSON Lines",
+    ),
+    "JSON that is named CSV": ("t.csv", b'[{"a": 1,"b": 2},\n{"a": 2,"b": 3}]', r"begins as JSON"),
+    "a page of the web": ("t.csv", b"<!DOCTYPE html>\n<html>Not found, sorry</html>\n", r"begins as HTML"),
+    "a first line of Excel's": ("t.csv", b"sep=;\na;b\n1;2\n3;4\n", r"is Excel's and no header"),
+    "columns of a fixed width": ("t.txt", b"  a   b  c\n 10  2  3\n  4 50  6\n", r"runs of spaces"),
+    "letters of Japan": ("t.csv", "id,都市\n1,東京\n2,大阪\n".encode("cp932"), r"reading.encoding"),
+    "a Parquet column without a name": ("t.parquet", parquet("", "a"), r"column 1 = ''"),
+    "Parquet columns of one name": ("t.parquet", parquet("a", "a"), r"Duplicate"),
+    "a Parquet column that pandas named": ("t.parquet", parquet("Unnamed: 0"), r"column 1 = 'Unnamed: 0'"),
+    "a JSON column that pandas named": ("t.jsonl", b'{"Unnamed: 0": 1}\n' * 3, r"column 1 = 'Unnamed: 0'"),
     "no Arrow file": ("t.arrow", b"ARROW1\0\0" + b"x" * 50, r"not an Arrow file"),
     "no workbook": ("t.xlsx", b"PK\x03\x04" + b"x" * 50, r"not an XLSX workbook"),
 }
@@ -294,6 +319,68 @@ def test_no_row_of_another_width_is_ever_trained(
     (tmp_path / "t.csv").write_text("\n".join(lines))
     with pytest.raises(DataError):
         read_table(tmp_path / "t.csv")
+
+
+def write(frame: pd.DataFrame, path: Path) -> Path:
+    """A file of the kind that its name says, with a nameless index where pandas or R would write one."""
+    match path.suffix:
+        case ".csv":
+            frame.to_csv(path)
+        case ".jsonl":
+            frame.to_json(path, orient="records", lines=True)
+        case ".parquet":
+            frame.to_parquet(path)
+        case ".feather":
+            feather.write_feather(pa.Table.from_pandas(frame), str(path))
+        case _:
+            write_xlsx(
+                path, [["", *frame.columns], *([n, *row] for n, row in enumerate(frame.values.tolist()))]
+            )
+    return path
+
+
+@pytest.mark.parametrize("types", [None, Types.NSS, Types.FAITHFUL])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "feather", "xlsx"])
+def test_a_table_without_a_dropped_column_is_the_table_that_never_had_it(
+    suffix: str, types: Types | None, tmp_path: Path
+) -> None:
+    whole = FRAME.assign(
+        zeros=[f"{n:03}" for n in range(40)]
+    )  # refused as NSS reads it in CSV, if it were kept
+    nameless = {"": ColumnReading.DROP} if suffix in ("csv", "xlsx") else {}
+
+    def read(frame: pd.DataFrame, **drop: ColumnReading) -> pd.DataFrame:
+        reading = ReadingParameters(types=types, columns=drop | nameless)
+        return read_table(write(frame, tmp_path / f"t.{suffix}"), TableLimits(), reading)
+
+    found = read(whole, zeros=ColumnReading.DROP, n=ColumnReading.DROP)
+    pd.testing.assert_frame_equal(found, read(FRAME.drop(columns="n")))
+    assert list(found) == ["x", "city"]
+
+
+def test_a_column_of_bytes_can_be_dropped(tmp_path: Path) -> None:
+    path = write(FRAME.assign(photo=b"x"), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"photo = (.|\n)*reading.columns: \{photo: drop\}"):
+        read_table(path)
+    reading = ReadingParameters(columns={"photo": ColumnReading.DROP})
+    pd.testing.assert_frame_equal(read_table(path, reading=reading), FRAME)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet", "feather", "xlsx"])
+@pytest.mark.parametrize("types", [None, Types.FAITHFUL])
+def test_a_dropped_column_that_is_not_there_is_named(
+    suffix: str, types: Types | None, tmp_path: Path
+) -> None:
+    path = write(FRAME, tmp_path / f"t.{suffix}")
+    columns = dict.fromkeys(("", "cty") if suffix in ("csv", "xlsx") else ("cty",), ColumnReading.DROP)
+    with pytest.raises(ParameterError, match="reading.columns = 'cty': did you mean 'city'"):
+        read_table(path, reading=ReadingParameters(types=types, columns=columns))
+
+
+def test_a_table_of_which_no_column_is_left_is_refused(tmp_path: Path) -> None:
+    path = write(FRAME, tmp_path / "t.jsonl")
+    with pytest.raises(DataError, match="no columns, or all of them are dropped"):
+        read_table(path, reading=ReadingParameters(columns=dict.fromkeys(FRAME, ColumnReading.DROP)))
 
 
 DECLARED: list[tuple[bytes, dict[str, str], dict[str, list[Any]]]] = [
