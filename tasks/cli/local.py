@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from nss_train.config import parse_config
 from tasks import library
+from tasks.charges import ACCOUNTANT
 from tasks.cli import config as configs
 from tasks.cli import display, interrupt
+from tasks.cli.asking import Asking
 from tasks.cli.jobs import follow
 from tasks.cli.options import (
     AsJson,
@@ -21,6 +24,7 @@ from tasks.cli.options import (
     Rows,
     Seed,
     Sets,
+    Yes,
 )
 from tasks.permissions import private_file
 from tasks.settings import Settings
@@ -36,6 +40,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for the artifacts.")] = None,
     seed: Seed = None,
     family: Family = "",
+    yes: Yes = False,
     as_json: AsJsonLines = False,
 ) -> None:
     """Train on a table with everything started on this machine, and print synthetic rows.
@@ -55,7 +60,7 @@ def run(
         client = Client(settings)
         job_id = client.submit(table=table, config=source, seed=seed, family=family)
         with interrupt.cancelling(client, job_id):
-            ended = follow(client, job_id, as_json=as_json)
+            ended = follow(client, job_id, as_json=as_json, asking=Asking(yes=yes, as_json=as_json))
         folder = client.fetch(job_id, out or settings.home / "runs" / job_id)
         base = client.base_model(job_id)
     with interrupt.saying(f"the job has succeeded, its artifacts are in {folder}"):
@@ -86,6 +91,30 @@ def up(
                 signal.pause()
         finally:
             environment.unlink()
+
+
+def estimate(
+    table: LocalTable,
+    config: ConfigFile = None,
+    *,
+    sets: Sets = None,
+    family: Family = "",
+    as_json: AsJson = False,
+) -> None:
+    """What a training would take: steps, tokens, memory, time on this machine; of a private one ε(t) as well.
+
+    Nothing is trained. The speed of this machine is measured on a few of the model's layers, and remembered.
+    """
+    source = configs.chosen(config, sets)
+    private = parse_config(source).dp_enabled
+    library.require("pandas", "torch", *([ACCOUNTANT] if private else []))
+    settings = Settings()
+    options = ["--models", str(settings.models_dir), "--paces", str(settings.paces_dir), "--family", family]
+    options += ["--allow-hub"] if settings.allow_hub else []
+    options += ["--json"] if as_json else []
+    with configs.written(source) as file:
+        code = library.run("nss_train.cost", "--config", str(file), *options, "--", table)
+    raise typer.Exit(code)
 
 
 def examples(
