@@ -1,9 +1,9 @@
 """Estimates of cost against what trainings then take: ``python benchmarks/estimate.py --models DIR``.
 
-Each job is estimated by the program behind ``nss-train estimate``, which has measured nothing before, and then
-trained in a process as a worker starts it. Prints one JSON line per job (``seconds`` and ``memory_bytes`` as
-estimated and as they were, ratios of the first to the second, the machine's load beside) and one with the
-extremes. With ``--few`` it trains ever more steps instead and prints how many of the sampled rows are valid.
+Each job is estimated by the program behind ``nss-train estimate``, which has measured nothing before, and
+then trained in a process as a worker starts it. Prints one JSON line per job (``seconds`` and
+``memory_bytes`` as estimated and as they were, ratios of the first to the second, the machine's load before
+and after) and one with all ratios.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ TINY, SMALL = "SmolLM2-tiny", "SmolLM2-135M-Instruct"
 SHORT = "species,nest,bill\n" + "".join(
     f"{('Adelie', 'Gentoo')[i % 2]},{i % 12},{35 + i / 10}\n" for i in range(300)
 )
-_WORDS = ["the", "bird", "that", "was", "seen", "on", "the", "island", "had", "a", "long", "bill", "and", "said", "nothing", "at", "all"]
+_WORDS = "the bird that was seen on the island had a long bill and said nothing at all"
+_EACH = _WORDS.split()
 LONG = "what,note\n" + "".join(
-    f"bird {i},{' '.join(_WORDS[(i + j) % len(_WORDS)] for j in range(60))}\n" for i in range(300)
+    f"bird {i},{' '.join(_EACH[(i + j) % len(_EACH)] for j in range(60))}\n" for i in range(300)
 )
 
 
@@ -112,12 +113,8 @@ def main() -> None:
     )
     parser.add_argument("--models", type=Path, required=True, help="folder with the two base models")
     parser.add_argument("--only", help="jobs whose name begins like this")
-    parser.add_argument("--few", action="store_true", help="how many steps teach anything")
     given = parser.parse_args()
     models = given.models.absolute()
-    if given.few:
-        few(models)
-        return
     chosen = [job for job in JOBS if job.name.startswith(given.only or "")]
     found = [one(job, models) for job in chosen]
     print(
@@ -136,7 +133,7 @@ def one(job: Job, models: Path) -> dict[str, Any]:
         root = Path(name)
         estimated = estimate(job, models, root)
         before = os.getloadavg()[0]
-        seconds, memory = train(prepared(job, models, root), job, models)
+        seconds, memory = train(prepared(job, models, root))
         line = {
             "job": job.name,
             "steps": estimated["steps"],
@@ -189,7 +186,7 @@ def silent(event: Event) -> None:
     """A report nobody reads."""
 
 
-def train(folder: Path, job: Job, models: Path) -> tuple[float, int]:
+def train(folder: Path) -> tuple[float, int]:
     """Seconds, and bytes of memory at the peak, of the stage's process."""
     reader, writer = os.pipe()
     command = ["-m", "nss_train.child", "train", str(folder), "--events-fd", str(writer)]
