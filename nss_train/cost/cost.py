@@ -12,9 +12,9 @@ from nss_train.durations import duration
 COST = "cost"
 """Name among the figures of prepare_data, which knows no time yet, and of load_model, which has measured."""
 FEW_STEPS = 16
-"""With fewer at a full learning rate next to nothing is learned: Adam moves a weight by about the rate in each
-step at most (Kingma and Ba 2015, arXiv 1412.6980, §2.1). At the usual 5e-4 LoRA's B, which begins at zero, then
-stays within 0.008, less than half of the deviation (0.02) that a base model's weights are initialised with."""
+"""With fewer at a full learning rate next to nothing is learned: Adam moves a weight by about the rate in
+each step at most (Kingma and Ba 2015, arXiv 1412.6980, §2.1). At the usual 5e-4 LoRA's B, which begins at
+zero, stays within 0.008: less than half of the deviation, 0.02, that base models are initialised with."""
 LONG_S = 3 * 3600.0
 """From here on a person does not wait for the end, and should have been asked."""
 CPU = "cpu"
