@@ -39,10 +39,10 @@ from nss_train.privacy.probe import public_luck
 from nss_train.training.group import on_device
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
-FEW_LAYERS, MORE_LAYERS = 1, 4
+FEW_LAYERS, MORE_LAYERS = 1, 8
 STEPS, PASSES = 4, 2
 """Of a probe. The first step is not timed: libraries choose their kernels in it."""
-ENOUGH_S = 0.5
+ENOUGH_S = 2.0
 """Of timed steps, and then no more."""
 MOST_TOKENS = 256
 """Of a micro-batch in the probe: a token of a longer one takes as long, but for attention."""
@@ -218,7 +218,7 @@ class Stopwatch(TrainerCallback):
         if state.global_step > 1:
             self.steps.append(moment - self._ended)
         self._ended = moment
-        if sum(self.steps) > ENOUGH_S:
+        if len(self.steps) > 1 and sum(self.steps) > ENOUGH_S:
             control.should_training_stop = True
 
 

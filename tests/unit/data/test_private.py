@@ -203,7 +203,7 @@ def test_nothing_is_set_aside_for_a_schema_that_is_declared(folder: Path, models
 
 def test_figures_of_a_strict_job_hold_what_is_public(strict: tuple[Path, StageResult]) -> None:
     _, result = strict
-    assert set(result.figures) == {"columns", "data_fraction", "privacy", "promise", "units", "seed"}
+    assert set(result.figures) == {"columns", "cost", "data_fraction", "privacy", "promise", "units", "seed"}
 
 
 def test_a_strict_job_leaves_no_table_and_limits_of_the_model(folder: Path, models: Path) -> None:
