@@ -104,6 +104,8 @@ class Request(Frozen):
     """Private steps of other attempts, which count as spent; ``None``: nobody keeps a record of them."""
     keep_draw: bool = False
     """Whether what prepare_data draws at random is put on record by the supervisor, before it is used."""
+    paces: str | None = None
+    """Folder of what this machine's speed was found to be (load_model only); ``None``: nobody asks for it."""
     prepared: tuple[str, ...] = ()
     """Digests of prepared models that exist already: load_model skips those."""
 

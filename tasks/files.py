@@ -16,7 +16,7 @@ from tasks.store.base import Store
 
 NEEDED: dict[Stage, dict[Stage, tuple[str, ...]]] = {
     Stage.PREPARE_DATA: {},
-    Stage.LOAD_MODEL: {Stage.PREPARE_DATA: ("config.json",)},
+    Stage.LOAD_MODEL: {Stage.PREPARE_DATA: ("config.json", "work.json", "privacy.json")},
     Stage.TRAIN: {Stage.PREPARE_DATA: ("*.json", "*.arrow"), Stage.LOAD_MODEL: ("*",)},
     Stage.SAVE_MODEL: {
         Stage.PREPARE_DATA: ("*.json", "*.csv"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Frozen, Stage
+from nss_train.cost.cost import Cost
 from nss_train.errors import ParameterError, Problem, Retry
 from tasks.store.keys import check_key
 from tasks.version import VERSION
@@ -180,6 +182,12 @@ class PrivateFiles(Versioned):
 
 WARNINGS = "warnings"
 """Name among prepare_data's figures. A strictly private job's gate lets it not pass."""
+
+
+def warnings_among(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """What prepare_data's figures warn of: how the table was read, and a training that is too short."""
+    cost = Cost.among(figures)
+    return (*figures.get(WARNINGS, ()), *(() if cost is None else cost.warnings()))
 
 
 class Marker(Versioned):

@@ -15,7 +15,6 @@ from tasks.charges import Charges
 from tasks.files import Committed
 from tasks.gate import OPEN, Gate
 from tasks.job import (
-    WARNINGS,
     Cancel,
     Claim,
     Ending,
@@ -29,6 +28,7 @@ from tasks.job import (
     StoredFile,
     TableFile,
     model_prefix,
+    warnings_among,
 )
 from tasks.store.base import Store
 
@@ -319,7 +319,7 @@ class JobRecords:
 
     def _warnings(self) -> tuple[str, ...]:
         prepared = self.marker(Stage.PREPARE_DATA)
-        return () if prepared is None else tuple(prepared.figures.get(WARNINGS, ()))
+        return () if prepared is None else warnings_among(prepared.figures)
 
     def discard_attempt(self, stage: Stage, number: int) -> None:
         """Delete what an attempt wrote, unless it is committed.

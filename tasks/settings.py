@@ -182,6 +182,11 @@ class Settings(BaseSettings):
         return self.home / "prepared"
 
     @property
+    def paces_dir(self) -> Path:
+        """What the speed of this machine was found to be."""
+        return self.home / "paces"
+
+    @property
     def scratch_dir(self) -> Path:
         return self.home / "scratch"
 

@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import Field
 
 from nss_train.contract import Frozen, Stage
+from nss_train.cost.cost import Cost
 from tasks.admission import Place
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, WARNINGS, JobState, Marker, OutcomeRecord
+from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState, Marker, OutcomeRecord, warnings_among
 from tasks.records import JobRecords
 
 
@@ -57,6 +58,15 @@ class JobStatus(Frozen):
     warnings: tuple[str, ...] = ()
     """As soon as prepare_data knows them."""
 
+    cost: Cost | None = None
+    """Of the training: without its time once prepare_data is done, with it once load_model is."""
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the training has begun, or is over."""
+        train = next((stage for stage in self.stages if stage.stage is Stage.TRAIN), None)
+        return train is not None and train.state is not StageState.PENDING
+
     @property
     def ended(self) -> bool:
         return self.outcome is not None
@@ -78,8 +88,14 @@ def read_status(records: JobRecords) -> JobStatus:
         outcome=outcome,
         error=None if outcome is None else outcome.error,
         reason=None if outcome is None else outcome.reason,
-        warnings=tuple(stages[0].figures.get(WARNINGS, ())),
+        warnings=warnings_among(stages[0].figures),
+        cost=_cost(stages),
     )
+
+
+def _cost(stages: tuple[StageStatus, ...]) -> Cost | None:
+    found = (Cost.among(stage.figures) for stage in reversed(stages) if stage.figures)
+    return next((cost for cost in found if cost is not None), None)
 
 
 def _state(outcome: OutcomeRecord | None, stages: tuple[StageStatus, ...]) -> JobState:

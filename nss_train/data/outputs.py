@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from nss_train.contract import Request
+from nss_train.cost.cost import COST
+from nss_train.cost.work import WORK, work_of
 
 if TYPE_CHECKING:
     from nss_train.data.prepared import Prepared
@@ -18,12 +20,16 @@ MOST_WARNINGS = 50
 """As many as anybody reads: they are told in messages and on screens."""
 
 
-def write(out: Path, prepared: Prepared, request: Request) -> dict[str, Any]:
+def write(out: Path, prepared: Prepared, request: Request, *, model: Mapping[str, Any]) -> dict[str, Any]:
     """Write everything that the later stages read; return the figures worth showing.
+
+    ``model`` is the base model's ``config.json``.
 
     ``statistics.json`` and the ``*.arrow`` files stay inside: training needs them exact.
     """
-    for name, document in _documents(prepared, request).items():
+    work = work_of(prepared)
+    cost = work.cost(model, prepared.config.training)
+    for name, document in (_documents(prepared, request) | {WORK: work.model_dump()}).items():
         (out / f"{name}.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
     prepared.train.write(out / "train.arrow")
     if prepared.validation is not None:
@@ -32,7 +38,7 @@ def write(out: Path, prepared: Prepared, request: Request) -> dict[str, Any]:
         prepared.assembled.membership.write(out / "units.arrow")
     for name, frame in _tables(prepared):
         frame.to_csv(out / f"{name}.csv", index=False)
-    return {**_figures(prepared), "seed": request.seed}
+    return {**_figures(prepared), COST: cost.model_dump(), "seed": request.seed}
 
 
 def _documents(prepared: Prepared, request: Request) -> dict[str, Any]:

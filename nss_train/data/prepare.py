@@ -29,7 +29,7 @@ from nss_train.data.time_series import PSEUDO_GROUP
 from nss_train.errors import public_facts
 from nss_train.extras import needed_by, require_extras
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
-from nss_train.model.source import find_model
+from nss_train.model.source import find_model, read_config
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import InMemory, SupervisorsDraw
@@ -49,7 +49,7 @@ def run(folder: Path, request: Request, *, report: Report) -> StageResult:
             prepared = _prepare_private(folder, request, model.folder, report)
     else:
         prepared = _prepare(folder, request, model.folder)
-    figures = write(folder / "out", prepared, request)
+    figures = write(folder / "out", prepared, request, model=read_config(model.folder))
     counted = "units" if "units" in figures else "examples"
     report(Event(action="prepare.done", message=f"{figures[counted]} {counted}", fields=figures))
     return StageResult(stage=Stage.PREPARE_DATA, figures=figures)

@@ -56,6 +56,8 @@ class Prepared:
     """What a person should know of how the table was read; of a private table nothing."""
     read_as: str = ""
     """How the table's file was read; empty of a private one, and where there was no file."""
+    typical_record_tokens: int = 0
+    """Of a private table: what a record takes by the names and types of its columns alone."""
     plan: PrivacyPlan | None = None
     """Under differential privacy; then ``assembled.membership`` tells whose the examples are."""
 

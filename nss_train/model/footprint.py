@@ -25,6 +25,11 @@ ADAPTER_BYTES = 4 * 4
 """Of a trained parameter: itself, its gradient and Adam's two moments in float32."""
 CONTEXT_BYTES = 2**30
 """Kernels and workspaces that CUDA holds before a model is loaded."""
+PROCESS_BYTES = 800 * 2**20
+"""Of a process with torch, transformers and a trainer that has loaded no model yet."""
+FLOAT_BYTES = 4
+CPU_LOGIT_BYTES = 4 * FLOAT_BYTES
+"""Logits, the copy that the loss is computed of, their softmax and its gradient."""
 MARGIN = 1.25
 """For what the sum leaves out: fragmentation, buffers of a quantized layer that is unpacked."""
 _WEIGHT_BYTES = {
@@ -88,8 +93,28 @@ def training_bytes(
     if shape is None:
         return None
     weights = shape.embedding_parameters * COMPUTE_BYTES + shape.layer_parameters * _WEIGHT_BYTES[scheme]
-    modules = len(training.lora_target_modules) * shape.layers
-    adapter = modules * training.lora_r * _ROWS_AND_COLUMNS * max(shape.hidden, shape.intermediate)
+    adapter = ADAPTER_BYTES * _adapter_parameters(shape, training)
     kept = (shape.layers + FLOATS_PER_LAYER_TOKEN) * shape.hidden * COMPUTE_BYTES
     step = training.batch_size * tokens * (kept + LOGIT_BYTES * shape.vocabulary)
-    return int(MARGIN * (weights + ADAPTER_BYTES * adapter + step)) + CONTEXT_BYTES
+    return int(MARGIN * (weights + adapter + step)) + CONTEXT_BYTES
+
+
+def process_bytes(
+    config: Mapping[str, Any], training: TrainingHyperparams, *, tokens: int, rows: int, scheme: Scheme | None
+) -> int | None:
+    """Bytes of the process that trains on a CPU, at its peak, with micro-batches of ``rows`` sequences of so
+    many tokens; ``None`` if unknown. A CPU computes in float32 and keeps every layer's activations."""
+    shape = Shape.of(config)
+    if shape is None:
+        return None
+    per_weight = FLOAT_BYTES if scheme is None else _WEIGHT_BYTES[scheme]
+    weights = shape.embedding_parameters * FLOAT_BYTES + shape.layer_parameters * per_weight
+    adapter = ADAPTER_BYTES * _adapter_parameters(shape, training)
+    kept = FLOATS_PER_LAYER_TOKEN * shape.layers * shape.hidden * FLOAT_BYTES
+    step = rows * tokens * (kept + CPU_LOGIT_BYTES * shape.vocabulary)
+    return int(weights + adapter + step) + PROCESS_BYTES
+
+
+def _adapter_parameters(shape: Shape, training: TrainingHyperparams) -> int:
+    modules = len(training.lora_target_modules) * shape.layers
+    return modules * training.lora_r * _ROWS_AND_COLUMNS * max(shape.hidden, shape.intermediate)

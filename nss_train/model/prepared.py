@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from nss_train.artifacts.manifest import write_manifest
 from nss_train.config import SafeSynthesizerParameters, load_resolved
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Event, Report, Request, Stage, StageResult
+from nss_train.cost.cost import COST, Cost
+from nss_train.cost.measure import cost_of_stage
 from nss_train.model.folder import copy_plain, open_plain
 from nss_train.model.footprint import training_bytes
 from nss_train.model.metadata import MAX_CONTEXT_TOKENS
 from nss_train.model.scheme import choose_scheme, uses_loftq
-from nss_train.model.source import ModelSource, find_model
+from nss_train.model.source import ModelSource, find_model, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +48,10 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
     source = find_model(
         training.pretrained_model, request.policy, fetched=fetched if fetched.exists() else None
     )
+    began = time.monotonic()
     trainable = _check_adapter(source, config)
+    imports_s = time.monotonic() - began  # of torch and what it takes to build a model, mostly
+    cost = _cost(folder, source, config, request, imports_s=imports_s)
     parts = _parts(source, training)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     hit = digest in request.prepared or _is_complete(folder / "out" / "model")
@@ -60,7 +66,23 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
     precision = {"dtype": parts["dtype"], "dtype_reason": DTYPE_REASON}
     document = figures | precision | {"source": training.pretrained_model, "parts": parts}
     (folder / "out" / "load_model.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
-    return StageResult(stage=Stage.LOAD_MODEL, figures=figures, model_digest=digest)
+    shown = figures if cost is None else figures | {COST: cost.model_dump()}
+    return StageResult(stage=Stage.LOAD_MODEL, figures=shown, model_digest=digest)
+
+
+def _cost(
+    folder: Path,
+    source: ModelSource,
+    config: SafeSynthesizerParameters,
+    request: Request,
+    *,
+    imports_s: float,
+) -> Cost | None:
+    """What the training will cost on a device like this one; ``None`` where nobody asks."""
+    if request.paces is None:
+        return None
+    prepared = folder / "in" / "prepare_data"
+    return cost_of_stage(prepared, source, config, paces=Path(request.paces), imports_s=imports_s)
 
 
 def _check_adapter(source: ModelSource, config: SafeSynthesizerParameters) -> int:
@@ -106,7 +128,7 @@ def _loftq_parts(training: TrainingHyperparams) -> dict[str, Any]:
 
 def _train_bytes(source: ModelSource, training: TrainingHyperparams) -> int | None:
     """Device memory for the longest examples that the model takes; by it a queue is chosen."""
-    config = json.loads((source.folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(source.folder)
     factor = 1 if training.rope_scaling_factor == "auto" else training.rope_scaling_factor
     context = min(int(config.get("max_position_embeddings") or MAX_CONTEXT_TOKENS), MAX_CONTEXT_TOKENS)
     return training_bytes(config, training, tokens=context * factor, scheme=choose_scheme(training))

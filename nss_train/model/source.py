@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ def find_model(name: str, policy: ModelPolicy, *, fetched: Path | None = None) -
     if problems:
         raise ParameterError("The base model cannot be used.", problems)
     return ModelSource(name=name, folder=folder, trust_remote_code=name in policy.trust_remote_code)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a model that passed the checks."""
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _where(name: str, policy: ModelPolicy) -> str:

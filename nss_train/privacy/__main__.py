@@ -29,6 +29,7 @@ from nss_train.privacy.count import public_units
 from nss_train.privacy.draw import InMemory
 from nss_train.privacy.plan import KNOWN_AS, PrivacyPlan, Source
 from nss_train.privacy.publication import Publisher
+from nss_train.privacy.schema import Types
 from nss_train.privacy.units import UnitLimits, find_units
 
 POINTS = 10
@@ -49,7 +50,7 @@ def main() -> int:
 def show(arguments: argparse.Namespace) -> dict[str, Any]:
     """The plan of what the command line names."""
     config = parse_config({}) if arguments.config is None else load_config(arguments.config)
-    return describe(estimate(arguments.table, config))
+    return describe(plan_of(arguments.table, config))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +60,13 @@ class Estimate:
     plan: PrivacyPlan
     effective: int
     """Units with a record that is not null, exactly; long records count, because no model is at hand."""
+    config: SafeSynthesizerParameters
+    """Resolved, but for δ."""
+    types: Types
+    places: int
 
 
-def estimate(table: Path, config: SafeSynthesizerParameters) -> Estimate:
+def plan_of(table: Path, config: SafeSynthesizerParameters) -> Estimate:
     """The plan that prepare_data would make; raises what is wrong with table or config.
 
     Where the job will count units with noise, the exact number stands in for the noisy one.
@@ -88,7 +93,13 @@ def estimate(table: Path, config: SafeSynthesizerParameters) -> Estimate:
     )
     effective = count_units(read, resolved.config)
     known = public_units(resolved.config, places=len(read))
-    return Estimate(plan=publisher.plan(max(1, effective) if known is None else known), effective=effective)
+    return Estimate(
+        plan=publisher.plan(max(1, effective) if known is None else known),
+        effective=effective,
+        config=resolved.config,
+        types=read.types,
+        places=len(read),
+    )
 
 
 def count_units(table: PrivateTable, config: SafeSynthesizerParameters) -> int:
@@ -109,6 +120,11 @@ def describe(found: Estimate) -> dict[str, Any]:
 
 
 def _show(shown: dict[str, Any]) -> None:
+    sys.stdout.write(in_words(shown) + "\n")
+
+
+def in_words(shown: dict[str, Any]) -> str:
+    """The plan for people."""
     source = Source(shown["units_source"])
     exact = "; here exactly, in the job with noise" if source is Source.NOISY else ""
     lines = [
@@ -127,7 +143,7 @@ def _show(shown: dict[str, Any]) -> None:
         f"{'step':>8}  {'epsilon (PLD)':>13}  {'(RDP)':>8}",
         *(f"{p['step']:>8}  {p['pld']:>13.4f}  {p['rdp']:>8.4f}" for p in shown["curve"]),
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

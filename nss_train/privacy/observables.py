@@ -46,6 +46,7 @@ _PREPARED: Fields = {
     "data_fraction": NUMBER,
     "privacy": dict,  # the plan: a document of its own, published whole as train/privacy.json
     "promise": str,
+    "cost": dict,  # by plan, config, names and types of the columns
     "seed": int,
 }
 _SAVED: Fields = {
@@ -82,6 +83,7 @@ LISTED: Mapping[Kind, Mapping[str, Fields]] = {
             "train_bytes": int,
             "parameters_trainable": int,
             "cache": str,
+            "cost": dict,  # of the same, measured on invented rows
         },
         Stage.TRAIN: {
             "training_complete": bool,
@@ -113,7 +115,14 @@ MESSAGES: Mapping[str, str] = {
 """Events in words, made of their published fields alone."""
 
 FILES: Mapping[Stage, tuple[str, ...]] = {
-    Stage.PREPARE_DATA: ("config.json", "choices.json", "schema.json", "metadata.json", "privacy.json"),
+    Stage.PREPARE_DATA: (
+        "config.json",
+        "choices.json",
+        "schema.json",
+        "metadata.json",
+        "privacy.json",
+        "work.json",
+    ),
     Stage.LOAD_MODEL: ("*",),  # it is given no table
     Stage.TRAIN: ("adapter/*", "training_result.json", "log_history.json", "privacy_result.json"),
     Stage.SAVE_MODEL: (

@@ -33,7 +33,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("sample", jobs.sample, "sample 20261126-0938 --rows 100 --format csv"),
     ("list", jobs.list_jobs, "list"),
     ("examples", local.examples, "examples table.csv --model .nss-train/models/SmolLM2-135M-Instruct"),
-    ("estimate", privacy.estimate, "estimate table.csv --config job.yaml"),
+    ("estimate", local.estimate, "estimate table.csv --config job.yaml"),
     ("check", privacy.check, "check table.csv --config job.yaml"),
     ("audit", audit.audit, "audit --faults"),
     ("worker", operate.worker, "worker --queues cpu"),

@@ -129,8 +129,15 @@ def as_file(path: Path | None, sets: Sequence[str] | None) -> Iterator[Path | No
     if not sets:
         yield path
         return
+    with written(with_overrides({} if path is None else read_config(path), sets)) as file:
+        yield file
+
+
+@contextmanager
+def written(config: Mapping[str, Any]) -> Iterator[Path]:
+    """A config as a file for a program of the library."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-        yaml.safe_dump(with_overrides({} if path is None else read_config(path), sets), file)
+        yaml.safe_dump(dict(config), file)
         file.flush()
         yield Path(file.name)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -15,12 +15,25 @@ from rich.text import Text
 
 from nss_train import errors
 from nss_train.contract import Stage
+from nss_train.durations import duration
 from nss_train.errors import NSSTrainError
 from tasks.admission import Place
 from tasks.status import JobStatus, StageState, StageStatus
 
 console = Console()
 stderr = Console(stderr=True)
+
+
+class Asking(Protocol):
+    """Has something to ask of a job that a person waits for."""
+
+    def doubts(self, found: JobStatus) -> Iterable[str]:
+        """What the person should think about now."""
+        ...
+
+    def settle(self, doubts: Sequence[str]) -> None:
+        """Ask, or warn."""
+        ...
 
 
 def plain(text: object) -> Text:
@@ -32,37 +45,29 @@ def _shown(char: str) -> str:
     return char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
 
 
-def duration(seconds: float) -> str:
-    """A time as people say it, in its two largest units: ``45 s``, ``3 min 20 s``, ``3 h 35 min``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for largest, smaller in ((3_600, 60), (86_400, 3_600)):
-        whole = round(whole / smaller) * smaller if whole >= largest else whole
-    told = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, whole = divmod(whole, size)
-        told += [f"{count} {unit}"] if count else []
-    return " ".join(told)
+def watch(states: Iterable[JobStatus], asking: Asking | None = None) -> JobStatus:
+    """Follow a job with a bar per stage until it ends; plain lines when there is no terminal.
+
+    Warnings and cost are shown once, when they are known. Raises what ``asking`` does.
+    """
+    told = _told(states)
+    return _bars(told, asking) if console.is_terminal else _lines(told, asking)
 
 
-def watch(states: Iterable[JobStatus]) -> JobStatus:
-    """Follow a job with a bar per stage until it ends; plain lines when there is no terminal."""
-    told = _warned(states)
-    return _bars(told) if console.is_terminal else _lines(told)
-
-
-def _warned(states: Iterable[JobStatus]) -> Iterator[JobStatus]:
-    """The states, with the warnings shown once, when they are known."""
-    shown = False
+def _told(states: Iterable[JobStatus]) -> Iterator[JobStatus]:
+    """The states, with what is known of the job shown once."""
+    warned, costs = False, False
     for found in states:
-        if found.warnings and not shown:
+        if found.warnings and not warned:
             show_warnings(found)
-            shown = True
+            warned = True
+        if found.cost is not None and not costs and (found.cost.seconds is not None or found.is_training):
+            show_cost(found)
+            costs = True
         yield found
 
 
-def _bars(states: Iterable[JobStatus]) -> JobStatus:
+def _bars(states: Iterable[JobStatus], asking: Asking | None) -> JobStatus:
     columns = (SpinnerColumn(), TextColumn("{task.description:<14}"), BarColumn(), TimeElapsedColumn())
     last = None
     with Progress(*columns, TextColumn("{task.fields[detail]}"), console=console) as progress:
@@ -70,6 +75,10 @@ def _bars(states: Iterable[JobStatus]) -> JobStatus:
         for last in states:
             for stage in last.stages:
                 _update(progress, bars[stage.stage], stage)
+            if asking is not None and (doubts := [*asking.doubts(last)]):
+                progress.stop()
+                asking.settle(doubts)
+                progress.start()
     return _ended(last)
 
 
@@ -88,18 +97,26 @@ def _update(progress: Progress, bar: TaskID, stage: StageStatus) -> None:
         progress.update(bar, total=total, completed=step or 0, detail=detail(stage))
 
 
-def stream(states: Iterable[JobStatus]) -> JobStatus:
+def stream(states: Iterable[JobStatus], asking: Asking | None = None) -> JobStatus:
     """Print each status as a line of JSON, at once; the last one is how the job ended."""
     last = None
     for last in states:
+        settle(last, asking)
         show(last.model_dump(mode="json"), as_json=True)
         sys.stdout.flush()
     return _ended(last)
 
 
-def _lines(states: Iterable[JobStatus]) -> JobStatus:
+def settle(found: JobStatus, asking: Asking | None) -> None:
+    """Ask, or warn, where there is something to think about."""
+    if asking is not None and (doubts := [*asking.doubts(found)]):
+        asking.settle(doubts)
+
+
+def _lines(states: Iterable[JobStatus], asking: Asking | None) -> JobStatus:
     last, shown = None, None
     for last in states:
+        settle(last, asking)
         line = "  ".join(
             f"{s.stage}: {s.state} {detail(s)}".rstrip() for s in last.stages if s.state != "pending"
         )
@@ -176,9 +193,16 @@ def show_status(found: JobStatus, *, as_json: bool, warned: bool = False) -> Non
     for stage in found.stages:
         console.print(f"  {stage.stage:<13} {stage.state:<8} {detail(stage)}", highlight=False)
     if not warned:
+        show_cost(found)
         show_warnings(found)
     if found.error is not None:
         console.print(plain(errors.from_json(found.error)))
+
+
+def show_cost(found: JobStatus) -> None:
+    """What the training takes, as far as it is known."""
+    if found.cost is not None:
+        console.print(plain(f"training: {found.cost}"), soft_wrap=True)
 
 
 def show_warnings(found: JobStatus) -> None:

@@ -37,12 +37,12 @@ def cancelling(client: Client, job_id: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        became = _cancel(client, job_id)
+        became = cancel(client, job_id)
         raise Interrupted(f"interrupted; job {job_id} is {became}, and everything is taken down") from None
 
 
-def _cancel(client: Client, job_id: str) -> str:
-    """The state that the job comes to, and that is in the store before the workers go."""
+def cancel(client: Client, job_id: str) -> str:
+    """Cancel a job that nobody wants; the state that it comes to, which is stored before workers go."""
     try:
         client.cancel(job_id, reason="interrupted", requested_by=getpass.getuser())
         *_, last = client.watch(job_id, timeout_s=CANCEL_S)

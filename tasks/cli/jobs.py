@@ -16,6 +16,7 @@ from nss_train.extras import TRAIN
 from tasks import library
 from tasks.cli import config as configs
 from tasks.cli import display, interrupt
+from tasks.cli.asking import Asking, Declined
 from tasks.cli.options import (
     AsJson,
     AsJsonLines,
@@ -28,6 +29,7 @@ from tasks.cli.options import (
     Seed,
     Sets,
     TableSource,
+    Yes,
 )
 from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState
 from tasks.spreadsheet import RowFormat, print_rows, write_rows
@@ -56,11 +58,16 @@ def submit(
     dataset_token_file: Annotated[
         Path | None, typer.Option(help="File with the token of guarantee.dataset.")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the job until it ends, as `watch` does.")
+    ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Enqueue a job and print its id."""
+    """Enqueue a job and print its id; --wait follows it."""
+    client = _client()
     with interrupt.saying("`nss-train list` shows whether the job is stored already"):
-        job_id = _client().submit(
+        job_id = client.submit(
             table=table,
             config=configs.chosen(config, sets),
             idempotency_key=key,
@@ -74,7 +81,13 @@ def submit(
             webhook_progress=webhook_progress,
             dataset_token=None if dataset_token_file is None else read_token(dataset_token_file),
         )
-    display.show({"job_id": job_id}, as_json=as_json, text=job_id)
+    if not wait:
+        display.show({"job_id": job_id}, as_json=as_json, text=job_id)
+        return
+    with interrupt.saying(f"the job goes on; `nss-train cancel {job_id}` ends it"):
+        last = follow(client, job_id, as_json=as_json, asking=Asking(yes=yes, as_json=as_json))
+    if not as_json:
+        display.show_status(last, as_json=False, warned=True)
 
 
 def status(job_id: JobId, *, as_json: AsJson = False) -> None:
@@ -182,14 +195,18 @@ def _client() -> Client:
     return Client()
 
 
-def follow(client: Client, job_id: str, *, as_json: bool) -> JobStatus:
+def follow(client: Client, job_id: str, *, as_json: bool, asking: Asking | None = None) -> JobStatus:
     """The status of a job at its end, shown on the way; ends the command with the error of one that failed.
 
-    As JSON Lines the last status has told the error.
+    As JSON Lines the last status has told the error. A job that the person does not want is cancelled.
     """
     if not as_json:
         display.console.print(f"job {job_id}", highlight=False)
-    last = (display.stream if as_json else display.watch)(client.watch(job_id))
+    try:
+        last = (display.stream if as_json else display.watch)(client.watch(job_id), asking)
+    except Declined:
+        became = interrupt.cancel(client, job_id)
+        raise interrupt.Interrupted(f"not wanted; job {job_id} is {became}") from None
     if last.error is not None:
         error = errors.from_json(last.error)
         raise typer.Exit(error.exit_code) if as_json else error

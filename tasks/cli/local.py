@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 
 import typer
 
+from nss_train.config import parse_config
 from nss_train.errors import NotInstalled
 from nss_train.extras import FLOWER, LOCAL, TRAIN, needed_by
 from tasks import library
 from tasks.cli import config as configs
 from tasks.cli import display, interrupt
+from tasks.cli.asking import Asking
 from tasks.cli.jobs import follow
 from tasks.cli.options import (
     AsJson,
@@ -25,6 +27,7 @@ from tasks.cli.options import (
     Rows,
     Seed,
     Sets,
+    Yes,
 )
 from tasks.permissions import private_file
 from tasks.settings import Settings
@@ -40,6 +43,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder for the artifacts.")] = None,
     seed: Seed = None,
     family: Family = "",
+    yes: Yes = False,
     as_json: AsJsonLines = False,
 ) -> None:
     """Train on a table with everything started on this machine, and print synthetic rows.
@@ -60,7 +64,7 @@ def run(
         client = Client(settings)
         job_id = client.submit(table=table, config=source, seed=seed, family=family)
         with interrupt.cancelling(client, job_id):
-            ended = follow(client, job_id, as_json=as_json)
+            ended = follow(client, job_id, as_json=as_json, asking=Asking(yes=yes, as_json=as_json))
         folder = client.fetch(job_id, out or settings.home / "runs" / job_id)
         base = client.base_model(job_id)
     with interrupt.saying(f"the job has succeeded, its artifacts are in {folder}"):
@@ -105,6 +109,29 @@ def _dashboard(settings: Settings) -> Iterator[dict[str, str]]:
         return
     with flower(settings) as dashboard:
         yield {"flower": dashboard.url, "user": "admin", "password": dashboard.password}
+
+
+def estimate(
+    table: LocalTable,
+    config: ConfigFile = None,
+    *,
+    sets: Sets = None,
+    family: Family = "",
+    as_json: AsJson = False,
+) -> None:
+    """What a training would take: steps, tokens, memory, time on this machine; of a private one ε(t) as well.
+
+    Nothing is trained. The speed of this machine is measured on a few of the model's layers, and remembered.
+    """
+    source = configs.chosen(config, sets)
+    library.require_extras(*needed_by(parse_config(source)))
+    settings = Settings()
+    options = ["--models", str(settings.models_dir), "--paces", str(settings.paces_dir), "--family", family]
+    options += ["--allow-hub"] if settings.allow_hub else []
+    options += ["--json"] if as_json else []
+    with configs.written(source) as file:
+        code = library.run("nss_train.cost", "--config", str(file), *options, "--", table)
+    raise typer.Exit(code)
 
 
 def examples(

@@ -35,6 +35,9 @@ Sets = Annotated[
         " NSS's own --training__lora_r 16 means the same.",
     ),
 ]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Ask nothing when the job teaches nothing, or takes hours.")
+]
 Rows = Annotated[int, typer.Option(min=1, help="Rows to sample.")]
 Family = Annotated[
     str, typer.Option(help="Family of the base model, if neither name nor config.json tells it.")

@@ -18,9 +18,8 @@ from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.dataset_budget import Budget, Composition
 from tasks import library
 from tasks.charges import ACCOUNTANT
-from tasks.cli import config as configs
 from tasks.cli import display
-from tasks.cli.options import AsJson, LocalTable, Sets
+from tasks.cli.options import AsJson, LocalTable
 
 if TYPE_CHECKING:
     from nss_train.privacy.ledger import Entry, Ledger
@@ -214,21 +213,6 @@ def sigma_of(*, epsilon: Epsilon, delta: Delta, rate: Rate, steps: Steps, as_jso
     found = _epsilons(sigma=sigma, rate=rate, steps=steps, delta=delta)
     text = f"sigma = {sigma:.5f}, with epsilon = {found['pld']:.4f} (PLD; by RDP {found['rdp']:.4f})"
     display.show({"sigma": sigma, "epsilon": found}, as_json=as_json, text=text)
-
-
-def estimate(
-    table: LocalTable,
-    *,
-    config: Annotated[Path, typer.Option(help="NSS config with privacy.dp_enabled, YAML or JSON.")],
-    sets: Sets = None,
-    as_json: AsJson = False,
-) -> None:
-    """What a private training of a table would do and cost; nothing is trained."""
-    library.require(ACCOUNTANT, "pandas")
-    with configs.as_file(config, sets) as file:
-        options = ["--config", str(file), *(["--json"] if as_json else []), "--", table]
-        code = library.run("nss_train.privacy", "estimate", *options)
-    raise typer.Exit(code)
 
 
 def check(

@@ -140,6 +140,7 @@ def test_a_shell_is_told_what_may_be_typed(
 
 
 PROGRAMS = [
+    "nss_train.cost.__main__",
     "nss_train.data.__main__",
     "nss_train.data.private.__main__",
     "nss_train.privacy.__main__",

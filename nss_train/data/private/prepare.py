@@ -16,6 +16,7 @@ import pandas as pd
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import SchemaSource
 from nss_train.config.resolve import Resolved, resolve_privately
+from nss_train.cost.work import typical_record
 from nss_train.data.assembly import Assembled, of_groups
 from nss_train.data.columns import check_named_roles
 from nss_train.data.distinct import taken
@@ -49,6 +50,7 @@ class Tokenized:
     metadata: ModelMetadata
     schema_prompt: str
     schema_tokens: int
+    typical_record_tokens: int
     prompt: Prompt
     records: Records
 
@@ -125,6 +127,7 @@ def _tokenized(
         metadata=metadata,
         schema_prompt=schema_prompt,
         schema_tokens=len(schema_ids),
+        typical_record_tokens=typical_record(table.types, tokenizer),
         prompt=Prompt.of(schema_ids, metadata),
         records=tokenize(table.columns, tokenizer, private=True),
     )
@@ -165,6 +168,7 @@ def _prepared(
         validation=None if validation is None else Examples.of(prompt, records, validation),
         assembled=assembled,
         data_fraction=assembled.fraction,
+        typical_record_tokens=tokenized.typical_record_tokens,
         plan=published.plan,
     )
 

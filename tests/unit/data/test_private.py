@@ -29,7 +29,7 @@ from nss_train.data import prepare
 from nss_train.data.examples import SCHEMA
 from nss_train.errors import NSSTrainError, ParameterError
 from nss_train.privacy import accountant, release
-from nss_train.privacy.__main__ import estimate
+from nss_train.privacy.__main__ import plan_of
 from nss_train.privacy.plan import PrivacyPlan
 
 ROWS = 400
@@ -203,7 +203,7 @@ def test_nothing_is_set_aside_for_a_schema_that_is_declared(folder: Path, models
 
 def test_figures_of_a_strict_job_hold_what_is_public(strict: tuple[Path, StageResult]) -> None:
     _, result = strict
-    assert set(result.figures) == {"columns", "data_fraction", "privacy", "promise", "units", "seed"}
+    assert set(result.figures) == {"columns", "cost", "data_fraction", "privacy", "promise", "units", "seed"}
 
 
 def test_a_strict_job_leaves_no_table_and_limits_of_the_model(folder: Path, models: Path) -> None:
@@ -297,7 +297,7 @@ def test_the_estimate_is_the_plan_of_the_job(models: Path, tmp_path: Path, secti
     assert prepared.plan is not None
     planned, estimated = (
         plan.model_dump(exclude={"dataset", "without_effect"})
-        for plan in (prepared.plan, estimate(table, config).plan)
+        for plan in (prepared.plan, plan_of(table, config).plan)
     )
     assert estimated == planned
 
@@ -308,7 +308,7 @@ def test_an_estimate_counts_values_exactly_and_draws_nothing(
     monkeypatch.setattr(release, "count", None)
     visits().to_csv(tmp_path / "visits.csv", index=False)
     config = request(models, guarantee={"unit_column": "patient"}, **SMALL).config
-    plan = estimate(tmp_path / "visits.csv", config).plan
+    plan = plan_of(tmp_path / "visits.csv", config).plan
     assert (plan.units, plan.units_source) == (visits()["patient"].nunique(), "noisy")
 
 

@@ -71,8 +71,8 @@ def written_beside(write: Callable[[Path], None]) -> Plant:
     def plant() -> Iterator[None]:
         honest = write_outputs
 
-        def written(out: Path, *given: Any) -> Any:
-            found = honest(out, *given)
+        def written(out: Path, *given: Any, **named: Any) -> Any:
+            found = honest(out, *given, **named)
             write(out)
             return found
 
@@ -104,8 +104,8 @@ def count_in_the_figures() -> Iterator[None]:
     """How many examples there are stands among the figures of a job."""
     honest = write_outputs
 
-    def written(out: Path, prepared: Any, request: Any) -> dict[str, Any]:
-        return honest(out, prepared, request) | {"examples": len(prepared.train)}
+    def written(out: Path, prepared: Any, request: Any, **named: Any) -> dict[str, Any]:
+        return honest(out, prepared, request, **named) | {"examples": len(prepared.train)}
 
     with mock.patch.object(stage, "write", written):
         yield

@@ -1,0 +1,111 @@
+"""What a training of a table would do and cost: ``python -m nss_train.cost --help``.
+
+A process of its own, because it needs pandas and torch and nobody else does. Nothing is trained, nothing is
+charged and nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from nss_train import command
+from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
+from nss_train.contract import ModelPolicy
+from nss_train.cost.cost import COST, Cost
+from nss_train.cost.measure import measured_cost
+from nss_train.cost.work import Work, work_of
+from nss_train.errors import ParameterError
+from nss_train.model.source import ModelSource, find_model
+
+SEED = 1
+"""Of shuffles and splits: no figure depends on it by more than some tokens."""
+
+
+def main() -> int:
+    parser = command.Parser(prog="python -m nss_train.cost", description=__doc__)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--config", type=Path, help="NSS YAML or JSON; NSS's defaults without it")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the base models")
+    parser.add_argument("--paces", type=Path, required=True, help="folder of what was measured before")
+    parser.add_argument("--family", default="", help="of the base model, if nothing tells it")
+    parser.add_argument("--allow-hub", action="store_true", help="whether it may be downloaded")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.ERROR)
+    return command.run(lambda: estimate(arguments), show=_show, as_json=arguments.json)
+
+
+def estimate(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The plan of a private training, and the cost of any."""
+    config = parse_config({}) if arguments.config is None else load_config(arguments.config)
+    policy = ModelPolicy(models_dir=str(arguments.models.absolute()), allow_hub=arguments.allow_hub)
+    name = config.training.pretrained_model
+    if config.dp_enabled:
+        return _privately(arguments, config, policy)
+    source = find_model(name, policy)
+    work, resolved, warnings = _plain(arguments, config, source)
+    cost = measured_cost(source, resolved, work, None, paces=arguments.paces)
+    return {COST: described(cost), "warnings": [*warnings, *cost.warnings()]}
+
+
+def _plain(
+    arguments: argparse.Namespace, config: SafeSynthesizerParameters, source: ModelSource
+) -> tuple[Work, SafeSynthesizerParameters, tuple[str, ...]]:
+    from nss_train.config.support import unsupported_training
+    from nss_train.data.prepare import prepare
+    from nss_train.data.prepared import Entry
+
+    problems = list(unsupported_training(config))
+    if problems:
+        raise ParameterError("The job asks for what this version cannot do.", problems)
+    prepared = prepare(
+        arguments.table,
+        config,
+        model=source.folder,
+        seed=SEED,
+        entry=Entry.PROCESS_DATA,
+        stated_family=arguments.family,
+    )
+    return work_of(prepared), prepared.config, prepared.warnings
+
+
+def _privately(
+    arguments: argparse.Namespace, config: SafeSynthesizerParameters, policy: ModelPolicy
+) -> dict[str, Any]:
+    """The plan, which needs no model; and what follows from plan, names and types where the model is here."""
+    from nss_train.cost.privately import private_work_of
+    from nss_train.privacy.__main__ import describe, plan_of
+
+    planned = plan_of(arguments.table, config)
+    shown = describe(planned)
+    try:
+        source = find_model(config.training.pretrained_model, policy)
+    except ParameterError as error:
+        return {**shown, COST: None, "warnings": [str(error)]}
+    work = private_work_of(planned, source, stated_family=arguments.family)
+    cost = measured_cost(source, planned.config, work, planned.plan, paces=arguments.paces)
+    return {**shown, COST: described(cost), "warnings": list(cost.warnings())}
+
+
+def described(cost: Cost) -> dict[str, Any]:
+    """The cost as plain JSON."""
+    return cost.model_dump(mode="json")
+
+
+def _show(shown: dict[str, Any]) -> None:
+    if "promise" in shown:
+        from nss_train.privacy.__main__ import in_words
+
+        sys.stdout.write(in_words(shown) + "\n")
+    if shown[COST] is not None:
+        sys.stdout.write(f"{Cost.model_validate(shown[COST])}\n")
+    for warning in shown["warnings"]:
+        sys.stderr.write(f"warning: {warning}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The cost of a training, for people and for machines. Light: no torch, no table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from nss_train.durations import duration
+
+COST = "cost"
+"""Name among the figures of prepare_data, which knows no time yet, and of load_model, which has measured."""
+FEW_STEPS = 16
+"""With fewer at a full learning rate next to nothing is learned: Adam moves a weight by about the rate in
+each step at most (Kingma and Ba 2015, arXiv 1412.6980, §2.1). At the usual 5e-4 LoRA's B, which begins at
+zero, stays within 0.008: less than half of the deviation, 0.02, that base models are initialised with."""
+LONG_S = 3 * 3600.0
+"""From here on a person does not wait for the end, and should have been asked."""
+CPU = "cpu"
+
+
+class Cost(BaseModel):
+    """What a training takes. Of a private one it follows from public numbers alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer release may know more of it
+
+    steps: int
+    """Of the optimizer."""
+    full_steps: float
+    """Those at a full learning rate; a step of the warm-up counts for its share of it."""
+    tokens: int
+    """That are trained on, repeated ones included; of a private table expected, by what is public of it."""
+    memory_bytes: int | None = None
+    """Of the process that trains, on a CPU at its peak; ``None`` for an architecture that is not known."""
+    seconds: float | None = None
+    """Of the whole train stage; ``None``: not measured."""
+    device: str | None = None
+    """That was measured: ``cpu, 2 threads``."""
+
+    @classmethod
+    def among(cls, figures: Mapping[str, Any]) -> Self | None:
+        """The cost that a stage tells; ``None`` where it tells none, as an older release's."""
+        return cls.model_validate(figures[COST]) if figures.get(COST) else None
+
+    def __str__(self) -> str:
+        told = [f"{self.steps:,} step{'' if self.steps == 1 else 's'}", f"about {self.tokens:,} tokens"]
+        if self.memory_bytes is not None:
+            told.append(f"{self.memory_bytes / 2**30:.1f} GiB")
+        told.append("how long it takes is not known" if self.seconds is None else self._time())
+        return ", ".join(told)
+
+    def _time(self) -> str:
+        return f"about {duration(self.seconds or 0.0)} on {self.device}"
+
+    @property
+    def moves_nothing(self) -> bool:
+        """Whether every step has a learning rate of zero."""
+        return self.full_steps <= 0
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether so little is trained that the result is of no use."""
+        return self.full_steps < FEW_STEPS
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes hours, and on a processor."""
+        on_cpu = self.device is not None and self.device.startswith(CPU)
+        return on_cpu and self.seconds is not None and self.seconds >= LONG_S
+
+    def warnings(self) -> Iterator[str]:
+        """What makes the result useless, whoever trains it."""
+        remedy = (
+            "raise training.num_input_records_to_sample, lower training.batch_size or "
+            "training.gradient_accumulation_steps, or set training.warmup_steps to 0"
+        )
+        if self.moves_nothing:
+            yield f"{self._steps()}, all of them warm-up from a learning rate of 0: nothing moves; {remedy}"
+        elif self.is_too_short:
+            yield f"{self._steps()}: fewer than {FEW_STEPS} teach next to nothing; {remedy}"
+
+    def _steps(self) -> str:
+        return f"{self.steps:,} optimizer step{'' if self.steps == 1 else 's'}"

@@ -1,0 +1,150 @@
+"""The cost of a prepared training on this machine: measured once for each model and kind of training."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import math
+import platform
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.contract import Frozen
+from nss_train.cost.cost import Cost
+from nss_train.cost.pace import Pace
+from nss_train.cost.work import WORK, Work
+from nss_train.model.scheme import choose_scheme
+from nss_train.model.source import ModelSource, read_config
+from nss_train.privacy.plan import PrivacyPlan
+
+logger = logging.getLogger(__name__)
+
+_IMPORTED = ("nss_train.training.stage", "nss_train.cost.probe")
+_PRIVATELY = ("nss_train.privacy.fit", "nss_train.cost.private_probe")
+PROCESS_S = 1.0
+"""Until a new process has this library's light parts, and until its files are stored."""
+ALIKE = 2**0.5
+"""Rows whose lengths differ by less than this factor are taken to cost as much for each token."""
+READ_BYTES_PER_S = 5e8
+"""Of a base model that is verified, mapped and turned into the type that is computed in: between 1.1e9 from a
+page cache and 2e8 from a network's disk."""
+
+
+class Measured(Frozen):
+    """``<digest>.json`` in the folder of paces."""
+
+    device: str
+    pace: Pace
+    imports_s: float
+
+
+def cost_of_stage(
+    prepared: Path, source: ModelSource, config: SafeSynthesizerParameters, *, paces: Path, imports_s: float
+) -> Cost | None:
+    """The cost of what prepare_data left in a folder; ``None`` where an older release did."""
+    file = prepared / f"{WORK}.json"
+    if not file.is_file():
+        return None
+    work, plan = Work.model_validate_json(file.read_bytes()), None
+    if work.private:
+        plan = PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes())
+    return measured_cost(source, config, work, plan, paces=paces, imports_s=imports_s)
+
+
+def measured_cost(
+    source: ModelSource,
+    config: SafeSynthesizerParameters,
+    work: Work,
+    plan: PrivacyPlan | None,
+    *,
+    paces: Path,
+    imports_s: float = 0.0,
+) -> Cost:
+    """The cost with the time it takes here; without one where the model cannot be tried.
+
+    ``imports_s`` is what the imports of a train stage have taken so far in this process.
+    """
+    model = read_config(source.folder)
+    cost = work.cost(model, config.training)
+    try:
+        found = _measured(source, config, work, plan, paces=paces, imports_s=imports_s)
+    except Exception:  # no job fails for an estimate: if something is wrong, its training will say so
+        logger.warning("how long the training takes is not known", exc_info=True)
+        return cost
+    weights = sum(path.stat().st_size for path in source.files if path.suffix == ".safetensors")
+    begins_s = PROCESS_S + found.imports_s + weights / READ_BYTES_PER_S
+    seconds = begins_s + found.pace.seconds(work, model)
+    return cost.model_copy(update={"seconds": round(seconds, 1), "device": found.device})
+
+
+def _measured(
+    source: ModelSource,
+    config: SafeSynthesizerParameters,
+    work: Work,
+    plan: PrivacyPlan | None,
+    *,
+    paces: Path,
+    imports_s: float,
+) -> Measured:
+    """What was measured before, or what is measured now."""
+    file, began = paces / f"{_key(source, config, work)}.json", time.monotonic()
+    for module in (*_IMPORTED, *(_PRIVATELY if work.private else ())):
+        importlib.import_module(module)
+    imports_s += time.monotonic() - began
+    from nss_train.cost import probe
+
+    device = probe.device_name()
+    known = _known(file)
+    if known is not None and known.device == device:
+        return known
+    began = time.monotonic()
+    pace = probe.pace_of(source, config, work, plan)
+    fields = {"action": "cost.measured", "seconds": round(time.monotonic() - began, 1)}
+    logger.info("the pace of this training is measured on %s", device, extra=fields)
+    found = Measured(device=device, pace=pace, imports_s=imports_s)
+    _keep(file, found)
+    return found
+
+
+def _known(file: Path) -> Measured | None:
+    try:
+        return Measured.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        logger.info("%s is of another release and is measured anew", file)
+        return None
+
+
+def _keep(file: Path, found: Measured) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(f".{time.monotonic_ns()}")
+    aside.write_text(found.model_dump_json(), encoding="utf-8")
+    aside.replace(file)
+
+
+def _key(source: ModelSource, config: SafeSynthesizerParameters, work: Work) -> str:
+    """All that a pace depends on but the device, and rows of nearly the same length."""
+    training = config.training
+    parts = {
+        "machine": platform.node(),
+        "model": read_config(source.folder),
+        "scheme": choose_scheme(training),
+        "training": training.model_dump(
+            include={"lora_r", "lora_target_modules", "attn_implementation"}, mode="json"
+        ),
+        "rows": work.rows_at_once,
+        "row_tokens": _bucket(work.row_tokens),
+        "longest": _bucket(work.longest_tokens),
+        "private": [round(work.rows_per_step), work.context_tokens] if work.private else None,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _bucket(tokens: float) -> int:
+    return round(math.log(max(tokens, 1.0), ALIKE))

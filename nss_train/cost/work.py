@@ -1,0 +1,188 @@
+"""What a training has to do, as prepare_data knows it; of a private table by its plan alone. No torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.guarantee import ColumnType
+from nss_train.config.training import TrainingHyperparams
+from nss_train.contract import Frozen
+from nss_train.cost.cost import Cost
+from nss_train.model.footprint import process_bytes
+from nss_train.model.scheme import choose_scheme
+from nss_train.model.tokenizer import ModelTokenizer
+
+if TYPE_CHECKING:
+    from nss_train.data.prepared import Prepared
+    from nss_train.privacy.plan import PrivacyPlan
+
+WORK = "work"
+"""Name of the document among the outputs of prepare_data."""
+TYPICAL: Mapping[ColumnType, Any] = {
+    ColumnType.INTEGER: 1234,
+    ColumnType.NUMBER: 123.45,
+    ColumnType.BOOLEAN: True,
+    ColumnType.STRING: "a few words",
+    ColumnType.DATETIME: "2026-01-31 12:30:00",
+    ColumnType.JSON: {"a": 1, "b": [2, 3]},
+    ColumnType.ANY: "some text",
+}
+"""A cell that stands for those of a private column, of which nothing but the type may be asked."""
+
+
+class Work(Frozen):
+    """The passes of a training. Of a private one all of it follows from plan, config and declarations."""
+
+    private: bool
+    steps: int
+    full_steps: float
+    tokens: int
+    rows_per_step: float
+    """Sequences that go through the model for each step."""
+    rows_at_once: int = 1
+    """Of a micro-batch; a private training chooses them itself."""
+    row_tokens: float
+    """Of a sequence as it is computed, padding of its micro-batch included."""
+    prompt_tokens: int
+    """That each row begins with."""
+    context_tokens: int
+    """That a row may have."""
+    longest_tokens: int
+    """Of the longest row; of a private table the longest that is usual."""
+    evaluated_rows: float = 0.0
+    """Sequences that validation takes through the model, all times together."""
+    evaluated_tokens: float = 0.0
+
+    def cost(self, model: Mapping[str, Any], training: TrainingHyperparams) -> Cost:
+        """The cost as far as it is known without a device; ``model`` is the base model's ``config.json``."""
+        memory = process_bytes(
+            model,
+            training,
+            tokens=self.longest_tokens,
+            rows=self.rows_at_once,
+            scheme=choose_scheme(training),
+        )
+        return Cost(steps=self.steps, full_steps=self.full_steps, tokens=self.tokens, memory_bytes=memory)
+
+
+def work_of(prepared: Prepared) -> Work:
+    """The work that a prepared table is."""
+    if prepared.plan is None:
+        return plain_work(
+            prepared.train.tokens_per_example,
+            None if prepared.validation is None else prepared.validation.tokens_per_example,
+            prepared.config.training,
+            prompt_tokens=len(prepared.train.prompt.ids),
+            context=prepared.metadata.max_seq_length,
+        )
+    return private_work(
+        prepared.plan,
+        prepared.config,
+        prompt_tokens=len(prepared.train.prompt.ids),
+        record_tokens=prepared.typical_record_tokens,
+        places=len(prepared.records.lengths),
+        context=prepared.metadata.max_seq_length,
+    )
+
+
+def plain_work(
+    train: npt.NDArray[np.int64],
+    validation: npt.NDArray[np.int64] | None,
+    training: TrainingHyperparams,
+    *,
+    prompt_tokens: int,
+    context: int,
+) -> Work:
+    """Of examples with so many tokens each, as the trainer groups them: all ranks together take a batch."""
+    batches = math.ceil(len(train) / training.batch_size)
+    steps = math.ceil(batches / training.gradient_accumulation_steps)
+    rows, evaluations = 0, _evaluations(steps, training)
+    width = 0.0
+    if validation is not None and len(validation):
+        rows, width = len(validation), float(validation.mean())
+    return Work(
+        private=False,
+        steps=steps,
+        full_steps=full_steps(steps, training.warmup_steps),
+        tokens=int(train.sum()),
+        rows_per_step=len(train) / steps,
+        rows_at_once=training.batch_size,
+        row_tokens=longest_of(train, training.batch_size),
+        prompt_tokens=prompt_tokens,
+        context_tokens=context,
+        longest_tokens=int(train.max()),
+        evaluated_rows=rows * evaluations,
+        evaluated_tokens=rows * width * evaluations,
+    )
+
+
+def private_work(
+    plan: PrivacyPlan,
+    config: SafeSynthesizerParameters,
+    *,
+    prompt_tokens: int,
+    record_tokens: int,
+    places: int,
+    context: int,
+) -> Work:
+    """Of units that a step expects; how long their records are is said by their columns alone."""
+    records = max(1.0, places / plan.units)
+    if config.data.group_training_examples_by is not None:
+        rows, row = 1.0, prompt_tokens + records * record_tokens
+    else:
+        rows, row = min(records, config.guarantee.max_records_per_unit), prompt_tokens + record_tokens
+    row = min(row, context)
+    per_step = plan.batch * rows
+    share = config.training.validation_ratio
+    evaluated = share * plan.units * rows * _evaluations(plan.steps, config.training) if share else 0.0
+    return Work(
+        private=True,
+        steps=plan.steps,
+        full_steps=full_steps(plan.steps, config.training.warmup_steps),
+        tokens=round(plan.steps * per_step * row),
+        rows_per_step=per_step,
+        row_tokens=row,
+        prompt_tokens=prompt_tokens,
+        context_tokens=context,
+        longest_tokens=math.ceil(row),
+        evaluated_rows=evaluated,
+        evaluated_tokens=evaluated * row,
+    )
+
+
+def typical_record(types: Mapping[str, ColumnType], tokenizer: ModelTokenizer) -> int:
+    """Tokens of a record that nobody has, by the names and types of its columns."""
+    record = {name: TYPICAL[type_] for name, type_ in types.items()}
+    return len(tokenizer.encode(json.dumps(record, separators=(",", ":"), ensure_ascii=False) + "\n"))
+
+
+def full_steps(steps: int, warmup: float) -> float:
+    """Steps, each as its share of the full learning rate, whatever the schedule takes away at the end.
+
+    The k-th of w steps of a warm-up, counted from 0, has k/w of the rate (``get_cosine_schedule_with_warmup``
+    and its siblings in transformers), so that a training of one step has none.
+    """
+    warm = min(steps, int(warmup) if warmup >= 1 else math.ceil(steps * warmup))
+    whole = int(warmup) if warmup >= 1 else warm
+    return steps - warm + (warm * (warm - 1) / 2 / whole if whole else 0.0)
+
+
+def longest_of(lengths: npt.NDArray[np.int64], batch: int) -> float:
+    """The mean length of the longest of ``batch`` examples drawn at random: what the others are padded to.
+
+    The i-th of n in order is the longest with probability (i/n)^b - ((i-1)/n)^b.
+    """
+    shares = (np.arange(len(lengths) + 1) / len(lengths)) ** batch
+    return float(np.sum(np.sort(lengths) * np.diff(shares)))
+
+
+def _evaluations(steps: int, training: TrainingHyperparams) -> int:
+    """Every so many steps, and after the last."""
+    return math.ceil(steps / training.validation_steps)

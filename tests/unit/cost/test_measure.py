@@ -1,0 +1,94 @@
+"""What is measured on this machine, and what of a table it may depend on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nss_train import stages
+from nss_train.contract import Request
+from nss_train.cost import probe
+from nss_train.cost.cost import COST, Cost
+from nss_train.cost.work import Work
+from tests.unit.training.conftest import follow, make_request, silent
+
+TABLE = "name,size\n" + "".join(f"bird {i % 7},{20 + i}\n" for i in range(120))
+PRIVATE = {"privacy": {"dp_enabled": True}, "guarantee": {"schema_source": "declared"}}
+"""Its count is public: the rows of the file."""
+
+
+def request_of(model: Path, root: Path, sections: dict[str, Any]) -> Request:
+    request = make_request(model, sections=sections)
+    return request.model_copy(update={"paces": str(root / "paces")})
+
+
+def prepared(root: Path, request: Request, table: str = TABLE) -> tuple[Path, dict[str, Any]]:
+    """The folder of a load_model stage, and what prepare_data tells."""
+    source = root / "prepare_data"
+    for part in ("in", "out"):
+        (source / part).mkdir(parents=True)
+    (source / "in" / "table.csv").write_text(table)
+    figures = stages.prepare_data(source, request, report=silent).figures
+    return follow(root / "load_model", source), figures
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [pytest.param({}, id="plain"), pytest.param(PRIVATE, id="private", marks=pytest.mark.long)],
+)
+def test_steps_are_known_after_prepare_data_and_time_after_load_model(
+    tiny_model: Path, tmp_path: Path, sections: dict[str, Any]
+) -> None:
+    request = request_of(tiny_model, tmp_path, sections)
+    folder, figures = prepared(tmp_path, request)
+    known = Cost.model_validate(figures[COST])
+    assert known.seconds is None
+    assert (known.memory_bytes or 0) > 2**29
+    loaded = stages.load_model(folder, request, report=silent)
+    measured = Cost.model_validate(loaded.figures[COST])
+    assert measured.seconds is not None
+    assert (measured.device or "").startswith(("cpu", "NVIDIA"))
+    assert measured.model_copy(update={"seconds": None, "device": None}) == known
+    (kept,) = (tmp_path / "paces").iterdir()
+    assert json.loads(kept.read_text())["device"] == measured.device
+
+
+def test_a_pace_is_measured_once_and_a_model_that_cannot_be_tried_costs_the_job_nothing(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(tiny_model, tmp_path, {})
+    folder, _ = prepared(tmp_path, request)
+    first = stages.load_model(folder, request, report=silent).figures[COST]
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("no such layer")
+
+    monkeypatch.setattr(probe, "pace_of", broken)
+    assert stages.load_model(folder, request, report=silent).figures[COST] == first
+    (kept,) = (tmp_path / "paces").iterdir()
+    kept.write_text("of another release")
+    assert stages.load_model(folder, request, report=silent).figures[COST]["seconds"] is None
+
+
+def test_nothing_is_measured_unasked(tiny_model: Path, tmp_path: Path) -> None:
+    request = make_request(tiny_model)
+    folder, _ = prepared(tmp_path, request)
+    assert COST not in stages.load_model(folder, request, report=silent).figures
+
+
+def test_neighbouring_private_tables_cost_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_model, tmp_path, PRIVATE)
+    lines = TABLE.splitlines()
+    longer = [*lines[:5], f"{'a bird of many words ' * 20},7", *lines[6:]]
+    null = [*lines[:5], ",", *lines[6:]]
+    tables = {"longer": "\n".join(longer) + "\n", "null": "\n".join(null) + "\n"}
+    told = {}
+    for name, table in tables.items():
+        folder, figures = prepared(tmp_path / name, request, table)
+        work = (folder / "in" / "prepare_data" / "work.json").read_text()
+        told[name] = figures[COST], work
+        assert Work.model_validate_json(work).private
+    assert told["longer"] == told["null"]
