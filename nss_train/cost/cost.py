@@ -47,7 +47,7 @@ class Cost(BaseModel):
         told = [f"{self.steps:,} step{'' if self.steps == 1 else 's'}", f"about {self.tokens:,} tokens"]
         if self.memory_bytes is not None:
             told.append(f"{self.memory_bytes / 2**30:.1f} GiB")
-        told.append("how long it takes is not known" if self.seconds is None else self._time())
+        told.append("time not measured" if self.seconds is None else self._time())
         return ", ".join(told)
 
     def _time(self) -> str:

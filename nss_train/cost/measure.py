@@ -34,6 +34,11 @@ READ_BYTES_PER_S = 5e8
 """Of a base model that is verified, mapped and turned into the type that is computed in: between 1.1e9 from a
 page cache and 2e8 from a network's disk."""
 
+SLOW_FLOPS_PER_S = 2e10
+"""What one core of a server's CPU reaches in float32, at least."""
+WORTH_MEASURING_S = 60.0
+"""A training that such a core does in less begins without a measurement, which takes some seconds itself."""
+
 
 class Measured(Frozen):
     """``<digest>.json`` in the folder of paces."""
@@ -46,11 +51,17 @@ class Measured(Frozen):
 def cost_of_stage(
     prepared: Path, source: ModelSource, config: SafeSynthesizerParameters, *, paces: Path, imports_s: float
 ) -> Cost | None:
-    """The cost of what prepare_data left in a folder; ``None`` where an older release did."""
+    """Return the cost of what prepare_data left in a folder; ``None`` where an older release did.
+
+    The time of a short training is not measured.
+    """
     file = prepared / f"{WORK}.json"
     if not file.is_file():
         return None
     work, plan = Work.model_validate_json(file.read_bytes()), None
+    model = read_config(source.folder)
+    if work.flops(model) < WORTH_MEASURING_S * SLOW_FLOPS_PER_S:
+        return work.cost(model, config.training)
     if work.private:
         plan = PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes())
     return measured_cost(source, config, work, plan, paces=paces, imports_s=imports_s)

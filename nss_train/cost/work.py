@@ -15,7 +15,7 @@ from nss_train.config.guarantee import ColumnType
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Frozen
 from nss_train.cost.cost import Cost
-from nss_train.model.footprint import process_bytes
+from nss_train.model.footprint import Shape, process_bytes
 from nss_train.model.scheme import choose_scheme
 from nss_train.model.tokenizer import ModelTokenizer
 
@@ -59,6 +59,18 @@ class Work(Frozen):
     evaluated_rows: float = 0.0
     """Sequences that validation takes through the model, all times together."""
     evaluated_tokens: float = 0.0
+
+    def flops(self, model: Mapping[str, Any]) -> float:
+        """Floating-point operations of the passes; 0 for an architecture that is not known.
+
+        Two for each parameter and token on the way there, two on the way back: no gradient of the frozen
+        weights is computed (Kaplan et al. 2020, arXiv 2001.08361, §2.1).
+        """
+        shape = Shape.of(model)
+        if shape is None:
+            return 0.0
+        parameters = shape.layer_parameters + shape.vocabulary * shape.hidden
+        return 4.0 * parameters * self.steps * self.rows_per_step * self.row_tokens
 
     def cost(self, model: Mapping[str, Any], training: TrainingHyperparams) -> Cost:
         """The cost as far as it is known without a device; ``model`` is the base model's ``config.json``."""

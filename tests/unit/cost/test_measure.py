@@ -10,7 +10,7 @@ import pytest
 
 from nss_train import stages
 from nss_train.contract import Request
-from nss_train.cost import probe
+from nss_train.cost import measure, probe
 from nss_train.cost.cost import COST, Cost
 from nss_train.cost.work import Work
 from tests.unit.training.conftest import follow, make_request, silent
@@ -35,6 +35,12 @@ def prepared(root: Path, request: Request, table: str = TABLE) -> tuple[Path, di
     return follow(root / "load_model", source), figures
 
 
+@pytest.fixture
+def everything_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "WORTH_MEASURING_S", 0.0)
+
+
+@pytest.mark.usefixtures("everything_is_worth_it")
 @pytest.mark.parametrize(
     "sections",
     [pytest.param({}, id="plain"), pytest.param(PRIVATE, id="private", marks=pytest.mark.long)],
@@ -56,6 +62,7 @@ def test_steps_are_known_after_prepare_data_and_time_after_load_model(
     assert json.loads(kept.read_text())["device"] == measured.device
 
 
+@pytest.mark.usefixtures("everything_is_worth_it")
 def test_a_pace_is_measured_once_and_a_model_that_cannot_be_tried_costs_the_job_nothing(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +78,13 @@ def test_a_pace_is_measured_once_and_a_model_that_cannot_be_tried_costs_the_job_
     (kept,) = (tmp_path / "paces").iterdir()
     kept.write_text("of another release")
     assert stages.load_model(folder, request, report=silent).figures[COST]["seconds"] is None
+
+
+def test_a_short_training_begins_without_a_measurement(tiny_model: Path, tmp_path: Path) -> None:
+    folder, known = prepared(tmp_path, request_of(tiny_model, tmp_path, {}))
+    loaded = stages.load_model(folder, request_of(tiny_model, tmp_path, {}), report=silent)
+    assert loaded.figures[COST] == known[COST]
+    assert not (tmp_path / "paces").exists()
 
 
 def test_nothing_is_measured_unasked(tiny_model: Path, tmp_path: Path) -> None:

@@ -121,6 +121,6 @@ def test_what_a_newer_release_knows_of_a_cost_is_no_error_and_an_older_one_tells
 
 
 def test_a_cost_is_told_in_one_line() -> None:
-    assert str(cost()) == "100 steps, about 5,000 tokens, how long it takes is not known"
+    assert str(cost()) == "100 steps, about 5,000 tokens, time not measured"
     known = cost(memory_bytes=3 * 2**29, seconds=12_900.0, device="cpu, 2 threads")
     assert str(known) == "100 steps, about 5,000 tokens, 1.5 GiB, about 3 h 35 min on cpu, 2 threads"
