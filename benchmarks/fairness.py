@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nss_train.contract import Stage
-from tasks import submit
 from tasks.app import App, make_app
-from tasks.records import JobRecords
-from tasks.servers import Valkey
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import Valkey
 from tasks.settings import Settings, worker_environment
+from tasks.submission import submit
 
 ORDERS = {"first come": 10**6, "by turns": Settings.model_fields["admission_window"].default}
 NEWCOMERS = 5

@@ -10,11 +10,11 @@ from typing import Any
 
 from celery import chain, shared_task
 
-from tasks import attempt
 from tasks.app import App
+from tasks.execution import attempt
+from tasks.execution.supervisor import run_child
 from tasks.settings import Settings
-from tasks.supervisor import run_child
-from tasks.worker import run_worker
+from tasks.worker.process import run_worker
 
 BARE, PROCESS = "noop.bare", "noop.process"
 UNGUARDED = "noop"

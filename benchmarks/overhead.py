@@ -20,11 +20,11 @@ from typing import Any
 import psutil
 
 from benchmarks.noop_app import BARE, PROCESS, bare_chain
-from tasks import submit
 from tasks.app import App, make_app
-from tasks.job import Keys
-from tasks.servers import Valkey
+from tasks.jobs.documents import Keys
+from tasks.local.servers import Valkey
 from tasks.settings import Settings, worker_environment
+from tasks.submission import submit
 
 BLOCK = 25
 BLOCK_S = 600

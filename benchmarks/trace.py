@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from tasks.client import Client
-from tasks.embedded import stack
+from tasks.local.stack import stack
 from tasks.settings import Settings
 from tests.collector import Collector, collector, waterfall
 

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from redis import Redis
 
-from tasks import queues, tracing, transport
-from tasks.answers import Answers
-from tasks.counters import Action, count
-from tasks.drain import Drain, DrainFlag
-from tasks.heartbeat import Heart
-from tasks.routes import Router
+from tasks.broker import queues, transport
+from tasks.execution.unseen import Unseen
+from tasks.scheduling.routing import Router
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
-from tasks.timers import Reconciler
-from tasks.unseen import Unseen
-from tasks.visibility import VisibilityHeartbeat
+from tasks.submission.answers import Answers
+from tasks.telemetry import tracing
+from tasks.telemetry.counters import Action, count
+from tasks.worker.drain import Drain, DrainFlag
+from tasks.worker.heartbeat import Heart
+from tasks.worker.reconciler_step import Reconciler
+from tasks.worker.visibility import VisibilityHeartbeat
 
 if TYPE_CHECKING:
-    from tasks.stint import Stint
+    from tasks.worker.autoexit import Stint
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,12 @@ RESTORE_INTERVAL_S = 30
 """At most this long, or the visibility timeout if that is shorter, until messages of the dead come again."""
 
 # By name: a client imports nothing of Celery's worker.
-WORKER_STEPS = ("tasks.heartbeat:HeartStep", "tasks.presence:Farewell")
-CONSUMER_STEPS = ("tasks.heartbeat:HeartTimer", "tasks.presence:PresenceTimer", "tasks.stint:StintStep")
+WORKER_STEPS = ("tasks.worker.heartbeat:HeartStep", "tasks.broker.workers:Farewell")
+CONSUMER_STEPS = (
+    "tasks.worker.heartbeat:HeartTimer",
+    "tasks.broker.workers:PresenceTimer",
+    "tasks.worker.autoexit:StintStep",
+)
 
 
 class App(Celery):
@@ -47,7 +52,7 @@ class App(Celery):
         transport.install()
         super().__init__("nss_train", broker=transport.verified(settings.broker_url.get_secret_value()))
         self.settings = settings
-        self.Task.Request = "tasks.handover:GuardedRequest"
+        self.Task.Request = "tasks.worker.handover:GuardedRequest"
         self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
         self.conf.broker_transport_options["tell_refused"] = Answers(settings).refused
         if settings.visibility_heartbeat:
@@ -64,7 +69,7 @@ class App(Celery):
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 (Celery's name)
-        return self.subclass_with_self("tasks.handover:GuardedWorker", name="Worker")
+        return self.subclass_with_self("tasks.worker.handover:GuardedWorker", name="Worker")
 
     @cached_property
     def store(self) -> Store:
@@ -102,7 +107,7 @@ def make_app(settings: Settings) -> App:
     """An application for a client or a worker; nothing is connected yet."""
     tracing.configure(settings)
     app = App(settings)
-    app.conf.include = ["tasks.stages"]
+    app.conf.include = ["tasks.celery_tasks"]
     return app
 
 
@@ -131,7 +136,7 @@ def delivery_options(settings: Settings) -> dict[str, object]:
             "health_check_interval": 25,
         },
         "broker_connection_retry_on_startup": True,
-        "worker_consumer": "tasks.consumer:PatientConsumer",
+        "worker_consumer": "tasks.worker.consumer:PatientConsumer",
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Flower shows what the events say.
         "worker_send_task_events": True,

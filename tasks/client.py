@@ -15,12 +15,10 @@ from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from nss_train.extras import require
 from nss_train.names import is_dataset
-from tasks import admission, submit
-from tasks.admission import Place
 from tasks.app import App, make_app
-from tasks.charges import ACCOUNTANT, open_ledger
-from tasks.files import download
-from tasks.job import (
+from tasks.broker.lease import lease_key
+from tasks.execution.model_cache import ModelCache
+from tasks.jobs.documents import (
     DEFAULT_PRIORITY,
     DEFAULT_TENANT,
     Cancel,
@@ -30,17 +28,20 @@ from tasks.job import (
     check_beginning,
     is_job_id,
 )
-from tasks.lease import lease_key
-from tasks.model_cache import ModelCache
-from tasks.records import JobRecords
+from tasks.jobs.privacy_charges import ACCOUNTANT, open_ledger
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.stage_files import download
+from tasks.jobs.table import check_table_file
+from tasks.jobs.versioning import Unreadable
+from tasks.scheduling import admission
+from tasks.scheduling.admission import Place
 from tasks.settings import Settings
 from tasks.status import JobStatus, read_status
-from tasks.submit import ConfigSource, check_request
-from tasks.table import check_table_file
-from tasks.version import Unreadable
+from tasks.submission import submit
+from tasks.submission.submit import ConfigSource, check_request
 
 if TYPE_CHECKING:
-    from tasks.ledger import DatasetLedger
+    from tasks.jobs.privacy_ledger import DatasetLedger
 
 logger = logging.getLogger(__name__)
 
@@ -217,9 +218,9 @@ class Client:
         return filter(is_dataset, self._app.store.children("privacy/"))
 
     def rename_ledger(self, dataset: str, *, to: str | None = None) -> str:
-        """Give a ledger a drawn name, or one to declare; see :func:`tasks.rename.rename`."""
+        """Give a ledger a drawn name, or one to declare; see :func:`tasks.jobs.renaming.rename`."""
         require(ACCOUNTANT)
-        from tasks.rename import rename
+        from tasks.jobs.renaming import rename
 
         return rename(self._app.store, dataset, to=to)
 

@@ -11,9 +11,16 @@ from pydantic import Field
 
 from nss_train.contract import Frozen, Stage
 from nss_train.cost.cost import Cost
-from tasks.admission import Place
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState, Marker, OutcomeRecord, warnings_among
-from tasks.records import JobRecords
+from tasks.jobs.documents import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TENANT,
+    JobState,
+    Marker,
+    OutcomeRecord,
+    warnings_among,
+)
+from tasks.jobs.repository import JobRecords
+from tasks.scheduling.admission import Place
 
 
 class StageState(StrEnum):

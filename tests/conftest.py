@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.servers import SeaweedFS, Valkey
+from tasks.local.servers import SeaweedFS, Valkey
 from tasks.settings import Settings
 
 REPOSITORY = Path(__file__).parents[1]

@@ -12,11 +12,10 @@ from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from nss_train.extras import PRIVATE, TRAIN
 from nss_train.privacy.result import AuditBound, PrivacyResult
-from tasks import library
-from tasks.cli import display
+from tasks.cli import display, subprograms
 from tasks.cli.jobs import client_and_id
 from tasks.cli.options import AsJson, ConfigFile
-from tasks.records import JobRecords
+from tasks.jobs.repository import JobRecords
 
 RESULT = "privacy_result.json"
 """Of the train stage."""
@@ -38,11 +37,11 @@ def audit(
     if job_id is not None:
         _show_job(job_id, as_json=as_json)
         return
-    library.require_extras(TRAIN, PRIVATE)
+    subprograms.require_extras(TRAIN, PRIVATE)
     options = [*(["--faults"] if faults else []), *(["--json"] if as_json else [])]
     if from_file is not None:
         options += _of_table(from_file, config, pairs)
-    raise typer.Exit(library.run("nss_train.privacy.audit", *options))
+    raise typer.Exit(subprograms.run("nss_train.privacy.audit", *options))
 
 
 def _of_table(table: Path, config: Path | None, pairs: int) -> list[str]:

@@ -16,8 +16,7 @@ from nss_train.config import SafeSynthesizerParameters, parse_config, read_confi
 from nss_train.config.overrides import with_overrides
 from nss_train.config.support import unsupported_training
 from nss_train.errors import ParameterError, Problem
-from tasks import library
-from tasks.cli import display
+from tasks.cli import display, subprograms
 from tasks.cli.nss_options import ConfigCommand
 from tasks.cli.options import AsJson, Sets
 from tasks.settings import Settings
@@ -144,5 +143,5 @@ def written(config: Mapping[str, Any]) -> Iterator[Path]:
 
 def default_config() -> dict[str, Any]:
     """Without a config the only model of this machine is trained."""
-    names = library.models(Settings())
+    names = subprograms.models(Settings())
     return {"training": {"pretrained_model": names[0]}} if len(names) == 1 else {}

@@ -17,7 +17,7 @@ from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.durations import duration
 from nss_train.errors import NSSTrainError
-from tasks.admission import Place
+from tasks.scheduling.admission import Place
 from tasks.status import JobStatus, StageState, StageStatus
 
 console = Console()

@@ -13,10 +13,10 @@ from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from nss_train.extras import TRAIN
-from tasks import library
 from tasks.cli import config as configs
-from tasks.cli import display, interrupt
+from tasks.cli import display, interrupt, subprograms
 from tasks.cli.asking import Asking, Declined
+from tasks.cli.csv_export import RowFormat, print_rows, write_rows
 from tasks.cli.options import (
     AsJson,
     AsJsonLines,
@@ -31,8 +31,7 @@ from tasks.cli.options import (
     TableSource,
     Yes,
 )
-from tasks.job import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState
-from tasks.spreadsheet import RowFormat, print_rows, write_rows
+from tasks.jobs.documents import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState
 
 if TYPE_CHECKING:
     from tasks.client import Client
@@ -160,11 +159,11 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Print synthetic rows from a job's adapter."""
-    library.require_extras(TRAIN)
+    subprograms.require_extras(TRAIN)
     client, job_id = client_and_id(job_id)
     with tempfile.TemporaryDirectory() as folder, display.stderr.status(f"sampling {rows} rows …"):
         found = client.fetch(job_id, Path(folder) / "run")
-        preview = library.sample(found, client.base_model(job_id), rows=rows, seed=seed)
+        preview = subprograms.sample(found, client.base_model(job_id), rows=rows, seed=seed)
     if out is not None:
         write_rows(out, preview["rows"])
     if as_json or format_ is RowFormat.TABLE:

@@ -13,9 +13,8 @@ import typer
 from nss_train.config import parse_config
 from nss_train.errors import NotInstalled
 from nss_train.extras import FLOWER, LOCAL, TRAIN, needed_by
-from tasks import library
 from tasks.cli import config as configs
-from tasks.cli import display, interrupt
+from tasks.cli import display, interrupt, subprograms
 from tasks.cli.asking import Asking
 from tasks.cli.jobs import follow
 from tasks.cli.options import (
@@ -51,12 +50,12 @@ def run(
     Ctrl-C cancels the job and takes everything down.
     """
     from tasks.client import Client
-    from tasks.embedded import stack
-    from tasks.submit import check_request
+    from tasks.local.stack import stack
+    from tasks.submission.submit import check_request
 
     source = configs.chosen(config, sets)
     checked = check_request(table, source)
-    library.require_extras(*needed_by(checked), LOCAL)
+    subprograms.require_extras(*needed_by(checked), LOCAL)
     if not as_json:
         display.console.print("starting broker, store and workers …")
     down = interrupt.saying("everything is taken down")
@@ -68,7 +67,7 @@ def run(
         folder = client.fetch(job_id, out or settings.home / "runs" / job_id)
         base = client.base_model(job_id)
     with interrupt.saying(f"the job has succeeded, its artifacts are in {folder}"):
-        preview = library.sample(folder, base, rows=rows, seed=seed)
+        preview = subprograms.sample(folder, base, rows=rows, seed=seed)
     display.report_run(ended, folder, preview, as_json=as_json)
 
 
@@ -78,8 +77,8 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Keep broker, store, workers and, where it is installed, Flower running until Ctrl-C."""
-    library.require_extras(TRAIN, LOCAL)
-    from tasks.embedded import stack
+    subprograms.require_extras(TRAIN, LOCAL)
+    from tasks.local.stack import stack
 
     down = interrupt.saying("everything is taken down")
     with down, stack(Settings(), s3=s3) as settings, _dashboard(settings) as dashboard:
@@ -100,10 +99,10 @@ def up(
 @contextmanager
 def _dashboard(settings: Settings) -> Iterator[dict[str, str]]:
     """Where Flower is, for whom, and the password; where it is not installed, that it is not."""
-    from tasks.embedded import flower
+    from tasks.local.stack import flower
 
     try:
-        library.require_extras(FLOWER)
+        subprograms.require_extras(FLOWER)
     except NotInstalled as error:
         yield {"flower": str(error)}
         return
@@ -124,13 +123,13 @@ def estimate(
     Nothing is trained. The speed of this machine is measured on a few of the model's layers, and remembered.
     """
     source = configs.chosen(config, sets)
-    library.require_extras(*needed_by(parse_config(source)))
+    subprograms.require_extras(*needed_by(parse_config(source)))
     settings = Settings()
     options = ["--models", str(settings.models_dir), "--paces", str(settings.paces_dir), "--family", family]
     options += ["--allow-hub"] if settings.allow_hub else []
     options += ["--json"] if as_json else []
     with configs.written(source) as file:
-        code = library.run("nss_train.cost", "--config", str(file), *options, "--", table)
+        code = subprograms.run("nss_train.cost", "--config", str(file), *options, "--", table)
     raise typer.Exit(code)
 
 
@@ -149,11 +148,11 @@ def examples(
     as_json: AsJson = False,
 ) -> None:
     """Show the first training examples that a table becomes."""
-    library.require_extras(TRAIN)
+    subprograms.require_extras(TRAIN)
     options = ["--model", str(model), "--seed", str(seed), "--entry", entry]
     options += ["--out", str(out)] if out else []
     options += ["--json"] if as_json else []
     with configs.as_file(config, sets) as file:
         options += ["--config", str(file)] if file else []
-        code = library.run("nss_train.data", *options, "--", table)
+        code = subprograms.run("nss_train.data", *options, "--", table)
     raise typer.Exit(code)

@@ -9,8 +9,7 @@ import typer
 
 from nss_train.errors import ParameterError, Problem
 from nss_train.extras import TRAIN
-from tasks import library
-from tasks.cli import display
+from tasks.cli import display, subprograms
 from tasks.cli.options import AsJson
 from tasks.settings import Settings
 
@@ -30,15 +29,17 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Put a base model among those that a config may name, after the checks that a job would make."""
-    library.require_extras(TRAIN)
+    subprograms.require_extras(TRAIN)
     options = ["--models", str(Settings().models_dir), *(["--link"] if link else [])]
-    raise typer.Exit(library.run("nss_train.model", *options, *(["--json"] if as_json else []), "--", source))
+    raise typer.Exit(
+        subprograms.run("nss_train.model", *options, *(["--json"] if as_json else []), "--", source)
+    )
 
 
 @app.command("list", epilog="Example: nss-train model list")
 def list_(*, as_json: AsJson = False) -> None:
     """Base models that a config may name."""
-    names = library.models(Settings())
+    names = subprograms.models(Settings())
     none = f"none; `nss-train model add {SMOLLM2}` adds one"
     display.show({"models": names}, as_json=as_json, text="\n".join(names) or none)
 
@@ -51,7 +52,7 @@ def remove(
 ) -> None:
     """Remove a base model from this machine; of a linked one the link alone."""
     settings = Settings()
-    if name not in library.models(settings):
+    if name not in subprograms.models(settings):
         remedy = "no such model; `nss-train model list` shows those that are there"
         raise ParameterError("Nothing is removed.", [Problem(field="model", value=name, remedy=remedy)])
     folder = settings.models_dir / name

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from nss_train.extras import METRICS, TRAIN
-from tasks import library
-from tasks.cli import display
+from tasks.cli import display, subprograms
 from tasks.cli.options import AsJson
 from tasks.settings import Settings
 from tasks.store.open import open_store
@@ -27,8 +26,8 @@ def worker(
     ] = None,
 ) -> None:
     """Serve queues until SIGTERM, or for a number of stages."""
-    library.require_extras(TRAIN)
-    from tasks.worker import run_worker
+    subprograms.require_extras(TRAIN)
+    from tasks.worker.process import run_worker
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     run_worker(
@@ -46,9 +45,9 @@ def metrics(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve /metrics for Prometheus and /scale for a scaler until SIGTERM."""
-    library.require_extras(METRICS)
-    from tasks import logs as log
-    from tasks.metrics import make_server_on
+    subprograms.require_extras(METRICS)
+    from tasks.monitoring.exporter import make_server_on
+    from tasks.telemetry import logs as log
 
     settings = Settings()
     open_store(settings)  # what is wrong with its settings is told before anything begins
@@ -60,7 +59,7 @@ def metrics(
 def reconcile(*, as_json: AsJson = False) -> None:
     """Send jobs again that have no outcome, no worker and no message."""
     from tasks.app import make_app
-    from tasks.reconcile import reconcile as reconcile_jobs
+    from tasks.scheduling.reconciliation import reconcile as reconcile_jobs
 
     sent = reconcile_jobs(make_app(Settings()), after_s=0)
     display.show({"sent": sent}, as_json=as_json, text="\n".join(sent) or "nothing to do")
@@ -68,7 +67,7 @@ def reconcile(*, as_json: AsJson = False) -> None:
 
 def doctor(*, as_json: AsJson = False) -> None:
     """What is missing, and how to mend it."""
-    from tasks.doctor import examine
+    from tasks.monitoring.doctor import examine
 
     findings = examine(Settings())
     if as_json:

@@ -16,15 +16,14 @@ from rich.table import Table
 from nss_train import errors
 from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.dataset_budget import Budget, Composition
-from tasks import library
-from tasks.charges import ACCOUNTANT
-from tasks.cli import display
+from tasks.cli import display, subprograms
 from tasks.cli.options import AsJson, LocalTable
+from tasks.jobs.privacy_charges import ACCOUNTANT
 
 if TYPE_CHECKING:
     from nss_train.privacy.ledger import Entry, Ledger
     from tasks.client import Client
-    from tasks.ledger import DatasetLedger
+    from tasks.jobs.privacy_ledger import DatasetLedger
 
 budget = typer.Typer(no_args_is_help=True, help="What the private jobs on a dataset may cost in all.")
 privacy = typer.Typer(no_args_is_help=True, help="What a private training costs; nothing is trained.")
@@ -128,7 +127,9 @@ def _chosen_order(
     from nss_train.privacy.ledger import order_for
     from nss_train.privacy.plan import PrivacyPlan
 
-    output = library.output("nss_train.privacy", "estimate", str(table), "--config", str(config), "--json")
+    output = subprograms.output(
+        "nss_train.privacy", "estimate", str(table), "--config", str(config), "--json"
+    )
     shown = json.loads(output)
     if "error" in shown:
         raise errors.from_json(shown["error"])
@@ -203,7 +204,7 @@ def epsilon_of(
 def sigma_of(*, epsilon: Epsilon, delta: Delta, rate: Rate, steps: Steps, as_json: AsJson = False) -> None:
     """The least noise that keeps a training within ε and δ."""
     _check(epsilon=epsilon, rate=rate, steps=steps, delta=delta)
-    library.require(ACCOUNTANT)
+    subprograms.require(ACCOUNTANT)
     from nss_train.privacy.accountant import noise_multiplier
 
     sigma = noise_multiplier(epsilon=epsilon, delta=delta, sampling_rate=rate, steps=steps)
@@ -222,14 +223,14 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """What a private training would make of a table, exactly, and what to declare; for its owner alone."""
-    library.require("pandas", "pyarrow")
+    subprograms.require("pandas", "pyarrow")
     options = [
         *([] if config is None else ["--config", str(config)]),
         *(["--json"] if as_json else []),
         "--",
         table,
     ]
-    raise typer.Exit(library.run("nss_train.data.private", *options))
+    raise typer.Exit(subprograms.run("nss_train.data.private", *options))
 
 
 def _client() -> Client:
@@ -244,7 +245,7 @@ def _ledger(dataset: str) -> DatasetLedger:
 
 def _epsilons(*, sigma: float, rate: float, steps: int, delta: float) -> dict[str, float]:
     """ε by each accountant."""
-    library.require(ACCOUNTANT)
+    subprograms.require(ACCOUNTANT)
     from nss_train.privacy.accountant import Accountant, spent, training
 
     event = training(noise_multiplier=sigma, sampling_rate=rate, steps=steps)

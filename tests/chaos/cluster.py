@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psutil
 
-from tasks.servers import SeaweedFS, Valkey, free_ports
+from tasks.local.servers import SeaweedFS, Valkey, free_ports
 from tasks.settings import Settings, worker_environment
 from tests import clock
 from tests.chaos.proxy import Mode

@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 
 from nss_train.contract import Stage
-from tasks import pipeline
 from tasks.app import make_app
+from tasks.scheduling import chain
 from tests.chaos.cluster import LEASE_S, Cluster, WorkerHost, is_small_disk
 from tests.chaos.jobs import Jobs
 from tests.chaos.proxy import Mode
@@ -197,8 +197,7 @@ def deliver_twice(setting: Setting) -> list[str]:
     app = make_app(setting.cluster.settings)
     stage = setting.rng.choice(list(Stage)[:2])
     senders = [
-        threading.Thread(target=pipeline.send, args=(app, job.job_id), kwargs={"start": stage})
-        for _ in range(2)
+        threading.Thread(target=chain.send, args=(app, job.job_id), kwargs={"start": stage}) for _ in range(2)
     ]
     for sender in senders:
         sender.start()

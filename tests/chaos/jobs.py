@@ -14,10 +14,10 @@ from redis import Redis
 
 from nss_train.contract import Stage
 from nss_train.errors import StoreUnavailable
-from tasks import queues
+from tasks.broker import queues
 from tasks.client import Client
-from tasks.job import Claim, Ending
-from tasks.records import JobRecords
+from tasks.jobs.documents import Claim, Ending
+from tasks.jobs.repository import JobRecords
 from tasks.status import JobStatus
 from tasks.store.open import open_store
 from tests.chaos.auditor import Auditor

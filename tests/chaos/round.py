@@ -24,9 +24,10 @@ import psutil
 from redis.exceptions import RedisError
 
 from nss_train.errors import InfrastructureError
-from tasks import counters, pipeline
 from tasks.app import make_app
-from tasks.queues import lists
+from tasks.broker.queues import lists
+from tasks.scheduling import chain
+from tasks.telemetry import counters
 from tests.chaos.cluster import Cluster, wait_until
 from tests.chaos.faults import FAULTS, Setting, Submission, script
 from tests.chaos.jobs import Jobs
@@ -159,7 +160,7 @@ class Round:
         """I3: everything is sent once more, and nothing changes."""
         before, app = self._jobs.audit().fingerprint(), make_app(self._cluster.settings)
         for job_id in jobs:
-            pipeline.send(app, job_id)
+            chain.send(app, job_id)
         if not self._jobs.wait_until_quiet(RECOVERY_LIMIT_S):
             yield "I3: what was sent once more does not come to an end"
         after = self._jobs.audit().fingerprint()

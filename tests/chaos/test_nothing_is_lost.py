@@ -13,7 +13,7 @@ import pytest
 
 from nss_train.contract import Stage
 from tasks.app import make_app
-from tasks.job import EndKind, JobState
+from tasks.jobs.documents import EndKind, JobState
 from tests.chaos.cluster import Cluster, WorkerHost, wait_until
 from tests.chaos.jobs import End, Jobs
 from tests.chaos.proxy import Mode

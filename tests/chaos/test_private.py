@@ -7,7 +7,7 @@ from typing import Any
 
 from nss_train.contract import Stage
 from nss_train.privacy.plan import PrivacyPlan
-from tasks.job import JobState
+from tasks.jobs.documents import JobState
 from tests.chaos.cluster import wait_until
 from tests.chaos.jobs import WAIT_S, Jobs
 from tests.unit.training.conftest import read

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from nss_train.contract import Stage
-from tasks.job import JobState
+from tasks.jobs.documents import JobState
 from tests.chaos.cluster import Cluster, wait_until
 from tests.chaos.jobs import End, Jobs
 from tests.chaos.proxy import Mode

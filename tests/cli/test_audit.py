@@ -18,13 +18,13 @@ from nss_train.privacy.audit.neighbours import own_table as own_table_audit
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
 from nss_train.privacy.audit.neighbours.planted import FAULTS
 from nss_train.privacy.result import AuditBound, PrivacyResult
-from tasks.files import upload
-from tasks.gate import OPEN
-from tasks.job import JobRequest, Marker
-from tasks.records import JobRecords
+from tasks.jobs.documents import JobRequest, Marker
+from tasks.jobs.gate import OPEN
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.stage_files import upload
+from tasks.jobs.table import describe_table, upload_table
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
-from tasks.table import describe_table, upload_table
 
 JOB = "job-0001"
 BOUND = AuditBound(

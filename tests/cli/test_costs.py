@@ -17,7 +17,7 @@ from nss_train.cost.cost import LONG_S, Cost
 from tasks import cli
 from tasks.cli import asking, display
 from tasks.cli.asking import Asking, Declined
-from tasks.job import JobState
+from tasks.jobs.documents import JobState
 from tasks.status import JobStatus, StageState, StageStatus
 
 FINE = Cost(steps=100, full_steps=95.0, tokens=5000, seconds=60.0, device="cpu, 2 threads")

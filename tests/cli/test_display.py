@@ -13,8 +13,8 @@ from rich.console import Console
 
 from nss_train.contract import Stage
 from tasks.cli import display
-from tasks.job import JobState
-from tasks.spreadsheet import RowFormat, print_rows
+from tasks.cli.csv_export import RowFormat, print_rows
+from tasks.jobs.documents import JobState
 from tasks.status import JobStatus, StageState, StageStatus
 
 STARTED = {"step": 0, "total_steps": 20}

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from tasks.client import Client
-from tasks.job import JobState
+from tasks.jobs.documents import JobState
 from tasks.settings import Settings, worker_environment
 
 DEADLINE_S = 60

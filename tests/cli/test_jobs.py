@@ -13,10 +13,10 @@ from nss_train.contract import Stage
 from nss_train.errors import DataError, ParameterError
 from tasks import cli
 from tasks.app import make_app
+from tasks.broker.lease import Lease
 from tasks.client import Client
-from tasks.job import JobState, Outcome
-from tasks.lease import Lease
-from tasks.records import JobRecords
+from tasks.jobs.documents import JobState, Outcome
+from tasks.jobs.repository import JobRecords
 from tasks.settings import Settings, worker_environment
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from nss_train.errors import ParameterError
 from tasks import cli
-from tasks.servers import SeaweedFS, Valkey
+from tasks.local.servers import SeaweedFS, Valkey
 from tasks.settings import Settings
 from tasks.store.endpoint import checked_endpoint
 from tasks.store.open import open_store

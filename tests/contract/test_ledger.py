@@ -14,10 +14,10 @@ from nss_train.config import parse_config
 from nss_train.errors import BudgetExceeded, InfrastructureError, ParameterError, StoreUnavailable
 from nss_train.privacy.dataset_budget import Budget, Composition
 from nss_train.privacy.ledger import Reservation, Settlement
-from tasks.datasets import prove, read_binding
-from tasks.job import JobRequest, Outcome, Table
-from tasks.ledger import DatasetLedger, Granted
-from tasks.rename import rename
+from tasks.jobs.datasets import prove, read_binding
+from tasks.jobs.documents import JobRequest, Outcome, Table
+from tasks.jobs.privacy_ledger import DatasetLedger, Granted
+from tasks.jobs.renaming import rename
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.local import LocalStore

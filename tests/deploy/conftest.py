@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tasks.servers import Valkey, free_ports
+from tasks.local.servers import Valkey, free_ports
 from tasks.settings import Settings
 from tests.pipeline.conftest import config, table, worker
 

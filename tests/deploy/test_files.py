@@ -13,8 +13,8 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from tasks.counters import Action
 from tasks.settings import Settings
+from tasks.telemetry.counters import Action
 from tests.deploy.conftest import DEPLOY
 
 CHART = DEPLOY / "helm" / "nss-train"

@@ -21,15 +21,16 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable
-from tasks import admission, counters
 from tasks.app import make_app
+from tasks.broker.lease import Lease, Renewal, lease_key
 from tasks.client import Client
-from tasks.job import JobState
-from tasks.lease import Lease, Renewal, lease_key
-from tasks.progress import stream_key
-from tasks.servers import free_ports
+from tasks.execution.progress import stream_key
+from tasks.jobs.documents import JobState
+from tasks.local.servers import free_ports
+from tasks.monitoring.snapshot import read_broker
+from tasks.scheduling import admission
 from tasks.settings import worker_environment
-from tasks.snapshot import read_broker
+from tasks.telemetry import counters
 from tests.deploy.conftest import GuardedValkey, Role, wait_for_port
 
 Connect = Callable[[str], Redis]

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.servers import Valkey, free_ports
+from tasks.local.servers import Valkey, free_ports
 from tests.collector import collector
 from tests.installation.environments import TORCH, Environment, interpreter
 

@@ -13,13 +13,14 @@ import pytest
 from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError
-from tasks import admission, pipeline, queues
 from tasks.app import App, make_app
+from tasks.broker import queues
 from tasks.client import Client
-from tasks.job import JobRequest, JobState, Outcome, Table
-from tasks.reconcile import reconcile
-from tasks.records import JobRecords
-from tasks.servers import Valkey
+from tasks.jobs.documents import JobRequest, JobState, Outcome, Table
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import Valkey
+from tasks.scheduling import admission, chain
+from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
 
 WINDOW = 2
@@ -110,8 +111,8 @@ def test_a_newcomer_does_not_wait_for_the_jobs_of_another_tenant(app: App) -> No
 
 def test_what_is_begun_is_ended_before_something_new_begins(app: App) -> None:
     new = submit(app, "0001")
-    pipeline.send(app, "job-load", start=Stage.LOAD_MODEL)
-    pipeline.send(app, "job-save", start=Stage.SAVE_MODEL)
+    chain.send(app, "job-load", start=Stage.LOAD_MODEL)
+    chain.send(app, "job-save", start=Stage.SAVE_MODEL)
     assert sent(app) == ["job-save", "job-load", new]
 
 
@@ -153,7 +154,7 @@ def test_a_tenant_has_no_more_jobs_at_work_than_its_quota(given: dict[str, Any])
 
 def test_stages_that_wait_for_a_gpu_hold_jobs_back_too(app: App) -> None:
     for n in range(WINDOW):
-        pipeline.send(app, f"job-99{n}", start=Stage.TRAIN)
+        chain.send(app, f"job-99{n}", start=Stage.TRAIN)
     assert queues.stages_waiting(app.redis, app.settings) == {"cpu": 0, "cuda": WINDOW}
     submit(app, "0001")
     assert sent(app) == []

@@ -15,9 +15,9 @@ from kombu import Queue
 from tasks.app import App, make_app
 from tasks.client import Client
 from tasks.flower import flower_app
-from tasks.job import JobState
-from tasks.reconcile import reconcile
-from tasks.servers import Valkey
+from tasks.jobs.documents import JobState
+from tasks.local.servers import Valkey
+from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings, worker_environment
 
 TIMEOUT_S = 5.0

@@ -17,15 +17,15 @@ import psutil
 import pytest
 
 from nss_train.contract import Stage
-from tasks import submit
 from tasks.app import App
 from tasks.client import Client
-from tasks.embedded import Flower, flower
-from tasks.job import JobState, Keys, StageMessage, id_of_key
-from tasks.run import Worker, run_stage
+from tasks.execution.delivery import Worker, run_stage
+from tasks.jobs.documents import JobState, Keys, StageMessage, id_of_key
+from tasks.local.stack import Flower, flower
+from tasks.monitoring.snapshot import read_broker
 from tasks.settings import Settings
-from tasks.snapshot import read_broker
 from tasks.status import JobStatus, StageState
+from tasks.submission import submit
 from tests.pipeline.counting import CountingStore
 
 WAIT_S = 420

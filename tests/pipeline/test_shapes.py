@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from nss_train.contract import Stage
-from tasks import queues
 from tasks.app import App, make_app
+from tasks.broker import queues
 from tasks.client import Client
-from tasks.job import Marker
-from tasks.pipeline import send
-from tasks.records import JobRecords
-from tasks.servers import Valkey
+from tasks.jobs.documents import Marker
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import Valkey
+from tasks.scheduling.chain import send
 from tasks.settings import Settings, worker_environment
 from tests.pipeline.conftest import worker
 from tests.pipeline.test_worker_life import wait_until

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tasks.client import Client
-from tasks.job import JobState
-from tasks.servers import free_ports
+from tasks.jobs.documents import JobState
+from tasks.local.servers import free_ports
 from tasks.settings import Settings, worker_environment
 from tests.collector import Collector, Span, collector
 from tests.pipeline.conftest import worker

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from nss_train.contract import Stage
-from tasks import heartbeat
 from tasks.app import App, make_app
+from tasks.broker.lease import Lease
 from tasks.client import Client
-from tasks.embedded import wait_for_workers
-from tasks.heartbeat import Heart
-from tasks.job import JobState
-from tasks.lease import Lease
-from tasks.reconcile import reconcile
-from tasks.servers import Valkey
+from tasks.jobs.documents import JobState
+from tasks.local.servers import Valkey
+from tasks.local.stack import wait_for_workers
+from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
+from tasks.worker import heartbeat
+from tasks.worker.heartbeat import Heart
 from tests.pipeline.conftest import worker
 
 WAIT_S = 120.0

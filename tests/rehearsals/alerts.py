@@ -23,8 +23,8 @@ import psutil
 
 from nss_train.contract import Stage
 from tasks.client import Client
-from tasks.records import JobRecords
-from tasks.servers import SeaweedFS, Valkey, free_ports
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import SeaweedFS, Valkey, free_ports
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 from tests.rehearsals.prometheus import Prometheus, prometheus

@@ -24,9 +24,9 @@ from typing import Any
 from nss_train.contract import Stage
 from tasks.app import connect_redis
 from tasks.client import Client
-from tasks.job import JobState, Keys
-from tasks.records import JobRecords
-from tasks.servers import Valkey, free_ports
+from tasks.jobs.documents import JobState, Keys
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import Valkey, free_ports
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 

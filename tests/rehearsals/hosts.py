@@ -21,9 +21,9 @@ from typing import Any
 
 from nss_train.contract import Stage
 from tasks.client import Client
-from tasks.job import JobState
-from tasks.records import JobRecords
-from tasks.servers import SeaweedFS, Valkey
+from tasks.jobs.documents import JobState
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import SeaweedFS, Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from nss_train.contract import Stage
-from tasks import submit
 from tasks.app import App, make_app
-from tasks.job import Outcome
-from tasks.metrics import make_server_on
-from tasks.records import JobRecords
-from tasks.servers import Valkey
+from tasks.jobs.documents import Outcome
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import Valkey
+from tasks.monitoring.exporter import make_server_on
 from tasks.settings import Settings, worker_environment
+from tasks.submission import submit
 
 POLL_S = 3.0
 """KEDA asks every 30 s by default; everything here is ten times faster."""

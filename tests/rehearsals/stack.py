@@ -22,8 +22,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tasks.client import Client
-from tasks.job import JobState
-from tasks.servers import find_weed, free_ports
+from tasks.jobs.documents import JobState
+from tasks.local.servers import find_weed, free_ports
 from tasks.settings import Settings
 from tests.deploy.conftest import DEPLOY, wait_for_port
 from tests.deploy.test_store import command_of

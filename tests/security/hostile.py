@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.door import MESSAGE_MAX_BYTES
+from tasks.broker.message_guard import MESSAGE_MAX_BYTES
 from tests.security.messages import body, envelope, raw, stage
 
 PREPARE = "nss_train.prepare_data"

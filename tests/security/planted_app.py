@@ -8,8 +8,8 @@ from typing import Any
 
 from celery import signals
 
-from tasks import transport
 from tasks.app import make_app
+from tasks.broker import transport
 from tasks.settings import Settings
 from tests.security.messages import PLANTED
 

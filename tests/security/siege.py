@@ -20,8 +20,8 @@ from pathlib import Path
 from threading import Thread
 
 from tasks.app import App, connect_redis, make_app
-from tasks.job import Keys, id_of_key
-from tasks.servers import Valkey
+from tasks.jobs.documents import Keys, id_of_key
+from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tests.pipeline.conftest import worker
 from tests.security import hostile

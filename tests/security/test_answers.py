@@ -14,11 +14,11 @@ from celery import Celery, chain
 
 from nss_train.config import parse_config
 from nss_train.errors import from_json
-from tasks.answers import MOST_WAITING, Answers, submission_id
 from tasks.client import Client
-from tasks.job import JobRequest, Table
-from tasks.records import JobRecords
+from tasks.jobs.documents import JobRequest, Table
+from tasks.jobs.repository import JobRecords
 from tasks.settings import Settings
+from tasks.submission.answers import MOST_WAITING, Answers, submission_id
 from tests.security.conftest import Target, wait_until
 from tests.security.messages import body, envelope, raw
 

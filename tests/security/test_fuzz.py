@@ -14,13 +14,13 @@ from pydantic import ValidationError
 from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, ParameterError
-from tasks import version
-from tasks.door import faults
-from tasks.job import Claim, StageMessage, SubmitMessage
-from tasks.ledger import DatasetLedger
-from tasks.records import JobRecords
-from tasks.run import Superseded
-from tasks.stages import read_message
+from tasks.broker.message_guard import faults
+from tasks.celery_tasks import read_message
+from tasks.execution.delivery import Superseded
+from tasks.jobs import versioning
+from tasks.jobs.documents import Claim, StageMessage, SubmitMessage
+from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.repository import JobRecords
 from tasks.store.local import LocalStore
 from tests.security import fuzz
 from tests.security.conftest import Target, own_keys
@@ -46,8 +46,8 @@ def test_a_message_is_read_or_refused(examples: int, tmp_path: Path) -> None:
 
 def test_a_submission_is_read_or_refused(examples: int) -> None:
     def check(message: Any) -> None:
-        with suppress(ValidationError, version.NewerVersion):
-            assert isinstance(version.parse(SubmitMessage, message, what="x"), SubmitMessage)
+        with suppress(ValidationError, versioning.NewerVersion):
+            assert isinstance(versioning.parse(SubmitMessage, message, what="x"), SubmitMessage)
 
     fuzz.run(check, fuzz.submissions(), examples=examples)
 

@@ -15,11 +15,11 @@ import pytest
 
 from nss_train.config import parse_config
 from tasks.app import App
-from tasks.door import MESSAGE_MAX_BYTES
-from tasks.job import JobRequest, Table
-from tasks.reconcile import reconcile
-from tasks.records import JobRecords
-from tasks.run import NEWER_DELAY_S
+from tasks.broker.message_guard import MESSAGE_MAX_BYTES
+from tasks.execution.delivery import NEWER_DELAY_S
+from tasks.jobs.documents import JobRequest, Table
+from tasks.jobs.repository import JobRecords
+from tasks.scheduling.reconciliation import reconcile
 from tests.security.conftest import Target, own_keys, wait_until
 from tests.security.messages import DEEP, JOB, body, envelope, raw, stage
 

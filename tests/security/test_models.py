@@ -18,8 +18,8 @@ from nss_train.errors import ParameterError
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.patterns import is_known
 from nss_train.model.source import INDEX, PICKLES, find_model
-from tasks.inputs import _fetch_source
-from tasks.job import RESERVED
+from tasks.execution.inputs import _fetch_source
+from tasks.jobs.documents import RESERVED
 from tasks.store.local import LocalStore
 from tests.unit.model.test_source import make_model, refusal
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from nss_train.process import PRIVATE_UMASK
-from tasks.doctor import examine
+from tasks.execution.scratch import scratch
+from tasks.local.servers import Valkey
+from tasks.monitoring.doctor import examine
 from tasks.permissions import make_folder, open_folders, private_file, warn_of_open_folders
-from tasks.scratch import scratch
-from tasks.servers import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.store.local import LocalStore
 
@@ -94,7 +94,7 @@ def test_a_worker_closes_its_files_and_warns_of_an_open_home(tmp_path: Path) -> 
     home.mkdir(mode=0o755)
     # Without a broker it says so, and goes no further than the arguments of Celery.
     settings = Settings.model_validate({"home": home, "broker_url": "redis://127.0.0.1:1/0"})
-    code = "import os; from tasks.worker import run_worker; from tasks.settings import Settings\n"
+    code = "import os; from tasks.worker.process import run_worker; from tasks.settings import Settings\n"
     code += "try: run_worker(Settings(), 'cpu', name='', concurrency=-1)\n"
     code += "finally: print('umask', oct(os.umask(0)))"
     command = [sys.executable, "-c", code]

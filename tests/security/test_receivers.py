@@ -13,8 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nss_train.errors import ParameterError
-from tasks.receiver import ReceiverUnavailable, check_url, is_allowed, post
 from tasks.settings import Settings
+from tasks.webhooks.url_policy import ReceiverUnavailable, check_url, is_allowed, post
 from tests.security.receiver import receiver, webhook_settings
 
 FORBIDDEN = [

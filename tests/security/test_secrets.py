@@ -8,10 +8,10 @@ import psutil
 import pytest
 
 from nss_train.errors import ParameterError
+from tasks.broker.transport import verified
 from tasks.client import Client
-from tasks.job import Keys
+from tasks.jobs.documents import Keys
 from tasks.settings import Settings, child_environment
-from tasks.transport import verified
 from tests.security.conftest import Target, wait_until
 from tests.security.receiver import SECRET
 

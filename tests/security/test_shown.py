@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tasks.cli import display
-from tasks.spreadsheet import write_rows
+from tasks.cli.csv_export import write_rows
 
 FORMULAS = [
     "=1+1",

@@ -26,12 +26,12 @@ from nss_train.contract import ModelPolicy, Request, Stage, TableLimits
 from nss_train.data.limits import check_size
 from nss_train.data.source import read_table
 from nss_train.errors import DataError, LimitExceeded, ParameterError
-from tasks.job import JobRequest, Table
-from tasks.records import JobRecords
+from tasks.execution.supervisor import Limits, run_child
+from tasks.jobs.documents import JobRequest, Table
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.table import check_table_file, describe_table, fetch_table, table_at, upload_table
 from tasks.settings import Settings, child_environment
 from tasks.store.open import open_store
-from tasks.supervisor import Limits, run_child
-from tasks.table import check_table_file, describe_table, fetch_table, table_at, upload_table
 
 LIMITS = TableLimits(
     file_bytes=2**20,

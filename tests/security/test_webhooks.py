@@ -16,13 +16,14 @@ from standardwebhooks import WebhookVerificationError
 from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError
-from tasks import counters, webhooks
 from tasks.app import App, make_app
 from tasks.client import Client
-from tasks.counters import Action
-from tasks.job import JobRequest, Keys, Marker, Outcome, Table, Webhook
-from tasks.records import JobRecords
+from tasks.jobs.documents import JobRequest, Keys, Marker, Outcome, Table, Webhook
+from tasks.jobs.repository import JobRecords
 from tasks.settings import Settings
+from tasks.telemetry import counters
+from tasks.telemetry.counters import Action
+from tasks.webhooks import delivery
 from tests.security.conftest import Target, wait_until
 from tests.security.receiver import SECRET, Receiver, receiver, webhook_settings
 
@@ -53,27 +54,27 @@ def commit(records: JobRecords, stage: Stage) -> None:
     records.commit(Marker(stage=stage, attempt=1, started_at=now, finished_at=now, files=()))
 
 
-def tries(records: JobRecords, name: str = "outcome") -> list[webhooks.Attempt]:
-    return webhooks.attempts(records, next(n for n in webhooks.notices(records) if n.name == name))
+def tries(records: JobRecords, name: str = "outcome") -> list[delivery.Attempt]:
+    return delivery.attempts(records, next(n for n in delivery.notices(records) if n.name == name))
 
 
 def test_the_end_of_a_job_is_told_with_a_signature_that_holds(app: App, listening: Receiver) -> None:
     records = job(app, listening.url())
-    webhooks.deliver(app, JOB)
+    delivery.deliver(app, JOB)
     assert listening.bodies == []
     records.finish(Outcome.CANCELLED, reason="secret reason")
-    webhooks.deliver(app, JOB)
+    delivery.deliver(app, JOB)
     (body,), (headers,) = listening.bodies, listening.headers
     told = Signer(SECRET).verify(body, headers)
     assert (told["type"], told["data"]["job_id"]) == ("job.cancelled", JOB)
     assert b"secret reason" not in body
     assert [one.status for one in tries(records)] == [204]
-    assert list(app.store.children(webhooks.PENDING)) == []
+    assert list(app.store.children(delivery.PENDING)) == []
 
 
 def test_a_forged_or_replayed_delivery_is_told_apart(app: App, listening: Receiver) -> None:
     job(app, listening.url()).finish(Outcome.SUCCEEDED)
-    webhooks.deliver(app, JOB)
+    delivery.deliver(app, JOB)
     (body,), (headers,) = listening.bodies, listening.headers
     with pytest.raises(WebhookVerificationError, match="No matching"):
         Signer(SECRET).verify(body.replace(b"succeeded", b"cancelled"), headers)
@@ -90,7 +91,7 @@ def test_while_a_secret_is_replaced_both_hold(settings: Settings, listening: Rec
     new = "whsec_bmV3IHNlY3JldCBvZiB0aGUgb3BlcmF0b3I="
     app = make_app(settings.model_copy(update=webhook_settings(settings, webhook_secret=f"{SECRET} {new}")))
     job(app, listening.url()).finish(Outcome.SUCCEEDED)
-    webhooks.deliver(app, JOB)
+    delivery.deliver(app, JOB)
     for secret in (SECRET, new):
         Signer(secret).verify(listening.bodies[0], listening.headers[0])
 
@@ -103,25 +104,25 @@ def test_a_delivery_that_never_succeeds_is_counted_given_up_and_forgotten(
     records = job(app, listening.url())
     records.finish(Outcome.FAILED)
     for _ in range(5):
-        webhooks.deliver(app, JOB)
+        delivery.deliver(app, JOB)
         time.sleep(0.3)
     assert [one.status for one in tries(records)] == [500] * 3
     assert counters.read(app.redis)[Action.WEBHOOKS_FAILED] == 3
-    assert list(app.store.children(webhooks.PENDING)) == []
+    assert list(app.store.children(delivery.PENDING)) == []
 
 
 def test_a_failed_delivery_is_tried_again_later_under_the_same_id(app: App, listening: Receiver) -> None:
     listening.statuses = [500]
     records = job(app, listening.url())
     records.finish(Outcome.FAILED)
-    webhooks.deliver(app, JOB)
-    webhooks.deliver(app, JOB)  # too early
+    delivery.deliver(app, JOB)
+    delivery.deliver(app, JOB)  # too early
     assert [one.status for one in tries(records)] == [500]
-    assert webhooks.announce_due(app) == []
+    assert delivery.announce_due(app) == []
     time.sleep(0.06)
-    assert webhooks.announce_due(app) == [JOB]
-    assert webhooks.announce_due(app) == []
-    webhooks.deliver(app, JOB)
+    assert delivery.announce_due(app) == [JOB]
+    assert delivery.announce_due(app) == []
+    delivery.deliver(app, JOB)
     assert [one.status for one in tries(records)] == [500, 204]
     assert len({headers["webhook-id"] for headers in listening.headers}) == 1
 
@@ -131,8 +132,8 @@ def test_a_receiver_that_never_answers_is_given_up(app: App, listening: Receiver
     records = job(app, listening.url())
     records.finish(Outcome.FAILED)
     deadline = time.monotonic() + 30
-    while list(app.store.children(webhooks.PENDING)):
-        webhooks.deliver(app, JOB)
+    while list(app.store.children(delivery.PENDING)):
+        delivery.deliver(app, JOB)
         assert time.monotonic() < deadline
     assert [one.status for one in tries(records)] == [503] * 3
 
@@ -140,19 +141,19 @@ def test_a_receiver_that_never_answers_is_given_up(app: App, listening: Receiver
 def test_a_receiver_that_is_gone_is_not_asked_again(app: App, listening: Receiver) -> None:
     listening.statuses = [410]
     job(app, listening.url()).finish(Outcome.FAILED)
-    webhooks.deliver(app, JOB)
-    assert list(app.store.children(webhooks.PENDING)) == []
+    delivery.deliver(app, JOB)
+    assert list(app.store.children(delivery.PENDING)) == []
 
 
 def test_after_a_crash_it_is_sent_again(app: App, listening: Receiver, monkeypatch: Any) -> None:
     records = job(app, listening.url())
     records.finish(Outcome.SUCCEEDED)
     with monkeypatch.context() as patch:
-        patch.setattr(webhooks, "post", crash)
+        patch.setattr(delivery, "post", crash)
         with pytest.raises(KeyboardInterrupt):
-            webhooks.deliver(app, JOB)
+            delivery.deliver(app, JOB)
     time.sleep(0.06)
-    webhooks.deliver(app, JOB)
+    delivery.deliver(app, JOB)
     assert [one.status for one in tries(records)] == [None, 204]
     assert len(listening.bodies) == 1
 
@@ -164,10 +165,10 @@ def crash(*_: object, **__: object) -> int:
 def test_progress_is_told_when_it_is_asked_for(app: App, listening: Receiver) -> None:
     records = job(app, listening.url(), progress=True)
     commit(records, Stage.PREPARE_DATA)
-    webhooks.deliver(app, JOB)
+    delivery.deliver(app, JOB)
     commit(records, Stage.LOAD_MODEL)
     records.finish(Outcome.CANCELLED, reason="x")
-    webhooks.deliver(app, JOB)
+    delivery.deliver(app, JOB)
     told = [json.loads(body) for body in listening.bodies]
     assert [one["type"] for one in told] == ["stage.committed", "stage.committed", "job.cancelled"]
     assert [one["data"].get("stage") for one in told] == ["prepare_data", "load_model", None]
@@ -179,7 +180,7 @@ def test_a_receiver_that_is_silent_costs_no_more_than_its_time(app: App) -> None
         records = job(app, url)
         records.finish(Outcome.SUCCEEDED)
         started = time.monotonic()
-        webhooks.deliver(app, JOB)
+        delivery.deliver(app, JOB)
         assert time.monotonic() - started < 3
     (one,) = tries(records)
     assert one.error == "The receiver does not answer: ReadTimeoutError."
@@ -190,7 +191,7 @@ def test_a_redirection_is_not_followed(app: App, listening: Receiver) -> None:
         listening.statuses, listening.location = [302], trap.url()
         records = job(app, listening.url())
         records.finish(Outcome.SUCCEEDED)
-        webhooks.deliver(app, JOB)
+        delivery.deliver(app, JOB)
         assert trap.bodies == []
     assert [one.status for one in tries(records)] == [302]
 

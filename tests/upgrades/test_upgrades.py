@@ -16,20 +16,20 @@ import pytest
 
 from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, Retry, StoreCorrupt
-from tasks import queues
 from tasks.app import make_app
-from tasks.checkpoints import CheckpointStore, Kept
-from tasks.job import Claim, Outcome, StageMessage
-from tasks.ledger import DatasetLedger
-from tasks.pipeline import TASK_NAMES
-from tasks.reconcile import reconcile
-from tasks.records import PRIVATE_SINCE, JobRecords
-from tasks.run import NEWER_DELAY_S, TryLater, Worker, run_stage
-from tasks.servers import Valkey
+from tasks.broker import queues
+from tasks.celery_tasks import read_message
+from tasks.execution.checkpoints import CheckpointStore, Kept
+from tasks.execution.delivery import NEWER_DELAY_S, TryLater, Worker, run_stage
+from tasks.jobs.documents import Claim, Outcome, StageMessage
+from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.repository import PRIVATE_SINCE, JobRecords
+from tasks.jobs.versioning import VERSION, NewerVersion
+from tasks.local.servers import Valkey
+from tasks.scheduling.chain import TASK_NAMES
+from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
-from tasks.stages import read_message
 from tasks.store.local import LocalStore
-from tasks.version import VERSION, NewerVersion
 from tests.pipeline.conftest import worker
 from tests.security.conftest import wait_until
 from tests.security.test_messages import honest_job

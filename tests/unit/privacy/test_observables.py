@@ -27,7 +27,7 @@ from nss_train.errors import (
 )
 from nss_train.privacy import observables
 from nss_train.privacy.observables import INSIDE, LISTED, Kind, published
-from tasks.gate import Gate, Unlisted
+from tasks.jobs.gate import Gate, Unlisted
 
 CELL = "Erika Mustermann, 1964-08-12"
 SHUT = Gate(strict=True)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from scipy import stats
 
 from nss_train.contract import Request, Stage
-from tasks.supervisor import Limits, run_child
+from tasks.execution.supervisor import Limits, run_child
 
 from .conftest import PrivateRun, private_request
 from .rank_stages import CLIP, COORDINATES, DEVIATION

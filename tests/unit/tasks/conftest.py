@@ -6,16 +6,16 @@ import functools
 
 import pytest
 
+from tasks.execution.supervisor import run_child
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.supervisor import run_child
 
 
 @pytest.fixture
 def private_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """The children run :mod:`tests.unit.tasks.private_stages`."""
     private = functools.partial(run_child, module="tests.unit.tasks.private_stages")
-    monkeypatch.setattr("tasks.attempt.run_child", private)
+    monkeypatch.setattr("tasks.execution.attempt.run_child", private)
 
 
 @pytest.fixture

@@ -14,18 +14,18 @@ from redis import Redis
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, Event, Stage, StageResult
 from nss_train.errors import DataError, NSSTrainError, StageLost
 from nss_train.training.checkpoint import write_manifest
-from tasks.attempt import Attempt
-from tasks.checkpoints import CheckpointStore, Kept
-from tasks.gate import OPEN
-from tasks.inputs import Worker
-from tasks.job import Cancel
-from tasks.lease import Lease, lease_key
-from tasks.records import JobRecords
-from tasks.servers import Valkey
+from tasks.broker.lease import Lease, lease_key
+from tasks.execution.attempt import Attempt
+from tasks.execution.checkpoints import CheckpointStore, Kept
+from tasks.execution.inputs import Worker
+from tasks.execution.interrupts import Watch
+from tasks.execution.supervisor import StageStopped, StopReason
+from tasks.jobs.documents import Cancel
+from tasks.jobs.gate import OPEN
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.supervisor import StageStopped, StopReason
-from tasks.watch import Watch
 
 JOB = "job-ending-1"
 TTL_S = 0.6
@@ -69,8 +69,8 @@ class Training:
         watch = Watch(Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease, gate=OPEN)
         self._attempt = Attempt(Stage.TRAIN, 1, records=self.records, worker=worker, watch=watch, gate=OPEN)
         self._end: Exception | None = None
-        monkeypatch.setattr("tasks.attempt.prepare_folder", _prepare)
-        monkeypatch.setattr("tasks.attempt.run_child", self._child)
+        monkeypatch.setattr("tasks.execution.attempt.prepare_folder", _prepare)
+        monkeypatch.setattr("tasks.execution.attempt.run_child", self._child)
 
     def run(self, end: Exception | None = None) -> bool:
         self._end = end

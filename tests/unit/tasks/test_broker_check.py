@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tasks.broker_check import weaknesses
-from tasks.doctor import examine
-from tasks.servers import Valkey
+from tasks.broker.checks import weaknesses
+from tasks.local.servers import Valkey
+from tasks.monitoring.doctor import examine
 from tasks.settings import Settings
 
 

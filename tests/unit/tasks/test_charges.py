@@ -18,18 +18,18 @@ from nss_train.errors import BudgetExceeded, StoreUnavailable
 from nss_train.privacy.ledger import Settlement
 from nss_train.privacy.plan import PrivacyPlan
 from tasks.app import make_app
-from tasks.charges import Charges
 from tasks.client import Client
-from tasks.job import Cancel, JobRequest, Marker, Outcome, StageMessage
-from tasks.ledger import DatasetLedger
-from tasks.progress import stream_key
-from tasks.reconcile import reconcile
-from tasks.records import JobRecords
-from tasks.run import JobEnded, Superseded, TryLater, Worker, run_stage
-from tasks.servers import Valkey
+from tasks.execution.delivery import JobEnded, Superseded, TryLater, Worker, run_stage
+from tasks.execution.progress import stream_key
+from tasks.jobs.documents import Cancel, JobRequest, Marker, Outcome, StageMessage
+from tasks.jobs.privacy_charges import Charges
+from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.table import describe_table, upload_table
+from tasks.local.servers import Valkey
+from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.table import describe_table, upload_table
 from tests.unit.tasks import drawing_stages
 from tests.unit.tasks.private_stages import LOST, RESULT, STEPS
 

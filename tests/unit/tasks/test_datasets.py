@@ -11,14 +11,14 @@ import pytest
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError
 from nss_train.names import UNNAMED
-from tasks import stages
+from tasks import celery_tasks
 from tasks.app import App, make_app
 from tasks.client import Client
-from tasks.datasets import check_access, prove
-from tasks.inputs import Worker, prepare_folder
-from tasks.job import JobRequest, id_of_key
-from tasks.ledger import DatasetLedger
-from tasks.records import JobRecords
+from tasks.execution.inputs import Worker, prepare_folder
+from tasks.jobs.datasets import check_access, prove
+from tasks.jobs.documents import JobRequest, id_of_key
+from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.repository import JobRecords
 from tasks.settings import Settings
 from tasks.store.base import StoreRefuses
 from tasks.store.local import LocalStore
@@ -108,11 +108,11 @@ def test_a_message_proves_itself_as_a_client_does(honest: bool, settings: Settin
         "dataset_proof": prove(token, job_id if honest else "another-job"),
     }
     if honest:
-        stages._submit(app, message, task_id="task-00001")
+        celery_tasks._submit(app, message, task_id="task-00001")
         assert JobRecords(app.store, job_id).request().dataset_proof == message["dataset_proof"]
         return
     with pytest.raises(ParameterError, match="not the token"):
-        stages._submit(app, message, task_id="task-00001")
+        celery_tasks._submit(app, message, task_id="task-00001")
     outcome = JobRecords(app.store, job_id).outcome()
     assert outcome is not None
     assert message["dataset_proof"] not in outcome.model_dump_json()
@@ -121,7 +121,7 @@ def test_a_message_proves_itself_as_a_client_does(honest: bool, settings: Settin
 @pytest.mark.parametrize("proof", ["", "z" * 64, "a" * 63, ["a"], "A" * 64])
 def test_what_is_no_proof_is_refused_with_the_message(proof: Any, app: App) -> None:
     with pytest.raises(ParameterError, match="dataset_proof"):
-        stages._submit(
+        celery_tasks._submit(
             app, {"table": "s3://t/t.csv", "config": {}, "dataset_proof": proof}, task_id="task-00001"
         )
 

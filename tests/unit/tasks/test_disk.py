@@ -14,15 +14,15 @@ from redis import Redis
 
 from nss_train.config import parse_config
 from nss_train.contract import Stage
-from tasks.inputs import Worker
-from tasks.job import JobRequest, StageMessage
-from tasks.model_cache import ModelCache
-from tasks.records import JobRecords
-from tasks.run import TryLater, run_stage
-from tasks.servers import Valkey
+from tasks.execution.delivery import TryLater, run_stage
+from tasks.execution.inputs import Worker
+from tasks.execution.model_cache import ModelCache
+from tasks.jobs.documents import JobRequest, StageMessage
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.table import describe_table, upload_table
+from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.table import describe_table, upload_table
 from tests.unit.tasks.private_stages import DIGEST
 
 JOB = "job-0001"

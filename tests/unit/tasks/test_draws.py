@@ -17,20 +17,20 @@ from nss_train.config import parse_config
 from nss_train.contract import Request, Stage
 from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy.sketch import sketch
-from tasks import counters
-from tasks.inputs import prepare_folder
-from tasks.job import JobRequest, Outcome, StageMessage
-from tasks.ledger import DatasetLedger
-from tasks.private_keys import SKETCH_KEY_OF_DEPLOYMENT
-from tasks.records import JobRecords
-from tasks.run import Superseded, Worker, run_stage
-from tasks.same_data import noticed
-from tasks.servers import Valkey
+from tasks.execution.delivery import Superseded, Worker, run_stage
+from tasks.execution.inputs import prepare_folder
+from tasks.execution.supervisor import run_child
+from tasks.jobs.documents import JobRequest, Outcome, StageMessage
+from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.private_keys import SKETCH_KEY_OF_DEPLOYMENT
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.same_data import noticed
+from tasks.jobs.table import describe_table, upload_table
+from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.local import LocalStore
-from tasks.supervisor import run_child
-from tasks.table import describe_table, upload_table
+from tasks.telemetry import counters
 from tests.unit.tasks.drawing_stages import SKETCH_OF_TABLE
 
 JOB = "job-0001"
@@ -80,7 +80,7 @@ def nth(number: int, pattern: str) -> Callable[[str], bool]:
 @pytest.fixture(autouse=True)
 def _drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = functools.partial(run_child, module="tests.unit.tasks.drawing_stages")
-    monkeypatch.setattr("tasks.attempt.run_child", drawing)
+    monkeypatch.setattr("tasks.execution.attempt.run_child", drawing)
 
 
 @pytest.fixture

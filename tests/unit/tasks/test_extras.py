@@ -17,13 +17,13 @@ from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.data.prepare import prepare
 from nss_train.errors import NotInstalled, from_json, to_json
-from tasks.job import JobRequest, Outcome, StageMessage
-from tasks.records import AttemptsExhausted, JobRecords
-from tasks.run import TryLater, Worker, run_stage
-from tasks.servers import Valkey
+from tasks.execution.delivery import TryLater, Worker, run_stage
+from tasks.jobs.documents import JobRequest, Outcome, StageMessage
+from tasks.jobs.repository import AttemptsExhausted, JobRecords
+from tasks.jobs.table import describe_table, upload_table
+from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.table import describe_table, upload_table
 
 PROJECT = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
 JOB = "job-0001"
@@ -74,7 +74,7 @@ def test_a_worker_without_an_extra_fetches_nothing_and_says_what_is_missing(
     def fetches(*_: object, **__: object) -> NoReturn:
         raise AssertionError("it was fetched")
 
-    monkeypatch.setattr("tasks.attempt.prepare_folder", fetches)
+    monkeypatch.setattr("tasks.execution.attempt.prepare_folder", fetches)
     records = _submitted(store, tmp_path)
     with Redis.from_url(valkey.url) as redis:
         worker = Worker(name="test", store=store, redis=redis, settings=settings, send_event=print)

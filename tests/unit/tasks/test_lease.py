@@ -9,8 +9,8 @@ from redis import Redis
 
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable
-from tasks.lease import Lease, Renewal, lease_key
-from tasks.servers import Valkey
+from tasks.broker.lease import Lease, Renewal, lease_key
+from tasks.local.servers import Valkey
 
 
 @pytest.fixture

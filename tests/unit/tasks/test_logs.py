@@ -8,7 +8,7 @@ import sys
 
 SCRIPT = """
 import logging
-from tasks.logs import about, configure
+from tasks.telemetry.logs import about, configure
 configure("json")
 with about(job_id="job-0001", stage="train"), about(attempt=2):
     logging.getLogger("x").warning("kept %d", 5, extra={"action": "checkpoint.saved"})

@@ -20,13 +20,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from nss_train.contract import Event
-from tasks import counters, measures, presence, queues
 from tasks.app import connect_redis
-from tasks.job import Outcome
-from tasks.measures import QUEUE_WAIT_SECONDS, STAGE_SECONDS, TrainingMeter
-from tasks.metrics import make_server_on
-from tasks.servers import Valkey, free_ports
+from tasks.broker import queues, workers
+from tasks.jobs.documents import Outcome
+from tasks.local.servers import Valkey, free_ports
+from tasks.monitoring.exporter import make_server_on
 from tasks.settings import Settings, worker_environment
+from tasks.telemetry import counters, histograms
+from tasks.telemetry.histograms import QUEUE_WAIT_SECONDS, STAGE_SECONDS, TrainingMeter
 from tests.deploy.test_files import ACTIONS, METRICS
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -78,10 +79,10 @@ def value(found: Samples, name: str, **labels: str) -> float | None:
 
 def fill(redis: Redis) -> None:
     """A bit of everything."""
-    presence.publish(redis, "cpu@a", running={"cpu": 2}, gpu_bytes={"0": 2**30})
-    measures.observe(redis, STAGE_SECONDS, ("train", "succeeded"), 42.0)
-    measures.observe(redis, QUEUE_WAIT_SECONDS, ("cpu",), 0.5)
-    redis.hset(measures.LOSSES, "cpu@a", "1.5")
+    workers.publish(redis, "cpu@a", running={"cpu": 2}, gpu_bytes={"0": 2**30})
+    histograms.observe(redis, STAGE_SECONDS, ("train", "succeeded"), 42.0)
+    histograms.observe(redis, QUEUE_WAIT_SECONDS, ("cpu",), 0.5)
+    redis.hset(histograms.LOSSES, "cpu@a", "1.5")
 
 
 def test_every_metric_that_the_alerts_and_the_dashboard_name_is_there(url: str, redis: Redis) -> None:
@@ -103,7 +104,7 @@ def test_a_stage_waits_in_whatever_list_of_its_queue_it_is(url: str, redis: Redi
     redis.lpush("cpu", "x")
     redis.lpush("cuda-80g", "x")
     redis.lpush(queues.lists("cuda-80g")[2], "x", "x")
-    presence.publish(redis, "cpu@a", running={"cpu": 1}, gpu_bytes={})
+    workers.publish(redis, "cpu@a", running={"cpu": 1}, gpu_bytes={})
     found = samples(url)
     assert value(found, "stages", queue="cpu", state="waiting") == 1
     assert value(found, "stages", queue="cuda-80g", state="waiting") == 3
@@ -119,11 +120,11 @@ def test_a_stage_waits_in_whatever_list_of_its_queue_it_is(url: str, redis: Redi
 
 def test_a_worker_that_says_nothing_is_down_and_later_forgotten(url: str, redis: Redis) -> None:
     fill(redis)
-    now = presence.now_s(redis)
-    for name, age_s in (("cuda@silent", presence.UP_S + 1), ("cuda@gone", presence.FORGOTTEN_S + 1)):
-        old = presence.Presence(seen_s=now - age_s, running={"cuda-24g": 1}, gpu_bytes={"0": 1})
-        redis.hset(presence.WORKERS, name, old.model_dump_json())
-    presence.publish(redis, "cpu@a", running={}, gpu_bytes={})
+    now = workers.now_s(redis)
+    for name, age_s in (("cuda@silent", workers.UP_S + 1), ("cuda@gone", workers.FORGOTTEN_S + 1)):
+        old = workers.Presence(seen_s=now - age_s, running={"cuda-24g": 1}, gpu_bytes={"0": 1})
+        redis.hset(workers.WORKERS, name, old.model_dump_json())
+    workers.publish(redis, "cpu@a", running={}, gpu_bytes={})
     found = samples(url)
     assert value(found, "worker_up", worker="cpu@a") == 1
     assert value(found, "worker_up", worker="cuda@silent") == 0
@@ -135,7 +136,7 @@ def test_a_worker_that_says_nothing_is_down_and_later_forgotten(url: str, redis:
 
 def test_seconds_are_put_into_their_bucket(url: str, redis: Redis) -> None:
     for seconds in (-1.0, 1.0, 42.0, 10**7):
-        measures.observe(redis, QUEUE_WAIT_SECONDS, ("cuda",), seconds)
+        histograms.observe(redis, QUEUE_WAIT_SECONDS, ("cuda",), seconds)
     found = samples(url)
     expected = {"1": 2, "15": 2, "60": 3, "259200": 3, "+Inf": 4}
     for bound, below in expected.items():
@@ -185,8 +186,8 @@ def test_open_jobs_are_counted_in_the_store(url: str, mine: Settings) -> None:
 
 def test_an_ended_job_is_counted_once(url: str, redis: Redis) -> None:
     for _ in range(2):
-        measures.count_job(redis, "job-0001", Outcome.FAILED)
-    measures.count_job(redis, "job-0002", Outcome.FAILED)
+        histograms.count_job(redis, "job-0001", Outcome.FAILED)
+    histograms.count_job(redis, "job-0002", Outcome.FAILED)
     assert value(samples(url), "jobs_total", outcome="failed") == 2
 
 
@@ -197,8 +198,8 @@ def step(number: int, **fields: Any) -> Event:
 def test_a_training_adds_its_steps_and_shows_its_loss(
     url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measures, "FLUSH_S", 0.0)
-    presence.publish(redis, "cuda@a", running={}, gpu_bytes={})
+    monkeypatch.setattr(histograms, "FLUSH_S", 0.0)
+    workers.publish(redis, "cuda@a", running={}, gpu_bytes={})
     meter = TrainingMeter(redis, worker="cuda@a")
     meter.take(Event(action="train.started", fields={"step": 5, "total_steps": 9}))
     time.sleep(0.05)
@@ -240,7 +241,7 @@ def test_the_command_serves_until_it_is_told_to_end(mine: Settings) -> None:
 
 def test_no_label_names_a_job(url: str, redis: Redis) -> None:
     fill(redis)
-    measures.count_job(redis, "20260101-000000-abcdef01", Outcome.SUCCEEDED)
+    histograms.count_job(redis, "20260101-000000-abcdef01", Outcome.SUCCEEDED)
     names = {label for _, labels in samples(url) for label, _ in labels}
     assert names <= {"queue", "state", "worker", "device", "action", "outcome", "stage", "le"}
     assert "abcdef01" not in get(f"{url}/metrics")
@@ -268,6 +269,6 @@ def test_memory_of_devices_is_read_as_nvidia_smi_writes_it(
     program.write_text("#!/bin/sh\nprintf '0, 1024\\n1, 2\\n'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert presence.gpu_memory() == {"0": 2**30, "1": 2 * 2**20}
+    assert workers.gpu_memory() == {"0": 2**30, "1": 2 * 2**20}
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert presence.gpu_memory() == {}
+    assert workers.gpu_memory() == {}

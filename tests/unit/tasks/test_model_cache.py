@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tasks.model_cache import ModelCache
+from tasks.execution.model_cache import ModelCache
 from tasks.store.local import LocalStore
 
 NO_ROOM = 2**62

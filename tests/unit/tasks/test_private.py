@@ -18,22 +18,22 @@ from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import LimitExceeded, OutOfMemory
 from nss_train.privacy.observables import INSIDE
-from tasks import webhooks
+from tasks.broker.workers import Devices, _say
+from tasks.broker.workers import read as presences
 from tasks.client import Client
-from tasks.counters import read as counts
-from tasks.job import RESERVED, Ending, JobRequest, StageMessage, TableFile, Webhook
-from tasks.measures import STAGE_SECONDS
-from tasks.presence import Devices, _say
-from tasks.presence import read as presences
-from tasks.records import JobRecords
-from tasks.run import TryLater, Worker, run_stage
-from tasks.servers import Valkey
+from tasks.execution.delivery import TryLater, Worker, run_stage
+from tasks.execution.supervisor import run_child
+from tasks.execution.unseen import Unseen
+from tasks.jobs.documents import RESERVED, Ending, JobRequest, StageMessage, TableFile, Webhook
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.table import describe_table, upload_table
+from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tasks.status import read_status
 from tasks.store.local import LocalStore
-from tasks.supervisor import run_child
-from tasks.table import describe_table, upload_table
-from tasks.unseen import Unseen
+from tasks.telemetry.counters import read as counts
+from tasks.telemetry.histograms import STAGE_SECONDS
+from tasks.webhooks import delivery
 from tests.unit.tasks.leaky_stages import CELL
 
 JOB = "job-0001"
@@ -93,7 +93,7 @@ class Leaky:
             yield f"{key!r}: {read[kind](key)!r}" if kind in read else repr(key)
         yield from self.events
         yield read_status(self.records).model_dump_json()
-        yield from (notice.body() for notice in webhooks.notices(self.records))
+        yield from (notice.body() for notice in delivery.notices(self.records))
         yield Client(self.settings).logs(JOB)
         if self.error is not None:
             yield "".join(traceback.format_exception(self.error))
@@ -114,7 +114,7 @@ def leaky(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Leaky:
     child = functools.partial(run_child, module="tests.unit.tasks.leaky_stages")
-    monkeypatch.setattr("tasks.attempt.run_child", child)
+    monkeypatch.setattr("tasks.execution.attempt.run_child", child)
     redis = Redis.from_url(valkey.url)
     redis.flushall()
     return Leaky(request.param, settings, redis, tmp_path)
@@ -181,7 +181,7 @@ def test_who_goes_on_knows_that_memory_ran_out_and_nobody_else(
     def out_of_memory(*_: object, **__: object) -> NoReturn:
         raise OutOfMemory(f"no room for {CELL}")
 
-    monkeypatch.setattr("tasks.attempt.run_child", out_of_memory)
+    monkeypatch.setattr("tasks.execution.attempt.run_child", out_of_memory)
     leaky.run()
     (known,) = leaky.records.endings(Stage.PREPARE_DATA)
     (told,) = leaky.records.told_endings(Stage.PREPARE_DATA)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from nss_train.errors import StoreUnavailable
-from tasks import queues
 from tasks.app import App, make_app
+from tasks.broker import queues
 from tasks.client import Client
-from tasks.reconciler import take_turn
 from tasks.settings import Settings
+from tasks.worker.reconciler import take_turn
 
 EVERY_S = 60.0
 

@@ -10,8 +10,8 @@ import pytest
 
 from nss_train.contract import Stage
 from nss_train.errors import OutOfMemory, ParameterError, Retry, StoreUnavailable
-from tasks.job import EndKind, Marker, Outcome, StageMessage
-from tasks.records import AttemptsExhausted, JobRecords
+from tasks.jobs.documents import EndKind, Marker, Outcome, StageMessage
+from tasks.jobs.repository import AttemptsExhausted, JobRecords
 from tasks.store.local import LocalStore
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.scratch import OWNER, scratch, sweep
+from tasks.execution.scratch import OWNER, scratch, sweep
 
 HOST = platform.node()
 

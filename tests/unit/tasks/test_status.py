@@ -8,8 +8,8 @@ from pathlib import Path
 from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import GenerationError
-from tasks.job import JobRequest, Outcome, Table
-from tasks.records import JobRecords
+from tasks.jobs.documents import JobRequest, Outcome, Table
+from tasks.jobs.repository import JobRecords
 from tasks.status import StageState, read_status
 from tasks.store.local import LocalStore
 

@@ -14,17 +14,19 @@ from redis.exceptions import NoPermissionError
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, StoreUnavailable
-from tasks import admission, queues, stages
+from tasks import celery_tasks
 from tasks.app import App, make_app
+from tasks.broker import queues
 from tasks.client import Client
-from tasks.files import sha256_of
-from tasks.job import Keys, Outcome, StageMessage, id_of_key
-from tasks.reconcile import reconcile
-from tasks.records import JobRecords
+from tasks.jobs.documents import Keys, Outcome, StageMessage, id_of_key
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.stage_files import sha256_of
+from tasks.jobs.table import table_at
+from tasks.jobs.versioning import Unreadable
+from tasks.scheduling import admission
+from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
-from tasks.submit import check_request
-from tasks.table import table_at
-from tasks.version import Unreadable
+from tasks.submission.submit import check_request
 
 
 @pytest.fixture
@@ -175,8 +177,8 @@ def test_a_held_job_that_cannot_be_read_keeps_nobody_from_beginning(app: App, ta
 def test_a_message_that_meets_no_store_comes_again(
     app: App, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "RETRY_DELAY_S", 0)
-    monkeypatch.setattr(stages, "submit_message", fails(error))
+    monkeypatch.setattr(celery_tasks, "RETRY_DELAY_S", 0)
+    monkeypatch.setattr(celery_tasks, "submit_message", fails(error))
     # For the hundredth time: no number of them is enough to lose it.
     with pytest.raises(Retry):
         run(app, "nss_train.submit", {"table": "s3://tables/t.csv", "config": {}}, retries=99)
@@ -236,7 +238,7 @@ def test_a_refusal_shows_nothing_that_may_be_secret(
     wrong: dict[str, Any], fields: set[str], app: App
 ) -> None:
     with pytest.raises(ParameterError) as caught:
-        stages._submit(app, {"config": {}} | wrong, task_id="task-00001")
+        celery_tasks._submit(app, {"config": {}} | wrong, task_id="task-00001")
     assert {problem.field for problem in caught.value.problems} == fields
     key = wrong.get("idempotency_key")
     outcome = JobRecords(app.store, id_of_key(key) if key else "task-00001").outcome()
@@ -248,6 +250,6 @@ def test_a_refusal_shows_nothing_that_may_be_secret(
 def test_a_message_may_say_what_a_client_may(settings: Settings) -> None:
     app = make_app(settings.model_copy(update={"allowed_table_uris": ("s3://tables/",)}))
     said = {"family": "SmolLM2", "ranks": 2, "fsdp": True, "seed": 7, "priority": 3, "tenant": "a"}
-    stages._submit(app, {"table": "s3://tables/t.csv", "config": {}} | said, task_id="task-00002")
+    celery_tasks._submit(app, {"table": "s3://tables/t.csv", "config": {}} | said, task_id="task-00002")
     request = JobRecords(app.store, "task-00002").request()
     assert {name: getattr(request, name) for name in said} == said

@@ -14,8 +14,8 @@ import pytest
 from nss_train.config import parse_config
 from nss_train.contract import Event, ModelPolicy, Request, Stage, StageResult
 from nss_train.errors import DataError, LimitExceeded, NSSTrainError, Retry, StageLost, StageStalled
+from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child, tail
 from tasks.settings import child_environment
-from tasks.supervisor import Limits, StageStopped, StopReason, run_child, tail
 
 LIMITS = Limits(tick_s=0.05, kill_grace_s=0.5)
 
@@ -119,7 +119,7 @@ import sys
 from pathlib import Path
 from nss_train.contract import Stage
 from tasks.settings import child_environment
-from tasks.supervisor import Limits, run_child
+from tasks.execution.supervisor import Limits, run_child
 run_child(Stage.PREPARE_DATA, Path({str(folder)!r}),
           on_event=lambda e: print(*e.fields.get("pids", []), flush=True),
           on_tick=lambda: None, limits=Limits(tick_s=0.05), environment=child_environment(),

@@ -9,8 +9,8 @@ import pytest
 
 from nss_train.errors import DataError, ParameterError
 from nss_train.formats import kind_of, suffix_of
-from tasks.submit import check_request
-from tasks.table import check_table_file, describe_table
+from tasks.jobs.table import check_table_file, describe_table
+from tasks.submission.submit import check_request
 
 GOOD = {
     "t.csv": b"a,b\n1,2\n",

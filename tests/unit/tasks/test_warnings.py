@@ -11,12 +11,12 @@ import pytest
 from nss_train.contract import Stage
 from nss_train.data.outputs import MOST_WARNINGS, first_warnings
 from nss_train.privacy.observables import Kind, published
-from tasks import webhooks
 from tasks.cli import display
-from tasks.job import WARNINGS, Outcome
-from tasks.records import JobRecords
+from tasks.jobs.documents import WARNINGS, Outcome
+from tasks.jobs.repository import JobRecords
 from tasks.status import read_status
 from tasks.store.local import LocalStore
+from tasks.webhooks import delivery
 
 RECORDED = Path(__file__).parents[2] / "upgrades" / "v5" / "store"
 JOB = "20260101-000000-abcdef01"
@@ -45,7 +45,7 @@ def test_a_warning_is_in_the_outcome_and_in_the_webhook_s_body(records: JobRecor
     outcome = records.outcome()
     assert outcome is not None
     assert outcome.warnings == (TOLD,)
-    body = json.loads(webhooks.of_outcome(outcome, JOB).body())
+    body = json.loads(delivery.of_outcome(outcome, JOB).body())
     assert body["data"]["warnings"] == [TOLD]
 
 

@@ -10,16 +10,16 @@ import pytest
 from redis import Redis
 
 from nss_train.contract import Stage
-from tasks.gate import OPEN
-from tasks.inputs import Worker
-from tasks.job import Cancel
-from tasks.lease import Lease, lease_key
-from tasks.records import JobRecords
-from tasks.servers import Valkey
+from tasks.broker.lease import Lease, lease_key
+from tasks.execution.inputs import Worker
+from tasks.execution.interrupts import Watch
+from tasks.execution.supervisor import StageStopped, StopReason
+from tasks.jobs.documents import Cancel
+from tasks.jobs.gate import OPEN
+from tasks.jobs.repository import JobRecords
+from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tasks.supervisor import StageStopped, StopReason
-from tasks.watch import Watch
 
 JOB = "job-watched-1"
 TTL_S = 0.6
@@ -93,7 +93,7 @@ def test_a_transfer_ends_when_another_has_taken_over(attended: Attended, tmp_pat
 def test_a_base_model_counts_as_used_while_its_stage_runs(
     attended: Attended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.watch._FOLDER_S", 0.0)
+    monkeypatch.setattr("tasks.execution.interrupts._FOLDER_S", 0.0)
     copy, folder = tmp_path / "prepared" / "digest", tmp_path / "scratch"
     (folder / "in").mkdir(parents=True)
     copy.mkdir(parents=True)

@@ -38,7 +38,7 @@ from nss_train.training import group as ranks_module
 from nss_train.training.arguments import training_arguments
 from nss_train.training.group import choose_ranks
 from nss_train.training.sharing import check_sharing
-from tasks.supervisor import Limits, StageStopped, StopReason, run_child
+from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
 
 from .conftest import load, make_request, read
 

@@ -1,0 +1,298 @@
+"""What a message must be to come in: looked at before kombu parses it, and before the pool gets it.
+
+A worker reads of an honest message what it needs and nothing else. What is no honest message is refused
+here, at a cost that its size bounds: its sender pays, nobody else does.
+"""
+
+from __future__ import annotations
+
+import binascii
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from nss_train import documents
+from tasks.scheduling.chain import STAMP, TASK_NAMES
+
+MESSAGE_MAX_BYTES = 2**19
+"""Twice a submission that declares 4,000 columns; a table goes by its key, never by value."""
+PREFIX = "nss_train."
+SUBMIT = f"{PREFIX}submit"
+SMALL_MAX_BYTES = 2**14
+"""Of the body of any message but a submission: ids, and the links of a chain."""
+SMALL_LINE_MAX_BYTES = 2 * SMALL_MAX_BYTES
+"""Of a whole message but a submission: its body in Base64, and headers of a few thousand bytes."""
+MOST_KEYWORDS = 64
+"""Four times what a submission has, so that one with a wrong field is answered, not dropped."""
+NAME_CHARS = 200
+"""Of an id, a task, a host, a queue."""
+REPR_CHARS = 1024
+"""Of the arguments as a dashboard shows them; Celery's senders write no more."""
+MOST_RETRIES = 10**7
+"""A submission that is handed back every 5 s while the store is away comes to this after a year and more."""
+MOST_LINKS = len(TASK_NAMES) - 1
+LINK_MAX_BYTES = 4096
+_LINK = {"task", "args", "kwargs", "options", "subtask_type", "immutable"}
+_CHAINED_OPTIONS = {STAMP, "stamped_headers", "task_id", "reply_to", "root_id", "parent_id", "priority"}
+"""What :mod:`tasks.scheduling.chain` writes. Others would send the worker's messages where their writer wants."""
+_EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
+_OF_CELERY = "celery."
+_HIDDEN = "{…}"
+"""Stands for a submission's arguments in events, and so in Flower; a config or a URL may hold secrets."""
+_TYPED = "__type__"
+"""Key by which kombu makes dates, decimals and bytes of JSON; a message holds none."""
+
+
+class Refused(Exception):
+    """A message does not come in; the text says why and quotes nothing of it."""
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= NAME_CHARS
+
+
+def _is_optional_name(value: Any) -> bool:
+    return value is None or _is_name(value)
+
+
+def _is_stamp(value: Any) -> bool:
+    """Celery makes a list of a stamp that it passes on."""
+    return all(map(_is_name, value)) if isinstance(value, list) else _is_optional_name(value)
+
+
+def _is_optional_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST_RETRIES
+
+
+def _is_optional_count(value: Any) -> bool:
+    return value is None or _is_count(value)
+
+
+def _is_optional_flag(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+_HEADERS: Mapping[str, Callable[[Any], bool]] = {
+    "id": _is_name,
+    "task": _is_name,
+    "lang": _is_optional_name,
+    "origin": _is_optional_name,
+    "root_id": _is_optional_name,
+    "parent_id": _is_optional_name,
+    "retries": _is_optional_count,
+    "ignore_result": _is_optional_flag,
+    "argsrepr": _is_optional_text,
+    "kwargsrepr": _is_optional_text,
+}
+"""What a worker may read of a message's headers. Any other would be part of a task's request: an
+``expires`` that cancels a job, a ``chain`` that is sent with the worker's rights."""
+_PROPERTIES: Mapping[str, Callable[[Any], bool]] = {
+    "body_encoding": _is_name,
+    "correlation_id": _is_optional_name,
+    "reply_to": _is_optional_name,
+    "delivery_mode": _is_optional_count,
+    "priority": _is_optional_count,
+    "delivery_tag": _is_name,
+}
+_ADDRESS: Mapping[str, Callable[[Any], bool]] = {
+    "exchange": _is_optional_name,
+    "routing_key": _is_name,
+    "priority": _is_optional_count,
+    "redelivered": _is_optional_flag,
+}
+
+
+def read_line(line: bytes) -> Any:
+    """What a line of a queue says; :class:`Refused` for one that must not be parsed any further."""
+    if len(line) > MESSAGE_MAX_BYTES:
+        raise Refused(f"more than {MESSAGE_MAX_BYTES} bytes")
+    if len(line) > SMALL_LINE_MAX_BYTES and SUBMIT.encode() not in line:
+        raise Refused(f"more than {SMALL_LINE_MAX_BYTES} bytes that are no submission")
+    try:
+        return documents.parse(line, text_chars=MESSAGE_MAX_BYTES)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"not JSON, or not a small one: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    """An error in words; that of a decoder would quote what was sent."""
+    return type(error).__name__ if isinstance(error, UnicodeError) else str(error)[:NAME_CHARS]
+
+
+def faults(message: Any, queue: str) -> Iterator[str]:
+    """Why a message is refused; nothing for an honest one. Later checks rely on the ones before."""
+    if not isinstance(message, dict):
+        yield "not an object"
+        return
+    headers, properties, body = (message.get(name) for name in ("headers", "properties", "body"))
+    if not (isinstance(headers, dict) and isinstance(properties, dict) and isinstance(body, str)):
+        yield "no headers, properties or body"
+        return
+    yield from _envelope_faults(message, headers, properties)
+    yield from _header_faults(headers)
+    yield from _delivery_faults(properties, queue)
+    if headers["task"] != SUBMIT and len(body) > SMALL_MAX_BYTES:
+        yield f"a body of more than {SMALL_MAX_BYTES} bytes that is no submission's"
+    try:
+        args, kwargs, embedded = arguments_of(body)
+    except (ValueError, TypeError, RecursionError) as error:
+        yield f"the body is not JSON of arguments, keywords and options: {_why(error)}"
+        return
+    if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embedded, dict)):
+        yield "the body is not JSON of arguments, keywords and options"
+        return
+    if len(args) + len(kwargs) > MOST_KEYWORDS:
+        yield f"more than {MOST_KEYWORDS} arguments"
+    if args and headers["task"] == SUBMIT:
+        yield "positional arguments; a submission's have names"
+    yield from _embedded_faults(embedded, task=headers["task"])
+
+
+def arguments_of(body: str) -> Any:
+    """What a body says; :class:`ValueError` or one of its kin when it is none that a worker reads."""
+    text = binascii.a2b_base64(body, strict_mode=True)
+    if f'"{_TYPED}"'.encode() in text:
+        raise ValueError("a value that is none of JSON's own")
+    return documents.parse(text)
+
+
+def _envelope_faults(
+    message: Mapping[str, Any], headers: Mapping[str, Any], properties: Mapping[str, Any]
+) -> Iterator[str]:
+    kind = (message.get("content-type"), message.get("content-encoding"), properties.get("body_encoding"))
+    if kind != ("application/json", "utf-8", "base64"):
+        yield "content of another kind; only JSON in UTF-8 and Base64 is read"
+    if headers.get("compression") is not None:
+        yield "a compressed body"
+    if headers.get("eta") is not None:
+        yield "an eta (countdown), for which it would wait in a worker's memory; send it when it is due"
+
+
+def _header_faults(headers: Mapping[str, Any]) -> Iterator[str]:
+    yield from _wrong(headers, _HEADERS, "header")
+    if not all(_is_name(headers.get(name)) for name in ("id", "task")):
+        yield "no task or id in its headers, as of a client with Celery's protocol 1; set task_protocol = 2"
+    elif headers["task"].startswith(_OF_CELERY):
+        yield "a task of Celery itself"
+    stamps = headers.get("stamps")
+    if isinstance(stamps, dict) and not _is_stamp(stamps.get(STAMP)):
+        yield "a stamp that is no name"
+
+
+def _delivery_faults(properties: Mapping[str, Any], queue: str) -> Iterator[str]:
+    yield from _wrong(properties, _PROPERTIES, "property")
+    info = properties.get("delivery_info")
+    if not isinstance(properties.get("delivery_tag"), str) or not isinstance(info, dict):
+        yield "no delivery tag or address"
+        return
+    yield from _wrong(info, _ADDRESS, "address")
+    if info.get("routing_key") != queue or info.get("exchange") not in ("", queue):
+        # A worker hands a message back to where it says that it came from.
+        yield "addressed to another queue"
+
+
+def _wrong(given: Mapping[str, Any], known: Mapping[str, Callable[[Any], bool]], what: str) -> Iterator[str]:
+    for name, is_right in known.items():
+        if name in given and not is_right(given[name]):
+            yield f"{what} {name} of the wrong kind or size"
+
+
+def _embedded_faults(embedded: Mapping[str, Any], *, task: str) -> Iterator[str]:
+    if not _EMBEDDED.issuperset(embedded):
+        yield "options of its own"
+    if any(embedded.get(name) for name in ("callbacks", "errbacks", "chord")):
+        yield "callbacks (link, link_error, chord); watch the job, or name a webhook"
+    links = _list(embedded.get("chain"))
+    if len(links) > MOST_LINKS:
+        yield f"a chain of more than {MOST_LINKS} links"
+        return
+    if links and task not in TASK_NAMES.values():
+        yield "a chain behind what is no stage; watch the job, or name a webhook"
+    for link in links:
+        yield from _link_faults(link)
+
+
+def _link_faults(link: Any) -> Iterator[str]:
+    """Why a link of a chain is refused: a worker would send it, with rights that its writer has not."""
+    if not isinstance(link, dict) or link.get("task") not in TASK_NAMES.values():
+        yield "a chain to another task"
+        return
+    options, args, kwargs = (link.get(name) for name in ("options", "args", "kwargs"))
+    if not isinstance(options, dict) or not _CHAINED_OPTIONS.issuperset(options):
+        yield "a chain with options of its own"
+    elif not (_LINK.issuperset(link) and args == [] and isinstance(kwargs, dict)):
+        yield "a link of another shape"
+    elif len(repr(link)) > LINK_MAX_BYTES:
+        yield f"a link of more than {LINK_MAX_BYTES} bytes"
+    elif not all(_is_stamp(value) or _is_count(value) for value in options.values()):
+        yield "a chain with options of its own"
+
+
+def _list(value: Any) -> list[Any]:
+    """An absent list is an empty one; what is none at all counts as an entry that no check accepts."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else ["not a list"]
+
+
+def cleaned(message: Mapping[str, Any]) -> dict[str, Any]:
+    """An honest message with what a worker reads of it.
+
+    Its delivery has a tag of our own: under the tag of another message it would be counted, kept and
+    acknowledged in its place.
+    """
+    properties = _known(message["properties"], _PROPERTIES)
+    properties["delivery_info"] = _known(message["properties"]["delivery_info"], _ADDRESS)
+    properties["delivery_tag"] = str(uuid.uuid4())
+    return {
+        "body": message["body"],
+        "content-type": message["content-type"],
+        "content-encoding": message["content-encoding"],
+        "headers": _clean_headers(message["headers"]),
+        "properties": properties,
+    }
+
+
+def _clean_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers that a worker reads; a dashboard shows no submission's arguments.
+
+    Only the tasks themselves limit their time. Of the stamps the job's means something.
+    """
+    kept = _known(headers, _HEADERS)
+    stamps = headers.get("stamps")
+    job = stamps.get(STAMP) if isinstance(stamps, dict) else None
+    found = {} if job is None else {STAMP: job}
+    kept |= {"timelimit": [None, None], "stamps": found, "stamped_headers": list(found)}
+    shown = ("()", _HIDDEN) if kept["task"] == SUBMIT else (kept.get("argsrepr"), kept.get("kwargsrepr"))
+    return kept | {
+        name: (text or "")[:REPR_CHARS] for name, text in zip(("argsrepr", "kwargsrepr"), shown, strict=True)
+    }
+
+
+def _known(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in known}
+
+
+def id_of(message: Any) -> str:
+    """The id of a message, as far as it has one."""
+    return str(named_of(message).get("id", ""))[:100]
+
+
+def named_of(message: Any) -> Mapping[str, Any]:
+    """Where a message says its task and id: in the headers, or in the body as Celery's protocol 1 has it."""
+    headers, body = _parts(message, "headers", "body")
+    if isinstance(headers, dict) and headers.get("task") is not None:
+        return headers
+    try:
+        found = arguments_of(body) if isinstance(body, str) and len(body) <= SMALL_MAX_BYTES else None
+    except (ValueError, TypeError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else headers if isinstance(headers, dict) else {}
+
+
+def _parts(message: Any, *names: str) -> tuple[Any, ...]:
+    return tuple(message.get(name) if isinstance(message, dict) else None for name in names)

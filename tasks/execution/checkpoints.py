@@ -1,0 +1,206 @@
+"""Checkpoints of a job in the store: uploaded while the training goes on, the newest kept, gone on from."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, NamedTuple
+
+from nss_train.contract import CHECKPOINT_MANIFEST
+from nss_train.errors import StoreCorrupt, StoreUnavailable
+from tasks.jobs import versioning
+from tasks.jobs.documents import Keys
+from tasks.jobs.stage_files import download_verified
+from tasks.store.base import Store
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+
+
+class Kept(NamedTuple):
+    """A checkpoint whose manifest is there; attempts have folders of their own, so twins mix no files."""
+
+    step: int
+    attempt: int
+
+
+class CheckpointStore:
+    """The checkpoints of one job."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+        self._root = keys.checkpoints
+
+    def attended(self, look: Callable[[], None]) -> CheckpointStore:
+        """The same, with ``look`` called between the pieces of a transfer; it may raise to end it."""
+        return CheckpointStore(self._store.attended(look), self._keys)
+
+    def complete(self) -> list[Kept]:
+        """Newest first."""
+        names = (key.removeprefix(self._root).split("/") for key in self._store.list(self._root))
+        found = {
+            Kept(int(step), int(attempt)) for step, attempt, name in names if name == CHECKPOINT_MANIFEST
+        }
+        return sorted(found, reverse=True)
+
+    def newest(self) -> Kept | None:
+        """The newest, usable or not; :class:`~tasks.jobs.versioning.NewerVersion` when this release cannot tell."""
+        kept = next(iter(self.complete()), None)
+        if kept is not None:
+            with suppress(KeyError, ValueError):  # `restore` passes over it
+                self._manifest(kept)
+        return kept
+
+    def restore(self, folder: Path) -> Kept | None:
+        """Download the newest that is whole; one that is not is passed over for the one before it."""
+        for kept in self.complete():
+            try:
+                self._download(kept, folder)
+            except (KeyError, ValueError, StoreCorrupt) as error:
+                fields = {"action": "checkpoint.skipped", "step": kept.step}
+                logger.warning("checkpoint %d is not usable: %s", kept.step, error, extra=fields)
+                rmtree(folder, ignore_errors=True)
+            else:
+                return kept
+        return None
+
+    def upload(self, folder: Path, kept: Kept) -> None:
+        """Upload a complete folder, its manifest last."""
+        for path in sorted(folder.iterdir()):
+            if path.name != CHECKPOINT_MANIFEST:
+                self._store.upload(self._key(kept, path.name), path)
+        manifest = json.loads((folder / CHECKPOINT_MANIFEST).read_text(encoding="utf-8"))
+        document = json.dumps({"version": versioning.VERSION, **manifest}, indent=1)
+        self._store.write(self._key(kept, CHECKPOINT_MANIFEST), document.encode())
+
+    def prune(self, keep: int) -> None:
+        """Delete all but the newest ``keep``, and what half an upload left below them."""
+        newest = self.complete()[:keep]
+        if not newest:
+            return
+        for key in list(self._store.list(self._root)):
+            step, attempt, _ = key.removeprefix(self._root).split("/")
+            if Kept(int(step), int(attempt)) < newest[-1]:
+                self._store.delete(key)
+
+    def discard(self, attempt: int) -> None:
+        """Delete what one attempt uploaded."""
+        for key in list(self._store.list(self._root)):
+            if int(key.removeprefix(self._root).split("/")[1]) == attempt:
+                self._store.delete(key)
+
+    def _download(self, kept: Kept, folder: Path) -> None:
+        manifest = self._manifest(kept)
+        for name, entry in manifest["files"].items():
+            download_verified(self._store, self._key(kept, name), entry["sha256"], folder / name)
+        (folder / CHECKPOINT_MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+    def _manifest(self, kept: Kept) -> dict[str, Any]:
+        manifest: dict[str, Any] = json.loads(self._store.read(self._key(kept, CHECKPOINT_MANIFEST)))
+        versioning.check(manifest, what=f"Checkpoint {kept.step}")
+        return manifest
+
+    def _key(self, kept: Kept, name: str) -> str:
+        return f"{self._root}{kept.step}/{kept.attempt}/{name}"
+
+
+class _Closed(Exception):
+    """Nobody wants the upload any more."""
+
+
+class Uploader:
+    """Uploads an attempt's checkpoints behind the training's back, one at a time, the newest first."""
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        *,
+        attempt: int,
+        keep: int,
+        tick_s: float = 0.5,
+        on_uploaded: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store.attended(self._raise_if_closed)
+        self._attempt = attempt
+        self._keep = keep
+        self._tick_s = tick_s
+        self._on_uploaded = on_uploaded
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._closed = threading.Event()
+        self._newest = -1
+        self._last: Future[None] | None = None
+
+    def offer(self, folder: Path, step: int) -> None:
+        """Upload a checkpoint and remove its folder; whatever waits to be uploaded is out of date now."""
+        self._newest = step
+        self._last = self._pool.submit(self._upload, folder, step)
+
+    def finish(self, timeout_s: float, look: Callable[[], object] = lambda: None) -> None:
+        """Wait until the newest checkpoint is in the store, and call ``look`` each tick, which may raise.
+
+        Raises ``TimeoutError`` and upload errors.
+        """
+        self._wait(timeout_s, look)
+        if self._last is not None:
+            self._last.result()
+
+    def close(self, look: Callable[[], object] = lambda: None) -> None:
+        """Give up what is not uploaded yet. Idempotent.
+
+        A piece that is on its way is waited for, so that nothing is written afterwards; ``look`` is
+        called each tick until then.
+        """
+        self._closed.set()
+        self._wait(math.inf, look)
+        self._pool.shutdown()
+
+    def _wait(self, timeout_s: float, look: Callable[[], object]) -> None:
+        """Until the last upload is through, and so are those before it."""
+        deadline = time.monotonic() + timeout_s
+        while self._last is not None and not wait([self._last], self._tick_s).done:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"checkpoint {self._newest} is not uploaded after {timeout_s:.0f} s")
+            look()
+
+    def _raise_if_closed(self) -> None:
+        if self._closed.is_set():
+            raise _Closed
+
+    def _upload(self, folder: Path, step: int) -> None:
+        try:
+            self._keep_trying(folder, step)
+        except _Closed:
+            fields = {"action": "checkpoint.given_up", "step": step}
+            logger.info("checkpoint %d is not needed in the store any more", step, extra=fields)
+        finally:
+            rmtree(folder, ignore_errors=True)
+
+    def _keep_trying(self, folder: Path, step: int) -> None:
+        """A store that is away is waited for until there is something newer to upload."""
+        while step == self._newest:
+            self._raise_if_closed()
+            if self._try(folder, step):
+                return
+            self._closed.wait(_RETRY_S)
+
+    def _try(self, folder: Path, step: int) -> bool:
+        try:
+            self._store.upload(folder, Kept(step, self._attempt))
+            self._store.prune(self._keep)
+        except StoreUnavailable:
+            logger.warning("checkpoint %d is not uploaded yet", step, exc_info=True)
+            return False
+        fields = {"action": "checkpoint.uploaded", "step": step}
+        logger.info("checkpoint %d is in the store", step, extra=fields)
+        self._on_uploaded()
+        return True

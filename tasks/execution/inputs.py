@@ -1,0 +1,177 @@
+"""What a stage's child process finds in its folder when it starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from nss_train.contract import DATASET_NAME, CheckpointPolicy, ModelPolicy, Request, Stage
+from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
+from nss_train.model_files import DOCUMENT_BYTES, is_read
+from tasks.execution.model_cache import ModelCache
+from tasks.execution.unseen import Unseen
+from tasks.jobs import stage_files
+from tasks.jobs.datasets import check_access
+from tasks.jobs.documents import RESERVED, JobRequest, Marker
+from tasks.jobs.private_keys import budget_name, write_keys
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.table import fetch_table
+from tasks.settings import Settings
+from tasks.store.base import Store
+from tasks.worker.drain import DrainFlag
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """What a delivery needs of the process it arrives in."""
+
+    name: str
+    store: Store
+    redis: Redis
+    settings: Settings
+    send_event: Callable[..., Any]
+    queue: str = ""
+    """That the delivery came from."""
+    drain: DrainFlag = field(default_factory=DrainFlag)
+    """Set when the worker is about to leave."""
+    unseen: Unseen = field(default_factory=Unseen)
+    """Set while a strictly private stage is at work: the worker tells no memory meanwhile."""
+    leave: Callable[[str], None] = logger.error
+    """Called with what the worker could not release: it should not take another stage."""
+
+    done: Callable[[], None] = lambda: None
+    """Called when a stage that this worker worked on has come to its end."""
+    announce: Callable[[str], None] = logger.debug
+    """Called with a job that has something to tell its webhook."""
+
+    look: Callable[[], None] = lambda: None
+    """Called between the pieces of a long transfer; may raise to end it."""
+
+    def attended(self, look: Callable[[], None]) -> Worker:
+        """The same worker, that looks around during transfers."""
+        return replace(self, store=self.store.attended(look), look=look)
+
+    @property
+    def models(self) -> ModelCache:
+        return ModelCache(self.settings.prepared_dir, self.store)
+
+
+def prepare_folder(folder: Path, stage: Stage, attempt: int, *, records: JobRecords, worker: Worker) -> str:
+    """Fill ``in`` and ``request.json``; return the digest of all inputs."""
+    job = records.request()
+    made = {
+        earlier: records.committed(_marker(records, earlier, needed_by=stage))
+        for earlier in stage_files.NEEDED[stage]
+    }
+    for earlier, patterns in stage_files.NEEDED[stage].items():
+        stage_files.download(worker.store, made[earlier].files, folder / "in" / earlier, patterns)
+    stored = records.table_file(job)
+    table = None
+    if stage is Stage.PREPARE_DATA:
+        check_access(worker.store, job, known_only=worker.settings.datasets == "known")
+        table = fetch_table(
+            job, stored, folder / "in", store=worker.store, settings=worker.settings, look=worker.look
+        )
+        if job.config.dp_enabled:
+            write_keys(folder / "in", job, store=worker.store)
+    if stage is Stage.TRAIN:
+        digest = str(made[Stage.LOAD_MODEL].model_digest)
+        (folder / "in" / "model").unlink(missing_ok=True)
+        (folder / "in" / "model").symlink_to(worker.models.fetch(digest).absolute())
+    if stage in (Stage.PREPARE_DATA, Stage.LOAD_MODEL):
+        name = job.config.training.pretrained_model
+        trusted = name in worker.settings.trust_remote_code
+        _fetch_source(name, folder / "in" / "source", store=worker.store, trusted=trusted)
+    prepared = tuple(records.prepared_models()) if stage is Stage.LOAD_MODEL else ()
+    halvings = sum(ending.retry is Retry.SMALLER_BATCH for ending in records.endings(stage))
+    request = _request(job, table=table, prepared=prepared, settings=worker.settings)
+    charged = records.charges.taken(except_by=attempt) if _takes_private_steps(job, stage) else None
+    request = request.model_copy(
+        update={
+            "halvings": halvings,
+            "charged_steps": charged,
+            "budget_name": budget_name(worker.store, job),
+            "keep_draw": stage is Stage.PREPARE_DATA and job.config.dp_enabled,
+        }
+    )
+    (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
+    return stage_files.input_digest(job, stored, made)
+
+
+def _takes_private_steps(job: JobRequest, stage: Stage) -> bool:
+    return stage is Stage.TRAIN and job.config.dp_enabled
+
+
+def _marker(records: JobRecords, stage: Stage, *, needed_by: Stage) -> Marker:
+    marker = records.marker(stage)
+    if marker is None:
+        raise StoreUnavailable(f"Stage {needed_by} was delivered, but {stage} is not committed.")
+    return marker
+
+
+def _fetch_source(name: str, folder: Path, *, store: Store, trusted: bool = False) -> None:
+    """A base model that the config names as ``store:<prefix>``."""
+    if name.startswith("store:"):
+        prefix = name.removeprefix("store:").strip("/") + "/"
+        if prefix.split("/")[0] in RESERVED:
+            remedy = f"what is below {', '.join(RESERVED)} belongs to jobs; put base models elsewhere"
+            problem = Problem(field="training.pretrained_model", value=name[:200], remedy=remedy)
+            raise ParameterError("The base model is refused.", [problem])
+        for key in store.list(prefix):
+            file = key.removeprefix(prefix)
+            if is_read(file, trusted=trusted):
+                _check_size(name, file, store.size(key))
+                store.download(key, folder / file)
+
+
+def _check_size(name: str, file: str, size: int) -> None:
+    most = DOCUMENT_BYTES.get(file)
+    if most is not None and size > most:
+        remedy = f"{file} has {size:,} bytes; {most:,} are allowed"
+        problem = Problem(field="training.pretrained_model", value=name[:200], remedy=remedy)
+        raise ParameterError("The base model is refused.", [problem])
+
+
+def _dataset_name(job: JobRequest) -> str:
+    """What the metadata call the table: its file's name, or of a strictly private one what was declared."""
+    if job.config.strictly_private:
+        return job.config.guarantee.dataset or DATASET_NAME
+    return Path(job.table.name).stem
+
+
+def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], settings: Settings) -> Request:
+    policy = ModelPolicy(
+        models_dir=str(settings.models_dir.absolute()),
+        allow_paths=settings.allow_model_paths,
+        allow_hub=settings.allow_hub,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    return Request(
+        job_id=job.job_id,
+        table=table,
+        dataset_name=_dataset_name(job),
+        config=job.config,
+        family=job.family,
+        seed=job.seed,
+        policy=policy,
+        limits=settings.table_limits,
+        memory_bytes=settings.prepare_memory_bytes,
+        cpu_s=settings.prepare_cpu_s,
+        max_train_s=settings.max_train_s,
+        reporters=settings.report_to,
+        ranks=job.ranks,
+        max_ranks=settings.ranks,
+        fsdp=job.fsdp,
+        checkpoints=CheckpointPolicy(
+            every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps
+        ),
+        prepared=prepared,
+        paces=str(settings.paces_dir.absolute()),
+    )

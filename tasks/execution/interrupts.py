@@ -1,0 +1,140 @@
+"""What a running attempt listens to: its lease, a cancellation, the worker's wish to leave."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from nss_train.contract import DRAIN, Stage
+from nss_train.errors import StoreUnavailable
+from tasks.broker.lease import Lease, Renewal
+from tasks.execution.inputs import Worker
+from tasks.execution.supervisor import StageStopped, StopReason, tail
+from tasks.jobs.gate import Gate
+from tasks.jobs.repository import JobRecords
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PATIENCE_PAUSE_S = 1.0
+_FOLDER_S = 10.0
+_LEAVE_EARLY_S = 5.0
+"""Of the drain's grace, kept for what follows when a stage has not stopped by itself."""
+
+
+class Watch:
+    """Looks around between two moments of work, for one attempt."""
+
+    def __init__(
+        self, stage: Stage, number: int, *, records: JobRecords, worker: Worker, lease: Lease, gate: Gate
+    ) -> None:
+        self._stage = stage
+        self._number = number
+        keys = records.keys
+        self._log = (keys.private_log if gate.strict else keys.log)(stage, number)
+        self._records = records
+        self._worker = worker
+        self._lease = lease
+        self._renewed_at = time.monotonic()
+        self._attended_at = time.monotonic()
+        self._looked_at = time.monotonic()
+        self._drain_until: float | None = None
+        self.folder: Path | None = None
+        """The stage's folder while its process runs."""
+
+    def look(self) -> StopReason | None:
+        """Renew the lease, pass on a wish to leave; a reason to stop, if there is one."""
+        self._attend_folder()
+        if not self._is_ours():
+            return StopReason.LEASE_LOST
+        if self._is_cancelled():
+            return StopReason.CANCELLED
+        return StopReason.DRAINED if self._must_leave() else None
+
+    def between(self) -> None:
+        """Look around between the pieces of a long transfer. Raises :class:`StageStopped`."""
+        if time.monotonic() - self._looked_at < self._worker.settings.tick_s:
+            return
+        self._looked_at = time.monotonic()
+        self._go_on()
+
+    def stay(self) -> None:
+        """Look around while the rest of the grace is used. Raises :class:`StageStopped`, but not to leave."""
+        reason = self.look()
+        if reason not in (None, StopReason.DRAINED):
+            raise StageStopped(reason)
+
+    def patiently(self, action: Callable[[], T]) -> T:
+        """Do what needs the store, waiting for one that is away. Raises :class:`StageStopped`."""
+        deadline = time.monotonic() + self._worker.settings.store_patience_s
+        while True:
+            try:
+                return action()
+            except StoreUnavailable as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("waiting for the store: %s", error.message)
+            time.sleep(_PATIENCE_PAUSE_S)
+            self._go_on()
+
+    @property
+    def grace_left_s(self) -> float:
+        """Seconds until a leaving worker must have left; its whole grace when it stays."""
+        if self._drain_until is None:
+            return self._worker.settings.drain_grace_s
+        return max(0.0, self._drain_until - time.monotonic())
+
+    def _go_on(self) -> None:
+        reason = self.look()
+        if reason is not None:
+            raise StageStopped(reason)
+
+    def _is_ours(self) -> bool:
+        if time.monotonic() - self._renewed_at < self._worker.settings.lease_ttl_s / 3:
+            return True
+        self._renewed_at = time.monotonic()
+        renewal = self._lease.renew()
+        if renewal is Renewal.HELD:
+            return True
+        try:
+            return renewal is Renewal.REGAINED and not self._records.is_fenced(self._stage, self._number)
+        except StoreUnavailable:
+            return True  # the commit will tell
+
+    def _is_cancelled(self) -> bool:
+        try:
+            return self._worker.store.exists(self._records.keys.cancel)
+        except StoreUnavailable:
+            logger.warning("the store does not tell whether the job is cancelled", exc_info=True)
+            return False
+
+    def _must_leave(self) -> bool:
+        if not self._worker.drain.is_set():
+            return False
+        if self._drain_until is None:
+            self._drain_until = time.monotonic() + self._worker.settings.drain_grace_s
+        if self.folder is not None:
+            (self.folder / DRAIN).touch()
+        return self.grace_left_s <= min(_LEAVE_EARLY_S, self._worker.settings.drain_grace_s / 2)
+
+    def _attend_folder(self) -> None:
+        if self.folder is None or time.monotonic() - self._attended_at < _FOLDER_S:
+            return
+        self._attended_at = time.monotonic()
+        with suppress(OSError):
+            # Other machines may share the copy of the base model, and see only when it was used.
+            os.utime(self.folder / "in" / "model")
+        self.store_log(self.folder)
+
+    def store_log(self, folder: Path) -> None:
+        """Keep the end of the stage's output, so that `logs` can show it to who may read it."""
+        try:
+            self._worker.store.write(self._log, tail(folder).encode(errors="replace"))
+        except StoreUnavailable:
+            logger.warning("the stage's output is not stored", exc_info=True)

@@ -1,0 +1,389 @@
+"""A job as the store knows it: documents, keys, state."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.contract import Frozen, Stage
+from nss_train.cost.cost import Cost
+from nss_train.errors import ParameterError, Problem, Retry
+from tasks.jobs.versioning import VERSION
+from tasks.store.keys import check_key
+
+_JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
+
+_BEGINNING = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+OF_A_KEY = "key-"
+"""How the id of a job begins whose sender gave an idempotency key."""
+
+TENANT = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+DEFAULT_PRIORITY = 5
+DEFAULT_TENANT = "default"
+
+
+def is_job_id(text: str) -> bool:
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def check_job_id(job_id: str) -> str:
+    """The id itself, or :class:`ParameterError`: it becomes part of store keys and folder names."""
+    if not is_job_id(job_id):
+        remedy = "use 7 to 64 lower-case letters, digits and inner hyphens, as `submit` printed it"
+        raise ParameterError("Not a job id.", [Problem(field="job_id", value=job_id[:100], remedy=remedy)])
+    return job_id
+
+
+def check_beginning(beginning: str) -> str:
+    """The beginning of an id itself, or :class:`ParameterError` when no id begins like this."""
+    if _BEGINNING.fullmatch(beginning) is None:
+        check_job_id(beginning)
+    return beginning
+
+
+def new_job_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def id_of_key(idempotency_key: str) -> str:
+    """The job id that belongs to an idempotency key, so that any client can compute it."""
+    return f"{OF_A_KEY}{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
+
+
+JobId = Annotated[str, AfterValidator(check_job_id)]
+
+
+class Versioned(Frozen):
+    """What outlives the process that wrote it, and may be read by one of another release."""
+
+    version: Annotated[int, Field(strict=True, ge=1, le=VERSION)] = VERSION
+
+
+class StageMessage(Versioned):
+    """The whole of what travels through the broker from stage to stage."""
+
+    job_id: JobId
+    stage: Stage
+
+
+SEEDS = 2**32
+"""As many as NumPy takes."""
+KEY_MAX_CHARS = 1000
+URI_MAX_CHARS = 2048
+NAME_MAX_CHARS = 200
+
+
+DatasetProof = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""HMAC-SHA256 of the job's id, made with the token of the dataset that the job is charged to."""
+
+
+class SubmitMessage(Versioned):
+    """What other services send to ``nss_train.submit``. Its sender says the version, or means the first."""
+
+    table: Annotated[str, Field(max_length=URI_MAX_CHARS)]
+    config: dict[str, Any]
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=KEY_MAX_CHARS)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)] | None = None
+    family: Annotated[str, Field(max_length=NAME_MAX_CHARS)] = ""
+    ranks: int = 0
+    fsdp: bool = False
+    priority: int = DEFAULT_PRIORITY
+    tenant: Annotated[str, Field(max_length=NAME_MAX_CHARS)] = DEFAULT_TENANT
+    webhook: Annotated[str, Field(max_length=URI_MAX_CHARS)] | None = None
+    webhook_progress: bool = False
+    dataset_proof: DatasetProof | None = None
+
+
+class Webhook(Frozen):
+    """Whom to tell what becomes of a job."""
+
+    url: str
+    progress: bool = False
+    """Whether each committed stage is told too, and not the end alone."""
+
+
+class Table(Frozen):
+    """Where a job's table is: in the store, or at an allowed URI. Nothing here follows from its content."""
+
+    name: str
+    """The file's name; of a strictly private table only what it ends in."""
+    input: str | None = None
+    """A random name, below which the store has the table and what it is (:class:`TableFile`)."""
+    uri: str | None = None
+    sha256: str | None = None
+    """With ``bytes`` in what releases 1 to 3 wrote: the table's key in the store was its digest."""
+    bytes: int | None = None
+
+    @property
+    def uri_path(self) -> str:
+        """``bucket/key`` of an ``s3://`` URI."""
+        return str(self.uri).removeprefix("s3://")
+
+
+class TableFile(Versioned):
+    """``private/input/<random>.json``: the table that was uploaded, for who may know."""
+
+    name: str
+    key: Annotated[str, AfterValidator(check_key)]
+    sha256: str
+    bytes: int
+
+
+class JobRequest(Versioned):
+    """``request.json``: what was submitted."""
+
+    job_id: JobId
+    table: Table
+    config: SafeSynthesizerParameters
+    family: str = ""
+    """The base model's family, if neither its name nor its ``config.json`` tells it."""
+    ranks: int = 0
+    """Processes that shall train together; 0 leaves it to the worker."""
+    fsdp: bool = False
+    """Whether they share the base model's weights instead of each holding all of them."""
+    priority: Annotated[int, Field(ge=0, le=9)] = DEFAULT_PRIORITY
+    """0 begins first, 9 last."""
+    tenant: Annotated[str, Field(pattern=TENANT)] = DEFAULT_TENANT
+    """Who shares the workers fairly with the others."""
+    seed: int
+    submitted_at: datetime
+    idempotency_key: str | None = None
+    webhook: Webhook | None = None
+    dataset_proof: DatasetProof | None = None
+    budget_name: str = ""
+    """Random name of the ledger of a private job that names no dataset; "" in what older releases wrote."""
+
+
+class StoredFile(Frozen):
+    """One output file of a committed stage; ``path`` is relative to the stage's ``out``."""
+
+    path: Annotated[str, AfterValidator(check_key)]
+    key: Annotated[str, AfterValidator(check_key)]
+    sha256: str
+    bytes: int
+
+
+class PrivateFiles(Versioned):
+    """``private/attempts/<stage>/<n>/files.json``: what an attempt made that nobody else may see."""
+
+    files: tuple[StoredFile, ...] = ()
+    input_digest: str
+    """SHA-256 of all that the stage read, the table included."""
+
+
+WARNINGS = "warnings"
+"""Name among prepare_data's figures. A strictly private job's gate lets it not pass."""
+
+
+def warnings_among(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """What prepare_data's figures warn of: how the table was read, and a training that is too short."""
+    cost = Cost.among(figures)
+    return (*figures.get(WARNINGS, ()), *(() if cost is None else cost.warnings()))
+
+
+class Marker(Versioned):
+    """``stages/<stage>.json``: a stage is done, and this is what it made for others to see."""
+
+    stage: Stage
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
+    files: tuple[StoredFile, ...]
+    """Those that are published; the others are in :class:`PrivateFiles`."""
+    input_digest: str | None = None
+    """In what releases 1 to 3 wrote."""
+    figures: dict[str, Any] = Field(default_factory=dict)
+    model_digest: str | None = None
+
+
+class Claim(Versioned):
+    """``attempts/<stage>/<n>/claim.json``: who works on a stage; n is the fencing token."""
+
+    attempt: int
+    worker: str
+    token: str = ""
+    """Of the delivery: a claim whose answer was lost on the way is known again by it."""
+    position: int = 0
+    """The step that the attempt begins after."""
+    claimed_at: datetime
+
+
+class Cancel(Versioned):
+    """``cancel.json``: its presence asks for cancellation."""
+
+    reason: str
+    requested_by: str
+    requested_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.reason} (by {self.requested_by})"
+
+
+class Outcome(StrEnum):
+    """How a job ended, once."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class OutcomeRecord(Versioned):
+    """``outcome.json``: terminal, written once."""
+
+    outcome: Outcome
+    finished_at: datetime
+    stage: Stage | None = None
+    error: dict[str, Any] | None = None
+    """As :func:`nss_train.errors.to_json` writes it (failed only)."""
+    reason: str | None = None
+    """Why it was cancelled (cancelled only)."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of how the table was read; nothing of a private one."""
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Charge(Versioned):
+    """``privacy/<attempt>.json``: how many private steps an attempt may have taken."""
+
+    attempt: int
+    steps: int
+
+
+class EndKind(StrEnum):
+    """How an attempt ended that committed nothing. Cancellation ends the job, not an attempt."""
+
+    FAILED = "failed"
+    DRAINED = "drained"
+    LOST = "lost"
+    """Another attempt took over."""
+
+
+class Ending(Versioned):
+    """``attempts/<stage>/<n>/ending.json``: why an attempt committed nothing; a killed one has none."""
+
+    attempt: int
+    ended_at: datetime
+    kind: EndKind
+    retry: Retry | None = None
+    """What can help (failed only)."""
+    error: dict[str, Any] | None = None
+    """As :func:`nss_train.errors.to_json` writes it (failed only)."""
+    reason: str | None = None
+    """The id by which what was told elsewhere names this document (below ``private/`` only)."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the attempt does not count: it was not the job's fault that it ended."""
+        return self.kind is not EndKind.FAILED or self.retry is Retry.SAME_WORKER
+
+    def __str__(self) -> str:
+        why = "" if self.error is None else f": {self.error['message']}"
+        return f"attempt {self.attempt} {self.kind}{why}"
+
+
+RESERVED = ("jobs", "models", "open", "privacy", "webhooks")
+"""Folders of the store that this service writes itself."""
+
+
+class Keys:
+    """Store keys of one job."""
+
+    def __init__(self, job_id: str) -> None:
+        self.root = f"jobs/{check_job_id(job_id)}"
+        self.private = f"{self.root}/private/"
+        """For workers and operators alone: the table, and whatever tells more of it than was paid for."""
+        self.request = f"{self.root}/request.json"
+        self.cancel = f"{self.root}/cancel.json"
+        self.outcome = f"{self.root}/outcome.json"
+        self.checkpoints = f"{self.root}/checkpoints/"
+        self.privacy_plan = f"{self.root}/privacy.json"
+        self.charges = f"{self.root}/privacy/"
+        self.private = f"{self.root}/private/"
+        """What workers alone may read."""
+        self.holdout_key = f"{self.private}key"
+        self.draw = f"{self.private}draw.json"
+        self.open = f"open/{job_id}"
+        """Written before the request, removed when the job has ended and is tidied up."""
+        self.webhook_pending = f"webhooks/{job_id}"
+        """There as long as the job's owner has not been told everything."""
+
+    def table(self, name: str) -> str:
+        return f"{self.private}input/{name}"
+
+    def table_file(self, name: str) -> str:
+        return f"{self.table(name)}.json"
+
+    def old_table(self, sha256: str) -> str:
+        """Where releases 1 to 3 put it."""
+        return f"{self.root}/input/{sha256}"
+
+    def marker(self, stage: Stage) -> str:
+        return f"{self.root}/stages/{stage}.json"
+
+    def attempts(self, stage: Stage) -> str:
+        return f"{self.root}/attempts/{stage}/"
+
+    def attempt(self, stage: Stage, number: int) -> str:
+        return f"{self.attempts(stage)}{number}"
+
+    def charge(self, attempt: int) -> str:
+        return f"{self.charges}{attempt}.json"
+
+    def webhooks(self, notice: str) -> str:
+        return f"{self.root}/webhooks/{notice}/"
+
+    def webhook(self, notice: str, attempt: int) -> str:
+        return f"{self.webhooks(notice)}{attempt}.json"
+
+    def claim(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/claim.json"
+
+    def ending(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/ending.json"
+
+    def log(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/log.txt"
+
+    def progress(self, stage: Stage, number: int) -> str:
+        return f"{self.attempt(stage, number)}/progress.json"
+
+    def output(self, stage: Stage, number: int, path: str) -> str:
+        return f"{self.attempt(stage, number)}/out/{path}"
+
+    def private_attempt(self, stage: Stage, number: int) -> str:
+        return f"{self.private}attempts/{stage}/{number}"
+
+    def private_files(self, stage: Stage, number: int) -> str:
+        return f"{self.private_attempt(stage, number)}/files.json"
+
+    def private_ending(self, stage: Stage, number: int) -> str:
+        return f"{self.private_attempt(stage, number)}/ending.json"
+
+    def private_log(self, stage: Stage, number: int) -> str:
+        return f"{self.private_attempt(stage, number)}/log.txt"
+
+    def private_output(self, stage: Stage, number: int, path: str) -> str:
+        return f"{self.private_attempt(stage, number)}/out/{path}"
+
+
+def model_prefix(digest: str) -> str:
+    """Store folder of a prepared base model; its ``manifest.json`` is written last."""
+    return f"models/{digest}"

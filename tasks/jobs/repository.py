@@ -1,0 +1,383 @@
+"""A job's documents in the store: typed reads, and the writes that may happen only once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from nss_train import errors
+from nss_train.contract import Frozen, Stage
+from nss_train.errors import NSSTrainError, ParameterError, Problem, StoreCorrupt
+from tasks.jobs import versioning
+from tasks.jobs.documents import (
+    Cancel,
+    Claim,
+    Ending,
+    EndKind,
+    JobRequest,
+    Keys,
+    Marker,
+    Outcome,
+    OutcomeRecord,
+    PrivateFiles,
+    StoredFile,
+    TableFile,
+    model_prefix,
+    warnings_among,
+)
+from tasks.jobs.gate import OPEN, Gate
+from tasks.jobs.privacy_charges import Charges
+from tasks.jobs.stage_files import Committed
+from tasks.store.base import Store
+from tasks.telemetry import tracing
+
+logger = logging.getLogger(__name__)
+
+PRIVATE_SINCE = 4
+"""The version of markers since which what is private has a document of its own."""
+
+KEPT_OF_AN_ATTEMPT = ("claim.json", "ending.json", "log.txt")
+
+Document = TypeVar("Document", bound=Frozen)
+
+
+DRAWS_SINCE = 4
+"""Since this version by-products are charged when their draw is on record, not when they are committed."""
+
+
+class AttemptsExhausted(NSSTrainError):
+    """A stage was claimed as often as the operator allows and never ended."""
+
+
+class JobRecords:
+    """The documents of one job. Nothing is cached: the store is the truth."""
+
+    def __init__(self, store: Store, job_id: str) -> None:
+        self.store = store
+        self.keys = Keys(job_id)
+        self.job_id = job_id
+        self.charges = Charges(store, job_id)
+
+    def request(self) -> JobRequest:
+        """What was submitted; :class:`ParameterError` when there is no such job."""
+        found = self.read(self.keys.request, JobRequest)
+        if found is None:
+            remedy = "no such job in this store; `nss-train list` shows those that are there"
+            raise ParameterError("Unknown job.", [Problem(field="job_id", value=self.job_id, remedy=remedy)])
+        return found
+
+    def open(self, request: JobRequest) -> None:
+        """Let reconcile know that a submission has begun."""
+        self.store.write(self.keys.open, request.submitted_at.isoformat().encode())
+
+    def submitted(self, request: JobRequest) -> bool:
+        """Record a submission; ``False`` when one with this id is there already."""
+        self.open(request)
+        if request.webhook is not None:
+            self.store.write(self.keys.webhook_pending, request.submitted_at.isoformat().encode())
+        return self.store.put_if_absent(self.keys.request, _encode(request))
+
+    def is_submitted(self) -> bool:
+        """Whether there is a request: a client may have died before it wrote one."""
+        return self.store.exists(self.keys.request)
+
+    def opened_at(self) -> datetime | None:
+        """When the submission began, or ``None`` when the job is tidied up."""
+        try:
+            return datetime.fromisoformat(self.store.read(self.keys.open).decode())
+        except KeyError:
+            return None
+        except ValueError as error:
+            raise versioning.Unreadable(f"The store's {self.keys.open} is no time: {error}") from error
+
+    def marker(self, stage: Stage) -> Marker | None:
+        return self.read(self.keys.marker(stage), Marker)
+
+    def table_file(self, request: JobRequest) -> TableFile | None:
+        """The table that was uploaded, or ``None`` for one at a URI; :class:`StoreCorrupt` if it is gone."""
+        given = request.table
+        if given.sha256 is not None:  # as releases 1 to 3 wrote it
+            key = self.keys.old_table(given.sha256)
+            return TableFile(name=given.name, key=key, sha256=given.sha256, bytes=given.bytes or 0)
+        if given.input is None:
+            return None
+        found = self.read(self.keys.table_file(given.input), TableFile)
+        if found is None:
+            raise StoreCorrupt(f"{self.keys.table_file(given.input)} is gone from the store.")
+        return found
+
+    def put_table(self, name: str, file: TableFile) -> None:
+        """Keep what an uploaded table is."""
+        self.store.write(self.keys.table_file(name), _encode(file))
+
+    def drop_table(self, name: str) -> None:
+        """Delete an uploaded table that no request names."""
+        for key in (self.keys.table(name), self.keys.table_file(name)):
+            self.store.delete(key)
+
+    def keep_private(self, stage: Stage, number: int, files: PrivateFiles) -> None:
+        """Keep what an attempt made that is not published; before its marker."""
+        self.store.write(self.keys.private_files(stage, number), _encode(files))
+
+    def committed(self, marker: Marker) -> Committed:
+        """All that a committed stage made; :class:`StoreCorrupt` when its private part is gone."""
+        return Committed(
+            files=(*marker.files, *self._private_files(marker)), model_digest=marker.model_digest
+        )
+
+    def _private_files(self, marker: Marker) -> tuple[StoredFile, ...]:
+        if marker.version < PRIVATE_SINCE:
+            return ()
+        key = self.keys.private_files(marker.stage, marker.attempt)
+        found = self.read(key, PrivateFiles)
+        if found is None:
+            raise StoreCorrupt(f"{key} is gone from the store.")
+        return found.files
+
+    def outcome(self) -> OutcomeRecord | None:
+        return self.read(self.keys.outcome, OutcomeRecord)
+
+    def cancellation(self) -> Cancel | None:
+        return self.read(self.keys.cancel, Cancel)
+
+    def is_finished(self, stage: Stage) -> bool:
+        """Whether a delivery of this stage has nothing left to do; costs one read.
+
+        The last stage is finished when the job has its outcome, so that a worker that died
+        between the two is made up for.
+        """
+        if stage is Stage.SAVE_MODEL:
+            return self.outcome() is not None
+        return self.marker(stage) is not None
+
+    def attempts(self, stage: Stage) -> list[int]:
+        """Numbers of the attempts claimed so far, ascending."""
+        names = self.store.children(self.keys.attempts(stage))
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def claim(
+        self,
+        stage: Stage,
+        *,
+        worker: str,
+        max_attempts: int,
+        position: int = 0,
+        token: str = "",
+        gate: Gate = OPEN,
+    ) -> int:
+        """Take the next attempt number, the fencing token of all that the attempt writes.
+
+        Raises :class:`AttemptsExhausted` when so many attempts began after the same ``position`` and
+        got no further. Attempts that ended for reasons outside the job do not count.
+        """
+        while True:
+            claims = self.claims(stage)
+            mine = [claim.attempt for claim in claims if token and claim.token == token]
+            if mine:
+                return mine[0]  # the answer to the first try was lost on the way
+            if self._spent(stage, claims, position) >= max_attempts:
+                raise self._exhausted(stage, len(claims))
+            number = max(self.attempts(stage), default=0) + 1
+            claim = Claim(
+                attempt=number,
+                worker=worker,
+                token=token,
+                position=position,
+                claimed_at=gate.began(datetime.now(UTC)),
+            )
+            if self.store.put_if_absent(self.keys.claim(stage, number), _encode(claim)):
+                return number
+
+    def claims(self, stage: Stage) -> list[Claim]:
+        """Who took a stage so far, in their order."""
+        found = (self.read(self.keys.claim(stage, number), Claim) for number in self.attempts(stage))
+        return [claim for claim in found if claim is not None]
+
+    def end_attempt(
+        self,
+        stage: Stage,
+        number: int,
+        kind: EndKind,
+        error: NSSTrainError | None = None,
+        *,
+        gate: Gate = OPEN,
+    ) -> None:
+        """Keep why an attempt committed nothing: for its workers, and what of it may be told."""
+        told = None if error is None else gate.error(error, stage, reason=self.reason(stage, number))
+        if told is not error:
+            self.keep_reason(stage, number, error)
+        ending = Ending(
+            attempt=number,
+            ended_at=gate.ended(datetime.now(UTC)),
+            kind=kind,
+            retry=None if told is None or told is not error else told.retry,
+            error=None if told is None else errors.to_json(told),
+        )
+        self.store.write(self.keys.ending(stage, number), _encode(ending))
+
+    def keep_reason(self, stage: Stage, number: int, error: NSSTrainError | None) -> None:
+        """Keep below ``private/`` why an attempt failed, and in the log that its operator reads."""
+        if error is None:
+            return
+        reason = self.reason(stage, number)
+        ending = Ending(
+            attempt=number,
+            ended_at=datetime.now(UTC),
+            kind=EndKind.FAILED,
+            retry=error.retry,
+            error=errors.to_json(error),
+            reason=reason,
+        )
+        self.store.write(self.keys.private_ending(stage, number), _encode(ending))
+        key = self.keys.private_log(stage, number)
+        try:
+            log = self.store.read(key)
+        except KeyError:
+            log = b""
+        self.store.write(key, log + f"\n{reason}: {error}\n".encode(errors="replace"))
+
+    def reason(self, stage: Stage, number: int) -> str:
+        """The id by which a failure is found: in what is told of it, and in the private log."""
+        return f"{self.job_id}.{stage}.{number}"
+
+    def endings(self, stage: Stage) -> list[Ending]:
+        """Why earlier attempts ended, in their order, as workers must know it."""
+        found = (
+            self.read(self.keys.private_ending(stage, number), Ending)
+            or self.read(self.keys.ending(stage, number), Ending)
+            for number in self.attempts(stage)
+        )
+        return [ending for ending in found if ending is not None]
+
+    def told_endings(self, stage: Stage) -> list[Ending]:
+        """Why earlier attempts ended, in their order, as it may be told."""
+        found = (self.read(self.keys.ending(stage, number), Ending) for number in self.attempts(stage))
+        return [ending for ending in found if ending is not None]
+
+    def _spent(self, stage: Stage, claims: list[Claim], position: int) -> int:
+        """Attempts that count: they began after this position, and nothing outside the job ended them."""
+        here = {claim.attempt for claim in claims if claim.position == position}
+        free = {ending.attempt for ending in self.endings(stage) if ending.is_free} if here else set()
+        return len(here - free)
+
+    def _exhausted(self, stage: Stage, attempts: int) -> AttemptsExhausted:
+        problems = [
+            Problem(field=f"attempt {ending.attempt}", value=error["type"], remedy=error["message"])
+            for ending in self.told_endings(stage)
+            if (error := ending.error) is not None
+        ]
+        message = f"Stage {stage} was started {attempts} times and never ended."
+        return AttemptsExhausted(message, problems, public=True)
+
+    def commit(self, marker: Marker) -> bool:
+        """Make an attempt's outputs those of the stage; ``False`` when another attempt was first."""
+        if self.store.put_if_absent(self.keys.marker(marker.stage), _encode(marker)):
+            return True
+        found = self.marker(marker.stage)
+        # It is ours when the answer to an earlier try was lost on the way.
+        return found is not None and found.attempt == marker.attempt
+
+    def is_fenced(self, stage: Stage, number: int) -> bool:
+        """Whether somebody else has taken over what attempt ``number`` works on."""
+        if max(self.attempts(stage), default=0) > number or self.outcome() is not None:
+            return True
+        return self.marker(stage) is not None
+
+    def request_cancel(self, cancel: Cancel) -> bool:
+        return self.store.put_if_absent(self.keys.cancel, _encode(cancel))
+
+    def finish(
+        self,
+        outcome: Outcome,
+        *,
+        stage: Stage | None = None,
+        error: NSSTrainError | None = None,
+        reason: str | None = None,
+        gate: Gate = OPEN,
+    ) -> bool:
+        """End the job; ``False`` when it had ended already, and then nothing changes.
+
+        ``error`` is what may be told.
+        """
+        record = OutcomeRecord(
+            outcome=outcome,
+            finished_at=gate.ended(datetime.now(UTC)),
+            stage=stage,
+            error=None if error is None else errors.to_json(error),
+            reason=reason,
+            warnings=self._warnings(),
+        )
+        first = self.store.put_if_absent(self.keys.outcome, _encode(record)) or self.outcome() == record
+        fields = {"action": "job.finished", "job_id": self.job_id, "outcome": outcome}
+        logger.info(
+            "job %s: %s%s", self.job_id, outcome, "" if first else " (had ended before)", extra=fields
+        )
+        if first:
+            tracing.job(self.job_id, lambda: self.request().submitted_at, record.finished_at, outcome=outcome)
+        return first
+
+    def _warnings(self) -> tuple[str, ...]:
+        prepared = self.marker(Stage.PREPARE_DATA)
+        return () if prepared is None else warnings_among(prepared.figures)
+
+    def discard_attempt(self, stage: Stage, number: int) -> None:
+        """Delete what an attempt wrote, unless it is committed.
+
+        Its claim stays (a number is never given out twice), and so do its ending and its log.
+        """
+        marker = self.marker(stage)
+        if marker is not None and marker.attempt == number:
+            return
+        for folder in (self.keys.attempt(stage, number), self.keys.private_attempt(stage, number)):
+            for key in list(self.store.list(f"{folder}/")):
+                if key.removeprefix(f"{folder}/") not in KEPT_OF_AN_ATTEMPT:
+                    self.store.delete(key)
+
+    def tidy(self) -> None:
+        """Charge an ended job what it cost; delete what it needs no more: checkpoints, and what no stage
+        committed. Idempotent."""
+        self.settle()
+        self.store.delete(self.keys.holdout_key)
+        for stage in Stage:
+            for number in self.attempts(stage):
+                self.discard_attempt(stage, number)
+        for key in list(self.store.list(self.keys.checkpoints)):
+            self.store.delete(key)
+        self.store.delete(self.keys.open)
+
+    def settle(self) -> bool:
+        """Charge the job what it cost, if it has ended; whether it has."""
+        ended = self.outcome()
+        if ended is None:
+            return False
+        prepared = self.marker(Stage.PREPARE_DATA)
+        # Releases before 4 kept no draw: what they committed was drawn.
+        released = prepared is not None and prepared.version < DRAWS_SINCE
+        self.charges.settle(ended.outcome, by_products=released)
+        return True
+
+    def forget(self) -> None:
+        """Delete a submission that was never finished."""
+        for key in list(self.store.list(f"{self.keys.root}/")):
+            self.store.delete(key)
+        self.store.delete(self.keys.webhook_pending)
+        self.store.delete(self.keys.open)
+
+    def prepared_models(self) -> Iterable[str]:
+        """Digests of the complete prepared models in the store."""
+        for digest in self.store.children("models/"):
+            if self.store.exists(f"{model_prefix(digest)}/manifest.json"):
+                yield digest
+
+    def read(self, key: str, kind: type[Document]) -> Document | None:
+        """A document of the job, or ``None`` where there is none."""
+        try:
+            return versioning.read(kind, self.store.read(key), what=f"The store's {key}")
+        except KeyError:
+            return None
+
+
+def _encode(document: Frozen) -> bytes:
+    return document.model_dump_json(indent=1).encode()

@@ -1,0 +1,95 @@
+"""The same rows under another name: noticed by a keyed sketch, told to the operator alone."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from nss_train.errors import ParameterError, Problem
+from nss_train.names import is_dataset
+from nss_train.privacy.sketch import SAME, Sketch
+from tasks.jobs import versioning
+from tasks.jobs.datasets import DatasetKeys, read_binding
+from tasks.jobs.documents import Versioned
+from tasks.store.base import Store
+
+logger = logging.getLogger(__name__)
+
+ACTION = "privacy.same_data"
+
+
+class SameData(Versioned):
+    """``private/same-data/<other>``: another dataset that has rows, or people, of this one."""
+
+    dataset: str
+    share: Annotated[float, Field(ge=0, le=1)]
+    """Of the smaller of the two tables, estimated."""
+    at: AwareDatetime
+
+
+class KeptSketch(Versioned):
+    """``private/sketches/<digest>.json``: the sketch of a table that was charged to a dataset."""
+
+    sketch: Sketch
+
+
+def notice(store: Store, dataset: str, sketch: Sketch) -> list[SameData]:
+    """Keep a table's sketch; tell the operator of every other dataset that it was seen under.
+
+    The sketch is put first and the others are looked at then: of two jobs at once one sees the other.
+    """
+    store.put_if_absent(_key(dataset, sketch), KeptSketch(sketch=sketch).model_dump_json().encode())
+    found = [
+        SameData(dataset=other, share=share, at=datetime.now(UTC))
+        for other in store.children("privacy/")
+        if is_dataset(other) and other != dataset and (share := _share(store, other, sketch)) >= SAME
+    ]
+    for one in found:
+        _note(store, dataset, one)
+        _note(store, one.dataset, one.model_copy(update={"dataset": dataset}))
+        fields = {"action": ACTION, "dataset": dataset, "other": one.dataset, "share": round(one.share, 2)}
+        logger.warning("dataset %s has %.0f%% of %s", dataset, 100 * one.share, one.dataset, extra=fields)
+    return found
+
+
+def refuse(store: Store, dataset: str, sketch: Sketch, found: list[SameData]) -> None:
+    """Raise :class:`ParameterError` for a table that belongs to another dataset, and forget its sketch.
+
+    The message names none: the answer alone tells that somebody has these rows. A dataset with an owner is
+    not refused for rows that were seen under a name that nobody owns.
+    """
+    is_owned = read_binding(store, dataset) is not None
+    if not any(not is_owned or read_binding(store, one.dataset) is not None for one in found):
+        return
+    store.delete(_key(dataset, sketch))
+    remedy = "this table is not charged to this dataset here; ask the operator, who is told why"
+    problem = Problem(field="guarantee.dataset", value=None, remedy=remedy)
+    raise ParameterError("The operator's rules refuse this table.", [problem], public=True)
+
+
+def noticed(store: Store, dataset: str) -> Iterator[SameData]:
+    """Other datasets that have rows of this one, as far as jobs have shown."""
+    for key in store.list(DatasetKeys(dataset).same_data):
+        yield versioning.read(SameData, store.read(key), what=f"The store's {key}")
+
+
+def _share(store: Store, other: str, sketch: Sketch) -> float:
+    keys = store.list(DatasetKeys(other).sketches)
+    kept = (versioning.read(KeptSketch, store.read(key), what=f"The store's {key}") for key in keys)
+    return max((sketch.overlap(one.sketch) for one in kept), default=0.0)
+
+
+def _note(store: Store, dataset: str, other: SameData) -> None:
+    key = f"{DatasetKeys(dataset).same_data}{other.dataset}.json"
+    store.write(key, other.model_dump_json(indent=1).encode())
+
+
+def _key(dataset: str, sketch: Sketch) -> str:
+    """By the sketch's own digest, so that many jobs on one table keep one."""
+    digest = hashlib.sha256(sketch.model_dump_json().encode()).hexdigest()
+    return f"{DatasetKeys(dataset).sketches}{digest[:32]}.json"

@@ -1,0 +1,124 @@
+"""The whole deployment on this machine: broker, store and workers as child processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nss_train.errors import InfrastructureError
+from nss_train.process import PRIVATE_UMASK
+from tasks.app import make_app
+from tasks.broker import queues
+from tasks.local.servers import SeaweedFS, Valkey, free_ports
+from tasks.permissions import make_folder, private_file
+from tasks.settings import Settings, worker_environment
+from tasks.store.open import open_store
+
+logger = logging.getLogger(__name__)
+
+READY_S = 60.0
+STOP_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flower:
+    """Where Flower listens, and the password of its only user ``admin``."""
+
+    url: str
+    password: str
+
+
+@contextmanager
+def stack(settings: Settings, *, s3: bool = False) -> Iterator[Settings]:
+    """Start broker, store and two workers; yield the settings to reach them; take all of it down."""
+    if not s3:
+        open_store(settings)  # what is wrong with its settings is told before anything starts
+    with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="nss-train-")))
+        valkey = running.enter_context(Valkey(folder / "valkey"))
+        update: dict[str, object] = {"broker_url": valkey.url}
+        if s3:
+            server = running.enter_context(SeaweedFS(settings.home / "s3"))
+            update |= server.settings
+        reachable = Settings.model_validate(dict(settings) | update)
+        for queue in queues.names(settings):
+            running.enter_context(worker(reachable, queue))
+        wait_for_workers(reachable, set(queues.names(settings)))
+        yield reachable
+
+
+@contextmanager
+def worker(settings: Settings, queue: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker on one queue; its log is ``<home>/logs/<queue>.log``."""
+    arguments = ["tasks.worker", "--queues", queue, "--name", f"{queue}@localhost"]
+    with module(arguments, settings, log=settings.home / "logs" / f"{queue}.log") as process:
+        yield process
+
+
+@contextmanager
+def flower(settings: Settings) -> Iterator[Flower]:
+    """Flower on a free loopback port, behind a password."""
+    (port,) = free_ports(1)
+    password = secrets.token_urlsafe(12)
+    extra = {"FLOWER_BASIC_AUTH": f"admin:{password}"}
+    arguments = ["tasks.flower", "--address=127.0.0.1", f"--port={port}"]
+    with module(arguments, settings, log=settings.home / "logs" / "flower.log", extra=extra):
+        yield Flower(url=f"http://127.0.0.1:{port}", password=password)
+
+
+@contextmanager
+def module(
+    arguments: list[str], settings: Settings, *, log: Path, extra: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python module as a child process in its own session, ended with all its children."""
+    make_folder(log.parent)
+    with private_file(log, "ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            env=worker_environment(settings) | (extra or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=PRIVATE_UMASK,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def wait_for_workers(settings: Settings, queues: set[str]) -> None:
+    """Return when every queue has a worker; :class:`InfrastructureError` with the logs after a minute."""
+    app = make_app(settings)
+    deadline = time.monotonic() + READY_S
+    served: set[str] = set()
+    while time.monotonic() < deadline:
+        answers = app.control.inspect(timeout=0.5).active_queues() or {}
+        served = {queue["name"] for worker_queues in answers.values() for queue in worker_queues}
+        if queues <= served:
+            return
+    logs = settings.home / "logs"
+    tails = "\n".join(
+        (logs / f"{queue}.log").read_text(errors="replace")[-2000:] for queue in queues - served
+    )
+    raise InfrastructureError(f"No worker serves {', '.join(sorted(queues - served))}.\n{tails}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+            return

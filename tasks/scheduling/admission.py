@@ -1,0 +1,241 @@
+"""Whose turn it is: jobs wait outside the queues, which are lists, until one of their tenant may begin.
+
+A queue serves whoever came first, so that a thousand jobs of one tenant would keep all others waiting.
+Hence a submitted job asks to be admitted, and its stages are sent when
+
+- its tenant has fewer jobs at work than ``tenant_quota`` allows, and fewer than the other tenants that
+  wait (of equals the one that was served longest ago), and
+- few stages wait in the queues already (``admission_window``): there are enough to keep every worker
+  busy, and few enough that a newcomer soon gets a worker.
+
+Within a tenant the smaller number of ``priority`` goes first, then who came first. All of this lives in
+Redis and may be lost: reconcile finds the jobs that have not begun in the store, and asks for them again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from kombu.exceptions import OperationalError
+from redis import Redis
+from redis.exceptions import LockError, RedisError
+
+from nss_train.contract import Frozen
+from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
+from tasks.broker import queues
+from tasks.broker.queues import now_s
+from tasks.jobs.documents import JobRequest
+from tasks.jobs.repository import JobRecords
+from tasks.scheduling import chain
+from tasks.telemetry.counters import Action, count
+
+if TYPE_CHECKING:
+    from tasks.app import App
+
+logger = logging.getLogger(__name__)
+
+ADMIT = "nss_train.admit"
+TENANTS = "nss-train:tenants"
+"""Sorted set of the tenants that wait, by when one of their jobs was admitted last."""
+IN_FLIGHT = "nss-train:in-flight"
+"""Hash of the jobs that were admitted and have not ended: tenant and time."""
+FIGURES = "nss-train:admission"
+"""Hash of what a client may know of the others: how many wait, and how fast it goes."""
+LOCK = "nss-train:admission-lock"
+LOCK_S = 30.0
+PATIENCE_S = 5.0
+_YEARS_S = 1e11
+"""More seconds than a time has, so that the priority comes before it in a score."""
+_WEIGHT = 0.2
+"""Of the newest job in the mean time of a job."""
+
+
+class Place(Frozen):
+    """Where a job stands that has not begun."""
+
+    ahead: int
+    """Jobs that begin before it, at most."""
+    starts_in_s: float | None
+    """Expected from the mean time of a job and from how many are at work; ``None`` before one has ended."""
+
+
+def held_key(tenant: str) -> str:
+    """Sorted set of the jobs of a tenant that wait for their turn."""
+    return f"nss-train:held:{tenant}"
+
+
+def ask(app: App, job_id: str) -> None:
+    """Ask for a job to be admitted. Comes before every stage that waits."""
+    app.send_task(ADMIT, kwargs={"job_id": job_id}, priority=queues.PRIORITY_STEPS[0])
+
+
+def apply(app: App, job_id: str) -> None:
+    """Let a job wait for its turn, unless it is at work or has ended; admit whose turn it is.
+
+    Raises what store and broker raise.
+    """
+    records = JobRecords(app.store, job_id)
+    if not app.redis.hexists(IN_FLIGHT, job_id) and records.outcome() is None:
+        hold(app.redis, records.request())
+    admit(app)
+
+
+def hold(redis: Redis, request: JobRequest) -> None:
+    """Let a job wait."""
+    score = request.priority * _YEARS_S + request.submitted_at.timestamp()
+    redis.zadd(held_key(request.tenant), {request.job_id: score})
+    redis.zadd(TENANTS, {request.tenant: 0}, nx=True)
+
+
+def admit(app: App) -> list[str]:
+    """Send the stages of every job whose turn it is; their ids. One worker at a time does so."""
+    if not app.redis.zcard(TENANTS):
+        return []
+    lock = app.redis.lock(LOCK, timeout=LOCK_S, blocking_timeout=PATIENCE_S)
+    if not lock.acquire():
+        return []  # whoever holds it admits, and every delivery comes here again
+    try:
+        admitted = list(_admit(app))
+        _tell(app.redis)
+    finally:
+        with suppress(LockError):
+            lock.release()
+    return admitted
+
+
+def note(redis: Redis, job_id: str, tenant: str) -> None:
+    """Count a job as being at work."""
+    redis.hsetnx(IN_FLIGHT, job_id, f"{tenant}|{now_s(redis)}")
+
+
+def release(redis: Redis, job_id: str) -> None:
+    """A job has ended: its tenant may have another."""
+    found: bytes | None = redis.hget(IN_FLIGHT, job_id)  # type: ignore[assignment]
+    if found is None or not redis.hdel(IN_FLIGHT, job_id):
+        return
+    seconds = now_s(redis) - float(found.decode().split("|")[1])
+    told = redis.hget(FIGURES, "mean_job_s")
+    mean_s = seconds if told is None else (1 - _WEIGHT) * float(told) + _WEIGHT * seconds
+    redis.hset(FIGURES, "mean_job_s", str(mean_s))
+
+
+def forget(redis: Redis, job_id: str) -> None:
+    """A job is not at work after all."""
+    redis.hdel(IN_FLIGHT, job_id)
+
+
+def held(redis: Redis) -> set[str]:
+    """Every job that waits for its turn."""
+    return {job for tenant in _members(redis, TENANTS) for job in _members(redis, held_key(tenant))}
+
+
+def in_flight(redis: Redis) -> dict[str, str]:
+    """Every job that is at work, and its tenant."""
+    found: Mapping[bytes, bytes] = redis.hgetall(IN_FLIGHT)  # type: ignore[assignment]
+    return {job.decode(): value.decode().split("|")[0] for job, value in found.items()}
+
+
+def place(redis: Redis, job_id: str, tenant: str) -> Place | None:
+    """Where a waiting job stands; ``None`` for one that was admitted. Asks for no more than a client may."""
+    rank: int | None = redis.zrank(held_key(tenant), job_id)  # type: ignore[assignment]
+    if rank is None:
+        return None
+    found: Mapping[bytes, bytes] = redis.hgetall(FIGURES)  # type: ignore[assignment]
+    figures = {name.decode(): float(value) for name, value in found.items()}
+    # Each tenant that waits may have as many turns as this one until then.
+    turns = (rank + 1) * int(figures.get("tenants", 1)) - 1
+    ahead = max(rank, min(int(figures.get("held", turns + 1)) - 1, turns))
+    mean_s, at_work = figures.get("mean_job_s"), max(figures.get("in_flight", 1), 1)
+    return Place(ahead=ahead, starts_in_s=None if mean_s is None else (ahead + 1) * mean_s / at_work)
+
+
+@contextmanager
+def best_effort() -> Iterator[None]:
+    """For what reconcile makes up for."""
+    try:
+        yield
+    except (RedisError, OperationalError, OSError, InfrastructureError):
+        logger.warning("nobody is admitted now", exc_info=True)
+
+
+def _admit(app: App) -> Iterator[str]:
+    while _has_room(app):
+        tenant = _next_tenant(app)
+        if tenant is None:
+            return
+        first = _members(app.redis, held_key(tenant), last=0)
+        if not first:
+            _drop(app.redis, tenant)
+        elif _may_start(app, tenant, first[0]):
+            app.redis.zadd(TENANTS, {tenant: now_s(app.redis)}, xx=True)
+            yield first[0]
+
+
+def _drop(redis: Redis, tenant: str) -> None:
+    """A tenant has nothing to wait for, unless a job of it came this very moment."""
+    redis.zrem(TENANTS, tenant)
+    if redis.zcard(held_key(tenant)):
+        redis.zadd(TENANTS, {tenant: 0}, nx=True)
+
+
+def _has_room(app: App) -> bool:
+    """Whether so few stages wait that another job would soon get a worker."""
+    window, settings = app.settings.admission_window, app.settings
+    waiting = queues.stages_waiting(app.redis, settings)
+    trainings = sum(waiting[queue] for queue in settings.cuda_queue_names)
+    return waiting[settings.queue_cpu] < window and trainings < window * len(settings.cuda_queue_names)
+
+
+def _next_tenant(app: App) -> str | None:
+    """Of the tenants that wait and may have another job, the one with the fewest at work."""
+    at_work = Counter(in_flight(app.redis).values())
+    quota = app.settings.tenant_quota or float("inf")
+    # In the order in which they were served: the first of equals waited longest.
+    may = [name for name in _members(app.redis, TENANTS) if at_work[name] < quota]
+    return min(may, key=lambda name: at_work[name], default=None)
+
+
+def _may_start(app: App, tenant: str, job_id: str) -> bool:
+    """Start a job. One that cannot be read waits no more: nobody behind it shall wait for it."""
+    try:
+        return _start(app, tenant, job_id)
+    except (StoreUnavailable, BrokerUnavailable):
+        raise
+    except InfrastructureError:
+        fields = {"action": "job.unreadable", "job_id": job_id}
+        logger.exception("job %s does not begin: a document of it cannot be read", job_id, extra=fields)
+        app.redis.zrem(held_key(tenant), job_id)
+        return False
+
+
+def _start(app: App, tenant: str, job_id: str) -> bool:
+    """Send a job's stages, unless it ended while it waited; whether they are sent."""
+    records = JobRecords(app.store, job_id)
+    begins = records.is_submitted() and records.outcome() is None
+    if begins:
+        note(app.redis, job_id, tenant)
+        chain.send(app, job_id)
+        count(app.redis, Action.ADMITTED)
+        fields = {"action": "job.admitted", "job_id": job_id, "tenant": tenant}
+        logger.info("job %s begins", job_id, extra=fields)
+    # Last: of a worker that dies before there is a message too many, which does no harm.
+    app.redis.zrem(held_key(tenant), job_id)
+    return begins
+
+
+def _tell(redis: Redis) -> None:
+    """What a client may know."""
+    lengths = [int(redis.zcard(held_key(tenant))) for tenant in _members(redis, TENANTS)]
+    waiting = [length for length in lengths if length]
+    redis.hset(FIGURES, "held", str(sum(waiting)))
+    redis.hset(FIGURES, "tenants", str(len(waiting)))
+    redis.hset(FIGURES, "in_flight", str(redis.hlen(IN_FLIGHT)))
+
+
+def _members(redis: Redis, key: str, *, last: int = -1) -> list[str]:
+    found: list[bytes] = redis.zrange(key, 0, last)  # type: ignore[assignment]
+    return [name.decode() for name in found]

@@ -1,0 +1,86 @@
+"""Which queue a stage goes to. Trainings go to the smallest device that has the memory for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nss_train.contract import Stage
+from nss_train.errors import InfrastructureError
+from tasks.broker.queues import PRIORITY_STEPS
+from tasks.jobs.documents import StageMessage
+from tasks.jobs.repository import JobRecords
+from tasks.scheduling.chain import TASK_NAMES
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.app import App
+
+logger = logging.getLogger(__name__)
+
+GIB = 2**30
+_, SOON, LATER, LAST = PRIORITY_STEPS
+PRIORITIES = {
+    TASK_NAMES[Stage.SAVE_MODEL]: SOON,
+    TASK_NAMES[Stage.TRAIN]: SOON,
+    TASK_NAMES[Stage.LOAD_MODEL]: LATER,
+    TASK_NAMES[Stage.PREPARE_DATA]: LAST,
+}
+"""What is begun is ended before something new begins. Tasks that are no stages come before all of them.
+
+The priority of a job decides when it is admitted; after that it is one of few."""
+
+
+class Router:
+    """Celery asks it whenever a task is sent, the next one of a chain too: its needs are known by then."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def __call__(
+        self, name: str, _args: Any, kwargs: Mapping[str, Any], _options: Any, task: Any = None, **_: Any
+    ) -> dict[str, Any] | None:
+        """Queue and priority of a task of this project; ``None`` leaves others to Celery's default."""
+        del task
+        if not name.startswith("nss_train."):
+            return None
+        priority = {"priority": PRIORITIES[name]} if name in PRIORITIES else {}
+        return {"queue": self._queue(name, kwargs)} | priority
+
+    def _queue(self, name: str, kwargs: Mapping[str, Any]) -> str:
+        if name != TASK_NAMES[Stage.TRAIN]:
+            return self._app.settings.queue_cpu
+        return self._cuda_queue(StageMessage.model_validate(kwargs["message"]).job_id)
+
+    def _cuda_queue(self, job_id: str) -> str:
+        queues = self._app.settings.cuda_queue_names
+        if len(queues) == 1:
+            return queues[0]
+        try:
+            marker = JobRecords(self._app.store, job_id).marker(Stage.LOAD_MODEL)
+        except InfrastructureError:
+            # Not worth the chain, which would be lost: the training fits on the largest.
+            logger.warning("the store does not tell what job %s needs", job_id, exc_info=True)
+            return queues[-1]
+        needed = None if marker is None else marker.figures.get("train_bytes")
+        return choose(self._app.settings, job_id, needed)
+
+
+def choose(settings: Settings, job_id: str, needed_bytes: int | None) -> str:
+    """The smallest queue with so much memory; the largest when none has it, or nothing is known."""
+    queues = settings.cuda_queue_names
+    largest = queues[-1]
+    fields = {"action": "job.routed", "job_id": job_id, "train_bytes": needed_bytes}
+    if needed_bytes is None:
+        logger.info("queue=%s because it is not known what the training needs", largest, extra=fields)
+        return largest
+    gib = needed_bytes / GIB
+    for queue in queues:
+        if settings.cuda_queues[queue] >= gib:
+            logger.info("queue=%s because the training needs %.1f GiB", queue, gib, extra=fields)
+            return queue
+    logger.warning(
+        "queue=%s because it is the largest, but the training may need %.1f GiB", largest, gib, extra=fields
+    )
+    return largest

@@ -1,0 +1,287 @@
+"""A submission: check it, put it into the store, enqueue its stages."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import Any
+
+from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
+from nss_train.config.support import unsupported_ranks, unsupported_sharing, unsupported_training
+from nss_train.contract import TableLimits
+from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
+from nss_train.names import draw_name
+from tasks.app import App
+from tasks.broker.errors import BrokerRefuses, broker_errors, reach
+from tasks.jobs.datasets import check_access, prove
+from tasks.jobs.documents import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TENANT,
+    KEY_MAX_CHARS,
+    SEEDS,
+    TENANT,
+    JobRequest,
+    SubmitMessage,
+    Table,
+    Webhook,
+    check_job_id,
+    id_of_key,
+    new_job_id,
+)
+from tasks.jobs.repository import JobRecords
+from tasks.jobs.table import (
+    check_private_name,
+    check_table_file,
+    describe_table,
+    is_same_file,
+    table_at,
+    upload_table,
+)
+from tasks.scheduling import admission
+from tasks.submission.refusals import record_refusal
+from tasks.telemetry import tracing
+from tasks.webhooks.url_policy import check_url
+
+logger = logging.getLogger(__name__)
+
+ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
+
+
+def check_request(
+    table: Path | str,
+    config: ConfigSource,
+    limits: TableLimits | None = None,
+    *,
+    priority: int = DEFAULT_PRIORITY,
+    tenant: str = DEFAULT_TENANT,
+    seed: int | None = None,
+    idempotency_key: str | None = None,
+    ranks: int = 0,
+    fsdp: bool = False,
+) -> SafeSynthesizerParameters:
+    """Parse the config and glance at the table; raise one error with every problem of the request."""
+    caught: list[UserError] = []
+    in_line = [*_problems_in_line(priority, tenant), *_problems_of_identity(seed, idempotency_key)]
+    if in_line:
+        caught.append(ParameterError("The job cannot be put in line.", in_line))
+    try:
+        if not is_uri(table):
+            check_table_file(Path(table), limits)
+    except DataError as error:
+        caught.append(error)
+    try:
+        parsed = _parse(config)
+        problems = [*unsupported_training(parsed), *_problems_of_ranks(parsed, ranks, fsdp=fsdp)]
+        if problems:
+            raise ParameterError("The job asks for what this version cannot do.", problems)  # noqa: TRY301
+        if parsed.dp_enabled and not caught:
+            check_private_name(PurePath(table).name)
+    except (DataError, ParameterError) as error:
+        caught.append(error)
+    if not caught:
+        return parsed
+    if len(caught) == 1:
+        raise caught[0]
+    raise ParameterError(" ".join(e.message for e in caught), [p for e in caught for p in e.problems])
+
+
+def _problems_in_line(priority: int, tenant: str) -> Iterator[Problem]:
+    if not isinstance(priority, int) or priority not in range(10):
+        yield Problem(field="priority", value=priority, remedy="use 0 (first) to 9 (last)")
+    if not re.fullmatch(TENANT, tenant):
+        remedy = "use up to 63 lower-case letters, digits and inner hyphens"
+        yield Problem(field="tenant", value=tenant[:100], remedy=remedy)
+
+
+def _problems_of_identity(seed: int | None, key: str | None) -> Iterator[Problem]:
+    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < SEEDS):
+        yield Problem(field="seed", value=seed, remedy=f"use 0 to {SEEDS - 1}, or none")
+    if key is not None and not 1 <= len(key) <= KEY_MAX_CHARS:
+        remedy = f"use 1 to {KEY_MAX_CHARS} characters, or none"
+        yield Problem(field="idempotency_key", value=key[:100], remedy=remedy)
+
+
+def _problems_of_ranks(config: SafeSynthesizerParameters, ranks: int, *, fsdp: bool) -> Iterator[Problem]:
+    yield from unsupported_ranks(ranks, effective_batch=config.training.effective_batch_size)
+    if fsdp:
+        yield from unsupported_sharing(config, ranks=ranks)
+
+
+def submit(
+    app: App,
+    *,
+    table: Path | str,
+    config: ConfigSource,
+    idempotency_key: str | None = None,
+    seed: int | None = None,
+    family: str = "",
+    ranks: int = 0,
+    fsdp: bool = False,
+    priority: int = DEFAULT_PRIORITY,
+    tenant: str = DEFAULT_TENANT,
+    webhook: Webhook | None = None,
+    job_id: str | None = None,
+    dataset_token: str | None = None,
+    dataset_proof: str | None = None,
+) -> str:
+    """Submit a job; return its id. A second submission under one key is the same job.
+
+    A private job proves with the token of its dataset, or with what a sender made of it, that it may use it.
+
+    Raises :class:`DataError` or :class:`ParameterError` for a bad request, :class:`StoreUnavailable`,
+    and :class:`BrokerUnavailable` before anything is written. A broker that goes away after the
+    request is stored costs no more than time: reconcile asks again. One that only now refuses the user
+    is :class:`BrokerRefuses`, which names the job.
+    """
+    parsed = check_request(
+        table,
+        config,
+        app.settings.table_limits,
+        priority=priority,
+        tenant=tenant,
+        seed=seed,
+        idempotency_key=idempotency_key,
+        ranks=ranks,
+        fsdp=fsdp,
+    )
+    if webhook is not None:
+        check_url(webhook.url, app.settings)
+    job_id = check_job_id(job_id or (new_job_id() if idempotency_key is None else id_of_key(idempotency_key)))
+    # How long it takes to store a private table tells how large it is.
+    seen = tracing.quiet() if parsed.strictly_private else nullcontext()
+    with tracing.of_job(job_id), seen, tracing.span("submit", tenant=tenant):
+        with broker_errors(app):
+            reach(app.redis)
+        app.store.check()
+        request = JobRequest(
+            job_id=job_id,
+            table=_describe(app, table, strict=parsed.strictly_private),
+            config=parsed,
+            family=family,
+            ranks=ranks,
+            fsdp=fsdp,
+            priority=priority,
+            tenant=tenant,
+            seed=secrets.randbits(31) if seed is None else seed,
+            submitted_at=datetime.now(UTC),
+            idempotency_key=idempotency_key,
+            webhook=webhook,
+            dataset_proof=dataset_proof or (prove(dataset_token, job_id) if dataset_token else None),
+            budget_name=draw_name() if parsed.dp_enabled and parsed.guarantee.dataset is None else "",
+        )
+        check_access(app.store, request, known_only=app.settings.datasets == "known")
+        _store(app, request, table, seed_given=seed is not None)
+        _ask(app, job_id)
+    return job_id
+
+
+def _describe(app: App, table: Path | str, *, strict: bool) -> Table:
+    if is_uri(table):
+        return table_at(str(table), app.settings)
+    return describe_table(Path(table), strict=strict)
+
+
+def _store(app: App, request: JobRequest, table: Path | str, *, seed_given: bool) -> None:
+    """Record the request, and its table before it; :class:`ParameterError` if its id means another job."""
+    records = JobRecords(app.store, request.job_id)
+    if not records.is_submitted():
+        # First of all: by it an upload whose client died is found and forgotten.
+        records.open(request)
+        if request.table.input is not None:
+            with tracing.span("store table"):
+                upload_table(Path(table), records, request.table.input)
+        if records.submitted(request):
+            return
+        if request.table.input is not None:
+            records.drop_table(request.table.input)  # somebody else was first
+    _raise_if_different(records, request, table, seed_given=seed_given)
+
+
+def _ask(app: App, job_id: str) -> None:
+    """Ask for the job's turn. It is stored already, so that a broker that is away now delays it only."""
+    try:
+        with broker_errors(app):
+            admission.ask(app, job_id)
+    except BrokerRefuses as error:
+        remedy = "it is stored and begins with the next reconciliation; do not submit it again"
+        stored = Problem(field="job_id", value=job_id, remedy=remedy)
+        raise BrokerRefuses(error.message, [*error.problems, stored]) from error
+    except BrokerUnavailable:
+        logger.warning("job %s waits for reconcile", job_id, exc_info=True)
+    fields = {"action": "job.submitted", "job_id": job_id}
+    logger.info("submitted job %s", job_id, extra=fields)
+
+
+def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
+    """A submission that came as a message: nobody waits for an answer, so a refusal is an outcome."""
+    key, table = message.idempotency_key, message.table
+    job_id = check_job_id(id_of_key(key) if key else task_id)
+    webhook = None
+    if message.webhook is not None:
+        webhook = Webhook(url=message.webhook, progress=message.webhook_progress)
+    try:
+        if not is_uri(table):
+            problem = Problem(
+                field="table", value=table, remedy="a message must name the table by an allowed URI"
+            )
+            raise ParameterError("The table cannot be read.", [problem])
+        submit(
+            app,
+            table=table,
+            config=message.config,
+            idempotency_key=key,
+            seed=message.seed,
+            family=message.family,
+            ranks=message.ranks,
+            fsdp=message.fsdp,
+            priority=message.priority,
+            tenant=message.tenant,
+            webhook=webhook,
+            job_id=job_id,
+            dataset_proof=message.dataset_proof,
+        )
+    except UserError as error:
+        record_refusal(app, job_id, table=table, webhook=webhook, error=error)
+        raise
+
+
+def is_uri(table: Path | str) -> bool:
+    return isinstance(table, str) and "://" in table
+
+
+def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
+    if isinstance(config, SafeSynthesizerParameters):
+        return parse_config(config.model_dump(mode="json"))
+    return load_config(config) if isinstance(config, Path) else parse_config(config or {})
+
+
+def _raise_if_different(
+    records: JobRecords, request: JobRequest, table: Path | str, *, seed_given: bool
+) -> None:
+    stored = records.request()
+    # A config's drawn random_state differs between two parses of the same text.
+    drawn = {"data": {"random_state"}}
+    same = (
+        _is_same_table(records, stored, request.table, table)
+        and (stored.family, stored.ranks, stored.fsdp) == (request.family, request.ranks, request.fsdp)
+        and stored.config.model_dump(exclude=drawn) == request.config.model_dump(exclude=drawn)
+        and stored.webhook == request.webhook
+        and (not seed_given or stored.seed == request.seed)
+    )
+    if not same:
+        remedy = "this key belongs to a job with another table, config, webhook or seed; use a new key"
+        problem = Problem(field="idempotency_key", value=request.idempotency_key, remedy=remedy)
+        raise ParameterError("The idempotency key is taken.", [problem])
+
+
+def _is_same_table(records: JobRecords, stored: JobRequest, given: Table, table: Path | str) -> bool:
+    """Whether a file is the one that was uploaded, or a URI the one that was named."""
+    there = records.table_file(stored)
+    if there is None or given.uri is not None:
+        return (stored.table.name, stored.table.uri) == (given.name, given.uri)
+    return is_same_file(there, Path(table))

@@ -1,0 +1,107 @@
+"""A worker process: ``python -m tasks.worker --queues cpu --name cpu@host``."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from functools import partial
+from typing import Any
+
+from celery import signals
+from redis.exceptions import RedisError
+
+from nss_train import command
+from nss_train.process import die_with_parent, keep_files_to_itself, keep_memory_to_itself
+from tasks.app import App, connect_redis, make_app
+from tasks.broker.checks import weaknesses
+from tasks.execution.scratch import sweep
+from tasks.permissions import warn_of_open_folders
+from tasks.settings import Settings
+from tasks.store.open import open_store
+from tasks.telemetry import logs
+from tasks.worker.autoexit import Stint
+from tasks.worker.revocation import on_revoked
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    parser = command.Parser(prog="python -m tasks.worker", description=__doc__)
+    parser.add_argument("--queues", required=True, help="comma-separated queue names")
+    parser.add_argument("--name", required=True, help="unique name, such as cpu@host")
+    parser.add_argument("--concurrency", type=int, default=1, help="stages at a time")
+    parser.add_argument("--max-jobs", type=int, help="leave after so many stages")
+    parser.add_argument("--idle-exit-s", type=float, help="leave after so many seconds without a stage")
+    arguments = vars(parser.parse_args())
+    run_worker(Settings(), arguments.pop("queues"), **arguments)
+
+
+def run_worker(
+    settings: Settings,
+    queues: str,
+    *,
+    name: str,
+    concurrency: int,
+    max_jobs: int | None = None,
+    idle_exit_s: float | None = None,
+) -> None:
+    """Serve the queues until SIGTERM, or until a stint is over (:mod:`tasks.worker.autoexit`).
+
+    Prefork, because only there the worker answers while a stage runs.
+    """
+    open_store(settings)  # what is wrong with its settings is told before anything begins
+    keep_memory_to_itself()  # its environment holds the passwords that stages do not get
+    keep_files_to_itself()
+    logs.configure(settings.log_format)
+    warn_of_open_folders(settings)
+    sweep(settings.scratch_dir)
+    _warn_of_broker(settings)
+    options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
+    app = make_app(settings)
+    if max_jobs is not None or idle_exit_s is not None:
+        app.stint = Stint(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
+    # Celery keeps weak references of its receivers.
+    starts, revokes = partial(_on_pool_process, settings=settings), partial(_on_revoked, app=app)
+    signals.worker_init.connect(_on_start)
+    signals.worker_ready.connect(_on_start)
+    signals.worker_process_init.connect(starts)
+    signals.task_revoked.connect(revokes)
+    try:
+        app.worker_main(
+            ["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"]
+        )
+    finally:
+        app.heart.stop()
+
+
+def _on_start(**_: Any) -> None:
+    """Spare the garbage collector what stays: its look through the imports takes 40 ms.
+
+    Before the pool forks, so that its processes share these pages; and again when all is imported.
+    """
+    gc.freeze()
+
+
+def _on_pool_process(*, settings: Settings, **_: Any) -> None:
+    """A pool's process ends with its worker, and makes up for a killed predecessor."""
+    die_with_parent(os.getppid())
+    sweep(settings.scratch_dir)
+
+
+def _on_revoked(*, app: App, request: Any, **_: Any) -> None:
+    on_revoked(app, request)
+
+
+def _warn_of_broker(settings: Settings) -> None:
+    try:
+        found = weaknesses(connect_redis(settings))
+    except RedisError:
+        logger.warning("the broker does not answer yet", exc_info=True)
+        return
+    for problem in found:
+        logger.warning("broker: %s", problem, extra={"action": "broker.weak"})
+
+
+if __name__ == "__main__":
+    main()
