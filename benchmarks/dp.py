@@ -82,7 +82,7 @@ def last_line(command: list[str]) -> dict[str, Any]:
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """One training in this process."""
-    from nss_train.privacy.batches import UnitExamples
+    from nss_train.privacy.dpsgd.micro_batches import UnitExamples
 
     taken = [0]
     whole = UnitExamples.micro_batches
@@ -103,7 +103,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 def prepare(given: argparse.Namespace, root: Path) -> Path:
     """The inputs of a train stage."""
     from nss_train import stages
-    from nss_train.privacy.plan import PrivacyPlan
+    from nss_train.privacy.accounting.plan import PrivacyPlan
 
     prepared, loaded, folder = (root / name for name in ("prepare", "load", "train"))
     (prepared / "in").mkdir(parents=True)
@@ -142,7 +142,7 @@ def request_of(given: argparse.Namespace) -> Any:
 
 def train_privately(folder: Path, given: argparse.Namespace, taken: list[int]) -> float:
     """Seconds of the steps alone: what is tried before the first one does not grow with their number."""
-    from nss_train.privacy.trainer import OpacusDPTrainer
+    from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
     from nss_train.training.stage import train
 
     seconds, steps = [0.0], OpacusDPTrainer.take_steps
@@ -164,12 +164,12 @@ def train_plainly(folder: Path, given: argparse.Namespace) -> float:
     from nss_train.config import load_resolved
     from nss_train.model.adapter import initial_adapter, ready_for_training
     from nss_train.model.loading import FLOAT32, load_base
-    from nss_train.privacy.batches import UnitExamples
-    from nss_train.privacy.budget import NoRecord
-    from nss_train.privacy.fit import Private, shapes_for
-    from nss_train.privacy.passes import row_losses
-    from nss_train.privacy.randomness import SecretRandomness
-    from nss_train.privacy.sampling import PoissonSampler
+    from nss_train.privacy.accounting.step_budget import NoRecord
+    from nss_train.privacy.dpsgd.fit import Private, shapes_for
+    from nss_train.privacy.dpsgd.micro_batches import UnitExamples
+    from nss_train.privacy.dpsgd.passes import row_losses
+    from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
+    from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
     config, private = load_resolved(folder), Private.read(folder / "in" / "prepare_data", record=NoRecord())
     base = load_base(folder / "in" / "model" / "base", FLOAT32, attention="sdpa", trust_remote_code=False)

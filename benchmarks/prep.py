@@ -117,7 +117,7 @@ def measure(table: Path, model: Path) -> dict[str, Any]:
     """One preparation in this process."""
     from nss_train.config import parse_config
     from nss_train.config.resolve import resolve
-    from nss_train.data.holdout import Split
+    from nss_train.data.assembly.holdout import Split
     from nss_train.data.prepare import assemble
     from nss_train.data.source import read_table
     from nss_train.model.metadata import read_metadata

@@ -27,7 +27,7 @@ from nss_train.artifacts.run_folder import BoundDir, Workdir
 from nss_train.config.support import unsupported_training
 from nss_train.contract import ModelPolicy
 from nss_train.data import columns
-from nss_train.data.holdout import Split
+from nss_train.data.assembly.holdout import Split
 from nss_train.data.prepare import prepare_split
 from nss_train.data.prepared import Prepared
 from nss_train.data.private.reading import read_private_frame
@@ -35,13 +35,13 @@ from nss_train.errors import DataError, GenerationError, ParameterError, Problem
 from nss_train.extras import needed_by, require_extras
 from nss_train.model.adapter import initial_adapter, ready_for_training, save_adapter
 from nss_train.model.loading import choose_attention, choose_precision, load_base, max_memory
+from nss_train.model.local.source import ModelSource, find_model
 from nss_train.model.prepared import full_weights
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
-from nss_train.model.source import ModelSource, find_model
+from nss_train.privacy.accounting.result import check_release
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import InMemory
-from nss_train.privacy.result import check_release
 from nss_train.training.backend import NSSTrainerResult, TrainingBackend
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.group import placement
@@ -51,7 +51,7 @@ from nss_train.training.quality import GenerationQuality
 from nss_train.training.trainer import incomplete_reason, load_tokenizer, make_trainer
 
 if TYPE_CHECKING:
-    from nss_train.privacy.trainer import OpacusDPTrainer
+    from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 
 __all__ = [
     "BoundDir",
@@ -201,7 +201,7 @@ class HuggingFaceBackend(TrainingBackend):
         if plan is None or membership is None:
             self.trainer: Trainer = make_trainer(self.model, self.tokenizer, self.params, **options)
         else:
-            from nss_train.privacy.fit import Private, make_private_trainer
+            from nss_train.privacy.dpsgd.fit import Private, make_private_trainer
 
             private = Private(
                 plan=plan,
@@ -348,7 +348,7 @@ class HuggingFaceBackend(TrainingBackend):
 
 def _private_trainer() -> type[OpacusDPTrainer]:
     """Imported where it is needed: most trainings do without Opacus and an accountant, and may lack them."""
-    from nss_train.privacy.trainer import OpacusDPTrainer
+    from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 
     return OpacusDPTrainer
 

@@ -71,7 +71,7 @@ def settings(valkey: Valkey, tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def base_model() -> Path:
     """SmolLM2-135M-Instruct, converted from its wheel once for this checkout."""
-    command = [sys.executable, "-m", "nss_train.model.smollm2", str(MODELS)]
+    command = [sys.executable, "-m", "nss_train.model.local.smollm2", str(MODELS)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return MODELS / "SmolLM2-135M-Instruct"
 

@@ -12,10 +12,10 @@ from nss_train.artifacts.files import read_json
 from nss_train.config import SafeSynthesizerParameters, parse_resolved
 from nss_train.config.guarantee import SchemaSource
 from nss_train.errors import StageLost
-from nss_train.privacy.result import PrivacyResult, check_release
+from nss_train.privacy.accounting.result import PrivacyResult, check_release
 
 if TYPE_CHECKING:
-    from nss_train.privacy.plan import PrivacyPlan
+    from nss_train.privacy.accounting.plan import PrivacyPlan
 
 NO_PRIVACY = "trained without differential privacy; no formal privacy guarantee"
 
@@ -53,7 +53,7 @@ def read_guarantee(inputs: Path) -> Guarantee | None:
         raise StageLost(
             f"A private training left no {' and no '.join(missing)}: nothing can be promised of it."
         )
-    from nss_train.privacy.plan import PrivacyPlan  # the accountant takes a second to load
+    from nss_train.privacy.accounting.plan import PrivacyPlan  # the accountant takes a second to load
 
     found = Guarantee(
         config=config,

@@ -19,7 +19,7 @@ from nss_train.cost.cost import COST, Cost
 from nss_train.cost.measure import measured_cost
 from nss_train.cost.work import Work, work_of
 from nss_train.errors import ParameterError
-from nss_train.model.source import ModelSource, find_model
+from nss_train.model.local.source import ModelSource, find_model
 
 SEED = 1
 """Of shuffles and splits: no figure depends on it by more than some tokens."""

@@ -18,14 +18,14 @@ from nss_train.contract import Frozen
 from nss_train.cost.cost import Cost
 from nss_train.cost.pace import Pace
 from nss_train.cost.work import WORK, Work
+from nss_train.model.local.source import ModelSource, read_config
 from nss_train.model.scheme import choose_scheme
-from nss_train.model.source import ModelSource, read_config
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.accounting.plan import PrivacyPlan
 
 logger = logging.getLogger(__name__)
 
 _IMPORTED = ("nss_train.training.stage", "nss_train.cost.probe")
-_PRIVATELY = ("nss_train.privacy.fit", "nss_train.cost.private_probe")
+_PRIVATELY = ("nss_train.privacy.dpsgd.fit", "nss_train.cost.private_probe")
 PROCESS_S = 1.0
 """Until a new process has this library's light parts, and until its files are stored."""
 ALIKE = 2**0.5

@@ -16,14 +16,14 @@ from nss_train.config.guarantee import Clock
 from nss_train.cost.pace import Pace
 from nss_train.cost.probe import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL_TOKEN, now, tried_width
 from nss_train.cost.work import Work
-from nss_train.privacy.batches import IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
-from nss_train.privacy.fit import Private, shapes_for
-from nss_train.privacy.mechanism import Mechanism
-from nss_train.privacy.passes import Passes
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.probe import public_luck
-from nss_train.privacy.randomness import SecretRandomness
-from nss_train.privacy.trial import Trial
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.coupling.probe import public_luck
+from nss_train.privacy.coupling.trial import Trial
+from nss_train.privacy.dpsgd.fit import Private, shapes_for
+from nss_train.privacy.dpsgd.mechanism import Mechanism
+from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
+from nss_train.privacy.dpsgd.passes import Passes
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.group import group_state
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from nss_train.cost.work import Work, private_work, typical_record
 from nss_train.data.examples import Prompt
+from nss_train.model.local.source import ModelSource
 from nss_train.model.metadata import family_of, read_metadata
-from nss_train.model.source import ModelSource
 from nss_train.model.tokenizer import load_tokenizer
 from nss_train.privacy.__main__ import Estimate
 

@@ -30,12 +30,12 @@ from nss_train.cost.work import Work
 from nss_train.model.adapter import put_adapter, ready_for_training
 from nss_train.model.dropout import model_without_dropout
 from nss_train.model.loading import choose_precision, load_base, load_skeleton
+from nss_train.model.local.source import ModelSource
 from nss_train.model.memory import estimate
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
-from nss_train.model.source import ModelSource
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.probe import public_luck
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.coupling.probe import public_luck
 from nss_train.training.group import on_device
 from nss_train.training.trainer import load_tokenizer, make_trainer
 

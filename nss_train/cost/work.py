@@ -21,7 +21,7 @@ from nss_train.model.tokenizer import ModelTokenizer
 
 if TYPE_CHECKING:
     from nss_train.data.prepared import Prepared
-    from nss_train.privacy.plan import PrivacyPlan
+    from nss_train.privacy.accounting.plan import PrivacyPlan
 
 WORK = "work"
 """Name of the document among the outputs of prepare_data."""

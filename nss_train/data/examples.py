@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nss_train.data.fragments import Fragments, Tokens
-from nss_train.data.plan import Plan
+from nss_train.data.assembly.layout import Plan
+from nss_train.data.assembly.statistics import Running
 from nss_train.data.ragged import gather, offsets_of
-from nss_train.data.records import Records
-from nss_train.data.statistics import Running
+from nss_train.data.tokenization.fragments import Fragments, Tokens
+from nss_train.data.tokenization.records import Records
 from nss_train.model.metadata import ModelMetadata
 
 IGNORED_LABEL = -100

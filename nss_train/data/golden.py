@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from nss_train.data.examples import IGNORED_LABEL, Examples
-from nss_train.data.fragments import record_text
 from nss_train.data.prepared import Entry, Prepared
+from nss_train.data.tokenization.fragments import record_text
 from nss_train.model.tokenizer import ModelTokenizer
 
 FORMAT = 1

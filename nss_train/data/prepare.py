@@ -11,25 +11,26 @@ from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.reading import Types
 from nss_train.config.resolve import Resolved, resolve, unit_column
 from nss_train.contract import HOLDOUT_KEY, Event, Report, Request, Stage, StageResult, TableLimits
-from nss_train.data import columns, time_series
-from nss_train.data.assembly import Assembled, Assembler
-from nss_train.data.changes import check_dates
-from nss_train.data.distinct import distinct_columns, to_arrow
+from nss_train.data import columns
+from nss_train.data.assembly import time_series
+from nss_train.data.assembly.assembler import Assembled, Assembler
+from nss_train.data.assembly.holdout import Split, hold_out
+from nss_train.data.assembly.packing import check_lengths
+from nss_train.data.assembly.time_series import PSEUDO_GROUP
+from nss_train.data.comparison.changes import check_dates
 from nss_train.data.examples import Examples, Prompt
-from nss_train.data.holdout import Split, hold_out
 from nss_train.data.outputs import write
-from nss_train.data.packing import check_lengths
 from nss_train.data.prepared import Entry, Prepared
 from nss_train.data.private.fingerprint import leave_sketch
 from nss_train.data.private.reading import read_private_table
-from nss_train.data.records import tokenize
 from nss_train.data.schema import make_schema
 from nss_train.data.source import read_source
-from nss_train.data.time_series import PSEUDO_GROUP
+from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
+from nss_train.data.tokenization.records import tokenize
 from nss_train.errors import public_facts
 from nss_train.extras import needed_by, require_extras
+from nss_train.model.local.source import find_model, read_config
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
-from nss_train.model.source import find_model, read_config
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import InMemory, SupervisorsDraw

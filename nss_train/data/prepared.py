@@ -12,15 +12,15 @@ import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.resolve import Choice
-from nss_train.data.assembly import Assembled
-from nss_train.data.distinct import Column
+from nss_train.data.assembly.assembler import Assembled
+from nss_train.data.assembly.statistics import Running
 from nss_train.data.examples import Examples
-from nss_train.data.records import Records
-from nss_train.data.statistics import Running
+from nss_train.data.tokenization.distinct_values import Column
+from nss_train.data.tokenization.records import Records
 from nss_train.model.metadata import ModelMetadata
 
 if TYPE_CHECKING:
-    from nss_train.privacy.plan import PrivacyPlan
+    from nss_train.privacy.accounting.plan import PrivacyPlan
 
 
 class Entry(StrEnum):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from nss_train.data.distinct import Column
+from nss_train.data.tokenization.distinct_values import Column
 
 _JSON_TYPES = {
     "str": "string",

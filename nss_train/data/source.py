@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from nss_train.config.reading import ReadingParameters, Types
 from nss_train.contract import TableLimits
-from nss_train.data.changes import Change, check_changes
 from nss_train.data.columns import check_known
+from nss_train.data.comparison.changes import Change, check_changes
 from nss_train.data.limits import check_bytes, check_cells, check_size
 from nss_train.data.reading.arrow_file import read_arrow
 from nss_train.data.reading.cells import TableFile

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from nss_train import command
-from nss_train.model.adding import add_model
-from nss_train.model.smollm2 import NAME, add_smollm2
+from nss_train.model.local.adding import add_model
+from nss_train.model.local.smollm2 import NAME, add_smollm2
 
 SMOLLM2 = "smollm2"
 

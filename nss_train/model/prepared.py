@@ -17,11 +17,11 @@ from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Event, Report, Request, Stage, StageResult
 from nss_train.cost.cost import COST, Cost
 from nss_train.cost.measure import cost_of_stage
-from nss_train.model.folder import copy_plain, open_plain
 from nss_train.model.footprint import training_bytes
+from nss_train.model.local.folder import copy_plain, open_plain
+from nss_train.model.local.source import ModelSource, find_model, read_config
 from nss_train.model.metadata import MAX_CONTEXT_TOKENS
 from nss_train.model.scheme import choose_scheme, uses_loftq
-from nss_train.model.source import ModelSource, find_model, read_config
 
 if TYPE_CHECKING:
     import torch

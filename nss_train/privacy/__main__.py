@@ -18,18 +18,18 @@ from nss_train import command
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.config.resolve import resolve_privately
 from nss_train.config.support import unsupported_training
+from nss_train.data.assembly.packing import nothing_to_train_on
 from nss_train.data.columns import check_named_roles
-from nss_train.data.packing import nothing_to_train_on
 from nss_train.data.private.reading import read_private_table
 from nss_train.data.private.table import PrivateTable
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.family import FAMILIES
-from nss_train.privacy.accountant import Accountant
-from nss_train.privacy.count import public_units
+from nss_train.privacy.accounting.accountant import Accountant
+from nss_train.privacy.accounting.plan import KNOWN_AS, PrivacyPlan, Source
 from nss_train.privacy.draw import InMemory
-from nss_train.privacy.plan import KNOWN_AS, PrivacyPlan, Source
-from nss_train.privacy.publication import Publisher
-from nss_train.privacy.schema import Types
+from nss_train.privacy.schema.publication import Publisher
+from nss_train.privacy.schema.published_schema import Types
+from nss_train.privacy.schema.unit_count import public_units
 from nss_train.privacy.units import UnitLimits, find_units
 
 POINTS = 10

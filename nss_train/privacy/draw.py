@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nss_train.contract import DRAW, KEPT_DRAW, PROPOSED_DRAW, Event, Frozen, Report
 
 if TYPE_CHECKING:
-    from nss_train.privacy.plan import PrivacyPlan
+    from nss_train.privacy.accounting.plan import PrivacyPlan
 
 _POLL_S = 0.01
 

@@ -104,8 +104,8 @@ def _fit(
         options |= {"reporters": request.reporters, "fsdp": request.fsdp}
         return fit(model, tokenizer, examples, config, **options)
     # Imported where it is needed: most trainings do without Opacus and an accountant.
-    from nss_train.privacy.budget import NoRecord, SupervisorsRecord
-    from nss_train.privacy.fit import Private, fit_privately
+    from nss_train.privacy.accounting.step_budget import NoRecord, SupervisorsRecord
+    from nss_train.privacy.dpsgd.fit import Private, fit_privately
 
     private = Private.read(
         folder / "in" / "prepare_data",

@@ -11,7 +11,7 @@ import typer
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from nss_train.extras import PRIVATE, TRAIN
-from nss_train.privacy.result import AuditBound, PrivacyResult
+from nss_train.privacy.accounting.result import AuditBound, PrivacyResult
 from tasks.cli import display, subprograms
 from tasks.cli.jobs import client_and_id
 from tasks.cli.options import AsJson, ConfigFile

@@ -15,13 +15,13 @@ from rich.table import Table
 
 from nss_train import errors
 from nss_train.errors import ParameterError, Problem
-from nss_train.privacy.dataset_budget import Budget, Composition
+from nss_train.privacy.accounting.dataset_budget import Budget, Composition
 from tasks.cli import display, subprograms
 from tasks.cli.options import AsJson, LocalTable
 from tasks.jobs.privacy_charges import ACCOUNTANT
 
 if TYPE_CHECKING:
-    from nss_train.privacy.ledger import Entry, Ledger
+    from nss_train.privacy.accounting.ledger import Entry, Ledger
     from tasks.client import Client
     from tasks.jobs.privacy_ledger import DatasetLedger
 
@@ -124,8 +124,8 @@ def _chosen_order(
     dataset: str, config: Path, table: str | None, *, epsilon: float, delta: float
 ) -> tuple[float, ...]:
     """The order at which most jobs like the expected one fit."""
-    from nss_train.privacy.ledger import order_for
-    from nss_train.privacy.plan import PrivacyPlan
+    from nss_train.privacy.accounting.ledger import order_for
+    from nss_train.privacy.accounting.plan import PrivacyPlan
 
     output = subprograms.output(
         "nss_train.privacy", "estimate", str(table), "--config", str(config), "--json"
@@ -205,7 +205,7 @@ def sigma_of(*, epsilon: Epsilon, delta: Delta, rate: Rate, steps: Steps, as_jso
     """The least noise that keeps a training within ε and δ."""
     _check(epsilon=epsilon, rate=rate, steps=steps, delta=delta)
     subprograms.require(ACCOUNTANT)
-    from nss_train.privacy.accountant import noise_multiplier
+    from nss_train.privacy.accounting.accountant import noise_multiplier
 
     sigma = noise_multiplier(epsilon=epsilon, delta=delta, sampling_rate=rate, steps=steps)
     if math.isinf(sigma):
@@ -246,7 +246,7 @@ def _ledger(dataset: str) -> DatasetLedger:
 def _epsilons(*, sigma: float, rate: float, steps: int, delta: float) -> dict[str, float]:
     """ε by each accountant."""
     subprograms.require(ACCOUNTANT)
-    from nss_train.privacy.accountant import Accountant, spent, training
+    from nss_train.privacy.accounting.accountant import Accountant, spent, training
 
     event = training(noise_multiplier=sigma, sampling_rate=rate, steps=steps)
     return {by.value: spent(event, delta, by) for by in Accountant}
@@ -270,7 +270,7 @@ def _problems(given: dict[str, float]) -> Iterator[Problem]:
 
 def _describe(ledger: Ledger) -> dict[str, Any]:
     """The ledger in figures; an ε without bound is ``null``."""
-    from nss_train.privacy.accountant import Accountant
+    from nss_train.privacy.accounting.accountant import Accountant
 
     held, costs = ledger.budget, ledger.costs
     adaptive = ledger.adaptive_epsilon

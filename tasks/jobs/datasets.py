@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from nss_train.errors import ParameterError, Problem
 from nss_train.names import is_dataset
-from nss_train.privacy.dataset_budget import in_words
+from nss_train.privacy.accounting.dataset_budget import in_words
 from tasks.jobs import versioning
 from tasks.jobs.documents import JobRequest, Versioned
 from tasks.store.base import Store, StoreRefuses

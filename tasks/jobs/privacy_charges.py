@@ -41,7 +41,7 @@ class Charges:
         Raises :class:`~nss_train.errors.BudgetExceeded` when there is not enough left.
         """
         require(ACCOUNTANT)
-        from nss_train.privacy.plan import PrivacyPlan
+        from nss_train.privacy.accounting.plan import PrivacyPlan
 
         found = PrivacyPlan.model_validate(plan)
         # First: whoever settles the job must find the ledger, also when this worker dies right after.

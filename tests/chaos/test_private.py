@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nss_train.contract import Stage
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from tasks.jobs.documents import JobState
 from tests.chaos.cluster import wait_until
 from tests.chaos.jobs import WAIT_S, Jobs

@@ -13,11 +13,11 @@ import pytest
 
 from nss_train.config import parse_config
 from nss_train.contract import Stage
+from nss_train.privacy.accounting.result import AuditBound, PrivacyResult
 from nss_train.privacy.audit import __main__ as program
 from nss_train.privacy.audit.neighbours import own_table as own_table_audit
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
 from nss_train.privacy.audit.neighbours.planted import FAULTS
-from nss_train.privacy.result import AuditBound, PrivacyResult
 from tasks.jobs.documents import JobRequest, Marker
 from tasks.jobs.gate import OPEN
 from tasks.jobs.repository import JobRecords

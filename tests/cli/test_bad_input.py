@@ -212,7 +212,7 @@ def test_a_bad_table_is_named_by_the_preparation(
 def test_a_model_folder_with_a_pickle_is_refused(base_model: Path, tmp_path: Path) -> None:
     from nss_train.contract import ModelPolicy
     from nss_train.errors import ParameterError
-    from nss_train.model.source import find_model
+    from nss_train.model.local.source import find_model
 
     folder = tmp_path / "SmolLM2-bad"
     folder.mkdir()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nss_train.errors import InfrastructureError, ParameterError
-from nss_train.model.adding import add_model
+from nss_train.model.local.adding import add_model
 from tasks import cli
 
 

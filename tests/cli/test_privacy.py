@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from nss_train.config import parse_config
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.renyi_filter import ORDERS
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.accounting.renyi_filter import ORDERS
 from tasks.cli import main
 from tasks.jobs.datasets import prove
 from tasks.jobs.documents import JobRequest, Outcome, Table

@@ -12,8 +12,8 @@ import pytest
 
 from nss_train.config import parse_config
 from nss_train.errors import BudgetExceeded, InfrastructureError, ParameterError, StoreUnavailable
-from nss_train.privacy.dataset_budget import Budget, Composition
-from nss_train.privacy.ledger import Reservation, Settlement
+from nss_train.privacy.accounting.dataset_budget import Budget, Composition
+from nss_train.privacy.accounting.ledger import Reservation, Settlement
 from tasks.jobs.datasets import prove, read_binding
 from tasks.jobs.documents import JobRequest, Outcome, Table
 from tasks.jobs.privacy_ledger import DatasetLedger, Granted

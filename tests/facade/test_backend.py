@@ -18,7 +18,7 @@ from nss_train.backend import HuggingFaceBackend, ParameterError, Workdir
 from nss_train.config import parse_config
 from nss_train.errors import DataError, NotInstalled
 from nss_train.model.loading import load_base
-from nss_train.privacy.trainer import OpacusDPTrainer
+from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 
 Make = Callable[..., HuggingFaceBackend]
 

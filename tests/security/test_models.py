@@ -15,9 +15,9 @@ import pytest
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.contract import ModelPolicy
 from nss_train.errors import ParameterError
+from nss_train.model.bounds.patterns import is_known
 from nss_train.model.loading import FLOAT32, load_base
-from nss_train.model.patterns import is_known
-from nss_train.model.source import INDEX, PICKLES, find_model
+from nss_train.model.local.source import INDEX, PICKLES, find_model
 from tasks.execution.inputs import _fetch_source
 from tasks.jobs.documents import RESERVED
 from tasks.store.local import LocalStore

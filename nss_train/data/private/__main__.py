@@ -16,14 +16,14 @@ from nss_train.config import SafeSynthesizerParameters, load_config, parse_confi
 from nss_train.config.guarantee import GuaranteeParameters, PublicColumn
 from nss_train.config.resolve import unit_column
 from nss_train.contract import TableLimits
-from nss_train.data.private.coding import Fault
 from nss_train.data.private.declarations import column_problem
+from nss_train.data.private.files.json_lines import keys
+from nss_train.data.private.files.lines import lines
+from nss_train.data.private.files.preconditions import check_file, refuse
 from nss_train.data.private.findings import Examined, Fit, describe
-from nss_train.data.private.json_lines import keys
-from nss_train.data.private.lines import lines
-from nss_train.data.private.preconditions import check_file, refuse
 from nss_train.data.private.proposals import WARNING, as_yaml, propose
 from nss_train.data.private.reading import read_cells
+from nss_train.data.private.values.coding import Fault
 
 SHOWN_COLUMNS = 40
 

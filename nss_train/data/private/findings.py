@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from nss_train.config.guarantee import GuaranteeParameters
 from nss_train.contract import TableLimits
-from nss_train.data.private.cells import parted
-from nss_train.data.private.coding import NUMBER_OF, AsRead, Fault
-from nss_train.data.private.conversion import convert, rule_of
-from nss_train.data.private.rules import VOID, Rule, is_null
 from nss_train.data.private.table import PrivateTable, Raw
-from nss_train.data.private.values import NULL, Value
+from nss_train.data.private.values.cells import parted
+from nss_train.data.private.values.coding import NUMBER_OF, AsRead, Fault
+from nss_train.data.private.values.conversion import convert, rule_of
+from nss_train.data.private.values.rules import VOID, Rule, is_null
+from nss_train.data.private.values.values import NULL, Value
 
 SHOWN_PLACES = 5
 

@@ -17,22 +17,22 @@ from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import SchemaSource
 from nss_train.config.resolve import Resolved, resolve_privately
 from nss_train.cost.work import typical_record
-from nss_train.data.assembly import Assembled, of_groups
+from nss_train.data.assembly.assembler import Assembled, of_groups
+from nss_train.data.assembly.groups import Groups
+from nss_train.data.assembly.layout import Plan, groups_as_sequences, one_sequence_each
+from nss_train.data.assembly.packing import nothing_to_train_on, records_budget
 from nss_train.data.columns import check_named_roles
-from nss_train.data.distinct import taken
 from nss_train.data.examples import Examples, Prompt
-from nss_train.data.groups import Groups
-from nss_train.data.packing import nothing_to_train_on, records_budget
-from nss_train.data.plan import Plan, groups_as_sequences, one_sequence_each
 from nss_train.data.prepared import Prepared
 from nss_train.data.private.table import PrivateTable
-from nss_train.data.records import Records, tokenize
 from nss_train.data.schema import make_schema
+from nss_train.data.tokenization.distinct_values import taken
+from nss_train.data.tokenization.records import Records, tokenize
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.tokenizer import load_tokenizer
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import DrawKeeper
-from nss_train.privacy.publication import Publication, Publisher
+from nss_train.privacy.schema.publication import Publication, Publisher
 from nss_train.privacy.units import FoundUnits, Membership, UnitLimits, find_units, take, toss
 
 Numbers = npt.NDArray[np.int64]

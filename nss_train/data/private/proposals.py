@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 
 from nss_train.config.guarantee import ColumnType, PublicColumn
-from nss_train.data.private.coding import AsRead
-from nss_train.data.private.rules import Rule, is_null
 from nss_train.data.private.table import Raw
+from nss_train.data.private.values.coding import AsRead
+from nss_train.data.private.values.rules import Rule, is_null
 
 MOST = 0.95
 """Share of a column's values that must be of the type that is proposed; the others become null."""

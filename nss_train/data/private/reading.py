@@ -13,9 +13,6 @@ import pandas as pd
 
 from nss_train.config.guarantee import GuaranteeParameters
 from nss_train.contract import TableLimits
-from nss_train.data.private import csv_lines, json_lines, parquet_columns
-from nss_train.data.private.coding import NUMBER_OF, AsRead, Coder, Fault
-from nss_train.data.private.conversion import convert
 from nss_train.data.private.declarations import (
     columns_needed,
     declaration_problems,
@@ -24,10 +21,13 @@ from nss_train.data.private.declarations import (
     undeclared_problems,
     width_problems,
 )
-from nss_train.data.private.frame_cells import frame_cells
-from nss_train.data.private.lines import Line, chunks, lines
-from nss_train.data.private.preconditions import Watch, check_file, refuse
+from nss_train.data.private.files import csv_lines, json_lines, parquet_columns
+from nss_train.data.private.files.frame_cells import frame_cells
+from nss_train.data.private.files.lines import Line, chunks, lines
+from nss_train.data.private.files.preconditions import Watch, check_file, refuse
 from nss_train.data.private.table import PrivateTable
+from nss_train.data.private.values.coding import NUMBER_OF, AsRead, Coder, Fault
+from nss_train.data.private.values.conversion import convert
 
 CELLS_AT_ONCE = 2**16
 """As many cells of a text file are held as Python objects at a time."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nss_train.config.guarantee import ColumnType
-from nss_train.data.distinct import Codes, Column
+from nss_train.data.tokenization.distinct_values import Codes, Column
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

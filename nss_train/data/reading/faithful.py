@@ -20,10 +20,10 @@ from pyarrow import ipc, types
 
 from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.data.columns import check_known
-from nss_train.data.distinct import exact_texts, plain_text
 from nss_train.data.reading.cells import BATCH_ROWS, TableFile, text_frames
 from nss_train.data.reading.json_lines import exact_objects
 from nss_train.data.reading.spreadsheet import sheet_cells
+from nss_train.data.tokenization.distinct_values import exact_texts, plain_text
 from nss_train.errors import DataError, Problem
 from nss_train.formats import Format
 

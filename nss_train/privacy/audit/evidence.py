@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.accounting.plan import PrivacyPlan
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.audit.observations import MakeMechanism, real
 from nss_train.privacy.audit.verdict import Verdict, audit
-from nss_train.privacy.gradients import STEPS_PER_CLIP, ClippedSum, Noise
-from nss_train.privacy.mechanism import Mechanism
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.sampling import Indices, PoissonSampler
+from nss_train.privacy.dpsgd.clipping import STEPS_PER_CLIP, ClippedSum, Noise
+from nss_train.privacy.dpsgd.mechanism import Mechanism
+from nss_train.privacy.dpsgd.poisson_sampling import Indices, PoissonSampler
 
 RUNS_OF_FAULTS = 200
 """Enough to see them; an honest mechanism takes more to be cleared."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.audit.evidence import Floats
-from nss_train.privacy.mechanism import Mechanism
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.randomness import SecretRandomness
-from nss_train.privacy.sampling import Indices
+from nss_train.privacy.dpsgd.mechanism import Mechanism
+from nss_train.privacy.dpsgd.poisson_sampling import Indices
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 CANARIES = CROWD = 256
 """Units that are alone at their coordinate, and units that share one."""

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.audit.bounds import best_threshold, epsilon_of_scores
 from nss_train.privacy.audit.checks import Check, checks
 from nss_train.privacy.audit.evidence import Floats, log_likelihood_ratio
 from nss_train.privacy.audit.observations import UNITS, MakeMechanism, Observations, observe, real
-from nss_train.privacy.plan import PrivacyPlan
 
 STEPS, SAMPLING_RATE, NOISE_MULTIPLIER, DELTA = 8, 0.25, 1.59, 1e-2
 """They cost ε = 1. At this δ 100,000 canaries prove most of it; at 1e-5 it would take many millions."""

@@ -20,12 +20,12 @@ from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.config.guarantee import ColumnType, SchemaSource
 from nss_train.config.resolve import resolve_privately
 from nss_train.contract import Event, ModelPolicy, Request
-from nss_train.data.distinct import distinct_columns, to_arrow
 from nss_train.data.schema import make_schema
+from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
 from nss_train.errors import BudgetExceeded, StageLost
 from nss_train.model.family import FAMILIES
 from nss_train.privacy.draw import InMemory
-from nss_train.privacy.publication import Publication, Publisher
+from nss_train.privacy.schema.publication import Publication, Publisher
 from nss_train.privacy.units import UnitLimits, find_units
 from tests.unit.privacy.tables import private_table
 

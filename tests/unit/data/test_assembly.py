@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nss_train.data.groups import find_groups, group_order, split_groups
-from nss_train.data.packing import pack
-from nss_train.data.windows import pack_windows, window_order
+from nss_train.data.assembly.groups import find_groups, group_order, split_groups
+from nss_train.data.assembly.packing import pack
+from nss_train.data.assembly.windows import pack_windows, window_order
 from nss_train.errors import ParameterError
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from nss_train.config.reading import ColumnReading, ReadingParameters, Types
-from nss_train.data import pairs
-from nss_train.data.changes import Change, What, check_dates
-from nss_train.data.distinct import distinct_columns, to_arrow
-from nss_train.data.pairs import Sketch, hashes
+from nss_train.data.comparison import pairs
+from nss_train.data.comparison.changes import Change, What, check_dates
+from nss_train.data.comparison.pairs import Sketch, hashes
 from nss_train.data.reading import cells
 from nss_train.data.source import read_source
+from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
 from nss_train.errors import DataError
 from tests.unit.data.test_reading import write_xlsx
 

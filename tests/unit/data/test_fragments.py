@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nss_train.data import fragments
-from nss_train.data.distinct import distinct_columns, to_arrow
-from nss_train.data.fragments import record_text
-from nss_train.data.records import tokenize
+from nss_train.data.tokenization import fragments
+from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
+from nss_train.data.tokenization.fragments import record_text
+from nss_train.data.tokenization.records import tokenize
 from nss_train.errors import NSSTrainError
 from nss_train.model.tokenizer import ModelTokenizer
 

@@ -28,9 +28,10 @@ from nss_train.contract import (
 from nss_train.data import prepare
 from nss_train.data.examples import SCHEMA
 from nss_train.errors import NSSTrainError, ParameterError
-from nss_train.privacy import accountant, release
 from nss_train.privacy.__main__ import plan_of
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.accounting import accountant
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.schema import noisy_statistics
 
 ROWS = 400
 CONTEXT = 2048
@@ -305,7 +306,7 @@ def test_the_estimate_is_the_plan_of_the_job(models: Path, tmp_path: Path, secti
 def test_an_estimate_counts_values_exactly_and_draws_nothing(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(release, "count", None)
+    monkeypatch.setattr(noisy_statistics, "count", None)
     visits().to_csv(tmp_path / "visits.csv", index=False)
     config = request(models, guarantee={"unit_column": "patient"}, **SMALL).config
     plan = plan_of(tmp_path / "visits.csv", config).plan
@@ -345,7 +346,7 @@ def test_a_repeated_stage_uses_the_draw_that_is_kept_and_makes_the_same_bytes(
     (folder / "in" / "private").mkdir()
     (folder / "in" / HOLDOUT_KEY).write_bytes(KEY)
     counts = iter([190, 3, 150, 9])
-    monkeypatch.setattr(release, "count", lambda *_, **__: next(counts))
+    monkeypatch.setattr(noisy_statistics, "count", lambda *_, **__: next(counts))
     asked = request(models, **NOISY).model_copy(update={"keep_draw": True, "budget_name": "visits"})
     supervisor = Supervisor(folder)
     results, outputs = [], []
@@ -455,7 +456,7 @@ def test_a_number_that_allows_no_training_is_refused_by_public_facts(
 def test_a_wrong_cut_is_found_on_invented_records_and_quotes_nothing_real(
     folder: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nss_train.data.fragments._cut", lambda *_: 1)
+    monkeypatch.setattr("nss_train.data.tokenization.fragments._cut", lambda *_: 1)
     frame = visits().assign(ward="confidential")
     frame.to_csv(folder / "in" / "visits.csv", index=False)
     with pytest.raises(NSSTrainError, match="differs from tokenizing the whole record") as caught:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from nss_train.config import parse_config
-from nss_train.data import time_series
-from nss_train.data.timestamps import guess_format
+from nss_train.data.assembly import time_series
+from nss_train.data.assembly.timestamps import guess_format
 from nss_train.errors import DataError, ParameterError, UserError
 
 

@@ -18,7 +18,7 @@ from pyarrow import feather
 
 from nss_train.config import parse_config
 from nss_train.config.reading import ReadingParameters, Types
-from nss_train.data.holdout import Split
+from nss_train.data.assembly.holdout import Split
 from nss_train.data.prepare import prepare, prepare_split
 from nss_train.data.prepared import Entry
 from nss_train.errors import DataError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from nss_train.model.smollm2 import add_smollm2
+from nss_train.model.local.smollm2 import add_smollm2
 
 TOKENIZER_SHA256 = "2204e64dc14224833c110b2b391709da1ca74ad21606188503de1360c1b3c880"
 

@@ -11,7 +11,7 @@ import pytest
 
 from nss_train.contract import ModelPolicy
 from nss_train.errors import ParameterError
-from nss_train.model.source import find_model
+from nss_train.model.local.source import find_model
 
 
 def make_model(folder: Path, config: object = None) -> Path:
@@ -112,5 +112,5 @@ def test_a_models_own_code_needs_the_operators_word(tmp_path: Path, policy: Mode
 
 
 def test_finding_a_model_imports_neither_torch_nor_transformers() -> None:
-    code = "import sys, nss_train.model.source as s; assert not {'torch', 'transformers'} & set(sys.modules)"
+    code = "import sys, nss_train.model.local.source as s; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

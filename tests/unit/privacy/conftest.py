@@ -11,7 +11,7 @@ import pytest
 
 from nss_train import stages
 from nss_train.contract import Event, Request, StageResult
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from tests.unit.training.conftest import load, make_request
 
 SECTIONS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nss_train.privacy.plan import ByProduct, PrivacyPlan
+from nss_train.privacy.accounting.plan import ByProduct, PrivacyPlan
 
 
 def plan(**changes: Any) -> PrivacyPlan:

@@ -8,10 +8,10 @@ import torch
 
 from nss_train import stages
 from nss_train.contract import Report, Request, Stage, StageResult
-from nss_train.privacy.gradients import ClippedSum, Noise
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.randomness import SecretRandomness
-from nss_train.privacy.sampling import PoissonSampler
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.group import group_state, launch
 
 COORDINATES = 50_000

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from nss_train.config.guarantee import ColumnType
-from nss_train.data.distinct import Column, name_text
 from nss_train.data.private.table import PrivateTable, Raw
+from nss_train.data.tokenization.distinct_values import Column, name_text
 
 
 def private_table(

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.audit import __main__ as program
 from nss_train.privacy.audit.faults import FAULTS
 from nss_train.privacy.audit.observations import observe, real
 from nss_train.privacy.audit.verdict import ALARM, CHECKS, Verdict, audit, audited_plan
-from nss_train.privacy.mechanism import Mechanism
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.dpsgd.mechanism import Mechanism
 
 FLAGS = {
     "no noise": {"bound", "noise"},

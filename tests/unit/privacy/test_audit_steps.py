@@ -9,13 +9,13 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from nss_train.contract import CHARGE, TRAIN_STEP, Event
-from nss_train.privacy import progress
+from nss_train.privacy.accounting.step_budget import Budget, SupervisorsRecord
 from nss_train.privacy.audit.told_steps import Told, Watcher, told
-from nss_train.privacy.budget import Budget, SupervisorsRecord
-from nss_train.privacy.clock import Pace, Slots, Unpaced
-from nss_train.privacy.progress import Marks, ReportMarks
-from nss_train.privacy.randomness import SecretRandomness
-from nss_train.privacy.sampling import PoissonSampler
+from nss_train.privacy.dpsgd import progress
+from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
+from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
+from nss_train.privacy.dpsgd.progress import Marks, ReportMarks
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 from .plans import plan
 

@@ -14,12 +14,12 @@ import torch
 
 from nss_train import stages
 from nss_train.errors import ParameterError
-from nss_train.privacy import fit
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.audit.canaries import CONFIDENCE, GUESSES, Canaries
-from nss_train.privacy.gradients import ClippedSum, Noise
-from nss_train.privacy.mechanism import Mechanism
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.randomness import SecretRandomness
+from nss_train.privacy.dpsgd import fit
+from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.mechanism import Mechanism
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from tests.unit.training import conftest as small
 from tests.unit.training.conftest import load, make_request, read, silent
 

@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 
 from nss_train.config import SafeSynthesizerParameters, parse_config
-from nss_train.privacy import release
-from nss_train.privacy.count import draw_counts, share_held_out, source_of_units, units_of, without_effect
+from nss_train.privacy.accounting.plan import ByProduct, PrivacyPlan, Source, by_products
 from nss_train.privacy.draw import Draw
-from nss_train.privacy.plan import ByProduct, PrivacyPlan, Source, by_products
+from nss_train.privacy.schema import noisy_statistics
+from nss_train.privacy.schema.unit_count import (
+    draw_counts,
+    share_held_out,
+    source_of_units,
+    units_of,
+    without_effect,
+)
 from tests.unit.privacy.plans import plan
 
 PRICE = (ByProduct(name="count", epsilon=0.08), ByProduct(name="schema", epsilon=0.8, delta=1e-6))
@@ -58,7 +64,7 @@ def test_counts_cost_their_share_and_no_more(
         spent.append(epsilon)
         return units
 
-    monkeypatch.setattr(release, "count", count)
+    monkeypatch.setattr(noisy_statistics, "count", count)
     draw = draw_counts(config(**guarantee), PRICE, effective=300, idle=20)
     assert spent == [pytest.approx(cost) for cost in costs.values()]
     assert (draw.effective, draw.idle) == (300, 20 if "idle" in costs else None)

@@ -14,14 +14,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralFo
 
 from nss_train.errors import ParameterError
 from nss_train.model.dropout import config_without_dropout, model_without_dropout
-from nss_train.privacy import coupling
-from nss_train.privacy.batches import Shapes
-from nss_train.privacy.coupling import MOST_SLACK, Subject, check_couplings, most_drawn
-from nss_train.privacy.invented import Invented
-from nss_train.privacy.passes import Passes
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.probe import Probe
-from nss_train.privacy.result import Coupling
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.accounting.result import Coupling
+from nss_train.privacy.coupling import coupling
+from nss_train.privacy.coupling.coupling import MOST_SLACK, Subject, check_couplings, most_drawn
+from nss_train.privacy.coupling.invented import Invented
+from nss_train.privacy.coupling.probe import Probe
+from nss_train.privacy.dpsgd.micro_batches import Shapes
+from nss_train.privacy.dpsgd.passes import Passes
 
 from .plans import plan
 

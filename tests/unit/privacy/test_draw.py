@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 from nss_train.contract import DRAW, KEPT_DRAW, PROPOSED_DRAW, Event
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.draw import Draw, DrawnColumn, InMemory, SupervisorsDraw
-from nss_train.privacy.plan import PrivacyPlan
 from tests.unit.privacy.plans import plan, schema
 
 PRICE: PrivacyPlan = plan(steps=0, by_products=schema(0.1, 1e-7))

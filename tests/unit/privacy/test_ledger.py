@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from nss_train.errors import BudgetExceeded
-from nss_train.privacy.accountant import Accountant
-from nss_train.privacy.dataset_budget import Budget, Composition
-from nss_train.privacy.ledger import Entry, Ledger, Reservation, Settlement
-from nss_train.privacy.plan import ByProduct, PrivacyPlan
-from nss_train.privacy.renyi_filter import ORDERS
+from nss_train.privacy.accounting.accountant import Accountant
+from nss_train.privacy.accounting.dataset_budget import Budget, Composition
+from nss_train.privacy.accounting.ledger import Entry, Ledger, Reservation, Settlement
+from nss_train.privacy.accounting.plan import ByProduct, PrivacyPlan
+from nss_train.privacy.accounting.renyi_filter import ORDERS
 from tests.unit.privacy.plans import plan, schema
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

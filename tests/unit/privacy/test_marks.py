@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nss_train.contract import CheckpointPolicy, Event
-from nss_train.privacy.budget import Budget
-from nss_train.privacy.clock import Slots
-from nss_train.privacy.plan import PrivacyPlan
-from nss_train.privacy.progress import APART_S, MOST_MARKS, Marks, ReportMarks
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.accounting.step_budget import Budget
+from nss_train.privacy.dpsgd.clock import Slots
+from nss_train.privacy.dpsgd.progress import APART_S, MOST_MARKS, Marks, ReportMarks
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.checkpoint import Checkpoints
 

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from nss_train import stages
 from nss_train.contract import Event
-from nss_train.privacy.sampling import Indices, PoissonSampler
+from nss_train.privacy.dpsgd.poisson_sampling import Indices, PoissonSampler
 from tests.unit.training import conftest as small
 from tests.unit.training.conftest import load, make_request
 

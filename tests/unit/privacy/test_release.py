@@ -15,9 +15,14 @@ from jsonschema import Draft202012Validator
 from nss_train.artifacts.records import parse_completion, schema_validator
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.config.guarantee import ColumnType
-from nss_train.data.distinct import distinct_columns, to_arrow
-from nss_train.privacy import release
-from nss_train.privacy.schema import PublishedSchema, draw_schema, paid_columns, publish_schema
+from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
+from nss_train.privacy.schema import noisy_statistics
+from nss_train.privacy.schema.published_schema import (
+    PublishedSchema,
+    draw_schema,
+    paid_columns,
+    publish_schema,
+)
 from tests.unit.privacy.tables import private_table
 
 ROWS = 500
@@ -65,7 +70,9 @@ def people(rows: int = ROWS) -> pd.DataFrame:
 
 def test_a_value_of_one_unit_is_hardly_ever_found() -> None:
     values = [0] * 300 + [1]
-    found = [release.categories(values, units=301, epsilon=1.0, delta=1e-3).found for _ in range(400)]
+    found = [
+        noisy_statistics.categories(values, units=301, epsilon=1.0, delta=1e-3).found for _ in range(400)
+    ]
     assert all(0 in categories for categories in found)
     # With probability δ in each draw: more than 6 of 400 would be a wonder of one in a million.
     assert sum(1 in categories for categories in found) <= 6
@@ -74,12 +81,12 @@ def test_a_value_of_one_unit_is_hardly_ever_found() -> None:
 def test_categories_cost_no_more_than_they_may() -> None:
     """The likelihood ratio of neighbours, where it is largest: a count just at the threshold."""
     epsilon, delta, draws = 1.0, 0.01, 2000
-    threshold = release.categories([0], units=1, epsilon=epsilon, delta=delta).threshold
+    threshold = noisy_statistics.categories([0], units=1, epsilon=epsilon, delta=delta).threshold
 
     def found(count: int) -> float:
         values = [0] * count + [1] * 100
         return sum(
-            0 in release.categories(values, units=100, epsilon=epsilon, delta=delta).found
+            0 in noisy_statistics.categories(values, units=100, epsilon=epsilon, delta=delta).found
             for _ in range(draws)
         )
 
@@ -94,8 +101,8 @@ def test_categories_cost_no_more_than_they_may() -> None:
     epsilon=st.floats(0.05, 20),
 )
 def test_bounds_lie_on_the_public_grid(values: list[float], epsilon: float) -> None:
-    found = release.bounds(np.asarray(values), units=len(values), epsilon=epsilon)
-    grid = set(release._edges(1)) | set(release._edges(release.FINE))
+    found = noisy_statistics.bounds(np.asarray(values), units=len(values), epsilon=epsilon)
+    grid = set(noisy_statistics._edges(1)) | set(noisy_statistics._edges(noisy_statistics.FINE))
     assert {found.minimum, found.maximum} - {None} <= grid
     if found.minimum is not None and found.maximum is not None:
         assert found.minimum < found.maximum
@@ -106,7 +113,7 @@ def test_bounds_cover_most_rows(epsilon: float) -> None:
     rng = np.random.default_rng(1)
 
     def covered(values: np.ndarray[Any, Any]) -> float:
-        found = release.bounds(values.astype(float), units=ROWS, epsilon=epsilon)
+        found = noisy_statistics.bounds(values.astype(float), units=ROWS, epsilon=epsilon)
         low = -np.inf if found.minimum is None else found.minimum
         high = np.inf if found.maximum is None else found.maximum
         return float(((values >= low) & (values <= high)).mean())
@@ -117,14 +124,14 @@ def test_bounds_cover_most_rows(epsilon: float) -> None:
 
 def test_bounds_do_not_follow_a_single_unit() -> None:
     values = np.append(np.full(ROWS, 50.0), 1e6)
-    farthest = [release.bounds(values, units=len(values), epsilon=1.0).maximum for _ in range(50)]
+    farthest = [noisy_statistics.bounds(values, units=len(values), epsilon=1.0).maximum for _ in range(50)]
     assert sum(maximum is not None and maximum < 1e6 for maximum in farthest) >= 40
 
 
 def test_many_units_get_a_finer_grid() -> None:
     def usual(units: int) -> float:
         values = np.full(units, 50.0)
-        found = [release.bounds(values, units=units, epsilon=1.0).maximum for _ in range(15)]
+        found = [noisy_statistics.bounds(values, units=units, epsilon=1.0).maximum for _ in range(15)]
         return float(np.median([np.inf if maximum is None else maximum for maximum in found]))
 
     assert usual(ROWS) == 128.0
@@ -196,18 +203,20 @@ def test_a_raw_schema_says_that_it_is_outside() -> None:
 
 def test_the_share_is_divided_and_not_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
     spent: list[tuple[float, float]] = []
-    categories, bounds = release.categories, release.bounds
+    categories, bounds = noisy_statistics.categories, noisy_statistics.bounds
 
-    def count_categories(values: Any, *, units: int, epsilon: float, delta: float) -> release.Categories:
+    def count_categories(
+        values: Any, *, units: int, epsilon: float, delta: float
+    ) -> noisy_statistics.Categories:
         spent.append((epsilon, delta))
         return categories(values, units=units, epsilon=epsilon, delta=delta)
 
-    def count_bounds(values: Any, *, units: int, epsilon: float) -> release.Bounds:
+    def count_bounds(values: Any, *, units: int, epsilon: float) -> noisy_statistics.Bounds:
         spent.append((epsilon, 0.0))
         return bounds(values, units=units, epsilon=epsilon)
 
-    monkeypatch.setattr(release, "categories", count_categories)
-    monkeypatch.setattr(release, "bounds", count_bounds)
+    monkeypatch.setattr(noisy_statistics, "categories", count_categories)
+    monkeypatch.setattr(noisy_statistics, "bounds", count_bounds)
     published(people(), epsilon=0.8)
     assert len(spent) == 4
     assert sum(epsilon for epsilon, _ in spent) == pytest.approx(0.8)
@@ -252,7 +261,7 @@ def test_a_declared_type_leaves_the_rest_to_noise() -> None:
 
 
 def test_a_count_hides_a_unit_and_is_near() -> None:
-    counts = [release.count(1000, epsilon=0.5) for _ in range(100)]
+    counts = [noisy_statistics.count(1000, epsilon=0.5) for _ in range(100)]
     # The mean of 100 with a standard deviation of 2.8 each, and six of its own.
     assert abs(np.mean(counts) - 1000) < 6 * np.sqrt(2) * 2 / 10
     assert len(set(counts)) > 5
@@ -260,7 +269,7 @@ def test_a_count_hides_a_unit_and_is_near() -> None:
 
 def test_a_count_costs_no_more_than_it_may() -> None:
     """The likelihood ratio of neighbours above a threshold: half the noise would double its logarithm."""
-    above = [sum(release.count(true, epsilon=1.0) > 50 for _ in range(1500)) for true in (50, 51)]
+    above = [sum(noisy_statistics.count(true, epsilon=1.0) > 50 for _ in range(1500)) for true in (50, 51)]
     assert 0.5 < np.log(above[1] / above[0]) < 1.3
 
 

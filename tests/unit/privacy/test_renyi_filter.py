@@ -11,9 +11,9 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from opendp import prelude as dp
 
-from nss_train.privacy import renyi_filter
-from nss_train.privacy.accountant import spent, together, training
-from nss_train.privacy.renyi_filter import ORDERS, Release, adaptive_epsilon, best_order
+from nss_train.privacy.accounting import renyi_filter
+from nss_train.privacy.accounting.accountant import spent, together, training
+from nss_train.privacy.accounting.renyi_filter import ORDERS, Release, adaptive_epsilon, best_order
 
 Mix = dict[tuple[float, float], int]
 TWO: Mix = {(1.0, 0.01): 1000, (1.5, 0.02): 500}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nss_train.privacy.randomness import SecretRandomness
-from nss_train.privacy.sampling import PoissonSampler
+from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 DRAWS, UNITS, RATE = 10_000, 200, 0.03
 FALSE_ALARM = 1e-4

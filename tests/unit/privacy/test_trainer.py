@@ -18,11 +18,12 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, CheckpointPolicy
 from nss_train.errors import BudgetExceeded, ParameterError
-from nss_train.privacy import accountant, trial
-from nss_train.privacy.batches import Shapes
-from nss_train.privacy.gradients import Noise
-from nss_train.privacy.randomness import KEY_BYTES
-from nss_train.privacy.result import Coupling
+from nss_train.privacy.accounting import accountant
+from nss_train.privacy.accounting.result import Coupling
+from nss_train.privacy.coupling import trial
+from nss_train.privacy.dpsgd.clipping import Noise
+from nss_train.privacy.dpsgd.micro_batches import Shapes
+from nss_train.privacy.dpsgd.randomness import KEY_BYTES
 from nss_train.training import stage
 from tests.unit.training.conftest import load, read
 
@@ -152,7 +153,7 @@ def test_the_key_of_the_randomness_is_in_no_file(private_run: Make, monkeypatch:
         keys.append(urandom(size))
         return keys[-1]
 
-    monkeypatch.setattr("nss_train.privacy.randomness.os", SimpleNamespace(urandom=remembered))
+    monkeypatch.setattr("nss_train.privacy.dpsgd.randomness.os", SimpleNamespace(urandom=remembered))
     run.start()
     (key,) = keys
     assert len(key) == KEY_BYTES
@@ -189,10 +190,10 @@ def test_units_in_parts_train_as_whole_ones_do(
     request = private_request(tiny_model, guarantee={"strict": False, "unit_column": "name"})
     prepared, found = load(tmp_path / "prepared", request), []
     # All units and no noise, which no accountant would let pass: only the micro-batches differ.
-    monkeypatch.setattr("nss_train.privacy.plan.PrivacyPlan.spent", lambda *_: 0.0)
+    monkeypatch.setattr("nss_train.privacy.accounting.plan.PrivacyPlan.spent", lambda *_: 0.0)
     for rows in (64, 3):
         shapes = Shapes(longest=128, tokens=8192, rows=rows)
-        monkeypatch.setattr("nss_train.privacy.fit.shapes_for", lambda *_, shapes=shapes, **__: shapes)
+        monkeypatch.setattr("nss_train.privacy.dpsgd.fit.shapes_for", lambda *_, shapes=shapes, **__: shapes)
         run = PrivateRun(shutil.copytree(prepared, tmp_path / str(rows), symlinks=True), request)
         run.replan(noise_multiplier=0.0, sampling_rate=1.0, batch=run.plan.units, steps=2)
         run.start()

@@ -8,8 +8,8 @@ import warnings
 
 import pytest
 
-from nss_train.privacy import accountant
-from nss_train.privacy.accountant import Accountant, noise_multiplier, spent, training
+from nss_train.privacy.accounting import accountant
+from nss_train.privacy.accounting.accountant import Accountant, noise_multiplier, spent, training
 
 PLD, RDP = Accountant.PLD, Accountant.RDP
 

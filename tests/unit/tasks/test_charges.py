@@ -15,8 +15,8 @@ from redis import Redis
 from nss_train.config import parse_config
 from nss_train.contract import CHARGE, CHARGED, Stage
 from nss_train.errors import BudgetExceeded, StoreUnavailable
-from nss_train.privacy.ledger import Settlement
-from nss_train.privacy.plan import PrivacyPlan
+from nss_train.privacy.accounting.ledger import Settlement
+from nss_train.privacy.accounting.plan import PrivacyPlan
 from tasks.app import make_app
 from tasks.client import Client
 from tasks.execution.delivery import JobEnded, Superseded, TryLater, Worker, run_stage

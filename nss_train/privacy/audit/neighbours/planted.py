@@ -19,17 +19,20 @@ from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicCo
 from nss_train.contract import Request, TableLimits
 from nss_train.data import prepare as stage
 from nss_train.data.outputs import write as write_outputs
-from nss_train.data.private import conversion, csv_lines, reading
 from nss_train.data.private import prepare as preparation
-from nss_train.data.private.coding import AsRead
-from nss_train.data.private.rules import Rule
+from nss_train.data.private import reading
+from nss_train.data.private.files import csv_lines
 from nss_train.data.private.table import PrivateTable, Raw
+from nss_train.data.private.values import conversion
+from nss_train.data.private.values.coding import AsRead
+from nss_train.data.private.values.rules import Rule
 from nss_train.errors import DataError, Problem
-from nss_train.privacy import draw, publication
+from nss_train.privacy import draw
 from nss_train.privacy.audit.neighbours.corpus import corpus
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
 from nss_train.privacy.audit.neighbours.replay import Replay, replay
-from nss_train.privacy.count import draw_counts
+from nss_train.privacy.schema import publication
+from nss_train.privacy.schema.unit_count import draw_counts
 from nss_train.privacy.units import FoundUnits, find_units
 
 logger = logging.getLogger("nss_train.planted")

@@ -10,10 +10,10 @@ from itertools import zip_longest
 from typing import Any
 from unittest import mock
 
-from nss_train.data.distinct import Column
-from nss_train.data.plan import Order
-from nss_train.privacy import publication
-from nss_train.privacy.schema import draw_schema
+from nss_train.data.assembly.layout import Order
+from nss_train.data.tokenization.distinct_values import Column
+from nss_train.privacy.schema import publication
+from nss_train.privacy.schema.published_schema import draw_schema
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Request
+from nss_train.privacy.accounting.plan import Source
 from nss_train.privacy.audit.neighbours.comparison import Difference, differences
 from nss_train.privacy.audit.neighbours.digests import DigestScanner
 from nss_train.privacy.audit.neighbours.edits import Edit
 from nss_train.privacy.audit.neighbours.tables import TableFile
 from nss_train.privacy.audit.neighbours.worlds import Secrets, World, private_pieces, run
-from nss_train.privacy.count import share_held_out, source_of_units
-from nss_train.privacy.plan import Source
+from nss_train.privacy.schema.unit_count import share_held_out, source_of_units
 
 NOISY_COUNT = 40
 """What a noisy count says of the small tables here; as it falls it would refuse most of them."""

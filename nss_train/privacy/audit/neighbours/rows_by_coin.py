@@ -20,15 +20,15 @@ import numpy.typing as npt
 import torch
 
 from nss_train.contract import Request
-from nss_train.privacy.accountant import spent_in_steps
+from nss_train.privacy.accounting.accountant import spent_in_steps
+from nss_train.privacy.accounting.plan import ZERO_OUT, PrivacyPlan
 from nss_train.privacy.audit.bounds import epsilon_of_guesses, epsilon_of_independent_guesses
 from nss_train.privacy.audit.evidence import Floats, log_likelihood_ratio
 from nss_train.privacy.audit.neighbours.tables import TableFile
 from nss_train.privacy.audit.neighbours.worlds import Examples, run
 from nss_train.privacy.audit.observations import NORM
-from nss_train.privacy.mechanism import Mechanism
-from nss_train.privacy.plan import ZERO_OUT, PrivacyPlan
-from nss_train.privacy.randomness import SecretRandomness
+from nss_train.privacy.dpsgd.mechanism import Mechanism
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 STEPS, SAMPLING_RATE, NOISE_MULTIPLIER, DELTA = 2, 0.8, 2.227, 1e-2
 """They cost ε = 1 and give most of it away: of 20,000 canaries the bound is 0.63 in the middle of 2,000

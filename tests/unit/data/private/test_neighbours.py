@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
 from nss_train.contract import TableLimits
-from nss_train.data.private import conversion, csv_lines, frame_cells, lines, reading
-from nss_train.data.private.coding import AsRead
-from nss_train.data.private.json_lines import keys
-from nss_train.data.private.rules import VOID, Rule
+from nss_train.data.private import reading
+from nss_train.data.private.files import csv_lines, frame_cells, lines
+from nss_train.data.private.files.json_lines import keys
+from nss_train.data.private.values import conversion
+from nss_train.data.private.values.coding import AsRead
+from nss_train.data.private.values.rules import VOID, Rule
 from tests.unit.data.private import tables
 from tests.unit.data.private.tables import NAMES, Edit, Read, moved, reader
 

@@ -1,0 +1,276 @@
+"""What reading a table does to its cells, found before training by a look at the file itself.
+
+Each column's cells are compared with what would be written into examples. Most of the work is done once for
+each distinct cell of a batch; what is kept of a column are counts and a bounded sketch of its values.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import types
+
+from nss_train.config.reading import ColumnReading, ReadingParameters, column_setting
+from nss_train.data.comparison.numerals import Numerals, is_numeral, is_text
+from nss_train.data.comparison.pairs import Sketch, hashes
+from nss_train.data.reading.cells import Reader, TableFile, readers
+from nss_train.data.reading.faults import unreadable
+from nss_train.data.tokenization.distinct_values import Column, distinct_columns, exact_texts, to_arrow
+from nss_train.errors import DataError, Problem
+
+FEW = 0.01
+"""Share of a column's distinct values that rounding to NSS's ten decimals may cost where they are measures:
+of 3,000,000 random numbers below 1 it costs 0.02 %. Whole numbers may be keys, and none may be lost."""
+_SHOWN_WORDS = 5
+_NAMED = re.compile(r"Column\(/([^/)]+)")
+
+
+class What(StrEnum):
+    """One way in which cells change, as it is told."""
+
+    NULLED = "{cells} read as missing (null): {words}"
+    ZEROS = "leading zeros lost in {cells}"
+    SIGNS = "plus sign lost in {cells}"
+    ENDS = "zeros at the end lost in {cells}"
+    ROUNDED = "{cells} rounded"
+    NOISE = "digits added to {cells}"
+    WHOLE = "whole numbers trained as floats (3 as 3.0) in {cells}"
+    QUOTED = "quoted texts trained as numbers in {cells}"
+    INFINITE = "infinite numbers trained as null in {cells}"
+    MIXED = "values of different types become values of one ({said})"
+    FLAGS = "true and false trained as 1.0 and 0.0 in {cells}"
+    NESTED = "dates, decimals or numbers within {cells} trained otherwise"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What happens to one column."""
+
+    column: str
+    cells: dict[What, int] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    """The most frequent ones that become null. They are words of the reader's own list, nobody's values."""
+    distinct: int | None = None
+    """Where cells that differ become one, how many there are …"""
+    trained: int | None = None
+    """… and how many are left."""
+    said: str = ""
+    """What Arrow's reader says of it."""
+
+    @property
+    def loses_values(self) -> bool:
+        """Whether two cells that differ in substance become one, or may do so."""
+        return self.distinct is not None or What.MIXED in self.cells
+
+    @property
+    def what(self) -> str:
+        """All of it, in words."""
+        lost = "" if self.distinct is None else f"{self.distinct:,} distinct values become {self.trained:,}"
+        words = ", ".join(self.words)
+        told = [
+            what.format(cells=_cells(count), words=words, said=self.said)
+            for what, count in self.cells.items()
+        ]
+        return "; ".join(filter(None, [lost, *told]))
+
+    @property
+    def remedy(self) -> str:
+        return remedy(self.column)
+
+    def __str__(self) -> str:
+        return f"{self.column}: {self.what}. {self.remedy}"
+
+
+def remedy(column: str) -> str:
+    """How a column is read as it is written."""
+    as_text = column_setting(column, ColumnReading.TEXT)
+    return f"To keep it as it is written, set reading.types: faithful, or {as_text}"
+
+
+def _cells(count: int) -> str:
+    return f"{count:,} cell{'s' if count > 1 else ''}"
+
+
+def check_changes(file: TableFile, frame: pd.DataFrame, reading: ReadingParameters) -> tuple[Change, ...]:
+    """What becomes of the cells of a file that was read as ``frame``.
+
+    Raises :class:`DataError` naming each column that loses distinct values, unless ``types`` is given.
+    """
+    changes = find_changes(file, frame)
+    lost = [change for change in changes if change.loses_values]
+    if lost and reading.types is None:
+        told = [Problem(field=one.column, value=one.what, remedy=_accept(one.remedy)) for one in lost]
+        raise DataError("Reading the table as NSS does would lose distinct values.", told)
+    return tuple(changes)
+
+
+def _accept(advice: str) -> str:
+    return f"{advice[0].lower()}{advice[1:]}; reading.types: nss accepts the loss"
+
+
+def check_dates(columns: Sequence[Column], reading: ReadingParameters) -> list[str]:
+    """Warnings of dates: NSS writes them as numbers, its schema says text, and no generated row is valid.
+
+    Raises :class:`DataError` instead, unless ``types`` is given.
+    """
+    dates = [column.name for column in columns if column.is_date]
+    what = "dates are trained as numbers of milliseconds but checked as text: no generated row will be valid"
+    if dates and reading.types is None:
+        told = [Problem(field=name, value=what, remedy=_accept(remedy(name))) for name in dates]
+        raise DataError("Not one row that is generated would be valid.", told)
+    return [f"{name}: {what}. {remedy(name)}" for name in dates]
+
+
+def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:
+    """What becomes of a file's cells, by those columns of it that ``frame`` has, in its order."""
+    quicker, last = readers(file.form)
+    if quicker is not None:
+        with suppress(pa.ArrowInvalid):  # it is less tolerant than the last
+            rows, found = _compared(quicker, file, frame)
+            if rows == len(frame):
+                return found
+    try:
+        return _compared(last, file, frame)[1]
+    except pa.ArrowInvalid as error:
+        return _mixed(str(error), frame, file.path.name)
+
+
+def _mixed(said: str, frame: pd.DataFrame, name: str) -> list[Change]:
+    """The change of a column whose cells the file gives several types, as Arrow's reader tells it.
+
+    What pandas leaves as objects has no common type and is refused for that when it is written.
+    """
+    found = _NAMED.search(said)
+    if found is None or "twice" in said:
+        raise unreadable(name, f"not JSON as its standard has it: {said}")
+    column = found[1]
+    if column in frame and frame[column].dtype == object:
+        return []
+    return [Change(column=column, cells={What.MIXED: 0}, said=said)]
+
+
+def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int, list[Change]]:
+    """Rows of the file, and the changes of its columns."""
+    watched = {
+        str(name): _Watch(column=str(name), series=_trained(frame, name), tells_types=file.tells_types)
+        for name in frame.columns
+    }
+    start = 0
+    for batch in reader(file):
+        for name in batch.schema.names:
+            if name in watched:
+                watched[name].see(batch.column(name), start)
+        start += batch.num_rows
+    return start, [change for watch in watched.values() if (change := watch.change()) is not None]
+
+
+def _trained(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
+    """A column as it is trained: of what is nested its JSON; pandas' own kinds of integers become others."""
+    series = frame[name]
+    if series.dtype == object and series.map(pd.api.types.is_list_like).any():
+        (column,) = distinct_columns(to_arrow(frame[[name]]))
+        return pd.Series(np.asarray(column.texts, object)[column.codes])
+    return series if isinstance(series.dtype, np.dtype) else to_arrow(frame[[name]]).column(0).to_pandas()
+
+
+@dataclass(kw_only=True, slots=True)
+class _Watch:
+    """One column, while its cells pass by."""
+
+    column: str
+    series: pd.Series[Any]
+    tells_types: bool
+    """Whether the file says which cells are texts."""
+    cells: Counter[What] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
+    sketch: Sketch = field(default_factory=Sketch)
+    has_fractions: bool = False
+
+    def see(self, raw: pa.Array, start: int) -> None:
+        """Compare some cells with those rows of the table."""
+        raw = raw.dictionary_decode() if types.is_dictionary(raw.type) else raw
+        trained = self.series.iloc[start : start + len(raw)]
+        if len(trained) < len(raw):
+            raise pa.ArrowInvalid("the file has other rows than the table")
+        if types.is_decimal(raw.type) or trained.dtype.kind in "iuf":
+            self._see_numbers(raw, trained)
+        elif is_text(raw.type) and trained.dtype == object:
+            self._see_texts(raw, trained)
+        elif types.is_nested(raw.type):
+            self._see_nested(raw, trained)
+
+    def change(self) -> Change | None:
+        """What was seen."""
+        if not any(self.cells.values()):
+            return None
+        distinct, trained = self.sketch.distinct()
+        lost = trained < distinct * (1 - FEW if self.has_fractions else 1)
+        return Change(
+            column=self.column,
+            cells={what: self.cells[what] for what in What if self.cells[what]},
+            words=tuple(word for word, _ in self.words.most_common(_SHOWN_WORDS)),
+            distinct=distinct if lost else None,
+            trained=trained if lost else None,
+        )
+
+    def _see_texts(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
+        """Texts are trained as they are, or not at all."""
+        nulled = trained.isna().to_numpy() & (raw.fill_null("").to_numpy(zero_copy_only=False) != "")
+        if nulled.any():
+            self._count_nulled(Numerals.of(raw.filter(pa.array(nulled)), trained[nulled]))
+
+    def _see_nested(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
+        """Lists and objects are compared by what their JSON says."""
+        written, texts = exact_texts(raw.to_pylist()), trained.tolist()
+        pairs = zip(written, texts, strict=True)
+        changed = np.asarray([one != other and json.loads(one) != json.loads(other) for one, other in pairs])
+        self.cells[What.NESTED] += int(changed.sum())
+        trained_as = hashes(np.asarray(texts, object))
+        self.sketch.add(np.where(changed, hashes(np.asarray(written, object)), trained_as), trained_as)
+
+    def _see_numbers(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
+        if types.is_boolean(raw.type):
+            self.cells[What.FLAGS] += len(raw) - raw.null_count
+        elif is_numeral(raw.type):
+            self._compare(Numerals.of(raw, trained), raw.type)
+
+    def _compare(self, found: Numerals, kind: pa.DataType) -> None:
+        unchanged = found.unchanged
+        letters = found.where(unchanged).trained()
+        self.sketch.add(letters, letters)
+        changed = found.where(~unchanged & ~found.empty)
+        null = changed.where(changed.missing)
+        infinite = null.infinite
+        self.cells[What.INFINITE] += null.where(infinite).count
+        self._count_nulled(null.where(~infinite))
+        numbers = changed.where(~changed.missing)
+        self.sketch.add(numbers.keys(), numbers.trained())
+        self.has_fractions |= bool(numbers.fractions.any())
+        self.cells.update(_numbers(numbers, kind))
+        if is_text(kind) and self.tells_types:
+            self.cells[What.QUOTED] += found.where(~found.missing).count
+
+    def _count_nulled(self, words: Numerals) -> None:
+        self.cells[What.NULLED] += words.count
+        self.words.update(dict(zip(words.raw.to_pylist(), words.rows.tolist(), strict=True)))
+
+
+def _numbers(changed: Numerals, kind: pa.DataType) -> dict[What, int]:
+    """Cells of each way in which numbers change."""
+    same, longer = changed.same, changed.longer
+    masks = {What.ROUNDED: ~same & ~longer, What.NOISE: ~same & longer}
+    if is_text(kind):
+        masks |= {What.ZEROS: changed.zeros, What.SIGNS: changed.signs, What.ENDS: same & changed.ends}
+    if not types.is_floating(kind):
+        masks[What.WHOLE] = changed.whole & changed.floats
+    return {what: changed.where(mask).count for what, mask in masks.items()}

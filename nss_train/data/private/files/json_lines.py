@@ -1,0 +1,65 @@
+"""JSON Lines, an object at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+from nss_train.data.private.files.lines import Line
+from nss_train.data.private.values.cells import DECODER, MISSING, Kind, cell, compact, is_deeper
+from nss_train.data.private.values.coding import Fault
+
+_BLANKS = " \t\r"
+_EMPTY = ("", "{}", "null")
+
+
+def cells(line: Line, names: Sequence[str], depth: int) -> list[Hashable] | Fault:
+    """The values of the named keys, or why the line is no record. Other keys are its own matter."""
+    if line is None:
+        return Fault.TOO_LONG
+    try:
+        text = line.decode("utf-8").strip(_BLANKS)
+    except UnicodeDecodeError:
+        return Fault.NOT_UTF8
+    found = None if text in _EMPTY else _decoded(text, depth)
+    if isinstance(found, dict):
+        return [_hashable(found.get(name)) for name in names]
+    return found or Fault.EMPTY
+
+
+def keys(line: Line, depth: int) -> Iterator[str]:
+    """The keys of a line, if it is an object."""
+    try:
+        found = _decoded((line or b"").decode("utf-8"), depth)
+    except UnicodeDecodeError:
+        return
+    if isinstance(found, dict):
+        yield from found
+
+
+def _decoded(text: str, depth: int) -> dict[str, Any] | Fault:
+    if is_deeper(text, depth):
+        return Fault.TOO_DEEP
+    try:
+        found = DECODER.decode(text)
+    except ValueError:
+        return Fault.NOT_JSON
+    return found if isinstance(found, dict) else Fault.NOT_OBJECT
+
+
+def as_cell(value: Any) -> bytes:
+    """A value that :func:`cells` found as the bytes of a cell."""
+    if value is None:
+        return MISSING
+    if isinstance(value, tuple):
+        return cell(Kind.NESTED, value[0])
+    if isinstance(value, bytes):
+        return Kind.NUMBER.encode() + value
+    if isinstance(value, bool):
+        return cell(Kind.BOOLEAN, compact(value))
+    return cell(Kind.STRING, value)
+
+
+def _hashable(value: Any) -> Hashable:
+    """Numbers are bytes here and texts are not, so that no two different values are equal."""
+    return (compact(value),) if isinstance(value, list | dict) else value

@@ -1,0 +1,55 @@
+"""Values of a record's cells, and how each is written: byte for byte as the reference writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from pandas.io.json import ujson_dumps  # type: ignore[attr-defined]
+
+from nss_train.data.private.values.cells import quoted
+
+NULL = "null"
+
+
+class Verbatim(str):
+    """JSON that stands in a record as it is."""
+
+    __slots__ = ()
+
+
+class Digits(Verbatim):
+    """A number of any size, as it stands."""
+
+    __slots__ = ()
+
+
+Value = None | bool | int | float | str | Decimal
+"""A text, unless it is :class:`Verbatim`."""
+
+
+def written(value: Value) -> str:
+    """A value as JSON."""
+    return _WRITERS[type(value)](value)
+
+
+def number_of(value: Value) -> Decimal | None:
+    """What a number is worth, by its shortest digits; ``None`` for anything else."""
+    if isinstance(value, Digits | Decimal):
+        return Decimal(value)
+    if isinstance(value, bool | str) or value is None:
+        return None
+    return Decimal(repr(value))
+
+
+_WRITERS: Mapping[type, Callable[[Any], str]] = {
+    type(None): lambda _: NULL,
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    float: lambda value: str(ujson_dumps(value, double_precision=10)),
+    str: quoted,
+    Decimal: lambda value: format(value, "f"),
+    Verbatim: str,
+    Digits: str,
+}

@@ -1,0 +1,190 @@
+"""Where a base model comes from, and whether it may be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nss_train.contract import ModelPolicy
+from nss_train.errors import InfrastructureError, ParameterError, Problem
+from nss_train.model.bounds.config import against_weights, config_faults
+from nss_train.model.bounds.tokenizer import tokenizer_faults
+from nss_train.model.bounds.weights import INDEX, Weights, read_headers
+from nss_train.model.local.folder import BadDocument, file_faults, model_files, names_below, read_object
+from nss_train.model_files import DOCUMENT_BYTES, WEIGHTS
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+REQUIRED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+STORE = "store:"
+ADAPTER = "adapter_config.json"
+"""transformers would load the base model that it names, from wherever that is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSource:
+    """A base model that passed the checks."""
+
+    name: str
+    folder: Path
+    trust_remote_code: bool
+
+    @property
+    def files(self) -> list[Path]:
+        """What a prepared model is made of, sorted."""
+        return model_files(self.folder, trusted=self.trust_remote_code)
+
+
+def find_model(name: str, policy: ModelPolicy, *, fetched: Path | None = None) -> ModelSource:
+    """The model a config names: a folder, a name below the operator's models, a store key, a hub id.
+
+    ``fetched`` is the local copy of a ``store:`` model. Raises :class:`ParameterError` with every
+    reason why the model cannot be used, :class:`InfrastructureError` when the hub does not answer.
+    """
+    folder = fetched or _folder(name, policy)
+    if folder is None:
+        raise ParameterError("Base model not found.", [_problem(name, _where(name, policy))])
+    problems = [_problem(name, remedy) for remedy in _faults(folder, name, policy)]
+    if problems:
+        raise ParameterError("The base model cannot be used.", problems)
+    return ModelSource(name=name, folder=folder, trust_remote_code=name in policy.trust_remote_code)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a model that passed the checks."""
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _where(name: str, policy: ModelPolicy) -> str:
+    if name.startswith(STORE):
+        return "the store has no files below that key"
+    hub = "" if policy.allow_hub else "; downloads from the hub are switched off (NSS_TRAIN_ALLOW_HUB)"
+    where = f"no such folder, and no model of that name in {policy.models_dir}"
+    return f"{where}{hub}; `nss-train model list` shows what is there"
+
+
+def _folder(name: str, policy: ModelPolicy) -> Path | None:
+    if not name.strip() or name.startswith(STORE):
+        return None
+    given, known = Path(name), Path(policy.models_dir) / name
+    candidates = (given, known) if policy.allow_paths else (known,) if _stays_inside(given) else ()
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    return _download(name) if policy.allow_hub and _stays_inside(given) else None
+
+
+def _stays_inside(path: Path) -> bool:
+    """Whether a name leads nowhere but below the folder in which it is looked up."""
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*DOCUMENT_BYTES, WEIGHTS]))
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        remedy = "neither a folder nor a model of the hub; write OWNER/NAME"
+        raise ParameterError("Base model not found.", [_problem(name, remedy)]) from error
+    except OSError as error:
+        raise InfrastructureError(f"The model hub does not answer: {error}") from error
+
+
+def _faults(folder: Path, name: str, policy: ModelPolicy) -> list[str]:
+    trusted = name in policy.trust_remote_code
+    try:
+        faults = _folder_faults(folder, names_below(folder), trusted=trusted)
+    except (BadDocument, OSError) as error:
+        return [str(error)]
+    # What is no plain file of the folder is not opened.
+    return faults or _content_faults(folder, trusted=trusted)
+
+
+def _folder_faults(folder: Path, below: list[str], *, trusted: bool) -> list[str]:
+    """What is wrong with the names, kinds and sizes of files; none is opened."""
+    names = {name for name in below if "/" not in name}
+    faults = [f"{one} is missing from the model folder" for one in REQUIRED if one not in names]
+    pickles = [name for name in below if name.endswith(PICKLES)]
+    if pickles:
+        faults.append(f"pickle files can run code when loaded; remove or convert {', '.join(pickles)}")
+    if not any(n.endswith(".safetensors") for n in names):
+        faults.append("there is no .safetensors file; convert the weights")
+    if ADAPTER in names:
+        faults.append(f"{ADAPTER} leads to another base model; merge the adapter, or remove the file")
+    return faults + list(file_faults(folder, trusted=trusted))
+
+
+def _content_faults(folder: Path, *, trusted: bool) -> list[str]:
+    """What is wrong with what the files say. A trusted model, which may run code, may say what it likes."""
+    documents: dict[str, dict[str, Any]] = {}
+    faults = []
+    for path in model_files(folder, trusted=False):
+        try:
+            documents |= {path.name: read_object(path)} if path.suffix == ".json" else {}
+        except (BadDocument, OSError) as error:
+            faults.append(str(error))
+    shards = _shards(folder, documents.get(INDEX, {}))
+    if isinstance(shards, str):
+        faults.append(shards)
+    if faults or isinstance(shards, str):
+        return faults
+    weights = read_headers(folder, shards)
+    faults += weights.faults
+    if not trusted:
+        faults += _untrusted(documents)
+        faults += _bounds(documents, weights)
+    return faults
+
+
+def _untrusted(documents: Mapping[str, dict[str, Any]]) -> list[str]:
+    faults = []
+    if any("auto_map" in document for document in documents.values()):
+        faults.append(
+            "the model brings its own code; the operator must list it in NSS_TRAIN_TRUST_REMOTE_CODE"
+        )
+    if "fast_tokenizer_files" in documents["tokenizer_config.json"]:
+        faults.append("tokenizer_config.json: fast_tokenizer_files leads to other files; remove it")
+    for name in ("bos_token", "eos_token"):
+        token = documents["tokenizer_config.json"].get(name)
+        if not isinstance(token.get("content") if isinstance(token, dict) else token or "", str):
+            faults.append(f"tokenizer_config.json: {name} must be a text")
+    return faults
+
+
+def _bounds(documents: Mapping[str, dict[str, Any]], weights: Weights) -> list[str]:
+    config = documents["config.json"]
+    vocabulary = config.get("vocab_size")
+    faults = config_faults(config)
+    if not faults:
+        faults += against_weights(config, tensors=weights.tensors, bytes_there=weights.bytes_there)
+    try:
+        return faults + tokenizer_faults(
+            documents["tokenizer.json"], vocabulary=vocabulary if type(vocabulary) is int else None
+        )
+    except RecursionError:
+        return [*faults, "tokenizer.json is nested too deep"]
+
+
+def _shards(folder: Path, index: Mapping[str, Any]) -> list[str] | str:
+    """The files that hold the weights, or why there are none."""
+    weights = index.get("weight_map", {})
+    if not isinstance(weights, dict) or not all(map(_is_weights_name, weights.values())):
+        return f"{INDEX} names what is no file of the folder"
+    shards = sorted(set(weights.values()))
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if missing:
+        return f"{INDEX} names files that are missing: {', '.join(missing[:10])}"
+    return shards or sorted(path.name for path in folder.glob(WEIGHTS))
+
+
+def _is_weights_name(name: Any) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
+
+
+def _problem(name: str, remedy: str) -> Problem:
+    return Problem(field="training.pretrained_model", value=name, remedy=remedy)

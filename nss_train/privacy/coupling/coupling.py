@@ -1,0 +1,165 @@
+"""Does one unit change another's gradient? Tried on invented units before the first private step.
+
+A unit's gradient is clipped, so that the unit moves the sum by C at most. That holds only if nothing else
+in the sum moves with it: no dropout mask, no statistic of the batch, no place in an expert's queue. What
+the invented units do not bring about is not found, so that known kinds are refused by name as well.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+
+from nss_train.errors import ParameterError, Problem
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.accounting.result import Coupling
+from nss_train.privacy.coupling.invented import Invented
+from nss_train.privacy.coupling.probe import ORIGIN, Probe, Run
+from nss_train.privacy.dpsgd.passes import Passes
+
+logger = logging.getLogger(__name__)
+
+MOST_SLACK = 0.05
+"""Noise grows by the slack; a model that needs more is refused."""
+RARE = 1e-9
+"""The probability with which a step draws more units than are counted on."""
+TOLERANCE = {torch.float32: 1e-5}
+"""Relative difference of a norm from that of rows alone, by the type of products; 1e-8 was measured."""
+LOW_TOLERANCE = 5e-3
+"""In lower precision, where padding alone changes a norm: by 4e-4 of it in bfloat16, measured on a CPU."""
+_STD = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """What is checked, and by which name it is known."""
+
+    passes: Passes
+    probe: Probe
+    invented: Invented
+    name: str
+    dtype: torch.dtype
+    """What matrix products are computed in."""
+
+
+def most_drawn(plan: PrivacyPlan, *, rare: float = RARE) -> int:
+    """Units that a step draws at most, but for a rare one."""
+    return max(1, int(stats.binom.isf(rare, plan.units, plan.sampling_rate)))
+
+
+def check_couplings(subject: Subject, *, drawn: int) -> Coupling:
+    """The slack that a step of so many units needs; the model is left as it was.
+
+    Raises :class:`ParameterError` naming the layer that couples units, and where norms are not those of
+    rows alone.
+    """
+    probe, invented = subject.probe, subject.invented
+    with _every_factor_moving(subject.passes), _no_state_changed(subject):
+        probe.begin(invented.units, int(invented.short[0]))
+        base = Run(units=invented.units, order=invented.base, luck=0)
+        seen = probe.run(base)
+        change = 0.0
+        for luck, (there, order) in enumerate(invented.neighbours(), 1):
+            neighbour = Run(units=invented.others, order=order, luck=luck)
+            found = probe.run(neighbour)
+            moved = {unit: seen.moved(found, unit) for unit in there.tolist()}
+            worst = max(moved, key=lambda unit: moved[unit])
+            change = max(change, moved[worst], seen.beyond(found, there) / len(there))
+            if change * drawn > MOST_SLACK:
+                raise _refused(subject, probe.culprit(worst, base, neighbour), change, drawn)
+        for unit in (*invented.short[-2:].tolist(), int(invented.middle[0])):
+            _check_norm(subject, probe.norm(seen, unit), probe.norm_alone(invented.units, unit))
+    return _chosen(change, drawn, subject)
+
+
+def _chosen(change: float, drawn: int, subject: Subject) -> Coupling:
+    slack = change * drawn
+    reason = (
+        "no invented unit changed a bit of another's gradient"
+        if slack == 0
+        else f"one unit moved another's gradient by {change:.2g} C, and a step draws {drawn} at most"
+    )
+    fields = {"action": "privacy.coupling", "parameter": "slack", "value": slack}
+    logger.info("slack=%.3g because %s", slack, reason, extra=fields)
+    return Coupling(
+        change=change,
+        drawn_at_most=drawn,
+        units=len(subject.invented.base),
+        longest_tokens=subject.invented.widths["longest"],
+        reason=reason,
+    )
+
+
+def _check_norm(subject: Subject, norm: float, alone: float) -> None:
+    allowed = TOLERANCE.get(subject.dtype, LOW_TOLERANCE)
+    if abs(norm - alone) > allowed * alone:
+        remedy = (
+            f"a unit's gradient has the norm {norm:.6g} among others and {alone:.6g} alone, so that it would"
+            " not be clipped as it must; take another, or other training.lora_target_modules"
+        )
+        raise _error(subject, remedy)
+
+
+def _refused(subject: Subject, layer: str, change: float, drawn: int) -> ParameterError:
+    remedy = (
+        f"this model's {layer} lets one row change another's gradient (by {change:.2g} C, "
+        f"{MOST_SLACK / drawn:.2g} C is allowed); take another, or eager attention in float32"
+    )
+    return _error(subject, remedy)
+
+
+def _error(subject: Subject, remedy: str) -> ParameterError:
+    problem = Problem(field="training.pretrained_model", value=subject.name, remedy=remedy)
+    return ParameterError("The base model cannot be trained privately.", [problem])
+
+
+@contextmanager
+def _every_factor_moving(passes: Passes) -> Iterator[None]:
+    """Give values to weights that are all zero: while B is, A has no gradient that could give it away."""
+    still = [weight for weight in passes.weights if not weight.detach().any()]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in still:
+            weight.copy_(_STD * torch.randn(weight.shape, generator=generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight in still:
+                weight.zero_()
+
+
+@contextmanager
+def _no_state_changed(subject: Subject) -> Iterator[None]:
+    """Refuse layers that remember what they have seen: the next unit would be computed by it.
+
+    That is the reason of whatever else is found, and said instead.
+    """
+    model = subject.passes.model
+    before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    try:
+        yield
+    except ParameterError as error:
+        _check_state(subject, before, error)
+        raise
+    else:
+        _check_state(subject, before, None)
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in before and buffer.shape == before[name].shape:
+                    buffer.copy_(before[name])
+
+
+def _check_state(subject: Subject, before: dict[str, torch.Tensor], cause: ParameterError | None) -> None:
+    after = dict(subject.passes.model.named_buffers())
+    changed = [name for name, kept in before.items() if not torch.equal(kept, after[name])]
+    if changed:
+        layer = changed[0].removeprefix(ORIGIN).rpartition(".")[0]
+        remedy = f"this model's {layer} remembers the rows that it has seen; take another"
+        raise _error(subject, remedy) from cause

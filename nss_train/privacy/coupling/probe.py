@@ -1,0 +1,246 @@
+"""Invented units in the real model: each one's gradient, how long it takes, and which layer is to blame."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from nss_train.privacy.dpsgd.clipping import STEPS_PER_CLIP, ClippedSum
+from nss_train.privacy.dpsgd.micro_batches import FILLER, IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
+from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
+from nss_train.privacy.dpsgd.poisson_sampling import Indices
+
+FAR = 64.0
+"""Clips are so many times below and above a short unit's norm: what is clipped, and what is not."""
+BLAME = 0.1
+"""Share of the largest change from which on a layer may be its cause: rounding changes things, too."""
+_GROWTH = 4.0
+ORIGIN = "base_model.model."
+"""What PEFT puts in front of the names of a base model's layers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Some units in some order, beside some filler, when public generators are in some state."""
+
+    units: UnitExamples
+    order: Indices
+    luck: int
+
+
+class Witness(ClippedSum):
+    """Keeps what each unit adds, beside the sum."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor], *, clip: float) -> None:
+        super().__init__(parameters, clip=clip)
+        self.seen: dict[int, torch.Tensor] = {}
+        self._last: torch.Tensor | None = None
+
+    def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> list[torch.Tensor]:
+        found = super().clipped(rows, places)
+        self._last = torch.cat([one.flatten(1) for one in found], 1).cpu()
+        return found
+
+    def note(self, units: np.ndarray, places: torch.Tensor) -> None:
+        """Say whose the gradients were that came last."""
+        if self._last is not None:
+            for unit, place in zip(units.tolist(), places.tolist(), strict=True):
+                if unit != FILLER:
+                    self.seen[unit] = self._last[place].clone()
+        self._last = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What the units of a run gave: where all are clipped, where none is, and of the losses."""
+
+    clipped: Witness
+    free: Witness
+    losses: Witness
+
+    def moved(self, other: Seen, unit: int) -> float:
+        """How far a unit's gradient or loss is from its own in another run, in units of the clip."""
+        free = _distance(self.free.seen[unit], other.free.seen[unit])
+        return max(
+            _distance(self.clipped.seen[unit], other.clipped.seen[unit]) / STEPS_PER_CLIP,
+            # Of one that is not clipped, whose norm is C at most.
+            free / max(1.0, float(self.free.seen[unit].double().norm())),
+            _distance(self.losses.seen[unit], other.losses.seen[unit]) / STEPS_PER_CLIP,
+        )
+
+    def beyond(self, other: Seen, there: Indices) -> float:
+        """By how much of C one unit more moves the sum of these units further than it may."""
+        sides = ((self.clipped, other.clipped), (self.free, other.free))
+        return max(_norm_of_change(one, more, there) for one, more in sides) - 1
+
+
+class Probe:
+    """Takes invented units through a model as a step takes real ones."""
+
+    def __init__(self, passes: Passes, shapes: Shapes) -> None:
+        self._passes, self._shapes = passes, shapes
+        self.seconds: dict[int, list[float]] = defaultdict(list)
+        """What micro-batches of each width took."""
+        self._usual = 1.0
+
+    def begin(self, units: UnitExamples, unit: int) -> None:
+        """Look at the norm that a short unit has, on its own."""
+        self._usual = self.norm_alone(units, unit) or 1.0
+
+    def run(self, run: Run) -> Seen:
+        weights, device = self._passes.weights, self._passes.device
+        clipped, free = (Witness(weights, clip=self._usual * far) for far in (1 / FAR, FAR))
+        losses = Witness([torch.zeros(1, device=device)], clip=LOSS_CLIP)
+        with public_luck(run.luck):
+            for batch in run.units.micro_batches(run.order, self._shapes):
+                started = time.monotonic()
+                self._passes.add(batch, [clipped, free], [losses])
+                self.seconds[batch.input_ids.shape[1]].append(time.monotonic() - started)
+                for witness in (clipped, free, losses):
+                    witness.note(batch.units, batch.places)
+        return Seen(clipped=clipped, free=free, losses=losses)
+
+    def norm_alone(self, units: UnitExamples, unit: int) -> float:
+        """Of a unit's gradient by plain backpropagation, each of its rows alone and without padding."""
+        self._forget()
+        for batch in units.rows_alone(unit):
+            self._passes.losses(batch.to(self._passes.device)).sum().backward()
+        squares = [w.grad.double().square().sum() for w in self._passes.weights if w.grad is not None]
+        found = float(torch.stack(squares).sum().sqrt())
+        self._forget()
+        return found
+
+    def norm(self, seen: Seen, unit: int) -> float:
+        """Of a unit's gradient in a run, where it was not clipped."""
+        return float(seen.free.seen[unit].double().norm()) * self._usual * FAR / STEPS_PER_CLIP
+
+    def culprit(self, unit: int, one: Run, other: Run) -> str:
+        """The first layer that gives the unit's first row something else, although it gets the same."""
+        first, second = (self._trace(unit, run) for run in (one, other))
+        changes = {name: _change(first[name], second[name]) for name in first if name in second}
+        suspects = {name: gave for name, (got, gave) in changes.items() if gave > _GROWTH * got}
+        if not suspects:
+            return "backward pass"
+        least = BLAME * max(suspects.values())
+        found = next(name for name, gave in suspects.items() if gave >= least)
+        return found.removeprefix(ORIGIN) or "model"
+
+    def _trace(self, unit: int, run: Run) -> dict[str, tuple[Any, Any]]:
+        """What each module got and gave for the unit's first row, in the order in which they ended."""
+        found: dict[str, tuple[Any, Any]] = {}
+        row: _Row | None = None
+
+        def hook(name: str) -> Any:
+            def keep(_module: Any, given: Any, named: Any, gave: Any) -> None:
+                if row is not None and name not in found:
+                    found[name] = row.of((given, named)), row.of(gave)
+
+            return keep
+
+        modules = self._passes.model.named_modules()
+        hooks = [module.register_forward_hook(hook(name), with_kwargs=True) for name, module in modules]
+        try:
+            with torch.no_grad(), public_luck(run.luck):
+                for batch in run.units.micro_batches(run.order, self._shapes):
+                    row = _Row.of_unit(unit, batch)
+                    self._passes.losses(batch.to(self._passes.device))
+        finally:
+            for one in hooks:
+                one.remove()
+        return found
+
+    def _forget(self) -> None:
+        for weight in self._passes.weights:
+            weight.grad = None
+            weight.grad_sample = None  # type: ignore[attr-defined]
+
+
+@contextmanager
+def public_luck(seed: int) -> Iterator[None]:
+    """Seed the generators that any code may use, and leave them as they were."""
+    kept = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(kept[0])
+            np.random.set_state(kept[1])
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return 0.0 if torch.equal(one, other) else float((one.double() - other.double()).norm())
+
+
+def _norm_of_change(one: Witness, more: Witness, there: Indices) -> float:
+    """Of the sum, in units of the clip, when a unit joins those that were there."""
+    total = more.steps().cpu()
+    for unit in there.tolist():
+        total = total - one.seen[unit].long()
+    return float(total.double().norm()) / STEPS_PER_CLIP
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Row:
+    """A row of a micro-batch, without its padding: that may be other tokens the next time."""
+
+    number: int
+    tokens: int
+    shape: tuple[int, int]
+    """Rows and tokens of the micro-batch."""
+
+    @classmethod
+    def of_unit(cls, unit: int, batch: MicroBatch) -> _Row | None:
+        """The unit's first, or ``None`` when it has none there."""
+        rows = np.flatnonzero(batch.units == unit)
+        if not len(rows):
+            return None
+        learned = (batch.labels[int(rows[0])] != IGNORED_LABEL).nonzero()
+        rows_there, width = batch.input_ids.shape
+        return cls(number=int(rows[0]), tokens=int(learned.max()) + 1, shape=(rows_there, width))
+
+    def of(self, value: Any) -> list[torch.Tensor]:
+        """The tensors in something, and of those that are of all rows the part of this one."""
+        if isinstance(value, torch.Tensor):
+            return [self._part(value.detach()).float().cpu()]
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            return [tensor for one in value for tensor in self.of(one)]
+        return []
+
+    def _part(self, whole: torch.Tensor) -> torch.Tensor:
+        rows, width = self.shape
+        if whole.dim() and len(whole) == rows * width:
+            whole = whole.unflatten(0, self.shape)
+        if whole.dim() and len(whole) == rows:
+            whole = whole[self.number]
+            return whole[: self.tokens] if whole.dim() and len(whole) == width else whole
+        return whole
+
+
+def _change(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[float, float]:
+    """Relative, of what a module got and of what it gave."""
+    got, gave = (
+        max((_relative(a, b) for a, b in zip(*sides, strict=False)), default=0.0)
+        for sides in zip(one, other, strict=True)
+    )
+    return got, gave
+
+
+def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    if one.shape != other.shape:
+        return float("inf")
+    if torch.equal(one, other):
+        return 0.0
+    return float((one - other).norm() / one.norm().clamp(min=1e-30))

@@ -1,0 +1,159 @@
+"""The private gradient of a step: clip each unit's, add them up, add noise once, divide by a constant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nss_train.privacy.dpsgd.poisson_sampling import from_first_rank
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
+from nss_train.training.group import group_state, is_first
+
+GRID = 2.0**-20
+"""Noisy sums are multiples of this many standard deviations of the noise.
+
+A sum of floating-point numbers gives itself away by its lowest bits (Mironov 2012, "On significance
+of the least significant bits for differential privacy"). The noise has 2^52 possible values per power
+of two, so that each multiple of the grid can be reached in some 2^32 ways, whatever the sum was.
+"""
+STEPS_PER_CLIP = 2**30
+"""Clipped gradients are whole multiples of C / 2^30, so that their sum is exact and has no order.
+
+Floating-point sums have: one unit more can change them by more than its norm (Casacuberta et al. 2022,
+arXiv 2207.10635). A coordinate of one unit is at most 2^30, so that 2^33 units fit into 64 bits: more
+than a table may have rows.
+"""
+ROUNDING = 2.0**-20
+"""Share of C that is left free for what float32 makes of norms and products, 2^-22.5 at the most: a square,
+the norm, the factor and the product are each wrong by 2^-24 of themselves."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noise:
+    """Gaussian noise of a standard deviation, from a secret source."""
+
+    deviation: float
+    randomness: SecretRandomness
+
+    def draw(self, total: torch.Tensor) -> torch.Tensor:
+        """Noise for each of the values of ``total``, in double precision."""
+        drawn = torch.from_numpy(self.randomness.gaussian(total.numel()))
+        return self.deviation * drawn.to(total.device).view_as(total)
+
+    def on_grid(self, noisy: torch.Tensor) -> torch.Tensor:
+        """The nearest multiples of the grid."""
+        grid = self.deviation * GRID
+        return torch.round(noisy / grid) * grid if grid else noisy
+
+
+class ClippedSum:
+    """Sum of the units' gradients of a step, each clipped to an ℓ2 norm of ``clip`` over all parameters.
+
+    ``rows`` of gradients come as one tensor per parameter, of shape (rows, *parameter's shape), with the
+    place of each row's unit among the units of the same call, ascending. All rows of a unit come in one
+    call, or it is alone in several: :meth:`hold` for all but the last. What is computed for a unit
+    depends on its own rows, and on how many rows there are: the kernels go by that.
+    """
+
+    def __init__(self, parameters: Sequence[torch.Tensor], *, clip: float) -> None:
+        self._clip = clip
+        self._shapes = [parameter.shape for parameter in parameters]
+        self._sums = [torch.zeros_like(parameter, dtype=torch.int64) for parameter in parameters]
+        values = sum(parameter.numel() for parameter in parameters)
+        # To round each of d values moves the whole by half a step times √d at most.
+        self._longest = STEPS_PER_CLIP * (1 - ROUNDING) - 0.5 * math.sqrt(values)
+        self._held: list[torch.Tensor] | None = None
+
+    def hold(self, rows: Sequence[torch.Tensor]) -> None:
+        """Keep the sum of these rows for the first unit of the next :meth:`add`; it is clipped there."""
+        sums = [gradient.float().sum(0) for gradient in rows]
+        if self._held is None:
+            self._held = sums
+            return
+        for held, more in zip(self._held, sums, strict=True):
+            held.add_(more)
+
+    def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
+        """Clip and add some units, in float32 whatever the gradients were computed in; these are used up."""
+        for total, clipped in zip(self._sums, self.clipped(rows, places), strict=True):
+            total.add_(clipped.sum(0, dtype=torch.int64))
+
+    def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> list[torch.Tensor]:
+        """The clipped gradients of some units in steps of the grid: whole numbers; shape (rows, …).
+
+        There are as many places as rows; what is behind the last unit is zero.
+        """
+        units = [_of_units(gradient.float(), places) for gradient in rows]
+        for gradient, held in zip(units, self._held or [], strict=False):
+            gradient[0].add_(held)
+        self._held = None
+        squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in units])
+        scale = self._scale(squares.sum(0))
+        for gradient in units:
+            # A weight of 0 is not enough: 0 · ∞ is no number.
+            finite = gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            finite.mul_(scale.view(-1, *[1] * (gradient.dim() - 1))).round_()
+        return units
+
+    def add_sparse(self, coordinates: torch.Tensor, values: torch.Tensor) -> None:
+        """Clip and add units whose gradients have one value each that is not zero; both of shape (units,).
+
+        ``coordinates`` count through all values of all parameters.
+        """
+        clipped = (self._scale(values.square()) * values).round().long()
+        whole = clipped.new_zeros(sum(total.numel() for total in self._sums))
+        whole.index_add_(0, coordinates, clipped)
+        for total, part in zip(self._sums, self._apart(whole), strict=True):
+            total.add_(part)
+
+    def steps(self) -> torch.Tensor:
+        """The sum of this rank so far, in steps of the grid; shape (values,)."""
+        return torch.cat([part.flatten() for part in self._sums])
+
+    def release(self, noise: Noise, *, batch: float) -> list[torch.Tensor]:
+        """The noisy sum over all ranks, divided by the expected ``batch``; the next step begins at zero.
+
+        Rank 0 alone adds noise; every rank gets the same values, of the parameters' shapes.
+        """
+        steps = self.steps()
+        if group_state().num_processes > 1:
+            torch.distributed.all_reduce(steps)
+        total = steps.double() * (self._clip / STEPS_PER_CLIP)
+        if is_first():
+            total = noise.on_grid(total + noise.draw(total)) / batch
+        for part in self._sums:
+            part.zero_()
+        return self._apart(from_first_rank(total).float())
+
+    def _scale(self, squares: torch.Tensor) -> torch.Tensor:
+        """Steps of the grid that units of these squared norms get for each unit of length.
+
+        0 where the norm is no finite number: the sum would be none either, and so tell of the unit.
+        """
+        least = self._longest / squares.double().sqrt()
+        scale = least.clamp(max=STEPS_PER_CLIP / self._clip)
+        return torch.where(squares.isfinite(), scale, 0.0).float()
+
+    def _apart(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """The values of all parameters as one tensor for each."""
+        pieces = values.split([shape.numel() for shape in self._shapes])
+        return [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
+
+
+def _of_units(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Sums of the rows that belong to one unit, and zeros behind them; shape (rows, …).
+
+    First rows, then second ones: no unit's order of addition depends on others.
+    """
+    sizes = torch.bincount(places)
+    if len(sizes) == len(rows):
+        return rows
+    rank = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes)[places]
+    found = torch.zeros_like(rows)
+    for place in range(int(rank.max()) + 1):
+        chosen = (rank == place).nonzero().squeeze(1)
+        found[places[chosen]] += rows[chosen]
+    return found

@@ -1,0 +1,237 @@
+"""One private training from start to end, and what may be said of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+from peft import PeftModel
+from transformers import DataCollatorForTokenClassification, PreTrainedTokenizerFast, TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from nss_train.config import SafeSynthesizerParameters
+from nss_train.contract import Report, StageDrained
+from nss_train.data.assembly.packing import SPECIAL_TOKENS
+from nss_train.model.memory import fits
+from nss_train.model.metadata import metadata_from_json
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.accounting.result import check_release
+from nss_train.privacy.accounting.step_budget import Budget, NoRecord, Record
+from nss_train.privacy.audit.canaries import Canaries
+from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples, read_units
+from nss_train.privacy.dpsgd.progress import ReportMarks
+from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
+from nss_train.process import keep_memory_to_itself
+from nss_train.training.arguments import training_arguments
+from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
+from nss_train.training.checkpoint import Checkpoints
+from nss_train.training.fit import Fitted
+from nss_train.training.group import group_state, is_first
+from nss_train.training.out_of_memory import typed_out_of_memory
+from nss_train.training.trainer import incomplete_reason
+
+logger = logging.getLogger(__name__)
+
+MOST_TOKENS, MOST_ROWS = 8192, 64
+"""Of a micro-batch: larger ones are no faster."""
+UNITS_PER_ROW = 8
+"""A step expects so many units for each row of a micro-batch: on average half a micro-batch of each width is
+filler."""
+ROW_BYTES = 2 * 2**30
+"""For the gradients of single rows."""
+WHOLE_MINUTE_S = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Private:
+    """What makes a training a private one."""
+
+    plan: PrivacyPlan
+    unit_of: npt.NDArray[np.int64]
+    """The unit of each training example, ascending; shape (examples,)."""
+    longest: int
+    """Tokens of the longest example that there may be, which is public."""
+    record: Record = field(default_factory=NoRecord)
+    charged: int = 0
+    """Steps of attempts that are lost: they count as spent."""
+
+    @classmethod
+    def read(cls, prepared: Path, *, record: Record, charged: int = 0) -> Private:
+        """What prepare_data left in a folder."""
+        metadata = json.loads((prepared / "metadata.json").read_text(encoding="utf-8"))
+        return cls(
+            plan=PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes()),
+            unit_of=read_units(prepared / "units.arrow"),
+            longest=metadata_from_json(metadata).max_seq_length,
+            record=record,
+            charged=charged,
+        )
+
+
+def fit_privately(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Mapping[str, Dataset | None],
+    config: SafeSynthesizerParameters,
+    private: Private,
+    *,
+    output: Path,
+    seed: int,
+    checkpointing: bool,
+    report: Report,
+    max_seconds: float | None = None,
+    halvings: int = 0,
+    checkpoints: Checkpoints | None = None,
+    resume_from: Path | None = None,
+) -> Fitted:
+    """Train the adapter of ``model`` on ``examples["train"]`` as planned.
+
+    ``seed`` decides nothing that has to be secret. Raises
+    :class:`~nss_train.errors.BudgetExceeded` instead of handing over an adapter that cost too much, and
+    :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
+    """
+    reported = ReportMarks(report)
+    limits = [] if max_seconds is None else [TimeLimit(max_seconds, may_end=reported.ends_block)]
+    keeping = [] if checkpoints is None else [checkpoints]
+    if checkpoints is not None:
+        checkpoints.may_follow_the_clock = reported.is_mark
+    trainer = make_private_trainer(
+        model,
+        tokenizer,
+        config,
+        private,
+        output=output,
+        examples=examples,
+        seed=seed,
+        checkpointing=checkpointing,
+        callbacks=[reported, *limits, *keeping],
+        halvings=halvings,
+    )
+    started = time.monotonic()
+    with typed_out_of_memory():
+        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+    if checkpoints is not None and checkpoints.drained:
+        raise StageDrained(trainer.state.global_step)
+    seconds = time.monotonic() - started
+    return _fitted(trainer, private.plan, seconds=seconds, strict=config.guarantee.strict)
+
+
+def make_private_trainer(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerFast,
+    config: SafeSynthesizerParameters,
+    private: Private,
+    *,
+    output: Path,
+    examples: Mapping[str, Dataset | None],
+    seed: int,
+    checkpointing: bool,
+    callbacks: Sequence[TrainerCallback] = (),
+    halvings: int = 0,
+) -> OpacusDPTrainer:
+    """A trainer over the units of ``examples["train"]``."""
+    keep_memory_to_itself()
+    validation = examples["validation"]
+    # Perhaps no unit has an effect; that is a training like any other.
+    training = examples["train"] or Dataset.from_dict({"input_ids": [], "labels": []})
+    units = UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0))
+    arguments = training_arguments(
+        config.training,
+        output=output,
+        seed=seed,
+        checkpointing=checkpointing,
+        evaluate=validation is not None,
+    )
+    trainer = OpacusDPTrainer(
+        model=model,
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=training,
+        eval_dataset=validation,
+        data_collator=DataCollatorForTokenClassification(tokenizer),
+        callbacks=[*callbacks, *([] if validation is None else [EvaluateAtEnd()])],
+        plan=private.plan,
+        budget=Budget(private.plan, charged=private.charged, record=private.record),
+        units=units,
+        shapes=shapes_for(model, private, config, prompt=units.prompt, halvings=halvings),
+        name=config.training.pretrained_model,
+        most_rows=_most_rows(config),
+        clock=config.guarantee.clock,
+        strict=config.guarantee.strict,
+        canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def canaries_of(model: PeftModel, plan: PrivacyPlan, count: int) -> Canaries | None:
+    """So many invented units that the training is audited with; rank 0 alone has them."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    return Canaries(count, plan=plan, parameters=trained) if count and is_first() else None
+
+
+def shapes_for(
+    model: PeftModel, private: Private, config: SafeSynthesizerParameters, *, prompt: int, halvings: int
+) -> Shapes:
+    """Micro-batches that fit into memory; half as large for each time that it ran out."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    tokens = min(MOST_TOKENS, fits(model.config, bytes_per_value=model.dtype.itemsize))
+    # Gradients of single rows, in float32: as computed, clipped, and twice as the trial clips them.
+    rows = min(
+        MOST_ROWS,
+        math.ceil(private.plan.batch / group_state().num_processes / UNITS_PER_ROW),
+        ROW_BYTES // sum(16 * weight.numel() for weight in trained),
+    )
+    most = config.guarantee.max_tokens_per_unit
+    longest = private.longest if most is None else min(private.longest, prompt + most + SPECIAL_TOKENS)
+    found = Shapes(longest=longest, tokens=max(1, tokens >> halvings), rows=max(1, rows >> halvings))
+    fields = {"action": "privacy.micro_batch", "tokens": found.tokens, "rows": found.rows}
+    logger.info(
+        "micro-batches of %d tokens and %d rows because so much fits, and a step expects %d units",
+        found.tokens,
+        found.rows,
+        private.plan.batch,
+        extra=fields,
+    )
+    return found
+
+
+def _most_rows(config: SafeSynthesizerParameters) -> int:
+    """The most examples that a unit may have."""
+    several = config.guarantee.unit_column is not None and config.data.group_training_examples_by is None
+    return config.guarantee.max_records_per_unit if several else 1
+
+
+def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, strict: bool) -> Fitted:
+    result = trainer.privacy_result()
+    check_release(plan, result)
+    logger.info(
+        "ε=%.4f was spent in %d steps",
+        result.epsilon_spent,
+        result.steps_applied,
+        extra={"action": "privacy.spent"},
+    )
+    history = trainer.state.log_history
+    return Fitted(
+        log_history=history,
+        steps=trainer.state.global_step,
+        reason=incomplete_reason(history),
+        # The numbers that were drawn are in it.
+        seconds=math.ceil(seconds / WHOLE_MINUTE_S) * WHOLE_MINUTE_S if strict else seconds,
+        ranks=trainer.args.world_size,
+        figures={
+            "steps_applied": result.steps_applied,
+            "epsilon_spent": round(result.epsilon_spent, 4),
+            "slack": result.slack,
+        },
+        speed={},
+        privacy=result.model_dump(mode="json"),
+    )

@@ -1,0 +1,84 @@
+"""Forward and backward passes of micro-batches, whose units' gradients are clipped and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from peft import PeftModel
+
+from nss_train.privacy.dpsgd.clipping import ClippedSum
+from nss_train.privacy.dpsgd.micro_batches import MicroBatch
+from nss_train.privacy.dpsgd.per_sample_gradients import RowGradients
+from nss_train.privacy.dpsgd.token_losses import TokenLosses
+
+LOSS_CLIP = 10.0
+"""Nats per token that a unit adds to a reported loss at most: a guess among 22,000 tokens."""
+
+
+class Passes:
+    """Those of one model, on its device and in its precision; from its making to :meth:`close`."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        *,
+        device: torch.device,
+        autocast: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.model, self.device = model, device
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self._autocast = autocast
+        self._rows = RowGradients(model)
+
+    def add(
+        self, batch: MicroBatch, gradients: Sequence[ClippedSum], losses: Sequence[ClippedSum] = ()
+    ) -> None:
+        """Add each unit's clipped gradient, and its mean loss per token, to these sums.
+
+        A unit that is not complete yet is held: what is clipped is always the whole unit's.
+        """
+        batch = batch.to(self.device)
+        found = self.losses(batch)
+        found.sum().backward()
+        rows = self._rows.take()
+        for total in gradients[1:]:
+            # A sum uses up what it is given.
+            _into(total, [one.clone() for one in rows], batch)
+        for total in gradients[:1]:
+            _into(total, rows, batch)
+        for total in losses:
+            _into(total, [(found.detach() / batch.learned)[:, None]], batch)
+
+    def losses(self, batch: MicroBatch) -> torch.Tensor:
+        """Those of :func:`row_losses`, of a micro-batch that is on the device."""
+        with self._autocast():
+            return row_losses(self.model, batch)
+
+    def close(self) -> None:
+        """Leave the model as it was. Idempotent."""
+        self._rows.close()
+
+
+def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
+    """Sum of the losses of each row's tokens; shape (rows,). No row's depends on another row.
+
+    The prompt is not learned, so that no logits are computed for it: they are most of the work of a
+    small model with a large vocabulary.
+    """
+    first = max(1, batch.prompt)
+    targets = batch.labels[:, first:]
+    # The position before a token predicts it.
+    kept = torch.arange(first - 1, batch.labels.shape[1] - 1, device=batch.labels.device)
+    logits = model(input_ids=batch.input_ids, logits_to_keep=kept).logits
+    losses = TokenLosses.apply(logits.flatten(0, 1).float(), targets.flatten())
+    found: torch.Tensor = losses.view(targets.shape).sum(1)
+    return found
+
+
+def _into(total: ClippedSum, rows: Sequence[torch.Tensor], batch: MicroBatch) -> None:
+    if batch.ends:
+        total.add(rows, batch.places)
+    else:
+        total.hold(rows)

@@ -1,0 +1,212 @@
+"""Training with differential privacy: DP-SGD (Abadi et al. 2016, arXiv 1607.00133) on the LoRA factors."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers.trainer_utils import TrainOutput
+
+from nss_train.config.guarantee import Clock
+from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.accounting.result import Coupling, PrivacyResult
+from nss_train.privacy.accounting.step_budget import Budget
+from nss_train.privacy.audit.canaries import Canaries
+from nss_train.privacy.coupling.trial import Trial
+from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
+from nss_train.privacy.dpsgd.mechanism import Mechanism
+from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples
+from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
+from nss_train.privacy.dpsgd.progress import Marks
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
+from nss_train.training.callbacks import stop
+from nss_train.training.group import group_state
+from nss_train.training.trainer import AdapterTrainer
+
+logger = logging.getLogger(__name__)
+
+BUDGET_SPENT = "privacy_budget"
+"""Reason of a training that ended before its last step because lost attempts had spent ε."""
+
+
+class OpacusDPTrainer(AdapterTrainer):
+    """Hugging Face's trainer with a loop of its own: every step is a Gaussian mechanism on sampled units."""
+
+    def __init__(
+        self,
+        *,
+        model: PeftModel,
+        plan: PrivacyPlan,
+        budget: Budget,
+        units: UnitExamples,
+        shapes: Shapes,
+        name: str,
+        most_rows: int = 1,
+        clock: Clock = Clock.COARSE,
+        strict: bool = True,
+        randomness: SecretRandomness | None = None,
+        canaries: Canaries | None = None,
+        train_dataset: Dataset,
+        **options: Any,
+    ) -> None:
+        """``name`` is the base model's, ``most_rows`` the most examples that a unit may have."""
+        super().__init__(model=model, train_dataset=train_dataset, **options)
+        self._model, self._name = model, name
+        self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
+        self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
+        # Opacus sees nothing of a layer that is recomputed in any other way.
+        self.args.gradient_checkpointing_kwargs = {"use_reentrant": True}
+        self._secret = randomness or SecretRandomness()
+        self._reports_loss = plan.report_loss or not strict
+        self._trained = [p for p in model.parameters() if p.requires_grad]
+        self.coupling: Coupling | None = None
+        """Known when the invented units were tried."""
+        self.marks: Marks | None = None
+
+    def _inner_training_loop(
+        self, *_: Any, resume_from_checkpoint: str | None = None, **__: Any
+    ) -> TrainOutput:
+        """All steps that the plan has and the budget affords, from the checkpoint's on."""
+        self._begin(resume_from_checkpoint)
+        passes = Passes(self._model, device=self.args.device, autocast=self.accelerator.autocast)
+        try:
+            trial = self._try(passes)
+            self.coupling, self.marks = trial.coupling, trial.marks
+            self.take_steps(passes, trial)
+        finally:
+            passes.close()
+        self._budget.leave()
+        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+        return TrainOutput(self.state.global_step, float("nan"), {})
+
+    def _try(self, passes: Passes) -> Trial:
+        trial = Trial.of(
+            passes,
+            self._shapes,
+            self._plan,
+            name=self._name,
+            prompt=self._units.prompt,
+            most_rows=self._most_rows,
+            dtype=torch.bfloat16 if self.args.bf16 else self._model.dtype,
+            clock=self._clock,
+            randomness=self._secret,
+        )
+        for callback in self.callback_handler.callbacks:
+            if hasattr(callback, "marks"):
+                callback.marks = trial.marks
+        return trial
+
+    def take_steps(self, passes: Passes, trial: Trial) -> None:
+        """Draw, clip, add, release, step; what may be seen of it is seen between the slots."""
+        mechanism = Mechanism.of(
+            self._plan,
+            self._trained,
+            units=len(self._units),
+            randomness=self._secret,
+            slack=trial.coupling.slack,
+        )
+        losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
+        noise = _loss_noise(self._plan, self._secret, slack=trial.coupling.slack)
+        pace = _pace(trial)
+        pace.wait()
+        while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
+            done, group = self.state.global_step, group_state()
+            if not self._budget.take(ahead=trial.marks.paid_up_to(done) - done):
+                stop(self.state, self.control, BUDGET_SPENT)
+                break
+            self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
+            mine = mechanism.draw()[group.process_index :: group.num_processes]
+            for batch in self._units.micro_batches(mine, self._shapes):
+                passes.add(batch, [mechanism.gradients], [losses] if self._reports_loss else ())
+            self._update(self._released(mechanism))
+            loss = losses.release(noise, batch=self._plan.batch)[0] if self._reports_loss else None
+            pace.wait()
+            self._after_step(trial.marks, None if loss is None else float(loss))
+
+    def _update(self, gradients: list[torch.Tensor]) -> None:
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
+            parameter.grad = gradient.to(parameter.dtype)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+
+    def _released(self, mechanism: Mechanism) -> list[torch.Tensor]:
+        """The step's gradient, with the canaries among the units where there are any."""
+        if self._canaries is None:
+            return mechanism.release()
+        self._canaries.join(mechanism.gradients)
+        released = mechanism.release()
+        self._canaries.see(released)
+        return released
+
+    def _after_step(self, marks: Marks, loss: float | None) -> None:
+        """Count it, keep what was paid for, and tell what may be told; evaluate and save where it is due."""
+        self.state.global_step += 1
+        self.state.epoch = self.state.global_step * self._plan.sampling_rate
+        self.control = self.callback_handler.on_step_end(self.args, self.state, self.control)
+        self.control.should_log = False
+        found = {} if loss is None else {"noisy_loss" if self._plan.report_loss else "loss": loss}
+        if marks.at(self.state.global_step):
+            self.log(self._figures() | found)
+        elif found:
+            # Whoever listens to the log hears when it was written; the history does not say.
+            self.state.log_history.append(found | {"step": self.state.global_step})
+        if self.control.should_evaluate:
+            self.evaluate()
+            # It leaves the model in evaluation mode, in which Opacus sees nothing of a step.
+            self._model.train()
+        if self.control.should_save:
+            self._save_checkpoint(self._model, trial=None)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _figures(self) -> dict[str, float]:
+        """What may be known at a mark."""
+        return {
+            "learning_rate": self._get_learning_rate(),
+            "epsilon": self._plan.spent_at_most(self._budget.steps),
+        }
+
+    def _begin(self, checkpoint: str | None) -> None:
+        """Optimizer, schedule and state; those of a checkpoint when there is one."""
+        self._optimizer = self.create_optimizer()
+        self._schedule = self.create_scheduler(self._plan.steps)
+        self._init_training_state(self._plan.steps, self._plan.steps, 1, checkpoint, None)
+        if checkpoint is not None:
+            self._load_optimizer_and_scheduler(checkpoint)
+        self.callback_handler.optimizer = self._optimizer
+        self.callback_handler.lr_scheduler = self._schedule
+        self._model.train()
+        self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Nothing: whoever goes on draws anew."""
+
+    def get_epsilon(self) -> float:
+        """ε of all steps that were paid for, accounted anew, at the plan's δ."""
+        return self._plan.spent(self._budget.steps)
+
+    def privacy_result(self) -> PrivacyResult:
+        """What was spent so far; steps whose update was lost with a machine included."""
+        return PrivacyResult(
+            steps_applied=self._budget.steps,
+            epsilon_spent=self.get_epsilon(),
+            delta=self._plan.delta,
+            audit=None if self._canaries is None else self._canaries.result(),
+            loss_reported=self._plan.report_loss,
+            slack=0.0 if self.coupling is None else self.coupling.slack,
+            coupling=self.coupling,
+        )
+
+
+def _pace(trial: Trial) -> Pace:
+    return Unpaced() if trial.slot_s is None else Slots(trial.slot_s)
+
+
+def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, slack: float) -> Noise:
+    """None where losses are published outside of the guarantee."""
+    deviation = plan.loss_noise * LOSS_CLIP * (1 + slack) if plan.report_loss else 0.0
+    return Noise(deviation=deviation, randomness=secret)
