@@ -12,21 +12,18 @@ from celery import Celery
 from redis import Redis
 
 from tasks.broker import queues, transport
+from tasks.execution.drain_flag import DrainFlag
 from tasks.execution.unseen import Unseen
 from tasks.scheduling.routing import Router
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.open import open_store
-from tasks.submission.answers import Answers
 from tasks.telemetry import tracing
 from tasks.telemetry.counters import Action, count
-from tasks.worker.drain import Drain, DrainFlag
-from tasks.worker.heartbeat import Heart
-from tasks.worker.reconciler_step import Reconciler
-from tasks.worker.visibility import VisibilityHeartbeat
 
 if TYPE_CHECKING:
     from tasks.worker.autoexit import Stint
+    from tasks.worker.heartbeat import Heart
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +31,16 @@ RESTORE_INTERVAL_S = 30
 """At most this long, or the visibility timeout if that is shorter, until messages of the dead come again."""
 
 # By name: a client imports nothing of Celery's worker.
-WORKER_STEPS = ("tasks.worker.heartbeat:HeartStep", "tasks.broker.workers:Farewell")
+WORKER_STEPS = (
+    "tasks.worker.announce:Farewell",
+    "tasks.worker.drain:Drain",
+    "tasks.worker.heartbeat:HeartStep",
+    "tasks.worker.reconciler_step:Reconciler",
+)
 CONSUMER_STEPS = (
-    "tasks.worker.heartbeat:HeartTimer",
-    "tasks.broker.workers:PresenceTimer",
+    "tasks.worker.announce:PresenceTimer",
     "tasks.worker.autoexit:StintStep",
+    "tasks.worker.heartbeat:HeartTimer",
 )
 
 
@@ -54,16 +56,14 @@ class App(Celery):
         self.settings = settings
         self.Task.Request = "tasks.worker.handover:GuardedRequest"
         self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
-        self.conf.broker_transport_options["tell_refused"] = Answers(settings).refused
         if settings.visibility_heartbeat:
-            self.steps["consumer"].add(VisibilityHeartbeat)
-        self.steps["worker"].add(Reconciler)
+            self.steps["consumer"].add("tasks.worker.visibility:VisibilityHeartbeat")
         self.drain = DrainFlag()
         self.unseen = Unseen()
-        self.steps["worker"].add(Drain)
-        self.heart = Heart(settings.heartbeats_dir)
         self.steps["worker"].update(WORKER_STEPS)
         self.steps["consumer"].update(CONSUMER_STEPS)
+        self.heart: Heart | None = None
+        """What a worker's process beats while it lives; a client has none."""
         self.stint: Stint | None = None
         """What a worker does before it leaves; ``None``: it stays."""
 

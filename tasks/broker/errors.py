@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
 from redis import Redis
@@ -12,9 +11,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as LostConnection
 
 from nss_train.errors import BrokerUnavailable, Problem
-
-if TYPE_CHECKING:
-    from tasks.app import App
+from tasks.deployment import Deployment
 
 REFUSALS = (AuthenticationError, NoPermissionError)
 UNANSWERED = "start Redis or Valkey, or set NSS_TRAIN_BROKER_URL; `nss-train doctor` checks it"
@@ -26,7 +23,7 @@ class BrokerRefuses(BrokerUnavailable):
 
 
 @contextmanager
-def broker_errors(app: App) -> Iterator[None]:
+def broker_errors(app: Deployment) -> Iterator[None]:
     """Redis trouble as :class:`BrokerUnavailable`, without the password."""
     try:
         yield

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nss_train import documents
-from tasks.scheduling.chain import STAMP, TASK_NAMES
+from tasks.broker.task_names import STAMP, TASK_NAMES
 
 MESSAGE_MAX_BYTES = 2**19
 """Twice a submission that declares 4,000 columns; a table goes by its key, never by value."""
@@ -34,7 +34,8 @@ MOST_LINKS = len(TASK_NAMES) - 1
 LINK_MAX_BYTES = 4096
 _LINK = {"task", "args", "kwargs", "options", "subtask_type", "immutable"}
 _CHAINED_OPTIONS = {STAMP, "stamped_headers", "task_id", "reply_to", "root_id", "parent_id", "priority"}
-"""What :mod:`tasks.scheduling.chain` writes. Others would send the worker's messages where their writer wants."""
+"""What :mod:`tasks.scheduling.chain` writes. Others would send a worker's messages where their writer
+wants."""
 _EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
 _OF_CELERY = "celery."
 _HIDDEN = "{…}"

@@ -1,9 +1,9 @@
-"""The Redis transport with a guard at the worker's door: what is no honest message goes no further.
+"""The Redis transport looks at each line of a queue before anything parses it, and drops what is refused.
 
 Whoever may write to a queue could otherwise end a worker with one line that is not JSON, or have it
 send messages that the writer itself may not. A message that is refused is logged and gone: a job
-whose own message is lost is sent again by reconcile, and :mod:`tasks.submission.answers` tells the sender of a
-submission. :mod:`tasks.broker.message_guard` says what is honest.
+whose own message is lost is sent again by reconcile, and :mod:`tasks.submission.answers` tells the
+sender of a submission. :mod:`tasks.broker.message_guard` says what is honest.
 """
 
 from __future__ import annotations

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import subprocess
-import threading
-from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
-from celery import bootsteps
-from celery.worker import state
-from pydantic import Field, ValidationError
+from pydantic import Field
 from redis import Redis
-from redis.exceptions import RedisError
 
 from nss_train.contract import Frozen
 from tasks.broker.queues import now_s
-from tasks.execution.unseen import Unseen
-from tasks.scheduling.chain import TASK_NAMES
 
 logger = logging.getLogger(__name__)
 
 WORKERS = "nss-train:workers"
 """Hash of worker names and what each said last."""
-EVERY_S = 5.0
 UP_S = 60.0
 """A worker that said nothing for so long is down."""
 FORGOTTEN_S = 3600.0
 """And after so long nobody remembers it. One that leaves in good order is forgotten at once."""
-_DEVICES_S = 15.0
-_MEMORY = ("nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits")
 
 
 class Presence(Frozen):
@@ -59,80 +46,3 @@ def publish(redis: Redis, name: str, *, running: Mapping[str, int], gpu_bytes: M
     gone = [other for other, said in read(redis).items() if now - said.seen_s > FORGOTTEN_S]
     if gone:
         redis.hdel(WORKERS, *gone)
-
-
-def gpu_memory() -> dict[str, int]:
-    """Bytes in use on each device of this machine; empty where there is none, or no answer."""
-    try:
-        told = subprocess.run(_MEMORY, check=True, capture_output=True, text=True, timeout=10).stdout
-    except (OSError, subprocess.SubprocessError):
-        logger.warning("nvidia-smi does not answer", exc_info=True)
-        return {}
-    pairs = (line.split(",") for line in told.splitlines() if line.strip())
-    return {index.strip(): int(mebibytes) * 2**20 for index, mebibytes in pairs}
-
-
-class Devices:
-    """Memory of this machine's devices, asked for beside the event loop: the answer may take seconds."""
-
-    def __init__(self) -> None:
-        self.used_bytes: dict[str, int] = {}
-        self._stop = threading.Event()
-        if shutil.which(_MEMORY[0]):
-            threading.Thread(target=self._look, name="devices", daemon=True).start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def _look(self) -> None:
-        while not self._stop.is_set():
-            self.used_bytes = gpu_memory()
-            self._stop.wait(_DEVICES_S)
-
-
-class PresenceTimer(bootsteps.StartStopStep):
-    """A consumer step: the worker says what it does as long as its event loop turns."""
-
-    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        self._timer: Any = None
-        self._devices: Devices | None = None
-        super().__init__(parent, **options)
-
-    def start(self, parent: Any) -> None:
-        self._devices = self._devices or Devices()
-        say = (parent.app.redis, str(parent.hostname), self._devices, parent.app.unseen)
-        _say(*say)
-        self._timer = parent.timer.call_repeatedly(EVERY_S, _say, say)
-
-    def stop(self, _parent: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-class Farewell(bootsteps.StartStopStep):
-    """A worker step: one that leaves in good order is not missed."""
-
-    requires = {"celery.worker.components:Pool"}  # noqa: RUF012 (Celery's interface)
-
-    def stop(self, parent: Any) -> None:
-        try:
-            parent.app.redis.hdel(WORKERS, str(parent.hostname))
-        except RedisError:
-            logger.warning("Redis does not answer: this worker counts as down for an hour", exc_info=True)
-
-
-def _say(redis: Redis, name: str, devices: Devices, unseen: Unseen) -> None:
-    used = {} if unseen else devices.used_bytes
-    try:
-        publish(redis, name, running=_running(), gpu_bytes=used)
-    except (RedisError, ValidationError):
-        logger.warning("the worker's state is not published", exc_info=True)
-
-
-def _running() -> Counter[str]:
-    """Stages at work in this worker, by queue."""
-    stages = [request for request in tuple(state.active_requests) if request.name in TASK_NAMES.values()]
-    return Counter(str(request.delivery_info.get("routing_key")) for request in stages)

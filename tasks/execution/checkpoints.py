@@ -54,7 +54,10 @@ class CheckpointStore:
         return sorted(found, reverse=True)
 
     def newest(self) -> Kept | None:
-        """The newest, usable or not; :class:`~tasks.jobs.versioning.NewerVersion` when this release cannot tell."""
+        """Return the newest, usable or not.
+
+        Raises :class:`~tasks.jobs.versioning.NewerVersion` when this release cannot tell.
+        """
         kept = next(iter(self.complete()), None)
         if kept is not None:
             with suppress(KeyError, ValueError):  # `restore` passes over it

@@ -13,6 +13,7 @@ from redis import Redis
 from nss_train.contract import DATASET_NAME, CheckpointPolicy, ModelPolicy, Request, Stage
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from nss_train.model_files import DOCUMENT_BYTES, is_read
+from tasks.execution.drain_flag import DrainFlag
 from tasks.execution.model_cache import ModelCache
 from tasks.execution.unseen import Unseen
 from tasks.jobs import stage_files
@@ -23,7 +24,6 @@ from tasks.jobs.repository import JobRecords
 from tasks.jobs.table import fetch_table
 from tasks.settings import Settings
 from tasks.store.base import Store
-from tasks.worker.drain import DrainFlag
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from kombu.exceptions import OperationalError
 from redis import Redis
@@ -28,13 +27,11 @@ from nss_train.contract import Frozen
 from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
 from tasks.broker import queues
 from tasks.broker.queues import now_s
+from tasks.deployment import Deployment
 from tasks.jobs.documents import JobRequest
 from tasks.jobs.repository import JobRecords
 from tasks.scheduling import chain
 from tasks.telemetry.counters import Action, count
-
-if TYPE_CHECKING:
-    from tasks.app import App
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +65,12 @@ def held_key(tenant: str) -> str:
     return f"nss-train:held:{tenant}"
 
 
-def ask(app: App, job_id: str) -> None:
+def ask(app: Deployment, job_id: str) -> None:
     """Ask for a job to be admitted. Comes before every stage that waits."""
     app.send_task(ADMIT, kwargs={"job_id": job_id}, priority=queues.PRIORITY_STEPS[0])
 
 
-def apply(app: App, job_id: str) -> None:
+def apply(app: Deployment, job_id: str) -> None:
     """Let a job wait for its turn, unless it is at work or has ended; admit whose turn it is.
 
     Raises what store and broker raise.
@@ -91,7 +88,7 @@ def hold(redis: Redis, request: JobRequest) -> None:
     redis.zadd(TENANTS, {request.tenant: 0}, nx=True)
 
 
-def admit(app: App) -> list[str]:
+def admit(app: Deployment) -> list[str]:
     """Send the stages of every job whose turn it is; their ids. One worker at a time does so."""
     if not app.redis.zcard(TENANTS):
         return []
@@ -162,7 +159,7 @@ def best_effort() -> Iterator[None]:
         logger.warning("nobody is admitted now", exc_info=True)
 
 
-def _admit(app: App) -> Iterator[str]:
+def _admit(app: Deployment) -> Iterator[str]:
     while _has_room(app):
         tenant = _next_tenant(app)
         if tenant is None:
@@ -182,7 +179,7 @@ def _drop(redis: Redis, tenant: str) -> None:
         redis.zadd(TENANTS, {tenant: 0}, nx=True)
 
 
-def _has_room(app: App) -> bool:
+def _has_room(app: Deployment) -> bool:
     """Whether so few stages wait that another job would soon get a worker."""
     window, settings = app.settings.admission_window, app.settings
     waiting = queues.stages_waiting(app.redis, settings)
@@ -190,7 +187,7 @@ def _has_room(app: App) -> bool:
     return waiting[settings.queue_cpu] < window and trainings < window * len(settings.cuda_queue_names)
 
 
-def _next_tenant(app: App) -> str | None:
+def _next_tenant(app: Deployment) -> str | None:
     """Of the tenants that wait and may have another job, the one with the fewest at work."""
     at_work = Counter(in_flight(app.redis).values())
     quota = app.settings.tenant_quota or float("inf")
@@ -199,7 +196,7 @@ def _next_tenant(app: App) -> str | None:
     return min(may, key=lambda name: at_work[name], default=None)
 
 
-def _may_start(app: App, tenant: str, job_id: str) -> bool:
+def _may_start(app: Deployment, tenant: str, job_id: str) -> bool:
     """Start a job. One that cannot be read waits no more: nobody behind it shall wait for it."""
     try:
         return _start(app, tenant, job_id)
@@ -212,7 +209,7 @@ def _may_start(app: App, tenant: str, job_id: str) -> bool:
         return False
 
 
-def _start(app: App, tenant: str, job_id: str) -> bool:
+def _start(app: Deployment, tenant: str, job_id: str) -> bool:
     """Send a job's stages, unless it ended while it waited; whether they are sent."""
     records = JobRecords(app.store, job_id)
     begins = records.is_submitted() and records.outcome() is None

@@ -16,10 +16,11 @@ from redis.exceptions import RedisError
 from nss_train import documents
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
-from tasks.app import App
 from tasks.broker import queues
 from tasks.broker.errors import broker_errors
 from tasks.broker.lease import lease_key
+from tasks.broker.task_names import TASK_NAMES
+from tasks.deployment import Deployment
 from tasks.jobs.documents import is_job_id
 from tasks.jobs.repository import JobRecords
 from tasks.jobs.versioning import NewerVersion
@@ -35,7 +36,7 @@ ABANDONED = timedelta(days=1)
 """A submission that a client did not finish is forgotten after this time."""
 
 
-def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
+def reconcile(app: Deployment, *, after_s: float | None = None) -> list[str]:
     """Send the next stage of every job that is stranded for ``after_s``; the ids of these jobs.
 
     A job is stranded when no message of it waits in a queue and nobody holds the lease of its stage.
@@ -61,7 +62,7 @@ def reconcile(app: App, *, after_s: float | None = None) -> list[str]:
     return sent
 
 
-def _look_after(app: App, job_id: str, around: _Around, wait_s: float) -> bool:
+def _look_after(app: Deployment, job_id: str, around: _Around, wait_s: float) -> bool:
     """Whether a job had to be sent again. What is wrong with one must not keep the others waiting."""
     try:
         return _revived(app, JobRecords(app.store, job_id), around, wait_s)
@@ -76,7 +77,7 @@ def _look_after(app: App, job_id: str, around: _Around, wait_s: float) -> bool:
     return False
 
 
-def _revived(app: App, records: JobRecords, around: _Around, wait_s: float) -> bool:
+def _revived(app: Deployment, records: JobRecords, around: _Around, wait_s: float) -> bool:
     job_id, stage = records.job_id, _open_stage(app, records)
     if stage is None or job_id in around.asking:
         app.redis.hdel(STRANDED, job_id)
@@ -102,7 +103,7 @@ class _Around:
     at_work: set[str]
 
     @classmethod
-    def look(cls, app: App) -> _Around:
+    def look(cls, app: Deployment) -> _Around:
         found = list(queues.messages(app.redis, app.settings))
         return cls(
             asking={job for message in found for job in _named(_asking, message)},
@@ -112,7 +113,7 @@ class _Around:
         )
 
 
-def _send_again(app: App, records: JobRecords, stage: Stage) -> None:
+def _send_again(app: Deployment, records: JobRecords, stage: Stage) -> None:
     """What a job lacks: its turn if it has not begun, else the message of its stage.
 
     A cancelled job too: the worker that it comes to ends it.
@@ -129,7 +130,7 @@ def _send_again(app: App, records: JobRecords, stage: Stage) -> None:
     logger.warning("job %s had no message; sent again from %s", request.job_id, stage, extra=fields)
 
 
-def _open_stage(app: App, records: JobRecords) -> Stage | None:
+def _open_stage(app: Deployment, records: JobRecords) -> Stage | None:
     """The stage that a job waits for, or ``None`` when it waits for none and is tidied up."""
     if not records.is_submitted():
         _forget_abandoned(records)
@@ -184,7 +185,7 @@ def _named(reader: Callable[[Mapping[str, Any]], Iterator[str]], message: Mappin
 
 
 def _job_of(message: Mapping[str, Any]) -> Iterator[str]:
-    if str(message["headers"].get("task", "")) in chain.TASK_NAMES.values():
+    if str(message["headers"].get("task", "")) in TASK_NAMES.values():
         yield _arguments(message)["message"]["job_id"]
 
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError
 from tasks.broker.queues import PRIORITY_STEPS
+from tasks.broker.task_names import TASK_NAMES
+from tasks.deployment import Deployment
 from tasks.jobs.documents import StageMessage
 from tasks.jobs.repository import JobRecords
-from tasks.scheduling.chain import TASK_NAMES
 from tasks.settings import Settings
-
-if TYPE_CHECKING:
-    from tasks.app import App
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +33,7 @@ The priority of a job decides when it is admitted; after that it is one of few."
 class Router:
     """Celery asks it whenever a task is sent, the next one of a chain too: its needs are known by then."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: Deployment) -> None:
         self._app = app
 
     def __call__(

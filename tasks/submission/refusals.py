@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from nss_train.config import parse_config
 from nss_train.errors import NSSTrainError, ParameterError, Problem
+from tasks.deployment import Deployment
 from tasks.jobs.documents import JobRequest, Outcome, Table, Webhook, check_job_id, id_of_key
 from tasks.jobs.repository import JobRecords
 from tasks.jobs.versioning import NewerVersion
 from tasks.webhooks.url_policy import check_url
-
-if TYPE_CHECKING:
-    from tasks.app import App
 
 MAX_NAME_CHARS = 200
 _HARMLESS = {"version", "family", "ranks", "fsdp", "seed", "priority", "tenant"}
@@ -24,7 +22,7 @@ _HARMLESS = {"version", "family", "ranks", "fsdp", "seed", "priority", "tenant"}
 
 
 def refuse_message(
-    app: App, message: Mapping[str, Any], *, task_id: str, error: ValidationError | NewerVersion
+    app: Deployment, message: Mapping[str, Any], *, task_id: str, error: ValidationError | NewerVersion
 ) -> ParameterError:
     """Leave what is wrong with the very fields of a message under the id that its sender knows.
 
@@ -50,7 +48,7 @@ def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVers
 
 
 def record_refusal(
-    app: App, job_id: str, *, table: str, webhook: Webhook | None, error: NSSTrainError
+    app: Deployment, job_id: str, *, table: str, webhook: Webhook | None, error: NSSTrainError
 ) -> None:
     """Leave a refused message's reason where its sender looks: under the job's id."""
     allowed = webhook if _may_be_called(webhook, app) else None
@@ -75,7 +73,7 @@ def leave_refusal(
         records.finish(Outcome.FAILED, error=error)
 
 
-def _may_be_called(webhook: Webhook | None, app: App) -> bool:
+def _may_be_called(webhook: Webhook | None, app: Deployment) -> bool:
     try:
         return webhook is not None and bool(check_url(webhook.url, app.settings))
     except ParameterError:

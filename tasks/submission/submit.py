@@ -16,8 +16,8 @@ from nss_train.config.support import unsupported_ranks, unsupported_sharing, uns
 from nss_train.contract import TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
 from nss_train.names import draw_name
-from tasks.app import App
 from tasks.broker.errors import BrokerRefuses, broker_errors, reach
+from tasks.deployment import Deployment
 from tasks.jobs.datasets import check_access, prove
 from tasks.jobs.documents import (
     DEFAULT_PRIORITY,
@@ -113,7 +113,7 @@ def _problems_of_ranks(config: SafeSynthesizerParameters, ranks: int, *, fsdp: b
 
 
 def submit(
-    app: App,
+    app: Deployment,
     *,
     table: Path | str,
     config: ConfigSource,
@@ -180,13 +180,13 @@ def submit(
     return job_id
 
 
-def _describe(app: App, table: Path | str, *, strict: bool) -> Table:
+def _describe(app: Deployment, table: Path | str, *, strict: bool) -> Table:
     if is_uri(table):
         return table_at(str(table), app.settings)
     return describe_table(Path(table), strict=strict)
 
 
-def _store(app: App, request: JobRequest, table: Path | str, *, seed_given: bool) -> None:
+def _store(app: Deployment, request: JobRequest, table: Path | str, *, seed_given: bool) -> None:
     """Record the request, and its table before it; :class:`ParameterError` if its id means another job."""
     records = JobRecords(app.store, request.job_id)
     if not records.is_submitted():
@@ -202,7 +202,7 @@ def _store(app: App, request: JobRequest, table: Path | str, *, seed_given: bool
     _raise_if_different(records, request, table, seed_given=seed_given)
 
 
-def _ask(app: App, job_id: str) -> None:
+def _ask(app: Deployment, job_id: str) -> None:
     """Ask for the job's turn. It is stored already, so that a broker that is away now delays it only."""
     try:
         with broker_errors(app):
@@ -217,7 +217,7 @@ def _ask(app: App, job_id: str) -> None:
     logger.info("submitted job %s", job_id, extra=fields)
 
 
-def submit_message(app: App, message: SubmitMessage, *, task_id: str) -> None:
+def submit_message(app: Deployment, message: SubmitMessage, *, task_id: str) -> None:
     """A submission that came as a message: nobody waits for an answer, so a refusal is an outcome."""
     key, table = message.idempotency_key, message.table
     job_id = check_job_id(id_of_key(key) if key else task_id)

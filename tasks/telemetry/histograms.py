@@ -18,7 +18,6 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from nss_train.contract import TRAIN_STEP, Event
-from tasks.jobs.documents import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +77,10 @@ def observe(redis: Redis, histogram: Histogram, labels: tuple[str, ...], seconds
         logger.warning("Redis does not answer: %s is not measured", histogram.name, exc_info=True)
 
 
-def count_job(redis: Redis, job_id: str, outcome: Outcome) -> None:
+def count_job(redis: Redis, job_id: str, outcome: str) -> None:
     """Count an ended job, once however often it is told."""
     try:
-        if redis.set(f"nss-train:counted:{job_id}", outcome.value, nx=True, ex=COUNTED_S):
+        if redis.set(f"nss-train:counted:{job_id}", outcome, nx=True, ex=COUNTED_S):
             redis.hincrby(TOTALS, f"jobs|{outcome}", 1)
     except RedisError:
         logger.warning("Redis does not answer: job %s is not counted", job_id, exc_info=True)

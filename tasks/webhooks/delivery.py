@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from celery import Celery
 from kombu.exceptions import OperationalError
 from pydantic import Field
 from redis.exceptions import RedisError
 
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, ParameterError
+from tasks.deployment import Deployment
 from tasks.jobs.documents import OutcomeRecord, Versioned
 from tasks.jobs.repository import JobRecords
 from tasks.settings import Settings
@@ -74,7 +74,7 @@ class Attempt(Versioned):
         return self.status is not None or self.error is not None
 
 
-def announce(app: Celery, job_id: str) -> None:
+def announce(app: Deployment, job_id: str) -> None:
     """Have a job's notices given soon. A broker that is away is not worth a stage: reconcile asks again."""
     try:
         app.send_task(TASK, kwargs={"job_id": job_id})
@@ -82,7 +82,7 @@ def announce(app: Celery, job_id: str) -> None:
         logger.warning("the webhook of job %s is not asked for yet", job_id, exc_info=True)
 
 
-def announce_due(app: Any) -> list[str]:
+def announce_due(app: Deployment) -> list[str]:
     """Have the notices of every job given that has some due; their ids. Raises what the store raises."""
     asked = []
     for job_id in list(app.store.children(PENDING)):
@@ -102,7 +102,7 @@ def announce_due(app: Any) -> list[str]:
     return asked
 
 
-def deliver(app: Any, job_id: str) -> None:
+def deliver(app: Deployment, job_id: str) -> None:
     """Give the notices of a job that are due; forget the job when all are given or given up."""
     app.redis.delete(_asked_key(job_id))
     records = JobRecords(app.store, job_id)
@@ -118,7 +118,7 @@ def _forget_if_settled(records: JobRecords, settings: Settings) -> None:
         records.store.delete(records.keys.webhook_pending)
 
 
-def _give(notice: Notice, records: JobRecords, app: Any) -> bool:
+def _give(notice: Notice, records: JobRecords, app: Deployment) -> bool:
     """Try once; whether the receiver has it now. The record is made first: a crash counts as a try."""
     past = attempts(records, notice)
     attempt = Attempt(attempt=len(past) + 1, at=datetime.now(UTC))

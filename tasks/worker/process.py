@@ -19,8 +19,10 @@ from tasks.execution.scratch import sweep
 from tasks.permissions import warn_of_open_folders
 from tasks.settings import Settings
 from tasks.store.open import open_store
+from tasks.submission.answers import Answers
 from tasks.telemetry import logs
 from tasks.worker.autoexit import Stint
+from tasks.worker.heartbeat import Heart
 from tasks.worker.revocation import on_revoked
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ def run_worker(
     _warn_of_broker(settings)
     options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
     app = make_app(settings)
+    app.conf.broker_transport_options["tell_refused"] = Answers(settings).refused
+    app.heart = Heart(settings.heartbeats_dir)
     if max_jobs is not None or idle_exit_s is not None:
         app.stint = Stint(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
     # Celery keeps weak references of its receivers.
@@ -101,7 +105,3 @@ def _warn_of_broker(settings: Settings) -> None:
         return
     for problem in found:
         logger.warning("broker: %s", problem, extra={"action": "broker.weak"})
-
-
-if __name__ == "__main__":
-    main()

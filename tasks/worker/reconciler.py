@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 
 from nss_train.errors import InfrastructureError
 from nss_train.process import die_with_parent
-from tasks.app import App, make_app
+from tasks.app import make_app
+from tasks.deployment import Deployment
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
 from tasks.telemetry import logs
@@ -39,7 +40,7 @@ def main() -> None:
         take_turn(app)
 
 
-def take_turn(app: App) -> None:
+def take_turn(app: Deployment) -> None:
     """Reconcile unless another worker did so in this interval."""
     # The expiry goes by the clock of Redis alone.
     turn = app.redis.lock(_TURN, timeout=app.settings.reconcile_every_s * 0.9)

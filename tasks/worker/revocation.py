@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nss_train.errors import StoreUnavailable
+from tasks.deployment import Deployment
 from tasks.jobs import versioning
 from tasks.jobs.documents import Cancel, Outcome, StageMessage
 from tasks.jobs.repository import JobRecords
@@ -15,7 +16,7 @@ from tasks.telemetry.histograms import count_job
 logger = logging.getLogger(__name__)
 
 
-def on_revoked(app: Any, request: Any) -> None:
+def on_revoked(app: Deployment, request: Any) -> None:
     """Record what Celery did: it dropped the message of a stage, or killed the process that ran it."""
     message = (request.kwargs or {}).get("message")
     if message is None:

@@ -18,6 +18,7 @@ from nss_train.contract import Stage
 from nss_train.errors import InfrastructureError, Retry, StoreCorrupt
 from tasks.app import make_app
 from tasks.broker import queues
+from tasks.broker.task_names import TASK_NAMES
 from tasks.celery_tasks import read_message
 from tasks.execution.checkpoints import CheckpointStore, Kept
 from tasks.execution.delivery import NEWER_DELAY_S, TryLater, Worker, run_stage
@@ -26,7 +27,6 @@ from tasks.jobs.privacy_ledger import DatasetLedger
 from tasks.jobs.repository import PRIVATE_SINCE, JobRecords
 from tasks.jobs.versioning import VERSION, NewerVersion
 from tasks.local.servers import Valkey
-from tasks.scheduling.chain import TASK_NAMES
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
 from tasks.store.local import LocalStore

@@ -1,0 +1,5 @@
+"""Run a worker: ``python -m tasks.worker``."""
+
+from tasks.worker.process import main
+
+main()
