@@ -164,14 +164,17 @@ def train_plainly(folder: Path, given: argparse.Namespace) -> float:
     from nss_train.config import load_resolved
     from nss_train.model.adapter import initial_adapter, ready_for_training
     from nss_train.model.loading import FLOAT32, load_base
-    from nss_train.privacy.accounting.step_budget import NoRecord
+    from nss_train.privacy.accounting.step_budget import NullRecorder
     from nss_train.privacy.dpsgd.fit import Private, shapes_for
     from nss_train.privacy.dpsgd.micro_batches import UnitExamples
     from nss_train.privacy.dpsgd.passes import row_losses
     from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
     from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
-    config, private = load_resolved(folder), Private.read(folder / "in" / "prepare_data", record=NoRecord())
+    config, private = (
+        load_resolved(folder),
+        Private.read(folder / "in" / "prepare_data", record=NullRecorder()),
+    )
     base = load_base(folder / "in" / "model" / "base", FLOAT32, attention="sdpa", trust_remote_code=False)
     base = ready_for_training(base, quantized=False, checkpointing=False)
     model = initial_adapter(base, config.training, seed=request_of(given).seed).train()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nss_train.contract import Stage
 from tasks.app import App, make_app
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.submission import submit
@@ -53,7 +53,7 @@ def run(folder: Path, many: int, window: int) -> tuple[float, float, float]:
             started = time.monotonic()
             wait(app, ids)
             seconds = time.monotonic() - started
-        newcomers = [JobRecords(app.store, job_id) for job_id in ids[many:]]
+        newcomers = [JobRepository(app.store, job_id) for job_id in ids[many:]]
         return (
             statistics.mean(map(begins_after_s, newcomers)),
             statistics.mean(map(ends_after_s, newcomers)),
@@ -78,17 +78,17 @@ def worker(settings: Settings, log: Path) -> Iterator[None]:
 def wait(app: App, ids: list[str]) -> None:
     left = set(ids)
     while left:
-        left -= {job_id for job_id in left if JobRecords(app.store, job_id).outcome() is not None}
+        left -= {job_id for job_id in left if JobRepository(app.store, job_id).outcome() is not None}
         time.sleep(0.2)
 
 
-def begins_after_s(records: JobRecords) -> float:
+def begins_after_s(records: JobRepository) -> float:
     marker = records.marker(Stage.PREPARE_DATA)
     assert marker is not None  # noqa: S101 (its job has succeeded)
     return (marker.started_at - records.request().submitted_at).total_seconds()
 
 
-def ends_after_s(records: JobRecords) -> float:
+def ends_after_s(records: JobRepository) -> float:
     outcome = records.outcome()
     assert outcome is not None  # noqa: S101 (it was waited for)
     return (outcome.finished_at - records.request().submitted_at).total_seconds()

@@ -22,8 +22,8 @@ from tasks.telemetry import tracing
 from tasks.telemetry.counters import Action, count
 
 if TYPE_CHECKING:
-    from tasks.worker.autoexit import Stint
-    from tasks.worker.heartbeat import Heart
+    from tasks.worker.autoexit import ExitPolicy
+    from tasks.worker.heartbeat import Heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +33,14 @@ RESTORE_INTERVAL_S = 30
 # By name: a client imports nothing of Celery's worker.
 WORKER_STEPS = (
     "tasks.worker.announce:Farewell",
-    "tasks.worker.drain:Drain",
-    "tasks.worker.heartbeat:HeartStep",
-    "tasks.worker.reconciler_step:Reconciler",
+    "tasks.worker.drain:DrainStep",
+    "tasks.worker.heartbeat:HeartbeatStep",
+    "tasks.worker.reconciler_step:ReconcilerStep",
 )
 CONSUMER_STEPS = (
-    "tasks.worker.announce:PresenceTimer",
-    "tasks.worker.autoexit:StintStep",
-    "tasks.worker.heartbeat:HeartTimer",
+    "tasks.worker.announce:AnnounceTimer",
+    "tasks.worker.autoexit:ExitStep",
+    "tasks.worker.heartbeat:HeartbeatTimer",
 )
 
 
@@ -57,14 +57,14 @@ class App(Celery):
         self.Task.Request = "tasks.worker.handover:GuardedRequest"
         self.conf.update(delivery_options(settings) | {"task_routes": (Router(self),)})
         if settings.visibility_heartbeat:
-            self.steps["consumer"].add("tasks.worker.visibility:VisibilityHeartbeat")
+            self.steps["consumer"].add("tasks.worker.visibility:VisibilityStep")
         self.drain = DrainFlag()
         self.unseen = Unseen()
         self.steps["worker"].update(WORKER_STEPS)
         self.steps["consumer"].update(CONSUMER_STEPS)
-        self.heart: Heart | None = None
+        self.heartbeat: Heartbeat | None = None
         """What a worker's process beats while it lives; a client has none."""
-        self.stint: Stint | None = None
+        self.exit_policy: ExitPolicy | None = None
         """What a worker does before it leaves; ``None``: it stays."""
 
     @cached_property
@@ -81,8 +81,8 @@ class App(Celery):
 
     def stage_done(self) -> None:
         """A stage that this worker worked on has come to its end."""
-        if self.stint is not None:
-            self.stint.count()
+        if self.exit_policy is not None:
+            self.exit_policy.count()
 
     def leave(self, why: str) -> None:
         """Let this worker finish what it does and end: it holds something that it could not release."""

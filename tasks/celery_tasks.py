@@ -25,7 +25,7 @@ from tasks.execution.delivery import (
 )
 from tasks.jobs import versioning
 from tasks.jobs.documents import StageMessage, SubmitMessage, check_job_id
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.scheduling import admission
 from tasks.scheduling.reconciliation import keep_from_stranding
 from tasks.store.base import Store
@@ -114,7 +114,7 @@ def read_message(message: Any, store: Store) -> StageMessage:
         return versioning.parse(StageMessage, message, what="A message")
     except versioning.NewerVersion as error:
         try:
-            JobRecords(store, str(message.get("job_id"))).request()
+            JobRepository(store, str(message.get("job_id"))).request()
         except versioning.NewerVersion:
             raise TryLater(str(error), delay_s=NEWER_DELAY_S) from error
         except InfrastructureError as away:

@@ -21,7 +21,7 @@ from tasks.execution.model_cache import ModelCache
 from tasks.jobs.documents import (
     DEFAULT_PRIORITY,
     DEFAULT_TENANT,
-    Cancel,
+    CancelRequest,
     JobState,
     Outcome,
     Webhook,
@@ -29,7 +29,7 @@ from tasks.jobs.documents import (
     is_job_id,
 )
 from tasks.jobs.privacy_charges import ACCOUNTANT, open_ledger
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import download
 from tasks.jobs.table import check_table_file
 from tasks.jobs.versioning import Unreadable
@@ -145,7 +145,7 @@ class Client:
         records = self.records(job_id)
         records.request()
         if records.outcome() is None:
-            cancel = Cancel(reason=reason, requested_by=requested_by, requested_at=datetime.now(UTC))
+            cancel = CancelRequest(reason=reason, requested_by=requested_by, requested_at=datetime.now(UTC))
             records.request_cancel(cancel)
             if not self._is_worked_on(job_id):
                 records.finish(Outcome.CANCELLED, reason=str(records.cancellation() or cancel))
@@ -241,9 +241,9 @@ class Client:
         else:
             yield status
 
-    def records(self, job_id: str) -> JobRecords:
+    def records(self, job_id: str) -> JobRepository:
         """A job's documents in the store."""
-        return JobRecords(self._app.store, job_id)
+        return JobRepository(self._app.store, job_id)
 
 
 def _ambiguous(beginning: str, found: Sequence[str]) -> ParameterError:

@@ -15,11 +15,11 @@ from tasks.jobs.documents import (
     DEFAULT_PRIORITY,
     DEFAULT_TENANT,
     JobState,
-    Marker,
     OutcomeRecord,
+    StageCommit,
     warnings_among,
 )
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.scheduling.admission import Place
 
 
@@ -79,7 +79,7 @@ class JobStatus(Frozen):
         return self.outcome is not None
 
 
-def read_status(records: JobRecords) -> JobStatus:
+def read_status(records: JobRepository) -> JobStatus:
     """The job's status; :class:`~nss_train.errors.ParameterError` when there is no such job."""
     request = records.request()
     outcome = records.outcome()
@@ -112,7 +112,7 @@ def _state(outcome: OutcomeRecord | None, stages: tuple[StageStatus, ...]) -> Jo
     return JobState.RUNNING if started else JobState.QUEUED
 
 
-def _stages(records: JobRecords, *, ended: bool) -> list[StageStatus]:
+def _stages(records: JobRepository, *, ended: bool) -> list[StageStatus]:
     found: list[StageStatus] = []
     for stage in Stage:
         reached = not found or found[-1].state is StageState.DONE
@@ -125,7 +125,7 @@ def _stages(records: JobRecords, *, ended: bool) -> list[StageStatus]:
     return found
 
 
-def _done(marker: Marker) -> StageStatus:
+def _done(marker: StageCommit) -> StageStatus:
     seconds = (marker.finished_at - marker.started_at).total_seconds()
     return StageStatus(
         stage=marker.stage,
@@ -136,7 +136,7 @@ def _done(marker: Marker) -> StageStatus:
     )
 
 
-def _unfinished(records: JobRecords, stage: Stage, *, ended: bool) -> StageStatus:
+def _unfinished(records: JobRepository, stage: Stage, *, ended: bool) -> StageStatus:
     attempt = max(records.attempts(stage), default=0)
     if attempt == 0:
         return StageStatus(stage=stage, state=StageState.PENDING)

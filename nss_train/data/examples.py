@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nss_train.data.assembly.layout import Plan
+from nss_train.data.assembly.layout import Layout
 from nss_train.data.assembly.statistics import Running
 from nss_train.data.ragged import gather, offsets_of
 from nss_train.data.tokenization.fragments import Fragments, Tokens
@@ -54,12 +54,12 @@ class Examples:
     prompt: Prompt
     lengths: npt.NDArray[np.int64]
     """Tokens of each record."""
-    plan: Plan
+    plan: Layout
     fragments: Fragments
     """Those of the records, then three rows of one fragment each: prompt, begin and end token."""
 
     @classmethod
-    def of(cls, prompt: Prompt, records: Records, plan: Plan) -> Examples:
+    def of(cls, prompt: Prompt, records: Records, plan: Layout) -> Examples:
         fragments = _with_specials(records.fragments, prompt)
         return cls(prompt=prompt, lengths=records.lengths, plan=plan, fragments=fragments)
 

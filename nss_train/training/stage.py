@@ -104,12 +104,12 @@ def _fit(
         options |= {"reporters": request.reporters, "fsdp": request.fsdp}
         return fit(model, tokenizer, examples, config, **options)
     # Imported where it is needed: most trainings do without Opacus and an accountant.
-    from nss_train.privacy.accounting.step_budget import NoRecord, SupervisorsRecord
+    from nss_train.privacy.accounting.step_budget import NullRecorder, SupervisedRecorder
     from nss_train.privacy.dpsgd.fit import Private, fit_privately
 
     private = Private.read(
         folder / "in" / "prepare_data",
-        record=NoRecord() if request.charged_steps is None else SupervisorsRecord(folder, report),
+        record=NullRecorder() if request.charged_steps is None else SupervisedRecorder(folder, report),
         charged=request.charged_steps or 0,
     )
     return fit_privately(model, tokenizer, examples, config, private, **options)

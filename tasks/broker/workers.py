@@ -21,7 +21,7 @@ FORGOTTEN_S = 3600.0
 """And after so long nobody remembers it. One that leaves in good order is forgotten at once."""
 
 
-class Presence(Frozen):
+class WorkerInfo(Frozen):
     """What one worker said last."""
 
     seen_s: float
@@ -32,16 +32,16 @@ class Presence(Frozen):
     """Memory in use, by device."""
 
 
-def read(redis: Redis) -> dict[str, Presence]:
+def read(redis: Redis) -> dict[str, WorkerInfo]:
     """What the workers said last; raises what the connection raises."""
     found: Mapping[bytes, bytes] = redis.hgetall(WORKERS)  # type: ignore[assignment]
-    return {name.decode(): Presence.model_validate_json(text) for name, text in sorted(found.items())}
+    return {name.decode(): WorkerInfo.model_validate_json(text) for name, text in sorted(found.items())}
 
 
 def publish(redis: Redis, name: str, *, running: Mapping[str, int], gpu_bytes: Mapping[str, int]) -> None:
     """Say that a worker is there, and forget those that are long gone."""
     now = now_s(redis)
-    mine = Presence(seen_s=now, running=dict(running), gpu_bytes=dict(gpu_bytes))
+    mine = WorkerInfo(seen_s=now, running=dict(running), gpu_bytes=dict(gpu_bytes))
     redis.hset(WORKERS, name, mine.model_dump_json())
     gone = [other for other, said in read(redis).items() if now - said.seen_s > FORGOTTEN_S]
     if gone:

@@ -15,7 +15,7 @@ from nss_train.privacy.accounting.result import AuditBound, PrivacyResult
 from tasks.cli import display, subprograms
 from tasks.cli.jobs import client_and_id
 from tasks.cli.options import AsJson, ConfigFile
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 
 RESULT = "privacy_result.json"
 """Of the train stage."""
@@ -64,7 +64,7 @@ def _show_job(job_id: str, *, as_json: bool) -> None:
     display.show(document, as_json=as_json, text=_as_text(result, result.audit))
 
 
-def read_result(records: JobRecords) -> PrivacyResult:
+def read_result(records: JobRepository) -> PrivacyResult:
     """What a job's private training spent; :class:`ParameterError` when there was none, or none yet."""
     records.request()
     marker = records.marker(Stage.TRAIN)

@@ -27,15 +27,15 @@ from nss_train.errors import DiskFull, NSSTrainError, Retry, StoreUnavailable
 from nss_train.privacy.sketch import Sketch
 from tasks.execution.checkpoints import CheckpointStore, Uploader
 from tasks.execution.inputs import Worker, prepare_folder
-from tasks.execution.interrupts import Watch
+from tasks.execution.interrupts import Interrupts
 from tasks.execution.progress import Progress
 from tasks.execution.scratch import scratch
 from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
 from tasks.jobs import same_data, stage_files
-from tasks.jobs.documents import Marker, PrivateFiles
+from tasks.jobs.documents import PrivateFiles, StageCommit
 from tasks.jobs.gate import Gate
 from tasks.jobs.privacy_charges import allow, hand_over
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings, child_environment
 from tasks.telemetry import tracing
 from tasks.telemetry.counters import Action, count
@@ -48,15 +48,22 @@ class Attempt:
     """Attempt ``number`` at a stage, by the worker that holds its lease."""
 
     def __init__(
-        self, stage: Stage, number: int, *, records: JobRecords, worker: Worker, watch: Watch, gate: Gate
+        self,
+        stage: Stage,
+        number: int,
+        *,
+        records: JobRepository,
+        worker: Worker,
+        interrupts: Interrupts,
+        gate: Gate,
     ) -> None:
         self._stage = stage
         self._number = number
         self._gate = gate
         self._records = records
         self._worker = worker
-        self._watch = watch
-        self._attended = worker.attended(watch.between)
+        self._interrupts = interrupts
+        self._attended = worker.attended(interrupts.poll_throttled)
         self._checkpoints = CheckpointStore(worker.store, records.keys)
 
     def run(self) -> bool:
@@ -82,7 +89,7 @@ class Attempt:
         return committed
 
     def _work(self, folder: Path) -> bool:
-        started_at, patiently = datetime.now(UTC), self._watch.patiently
+        started_at, patiently = datetime.now(UTC), self._interrupts.retry_while_store_unavailable
         with tracing.span("fetch"):
             digest = patiently(lambda: self._fetch(folder))
         with tracing.span("run"):
@@ -95,7 +102,7 @@ class Attempt:
             patiently(lambda: self._records.keep_private(self._stage, self._number, private))
         if patiently(self._records.cancellation) is not None:
             raise StageStopped(StopReason.CANCELLED)
-        marker = Marker(
+        marker = StageCommit(
             stage=self._stage,
             attempt=self._number,
             started_at=self._gate.began(started_at),
@@ -149,13 +156,13 @@ class Attempt:
                 tracing.event(event.action)
             progress.report(event)
 
-        self._watch.folder = folder
+        self._interrupts.folder = folder
         try:
             return run_child(
                 self._stage,
                 folder,
                 on_event=on_event,
-                on_tick=self._watch.look,
+                on_tick=self._interrupts.poll,
                 limits=_limits(settings),
                 environment=child_environment(settings.devices),
                 quiet=self._gate.strict,
@@ -165,10 +172,10 @@ class Attempt:
                 self._finish_upload(uploader)
             raise
         finally:
-            uploader.close(self._watch.look)  # whatever it says: this is the fastest way out already
+            uploader.close(self._interrupts.poll)  # whatever it says: this is the fastest way out already
             progress.close()
-            self._watch.store_log(folder)
-            self._watch.folder = None
+            self._interrupts.store_log(folder)
+            self._interrupts.folder = None
 
     def _progress(self) -> Progress:
         worker = self._worker
@@ -196,15 +203,19 @@ class Attempt:
 
     def _charge(self, folder: Path, steps: int) -> None:
         """Put private steps on record, however long that takes, and let the stage go on."""
-        self._watch.patiently(lambda: self._records.charges.record(self._number, steps))
-        self._watch.patiently(self._look_for_seal)
+        self._interrupts.retry_while_store_unavailable(
+            lambda: self._records.charges.record(self._number, steps)
+        )
+        self._interrupts.retry_while_store_unavailable(self._look_for_seal)
         allow(folder, steps)
 
     def _keep_draw(self, folder: Path, price: dict[str, Any]) -> None:
         """Put on record what the stage drew, paid for, and give it what is on record."""
         proposed = (folder / PROPOSED_DRAW).read_bytes()
-        kept = self._watch.patiently(lambda: self._records.charges.keep_draw(price, proposed))
-        self._watch.patiently(self._look_for_seal)
+        kept = self._interrupts.retry_while_store_unavailable(
+            lambda: self._records.charges.keep_draw(price, proposed)
+        )
+        self._interrupts.retry_while_store_unavailable(self._look_for_seal)
         hand_over(folder, kept)
 
     def _look_for_seal(self) -> None:
@@ -242,7 +253,7 @@ class Attempt:
 
     def _finish_upload(self, uploader: Uploader) -> None:
         try:
-            uploader.finish(self._watch.grace_left_s, self._watch.stay)
+            uploader.finish(self._interrupts.grace_left_s, self._interrupts.poll_ignoring_drain)
         except (TimeoutError, OSError, StoreUnavailable):
             logger.warning("the last checkpoint is not in the store; the one before it counts", exc_info=True)
 
@@ -260,7 +271,7 @@ class Attempt:
         logger.info("cache hit: model %s is prepared already", result.model_digest[:12], extra=fields)
         return result.figures | {"cache": "hit"}
 
-    def _commit(self, marker: Marker) -> bool:
+    def _commit(self, marker: StageCommit) -> bool:
         committed = self._records.commit(marker)
         action = "stage.committed" if committed else "stage.fenced"
         logger.info("%s, attempt %d", action, marker.attempt, extra={"action": action})

@@ -23,11 +23,11 @@ from tasks.broker.lease import Lease
 from tasks.execution.attempt import Attempt, spare_disk
 from tasks.execution.checkpoints import CheckpointStore
 from tasks.execution.inputs import Worker
-from tasks.execution.interrupts import Watch
+from tasks.execution.interrupts import Interrupts
 from tasks.execution.supervisor import StageStopped, StopReason
 from tasks.jobs.documents import EndKind, JobRequest, Outcome, StageMessage
 from tasks.jobs.gate import Gate
-from tasks.jobs.repository import AttemptsExhausted, JobRecords
+from tasks.jobs.repository import AttemptsExhausted, JobRepository
 from tasks.jobs.versioning import NewerVersion, Unreadable
 from tasks.telemetry import tracing
 from tasks.telemetry.counters import Action, count
@@ -73,7 +73,7 @@ def run_stage(message: StageMessage, *, worker: Worker) -> None:
     """
     with about(job_id=message.job_id, stage=message.stage.value), tracing.of_job(message.job_id):
         try:
-            _deliver(message, JobRecords(worker.store, message.job_id), worker)
+            _deliver(message, JobRepository(worker.store, message.job_id), worker)
         except Unreadable as error:
             # Its message would come again and again; reconcile sends another when the document is mended.
             logger.exception("job %s is left alone", message.job_id, extra={"action": "job.unreadable"})
@@ -82,7 +82,7 @@ def run_stage(message: StageMessage, *, worker: Worker) -> None:
             raise TryLater(str(error), delay_s=_delay_s(error)) from error
 
 
-def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None:
+def _deliver(message: StageMessage, records: JobRepository, worker: Worker) -> None:
     if records.is_finished(message.stage):
         return
     ended = records.outcome()
@@ -102,7 +102,7 @@ def _deliver(message: StageMessage, records: JobRecords, worker: Worker) -> None
         lease.release()
 
 
-def _check_turn(stage: Stage, records: JobRecords) -> JobRequest:
+def _check_turn(stage: Stage, records: JobRepository) -> JobRequest:
     """The job of a stage whose turn it is; :class:`Superseded` for what no honest sender sends.
 
     Nothing is written or claimed for a message until then.
@@ -123,7 +123,7 @@ class Delivery:
     """A delivery that holds the lease."""
 
     def __init__(
-        self, stage: Stage, *, records: JobRecords, worker: Worker, lease: Lease, job: JobRequest
+        self, stage: Stage, *, records: JobRepository, worker: Worker, lease: Lease, job: JobRequest
     ) -> None:
         self._stage = stage
         self._records = records
@@ -191,8 +191,10 @@ class Delivery:
 
     def _attempt_number(self, number: int) -> Attempt:
         records, worker, gate = self._records, self._worker, self._gate
-        watch = Watch(self._stage, number, records=records, worker=worker, lease=self._lease, gate=gate)
-        return Attempt(self._stage, number, records=records, worker=worker, watch=watch, gate=gate)
+        interrupts = Interrupts(
+            self._stage, number, records=records, worker=worker, lease=self._lease, gate=gate
+        )
+        return Attempt(self._stage, number, records=records, worker=worker, interrupts=interrupts, gate=gate)
 
     @contextmanager
     def _traced(self, number: int) -> Iterator[None]:

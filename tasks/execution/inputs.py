@@ -18,9 +18,9 @@ from tasks.execution.model_cache import ModelCache
 from tasks.execution.unseen import Unseen
 from tasks.jobs import stage_files
 from tasks.jobs.datasets import check_access
-from tasks.jobs.documents import RESERVED, JobRequest, Marker
+from tasks.jobs.documents import RESERVED, JobRequest, StageCommit
 from tasks.jobs.private_keys import budget_name, write_keys
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import fetch_table
 from tasks.settings import Settings
 from tasks.store.base import Store
@@ -63,7 +63,9 @@ class Worker:
         return ModelCache(self.settings.prepared_dir, self.store)
 
 
-def prepare_folder(folder: Path, stage: Stage, attempt: int, *, records: JobRecords, worker: Worker) -> str:
+def prepare_folder(
+    folder: Path, stage: Stage, attempt: int, *, records: JobRepository, worker: Worker
+) -> str:
     """Fill ``in`` and ``request.json``; return the digest of all inputs."""
     job = records.request()
     made = {
@@ -109,7 +111,7 @@ def _takes_private_steps(job: JobRequest, stage: Stage) -> bool:
     return stage is Stage.TRAIN and job.config.dp_enabled
 
 
-def _marker(records: JobRecords, stage: Stage, *, needed_by: Stage) -> Marker:
+def _marker(records: JobRepository, stage: Stage, *, needed_by: Stage) -> StageCommit:
     marker = records.marker(stage)
     if marker is None:
         raise StoreUnavailable(f"Stage {needed_by} was delivered, but {stage} is not committed.")

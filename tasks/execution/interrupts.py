@@ -16,7 +16,7 @@ from tasks.broker.lease import Lease, Renewal
 from tasks.execution.inputs import Worker
 from tasks.execution.supervisor import StageStopped, StopReason, tail
 from tasks.jobs.gate import Gate
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,11 @@ _LEAVE_EARLY_S = 5.0
 """Of the drain's grace, kept for what follows when a stage has not stopped by itself."""
 
 
-class Watch:
+class Interrupts:
     """Looks around between two moments of work, for one attempt."""
 
     def __init__(
-        self, stage: Stage, number: int, *, records: JobRecords, worker: Worker, lease: Lease, gate: Gate
+        self, stage: Stage, number: int, *, records: JobRepository, worker: Worker, lease: Lease, gate: Gate
     ) -> None:
         self._stage = stage
         self._number = number
@@ -48,7 +48,7 @@ class Watch:
         self.folder: Path | None = None
         """The stage's folder while its process runs."""
 
-    def look(self) -> StopReason | None:
+    def poll(self) -> StopReason | None:
         """Renew the lease, pass on a wish to leave; a reason to stop, if there is one."""
         self._attend_folder()
         if not self._is_ours():
@@ -57,20 +57,20 @@ class Watch:
             return StopReason.CANCELLED
         return StopReason.DRAINED if self._must_leave() else None
 
-    def between(self) -> None:
+    def poll_throttled(self) -> None:
         """Look around between the pieces of a long transfer. Raises :class:`StageStopped`."""
         if time.monotonic() - self._looked_at < self._worker.settings.tick_s:
             return
         self._looked_at = time.monotonic()
         self._go_on()
 
-    def stay(self) -> None:
+    def poll_ignoring_drain(self) -> None:
         """Look around while the rest of the grace is used. Raises :class:`StageStopped`, but not to leave."""
-        reason = self.look()
+        reason = self.poll()
         if reason not in (None, StopReason.DRAINED):
             raise StageStopped(reason)
 
-    def patiently(self, action: Callable[[], T]) -> T:
+    def retry_while_store_unavailable(self, action: Callable[[], T]) -> T:
         """Do what needs the store, waiting for one that is away. Raises :class:`StageStopped`."""
         deadline = time.monotonic() + self._worker.settings.store_patience_s
         while True:
@@ -91,7 +91,7 @@ class Watch:
         return max(0.0, self._drain_until - time.monotonic())
 
     def _go_on(self) -> None:
-        reason = self.look()
+        reason = self.poll()
         if reason is not None:
             raise StageStopped(reason)
 

@@ -190,7 +190,7 @@ def warnings_among(figures: Mapping[str, Any]) -> tuple[str, ...]:
     return (*figures.get(WARNINGS, ()), *(() if cost is None else cost.warnings()))
 
 
-class Marker(Versioned):
+class StageCommit(Versioned):
     """``stages/<stage>.json``: a stage is done, and this is what it made for others to see."""
 
     stage: Stage
@@ -217,7 +217,7 @@ class Claim(Versioned):
     claimed_at: datetime
 
 
-class Cancel(Versioned):
+class CancelRequest(Versioned):
     """``cancel.json``: its presence asks for cancellation."""
 
     reason: str
@@ -276,7 +276,7 @@ class EndKind(StrEnum):
     """Another attempt took over."""
 
 
-class Ending(Versioned):
+class AttemptEnd(Versioned):
     """``attempts/<stage>/<n>/ending.json``: why an attempt committed nothing; a killed one has none."""
 
     attempt: int

@@ -12,16 +12,16 @@ from nss_train.contract import Frozen, Stage
 from nss_train.errors import NSSTrainError, ParameterError, Problem, StoreCorrupt
 from tasks.jobs import versioning
 from tasks.jobs.documents import (
-    Cancel,
+    AttemptEnd,
+    CancelRequest,
     Claim,
-    Ending,
     EndKind,
     JobRequest,
     Keys,
-    Marker,
     Outcome,
     OutcomeRecord,
     PrivateFiles,
+    StageCommit,
     StoredFile,
     TableFile,
     model_prefix,
@@ -51,7 +51,7 @@ class AttemptsExhausted(NSSTrainError):
     """A stage was claimed as often as the operator allows and never ended."""
 
 
-class JobRecords:
+class JobRepository:
     """The documents of one job. Nothing is cached: the store is the truth."""
 
     def __init__(self, store: Store, job_id: str) -> None:
@@ -92,8 +92,8 @@ class JobRecords:
         except ValueError as error:
             raise versioning.Unreadable(f"The store's {self.keys.open} is no time: {error}") from error
 
-    def marker(self, stage: Stage) -> Marker | None:
-        return self.read(self.keys.marker(stage), Marker)
+    def marker(self, stage: Stage) -> StageCommit | None:
+        return self.read(self.keys.marker(stage), StageCommit)
 
     def table_file(self, request: JobRequest) -> TableFile | None:
         """The table that was uploaded, or ``None`` for one at a URI; :class:`StoreCorrupt` if it is gone."""
@@ -121,13 +121,13 @@ class JobRecords:
         """Keep what an attempt made that is not published; before its marker."""
         self.store.write(self.keys.private_files(stage, number), _encode(files))
 
-    def committed(self, marker: Marker) -> Committed:
+    def committed(self, marker: StageCommit) -> Committed:
         """All that a committed stage made; :class:`StoreCorrupt` when its private part is gone."""
         return Committed(
             files=(*marker.files, *self._private_files(marker)), model_digest=marker.model_digest
         )
 
-    def _private_files(self, marker: Marker) -> tuple[StoredFile, ...]:
+    def _private_files(self, marker: StageCommit) -> tuple[StoredFile, ...]:
         if marker.version < PRIVATE_SINCE:
             return ()
         key = self.keys.private_files(marker.stage, marker.attempt)
@@ -139,8 +139,8 @@ class JobRecords:
     def outcome(self) -> OutcomeRecord | None:
         return self.read(self.keys.outcome, OutcomeRecord)
 
-    def cancellation(self) -> Cancel | None:
-        return self.read(self.keys.cancel, Cancel)
+    def cancellation(self) -> CancelRequest | None:
+        return self.read(self.keys.cancel, CancelRequest)
 
     def is_finished(self, stage: Stage) -> bool:
         """Whether a delivery of this stage has nothing left to do; costs one read.
@@ -208,7 +208,7 @@ class JobRecords:
         told = None if error is None else gate.error(error, stage, reason=self.reason(stage, number))
         if told is not error:
             self.keep_reason(stage, number, error)
-        ending = Ending(
+        ending = AttemptEnd(
             attempt=number,
             ended_at=gate.ended(datetime.now(UTC)),
             kind=kind,
@@ -222,7 +222,7 @@ class JobRecords:
         if error is None:
             return
         reason = self.reason(stage, number)
-        ending = Ending(
+        ending = AttemptEnd(
             attempt=number,
             ended_at=datetime.now(UTC),
             kind=EndKind.FAILED,
@@ -242,18 +242,18 @@ class JobRecords:
         """The id by which a failure is found: in what is told of it, and in the private log."""
         return f"{self.job_id}.{stage}.{number}"
 
-    def endings(self, stage: Stage) -> list[Ending]:
+    def endings(self, stage: Stage) -> list[AttemptEnd]:
         """Why earlier attempts ended, in their order, as workers must know it."""
         found = (
-            self.read(self.keys.private_ending(stage, number), Ending)
-            or self.read(self.keys.ending(stage, number), Ending)
+            self.read(self.keys.private_ending(stage, number), AttemptEnd)
+            or self.read(self.keys.ending(stage, number), AttemptEnd)
             for number in self.attempts(stage)
         )
         return [ending for ending in found if ending is not None]
 
-    def told_endings(self, stage: Stage) -> list[Ending]:
+    def told_endings(self, stage: Stage) -> list[AttemptEnd]:
         """Why earlier attempts ended, in their order, as it may be told."""
-        found = (self.read(self.keys.ending(stage, number), Ending) for number in self.attempts(stage))
+        found = (self.read(self.keys.ending(stage, number), AttemptEnd) for number in self.attempts(stage))
         return [ending for ending in found if ending is not None]
 
     def _spent(self, stage: Stage, claims: list[Claim], position: int) -> int:
@@ -271,7 +271,7 @@ class JobRecords:
         message = f"Stage {stage} was started {attempts} times and never ended."
         return AttemptsExhausted(message, problems, public=True)
 
-    def commit(self, marker: Marker) -> bool:
+    def commit(self, marker: StageCommit) -> bool:
         """Make an attempt's outputs those of the stage; ``False`` when another attempt was first."""
         if self.store.put_if_absent(self.keys.marker(marker.stage), _encode(marker)):
             return True
@@ -285,7 +285,7 @@ class JobRecords:
             return True
         return self.marker(stage) is not None
 
-    def request_cancel(self, cancel: Cancel) -> bool:
+    def request_cancel(self, cancel: CancelRequest) -> bool:
         return self.store.put_if_absent(self.keys.cancel, _encode(cancel))
 
     def finish(

@@ -26,7 +26,7 @@ from nss_train.formats import (
     suffix_of,
 )
 from tasks.jobs.documents import JobRequest, Table, TableFile
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import download_verified, sha256_of
 from tasks.settings import Settings
 from tasks.store.base import Store, StoreRefuses
@@ -116,7 +116,7 @@ def describe_table(path: Path, *, strict: bool) -> Table:
     return Table(name=name, input=secrets.token_hex(16))
 
 
-def upload_table(path: Path, records: JobRecords, name: str) -> TableFile:
+def upload_table(path: Path, records: JobRepository, name: str) -> TableFile:
     """Put a table into the store under the random ``name`` of its request; what it is, for workers."""
     key = records.keys.table(name)
     file = TableFile(name=path.name, key=key, sha256=sha256_of(path), bytes=path.stat().st_size)

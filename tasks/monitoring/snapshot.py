@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from nss_train.errors import StoreUnavailable
 from tasks.broker import queues, workers
-from tasks.broker.workers import Presence
+from tasks.broker.workers import WorkerInfo
 from tasks.scheduling.admission import FIGURES
 from tasks.settings import Settings
 from tasks.store.base import Store
@@ -109,7 +109,7 @@ def read_broker(redis: Redis, settings: Settings) -> Broker:
     )
 
 
-def _running(alive: Mapping[str, Presence], settings: Settings) -> dict[str, int]:
+def _running(alive: Mapping[str, WorkerInfo], settings: Settings) -> dict[str, int]:
     total: Counter[str] = Counter(dict.fromkeys(queues.names(settings), 0))
     for worker in alive.values():
         total.update(worker.running)

@@ -29,7 +29,7 @@ from tasks.broker import queues
 from tasks.broker.queues import now_s
 from tasks.deployment import Deployment
 from tasks.jobs.documents import JobRequest
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.scheduling import chain
 from tasks.telemetry.counters import Action, count
 
@@ -75,7 +75,7 @@ def apply(app: Deployment, job_id: str) -> None:
 
     Raises what store and broker raise.
     """
-    records = JobRecords(app.store, job_id)
+    records = JobRepository(app.store, job_id)
     if not app.redis.hexists(IN_FLIGHT, job_id) and records.outcome() is None:
         hold(app.redis, records.request())
     admit(app)
@@ -211,7 +211,7 @@ def _may_start(app: Deployment, tenant: str, job_id: str) -> bool:
 
 def _start(app: Deployment, tenant: str, job_id: str) -> bool:
     """Send a job's stages, unless it ended while it waited; whether they are sent."""
-    records = JobRecords(app.store, job_id)
+    records = JobRepository(app.store, job_id)
     begins = records.is_submitted() and records.outcome() is None
     if begins:
         note(app.redis, job_id, tenant)

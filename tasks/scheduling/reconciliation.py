@@ -22,7 +22,7 @@ from tasks.broker.lease import lease_key
 from tasks.broker.task_names import TASK_NAMES
 from tasks.deployment import Deployment
 from tasks.jobs.documents import is_job_id
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.versioning import NewerVersion
 from tasks.scheduling import admission, chain
 from tasks.telemetry.counters import Action, count
@@ -65,7 +65,7 @@ def reconcile(app: Deployment, *, after_s: float | None = None) -> list[str]:
 def _look_after(app: Deployment, job_id: str, around: _Around, wait_s: float) -> bool:
     """Whether a job had to be sent again. What is wrong with one must not keep the others waiting."""
     try:
-        return _revived(app, JobRecords(app.store, job_id), around, wait_s)
+        return _revived(app, JobRepository(app.store, job_id), around, wait_s)
     except NewerVersion:
         app.redis.hdel(STRANDED, job_id)  # a worker of the newer release looks after it
     except (StoreUnavailable, BrokerUnavailable):
@@ -77,7 +77,7 @@ def _look_after(app: Deployment, job_id: str, around: _Around, wait_s: float) ->
     return False
 
 
-def _revived(app: Deployment, records: JobRecords, around: _Around, wait_s: float) -> bool:
+def _revived(app: Deployment, records: JobRepository, around: _Around, wait_s: float) -> bool:
     job_id, stage = records.job_id, _open_stage(app, records)
     if stage is None or job_id in around.asking:
         app.redis.hdel(STRANDED, job_id)
@@ -113,7 +113,7 @@ class _Around:
         )
 
 
-def _send_again(app: Deployment, records: JobRecords, stage: Stage) -> None:
+def _send_again(app: Deployment, records: JobRepository, stage: Stage) -> None:
     """What a job lacks: its turn if it has not begun, else the message of its stage.
 
     A cancelled job too: the worker that it comes to ends it.
@@ -130,7 +130,7 @@ def _send_again(app: Deployment, records: JobRecords, stage: Stage) -> None:
     logger.warning("job %s had no message; sent again from %s", request.job_id, stage, extra=fields)
 
 
-def _open_stage(app: Deployment, records: JobRecords) -> Stage | None:
+def _open_stage(app: Deployment, records: JobRepository) -> Stage | None:
     """The stage that a job waits for, or ``None`` when it waits for none and is tidied up."""
     if not records.is_submitted():
         _forget_abandoned(records)
@@ -144,7 +144,7 @@ def _open_stage(app: Deployment, records: JobRecords) -> Stage | None:
     return next((stage for stage in Stage if not records.is_finished(stage)), None)
 
 
-def _tidy(records: JobRecords) -> None:
+def _tidy(records: JobRepository) -> None:
     """Tidy up a job that has ended. What stands in the way of one must not keep the others waiting."""
     try:
         records.tidy()
@@ -154,7 +154,7 @@ def _tidy(records: JobRecords) -> None:
         logger.exception("job %s is not tidied up", records.job_id, extra={"action": "job.untidy"})
 
 
-def _forget_abandoned(records: JobRecords) -> None:
+def _forget_abandoned(records: JobRepository) -> None:
     since = records.opened_at()
     if since is not None and datetime.now(UTC) - since > ABANDONED:
         records.forget()

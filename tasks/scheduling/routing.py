@@ -12,7 +12,7 @@ from tasks.broker.queues import PRIORITY_STEPS
 from tasks.broker.task_names import TASK_NAMES
 from tasks.deployment import Deployment
 from tasks.jobs.documents import StageMessage
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Router:
         if len(queues) == 1:
             return queues[0]
         try:
-            marker = JobRecords(self._app.store, job_id).marker(Stage.LOAD_MODEL)
+            marker = JobRepository(self._app.store, job_id).marker(Stage.LOAD_MODEL)
         except InfrastructureError:
             # Not worth the chain, which would be lost: the training fits on the largest.
             logger.warning("the store does not tell what job %s needs", job_id, exc_info=True)

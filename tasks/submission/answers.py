@@ -17,7 +17,7 @@ from typing import Any
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks.broker.message_guard import SUBMIT, named_of
 from tasks.jobs.documents import OF_A_KEY, is_job_id
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 from tasks.store.open import open_store
 from tasks.submission.refusals import leave_refusal
@@ -67,7 +67,7 @@ class Answers:
         while (answer := self._waiting.get()) is not None:
             job_id, why = answer
             try:
-                leave_refusal(JobRecords(store, job_id), table="", error=_refusal(why))
+                leave_refusal(JobRepository(store, job_id), table="", error=_refusal(why))
             except NSSTrainError as error:  # one line each: its senders may be many
                 logger.warning("job %s: its refusal is not stored: %s", job_id, error.message)
             time.sleep(PAUSE_S)

@@ -12,7 +12,7 @@ from nss_train.config import parse_config
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks.deployment import Deployment
 from tasks.jobs.documents import JobRequest, Outcome, Table, Webhook, check_job_id, id_of_key
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.versioning import NewerVersion
 from tasks.webhooks.url_policy import check_url
 
@@ -52,11 +52,11 @@ def record_refusal(
 ) -> None:
     """Leave a refused message's reason where its sender looks: under the job's id."""
     allowed = webhook if _may_be_called(webhook, app) else None
-    leave_refusal(JobRecords(app.store, job_id), table=table, webhook=allowed, error=error)
+    leave_refusal(JobRepository(app.store, job_id), table=table, webhook=allowed, error=error)
 
 
 def leave_refusal(
-    records: JobRecords, *, table: str, error: NSSTrainError, webhook: Webhook | None = None
+    records: JobRepository, *, table: str, error: NSSTrainError, webhook: Webhook | None = None
 ) -> None:
     """The same, where nothing but the store is at hand. A job that is there stays as it is."""
     if records.is_submitted():

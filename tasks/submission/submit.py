@@ -33,7 +33,7 @@ from tasks.jobs.documents import (
     id_of_key,
     new_job_id,
 )
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import (
     check_private_name,
     check_table_file,
@@ -188,7 +188,7 @@ def _describe(app: Deployment, table: Path | str, *, strict: bool) -> Table:
 
 def _store(app: Deployment, request: JobRequest, table: Path | str, *, seed_given: bool) -> None:
     """Record the request, and its table before it; :class:`ParameterError` if its id means another job."""
-    records = JobRecords(app.store, request.job_id)
+    records = JobRepository(app.store, request.job_id)
     if not records.is_submitted():
         # First of all: by it an upload whose client died is found and forgotten.
         records.open(request)
@@ -261,7 +261,7 @@ def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
 
 
 def _raise_if_different(
-    records: JobRecords, request: JobRequest, table: Path | str, *, seed_given: bool
+    records: JobRepository, request: JobRequest, table: Path | str, *, seed_given: bool
 ) -> None:
     stored = records.request()
     # A config's drawn random_state differs between two parses of the same text.
@@ -279,7 +279,7 @@ def _raise_if_different(
         raise ParameterError("The idempotency key is taken.", [problem])
 
 
-def _is_same_table(records: JobRecords, stored: JobRequest, given: Table, table: Path | str) -> bool:
+def _is_same_table(records: JobRepository, stored: JobRequest, given: Table, table: Path | str) -> bool:
     """Whether a file is the one that was uploaded, or a URI the one that was named."""
     there = records.table_file(stored)
     if there is None or given.uri is not None:

@@ -23,7 +23,7 @@ from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, ParameterError
 from tasks.deployment import Deployment
 from tasks.jobs.documents import OutcomeRecord, Versioned
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.telemetry.counters import Action, count
@@ -55,7 +55,7 @@ class Notice(Frozen):
         return json.dumps({"type": self.event, "timestamp": self.at.isoformat(), "data": self.data})
 
 
-class Attempt(Versioned):
+class WebhookAttempt(Versioned):
     """``webhooks/<notice>/<n>.json``: one try to give a notice."""
 
     attempt: int
@@ -87,7 +87,7 @@ def announce_due(app: Deployment) -> list[str]:
     asked = []
     for job_id in list(app.store.children(PENDING)):
         try:
-            records = JobRecords(app.store, job_id)
+            records = JobRepository(app.store, job_id)
             wanted = bool(_due(records, app.settings))
             if not wanted:
                 _forget_if_settled(records, app.settings)
@@ -105,23 +105,23 @@ def announce_due(app: Deployment) -> list[str]:
 def deliver(app: Deployment, job_id: str) -> None:
     """Give the notices of a job that are due; forget the job when all are given or given up."""
     app.redis.delete(_asked_key(job_id))
-    records = JobRecords(app.store, job_id)
+    records = JobRepository(app.store, job_id)
     for notice in _due(records, app.settings):
         if not _give(notice, records, app):
             break  # the receiver is away: the rest waits too
     _forget_if_settled(records, app.settings)
 
 
-def _forget_if_settled(records: JobRecords, settings: Settings) -> None:
+def _forget_if_settled(records: JobRepository, settings: Settings) -> None:
     """A job whose notices are all given or given up is looked at no more."""
     if records.outcome() is not None and not _open_notices(records, settings):
         records.store.delete(records.keys.webhook_pending)
 
 
-def _give(notice: Notice, records: JobRecords, app: Deployment) -> bool:
+def _give(notice: Notice, records: JobRepository, app: Deployment) -> bool:
     """Try once; whether the receiver has it now. The record is made first: a crash counts as a try."""
     past = attempts(records, notice)
-    attempt = Attempt(attempt=len(past) + 1, at=datetime.now(UTC))
+    attempt = WebhookAttempt(attempt=len(past) + 1, at=datetime.now(UTC))
     key = records.keys.webhook(notice.name, attempt.attempt)
     if not records.store.put_if_absent(key, _encode(attempt)):
         return False  # another worker gives it
@@ -154,7 +154,7 @@ def _signed(notice: Notice, job_id: str, settings: Settings) -> tuple[bytes, dic
     }
 
 
-def notices(records: JobRecords) -> Iterator[Notice]:
+def notices(records: JobRepository) -> Iterator[Notice]:
     """All that there is to tell so far, in its order; :class:`ParameterError` without such a job."""
     webhook = records.request().webhook
     if webhook is None:
@@ -180,31 +180,31 @@ def of_outcome(found: OutcomeRecord, job_id: str) -> Notice:
     return Notice(name="outcome", event=f"job.{found.outcome}", at=found.finished_at, data=data)
 
 
-def attempts(records: JobRecords, notice: Notice) -> list[Attempt]:
+def attempts(records: JobRepository, notice: Notice) -> list[WebhookAttempt]:
     """The tries to give a notice so far."""
     return list(_attempts(records.store, records, notice))
 
 
-def _attempts(store: Store, records: JobRecords, notice: Notice) -> Iterator[Attempt]:
+def _attempts(store: Store, records: JobRepository, notice: Notice) -> Iterator[WebhookAttempt]:
     numbers = sorted(
         int(name.removesuffix(".json")) for name in store.children(records.keys.webhooks(notice.name))
     )
     for number in numbers:
-        found = records.read(records.keys.webhook(notice.name, number), Attempt)
+        found = records.read(records.keys.webhook(notice.name, number), WebhookAttempt)
         if found is not None:
             yield found
 
 
-def _open_notices(records: JobRecords, settings: Settings) -> list[Notice]:
+def _open_notices(records: JobRepository, settings: Settings) -> list[Notice]:
     return [notice for notice in notices(records) if not _is_settled(attempts(records, notice), settings)]
 
 
-def _due(records: JobRecords, settings: Settings) -> list[Notice]:
+def _due(records: JobRepository, settings: Settings) -> list[Notice]:
     now, found = datetime.now(UTC), _open_notices(records, settings)
     return [notice for notice in found if _next_at(attempts(records, notice), settings) <= now]
 
 
-def _is_settled(past: list[Attempt], settings: Settings) -> bool:
+def _is_settled(past: list[WebhookAttempt], settings: Settings) -> bool:
     if any(one.is_final for one in past):
         return True
     # One whose end nobody wrote may be under way; its time runs out like that of a failed one.
@@ -213,18 +213,18 @@ def _is_settled(past: list[Attempt], settings: Settings) -> bool:
     )
 
 
-def _next_at(past: list[Attempt], settings: Settings) -> datetime:
+def _next_at(past: list[WebhookAttempt], settings: Settings) -> datetime:
     if not past:
         return datetime.min.replace(tzinfo=UTC)
     return past[-1].at + timedelta(seconds=settings.webhook_backoff_s * BACKOFF_FACTOR ** (len(past) - 1))
 
 
-def _url(records: JobRecords) -> str:
+def _url(records: JobRepository) -> str:
     webhook = records.request().webhook
     return "" if webhook is None else webhook.url
 
 
-def _log(notice: Notice, ended: Attempt, job_id: str, settings: Settings) -> None:
+def _log(notice: Notice, ended: WebhookAttempt, job_id: str, settings: Settings) -> None:
     given_up = not ended.is_final and ended.attempt >= settings.webhook_attempts
     action = "webhook.delivered" if ended.is_final else "webhook.given_up" if given_up else "webhook.failed"
     fields = {"action": action, "job_id": job_id, "event": notice.event, "attempt": ended.attempt}

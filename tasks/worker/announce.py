@@ -55,7 +55,7 @@ class Devices:
             self._stop.wait(_DEVICES_S)
 
 
-class PresenceTimer(bootsteps.StartStopStep):
+class AnnounceTimer(bootsteps.StartStopStep):
     """A consumer step: the worker says what it does as long as its event loop turns."""
 
     requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 LOOK_S = 0.5
 
 
-class Stint:
+class ExitPolicy:
     """What a worker is told to do, and what its processes have done of it. Made before they fork."""
 
     def __init__(self, *, max_jobs: int | None = None, idle_exit_s: float | None = None) -> None:
@@ -53,7 +53,7 @@ class Stint:
         return not self.has_room(0) or (self.idle_exit_s is not None and idle_s >= self.idle_exit_s)
 
 
-class StintStep(bootsteps.StartStopStep):
+class ExitStep(bootsteps.StartStopStep):
     """A consumer step that takes no stage too many, and ends the worker when its stint is over."""
 
     requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
@@ -63,13 +63,13 @@ class StintStep(bootsteps.StartStopStep):
         super().__init__(parent, **options)
 
     def include_if(self, parent: Any) -> bool:
-        return parent.app.stint is not None
+        return parent.app.policy is not None
 
     def start(self, parent: Any) -> None:
-        stint = parent.app.stint
-        stint.begin()
-        _limit(parent.task_consumer.channel.qos, stint)
-        self._timer = parent.timer.call_repeatedly(LOOK_S, leave_when_over, (stint,))
+        policy = parent.app.policy
+        policy.begin()
+        _limit(parent.task_consumer.channel.qos, policy)
+        self._timer = parent.timer.call_repeatedly(LOOK_S, leave_when_over, (policy,))
 
     def stop(self, _parent: Any) -> None:
         if self._timer is not None:
@@ -77,13 +77,13 @@ class StintStep(bootsteps.StartStopStep):
             self._timer = None
 
 
-def _limit(qos: Any, stint: Stint) -> None:
+def _limit(qos: Any, policy: ExitPolicy) -> None:
     """Let the channel fetch no message beyond the stint. Celery limits its own prefetch in this way."""
     may = qos.can_consume
-    qos.can_consume = lambda: stint.has_room(len(state.reserved_requests)) and may()
+    qos.can_consume = lambda: policy.has_room(len(state.reserved_requests)) and may()
 
 
-def leave_when_over(stint: Stint) -> None:
-    if state.should_stop is None and stint.is_over(len(state.reserved_requests)):
+def leave_when_over(policy: ExitPolicy) -> None:
+    if state.should_stop is None and policy.is_over(len(state.reserved_requests)):
         logger.info("the stint is over: leaving", extra={"action": "worker.stint_over"})
         state.should_stop = os.EX_OK

@@ -11,5 +11,5 @@ class PatientConsumer(Consumer):
     """Waits for a broker that is away, however long that takes, and its heart beats on."""
 
     def ensure_connected(self, conn: Any) -> Any:
-        with self.app.heart.excused():
+        with self.app.heartbeat.keep_alive_while_blocked():
             return super().ensure_connected(conn)

@@ -12,7 +12,7 @@ from celery import bootsteps
 logger = logging.getLogger(__name__)
 
 
-class Drain(bootsteps.StartStopStep):
+class DrainStep(bootsteps.StartStopStep):
     """A worker step that tells the running stages as soon as the worker shuts down, for whatever reason.
 
     Celery waits for them then. A second SIGTERM ends the worker at once; the kernel takes its

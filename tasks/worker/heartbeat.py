@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 BEAT_S = 10.0
 
 
-class Heart:
+class Heartbeat:
     """The heartbeat of one worker. Not used before the worker starts; its processes do not share it."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,15 +49,15 @@ class Heart:
             logger.warning("the heartbeat cannot be written", exc_info=True)
 
     @contextmanager
-    def excused(self) -> Iterator[None]:
+    def keep_alive_while_blocked(self) -> Iterator[None]:
         """While the main process waits for something that is not its fault."""
-        self.wait_from_now_on()
+        self.enter_shutdown()
         try:
             yield
         finally:
             self._waits.clear()
 
-    def wait_from_now_on(self) -> None:
+    def enter_shutdown(self) -> None:
         """The main process does nothing any more but wait for its end, for which it has a limit."""
         self._waits.set()
         self.beat()
@@ -75,20 +75,20 @@ class Heart:
                 self.beat()
 
 
-class HeartStep(bootsteps.StartStopStep):
+class HeartbeatStep(bootsteps.StartStopStep):
     """A worker step: the heart beats from before the first connection until the process ends."""
 
     # After the fork of the pool, which should not see a thread.
     requires = {"celery.worker.components:Pool"}  # noqa: RUF012 (Celery's interface)
 
     def start(self, parent: Any) -> None:
-        parent.app.heart.start(str(parent.hostname))
+        parent.app.heartbeat.start(str(parent.hostname))
 
     def close(self, parent: Any) -> None:
-        parent.app.heart.wait_from_now_on()
+        parent.app.heartbeat.enter_shutdown()
 
 
-class HeartTimer(bootsteps.StartStopStep):
+class HeartbeatTimer(bootsteps.StartStopStep):
     """A consumer step: a beat each time the event loop comes round to it."""
 
     requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
@@ -98,7 +98,7 @@ class HeartTimer(bootsteps.StartStopStep):
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
-        self._timer = parent.timer.call_repeatedly(BEAT_S, parent.app.heart.beat)
+        self._timer = parent.timer.call_repeatedly(BEAT_S, parent.app.heartbeat.beat)
 
     def stop(self, _parent: Any) -> None:
         if self._timer is not None:

@@ -21,8 +21,8 @@ from tasks.settings import Settings
 from tasks.store.open import open_store
 from tasks.submission.answers import Answers
 from tasks.telemetry import logs
-from tasks.worker.autoexit import Stint
-from tasks.worker.heartbeat import Heart
+from tasks.worker.autoexit import ExitPolicy
+from tasks.worker.heartbeat import Heartbeat
 from tasks.worker.revocation import on_revoked
 
 logger = logging.getLogger(__name__)
@@ -62,9 +62,9 @@ def run_worker(
     options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
     app = make_app(settings)
     app.conf.broker_transport_options["tell_refused"] = Answers(settings).refused
-    app.heart = Heart(settings.heartbeats_dir)
+    app.heartbeat = Heartbeat(settings.heartbeats_dir)
     if max_jobs is not None or idle_exit_s is not None:
-        app.stint = Stint(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
+        app.exit_policy = ExitPolicy(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
     # Celery keeps weak references of its receivers.
     starts, revokes = partial(_on_pool_process, settings=settings), partial(_on_revoked, app=app)
     signals.worker_init.connect(_on_start)
@@ -76,7 +76,7 @@ def run_worker(
             ["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"]
         )
     finally:
-        app.heart.stop()
+        app.heartbeat.stop()
 
 
 def _on_start(**_: Any) -> None:

@@ -14,7 +14,7 @@ from tasks.settings import worker_environment
 _STOP_S = 5.0
 
 
-class Reconciler(bootsteps.StartStopStep):
+class ReconcilerStep(bootsteps.StartStopStep):
     """A worker step that starts the process, and starts it again when it has died."""
 
     requires = {"celery.worker.components:Pool", "celery.worker.components:Timer"}  # noqa: RUF012 (Celery's)

@@ -9,8 +9,8 @@ from typing import Any
 from nss_train.errors import StoreUnavailable
 from tasks.deployment import Deployment
 from tasks.jobs import versioning
-from tasks.jobs.documents import Cancel, Outcome, StageMessage
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.documents import CancelRequest, Outcome, StageMessage
+from tasks.jobs.repository import JobRepository
 from tasks.telemetry.histograms import count_job
 
 logger = logging.getLogger(__name__)
@@ -22,9 +22,11 @@ def on_revoked(app: Deployment, request: Any) -> None:
     if message is None:
         return
     job_id = versioning.parse(StageMessage, message, what="A revoked message").job_id
-    cancel = Cancel(reason="revoked through Celery", requested_by="celery", requested_at=datetime.now(UTC))
+    cancel = CancelRequest(
+        reason="revoked through Celery", requested_by="celery", requested_at=datetime.now(UTC)
+    )
     try:
-        records = JobRecords(app.store, job_id)
+        records = JobRepository(app.store, job_id)
         if not records.is_submitted():
             return
         records.request_cancel(cancel)

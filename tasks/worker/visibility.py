@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 BEATS_PER_TIMEOUT = 5
 
 
-class VisibilityHeartbeat(bootsteps.StartStopStep):
+class VisibilityStep(bootsteps.StartStopStep):
     """A consumer step that renews the worker's unacknowledged messages in Redis."""
 
     requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)

@@ -16,8 +16,8 @@ from nss_train.contract import Stage
 from nss_train.errors import StoreUnavailable
 from tasks.broker import queues
 from tasks.client import Client
-from tasks.jobs.documents import Claim, Ending
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.documents import AttemptEnd, Claim
+from tasks.jobs.repository import JobRepository
 from tasks.status import JobStatus
 from tasks.store.open import open_store
 from tests.chaos.auditor import Auditor
@@ -108,7 +108,7 @@ class Jobs:
                 return host
         return None
 
-    def endings(self, job_id: str, stage: Stage = Stage.TRAIN) -> list[Ending]:
+    def endings(self, job_id: str, stage: Stage = Stage.TRAIN) -> list[AttemptEnd]:
         return self._records(job_id).endings(stage)
 
     def claims(self, job_id: str, stage: Stage = Stage.TRAIN) -> list[Claim]:
@@ -158,5 +158,5 @@ class Jobs:
         soon = time.time() + TIMINGS["visibility_timeout_s"]
         return int(self.redis.zcount("unacked_index", 0, soon))
 
-    def _records(self, job_id: str) -> JobRecords:
-        return JobRecords(open_store(self.cluster.settings), job_id)
+    def _records(self, job_id: str) -> JobRepository:
+        return JobRepository(open_store(self.cluster.settings), job_id)

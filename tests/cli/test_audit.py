@@ -18,9 +18,9 @@ from nss_train.privacy.audit import __main__ as program
 from nss_train.privacy.audit.neighbours import own_table as own_table_audit
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
 from nss_train.privacy.audit.neighbours.planted import FAULTS
-from tasks.jobs.documents import JobRequest, Marker
+from tasks.jobs.documents import JobRequest, StageCommit
 from tasks.jobs.gate import OPEN
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import upload
 from tasks.jobs.table import describe_table, upload_table
 from tasks.settings import Settings, worker_environment
@@ -39,9 +39,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def records(settings: Settings, tmp_path: Path) -> JobRecords:
+def records(settings: Settings, tmp_path: Path) -> JobRepository:
     """A job that was submitted."""
-    found = JobRecords(open_store(settings), JOB)
+    found = JobRepository(open_store(settings), JOB)
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n")
     described = describe_table(table, strict=False)
@@ -57,13 +57,13 @@ def records(settings: Settings, tmp_path: Path) -> JobRecords:
     return found
 
 
-def train(records: JobRecords, out: Path, result: PrivacyResult | None) -> None:
+def train(records: JobRepository, out: Path, result: PrivacyResult | None) -> None:
     """Commit a train stage that left this."""
     out.mkdir()
     if result is not None:
         (out / "privacy_result.json").write_text(result.model_dump_json())
     now = datetime.now(UTC)
-    marker = Marker(
+    marker = StageCommit(
         stage=Stage.TRAIN,
         attempt=1,
         started_at=now,
@@ -89,7 +89,7 @@ def nss_train(settings: Settings, *command: str) -> subprocess.CompletedProcess[
 
 
 def test_the_bound_of_a_job_is_shown_beside_its_claim(
-    settings: Settings, records: JobRecords, tmp_path: Path
+    settings: Settings, records: JobRepository, tmp_path: Path
 ) -> None:
     train(records, tmp_path / "out", private(BOUND))
     text = nss_train(settings, JOB).stdout
@@ -100,7 +100,7 @@ def test_the_bound_of_a_job_is_shown_beside_its_claim(
     assert found["audit"] == BOUND.model_dump(mode="json")
 
 
-def test_a_weak_audit_is_said_to_be_weak(settings: Settings, records: JobRecords, tmp_path: Path) -> None:
+def test_a_weak_audit_is_said_to_be_weak(settings: Settings, records: JobRepository, tmp_path: Path) -> None:
     weak = BOUND.model_copy(update={"weak_because": "9 canaries are few"})
     train(records, tmp_path / "out", private(weak))
     assert "weak: 9 canaries are few" in nss_train(settings, JOB).stdout
@@ -114,7 +114,7 @@ def test_a_weak_audit_is_said_to_be_weak(settings: Settings, records: JobRecords
     ],
 )
 def test_a_job_without_an_audit_is_refused(
-    result: PrivacyResult | None, says: str, settings: Settings, records: JobRecords, tmp_path: Path
+    result: PrivacyResult | None, says: str, settings: Settings, records: JobRepository, tmp_path: Path
 ) -> None:
     train(records, tmp_path / "out", result)
     done = nss_train(settings, JOB)
@@ -122,7 +122,7 @@ def test_a_job_without_an_audit_is_refused(
     assert says in done.stderr
 
 
-def test_a_job_that_has_not_trained_is_refused(settings: Settings, records: JobRecords) -> None:
+def test_a_job_that_has_not_trained_is_refused(settings: Settings, records: JobRepository) -> None:
     done = nss_train(settings, JOB)
     assert done.returncode == 2
     assert "it has not trained yet" in done.stderr

@@ -16,7 +16,7 @@ from tasks.app import make_app
 from tasks.broker.lease import Lease
 from tasks.client import Client
 from tasks.jobs.documents import JobState, Outcome
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings, worker_environment
 
 
@@ -91,7 +91,7 @@ def test_watching_as_json_prints_a_status_a_line_and_the_end_last(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (job_id,) = submitted(settings, tmp_path, "one")
-    records = JobRecords(make_app(settings).store, job_id)
+    records = JobRepository(make_app(settings).store, job_id)
     records.finish(Outcome.FAILED, error=DataError("The table cannot be trained on."))
     assert run(settings, monkeypatch, "watch", job_id, "--json") == 2
     *_, last = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -17,7 +17,7 @@ from tasks.app import App, make_app
 from tasks.broker import queues
 from tasks.client import Client
 from tasks.jobs.documents import JobRequest, JobState, Outcome, Table
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import Valkey
 from tasks.scheduling import admission, chain
 from tasks.scheduling.reconciliation import reconcile
@@ -54,7 +54,7 @@ def submit(app: App, name: str, *, tenant: str = "default", priority: int = 5) -
         tenant=tenant,
         priority=priority,
     )
-    JobRecords(app.store, job_id).submitted(request)
+    JobRepository(app.store, job_id).submitted(request)
     admission.apply(app, job_id)
     return job_id
 
@@ -76,7 +76,7 @@ def take(app: App) -> str:
 
 def end(app: App, job_id: str, outcome: Outcome = Outcome.SUCCEEDED) -> None:
     """What a worker does when a job has ended."""
-    records = JobRecords(app.store, job_id)
+    records = JobRepository(app.store, job_id)
     records.finish(outcome)
     records.tidy()
     admission.release(app.redis, job_id)
@@ -181,7 +181,7 @@ def test_a_job_that_waits_for_its_turn_is_not_stranded(app: App) -> None:
 
 def test_a_job_that_has_begun_is_sent_again_at_once_and_counts_as_at_work(app: App) -> None:
     jobs = [submit(app, f"000{n}") for n in range(4)]
-    begun = JobRecords(app.store, jobs[3])
+    begun = JobRepository(app.store, jobs[3])
     begun.claim(Stage.PREPARE_DATA, worker="w", max_attempts=3)
     app.redis.flushall()
     assert reconcile(app, after_s=0) == jobs
@@ -248,7 +248,7 @@ def test_a_bad_place_in_line_is_refused_together_with_the_rest(
 def test_tenant_and_priority_are_kept_with_the_job(app: App, table: Path) -> None:
     client = Client(app.settings)
     job = client.submit(table=table, config={}, priority=2, tenant="team-a")
-    request = JobRecords(app.store, job).request()
+    request = JobRepository(app.store, job).request()
     assert (request.priority, request.tenant) == (2, "team-a")
     (message,) = queues.messages(app.redis, app.settings)
     assert message["headers"]["task"] == admission.ADMIT

@@ -16,7 +16,7 @@ from tasks.app import App, make_app
 from tasks.client import Client
 from tasks.execution.progress import stream_key
 from tasks.jobs.documents import JobState, Keys, id_of_key
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import sha256_of
 from tasks.settings import Settings
 from tasks.webhooks import delivery
@@ -120,7 +120,7 @@ def seen(app: App, client: Client, events: Events, job_id: str, folder: Path) ->
         places[f"event {number} {event['type']}"] = json.dumps(event).encode()
     places["status"] = client.status(job_id).model_dump_json().encode()
     places["log"] = client.logs(job_id).encode()
-    for notice in delivery.notices(JobRecords(store, job_id)):
+    for notice in delivery.notices(JobRepository(store, job_id)):
         places[f"notice {notice.name}"] = notice.body().encode()
     fetched = client.fetch(job_id, folder / f"{job_id}-out")
     for path in (path for path in fetched.rglob("*") if path.is_file()):

@@ -13,8 +13,8 @@ from nss_train.contract import Stage
 from tasks.app import App, make_app
 from tasks.broker import queues
 from tasks.client import Client
-from tasks.jobs.documents import Marker
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.documents import StageCommit
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import Valkey
 from tasks.scheduling.chain import send
 from tasks.settings import Settings, worker_environment
@@ -38,7 +38,7 @@ def lengths(app: App) -> dict[str, int]:
 def load(app: App, job_id: str, figures: dict[str, Any]) -> None:
     """What load_model leaves in the store."""
     now = datetime.now(UTC)
-    marker = Marker(
+    marker = StageCommit(
         stage=Stage.LOAD_MODEL,
         attempt=1,
         started_at=now,
@@ -46,7 +46,7 @@ def load(app: App, job_id: str, figures: dict[str, Any]) -> None:
         files=(),
         figures=figures,
     )
-    JobRecords(app.store, job_id).commit(marker)
+    JobRepository(app.store, job_id).commit(marker)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_worker_that_loaded_the_model_sends_the_training_where_it_fits(
     job_id = Client(shapes).submit(table=table, config=config)
     with worker(shapes, "cpu", tmp_path / "log.txt"):
         assert wait_until(lambda: bool(lengths(app).get("cuda-24g"))), (tmp_path / "log.txt").read_text()
-    marker = JobRecords(app.store, job_id).marker(Stage.LOAD_MODEL)
+    marker = JobRepository(app.store, job_id).marker(Stage.LOAD_MODEL)
     assert marker is not None
     assert 2**30 < marker.figures["train_bytes"] < 24 * 2**30
     assert app.redis.llen(queues.lists("cuda-24g")[1]) == 1

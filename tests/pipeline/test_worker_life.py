@@ -21,7 +21,7 @@ from tasks.local.stack import wait_for_workers
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
 from tasks.worker import heartbeat
-from tasks.worker.heartbeat import Heart
+from tasks.worker.heartbeat import Heartbeat
 from tests.pipeline.conftest import worker
 
 WAIT_S = 120.0
@@ -98,12 +98,12 @@ def test_a_heart_is_silent_while_its_process_owes_a_beat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
-    heart = Heart(tmp_path)
+    heart = Heartbeat(tmp_path)
     heart.start("cpu@test")
     os.utime(tmp_path / "cpu@test", (0, 0))
     time.sleep(0.3)
     assert (tmp_path / "cpu@test").stat().st_mtime == 0
-    with heart.excused():
+    with heart.keep_alive_while_blocked():
         os.utime(tmp_path / "cpu@test", (0, 0))
         assert wait_until(lambda: (tmp_path / "cpu@test").stat().st_mtime > 0, 5)
     heart.stop()

@@ -23,7 +23,7 @@ import psutil
 
 from nss_train.contract import Stage
 from tasks.client import Client
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import SeaweedFS, Valkey, free_ports
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
@@ -89,7 +89,7 @@ class Deployment:
 
     def wait_for_training(self, job_id: str) -> str:
         """The worker that trains."""
-        records = JobRecords(open_store(self.settings), job_id)
+        records = JobRepository(open_store(self.settings), job_id)
         wait_until(lambda: bool(records.attempts(Stage.TRAIN)), 60)
         time.sleep(1)
         return records.claims(Stage.TRAIN)[-1].worker
@@ -154,7 +154,7 @@ def leases_lost(here: Deployment) -> Iterator[str]:
     for pool in pools:
         pool.suspend()
     store = open_store(here.settings)
-    wait_until(lambda: sum(len(JobRecords(store, j).attempts(Stage.TRAIN)) > 1 for j in jobs) >= 4, 60)
+    wait_until(lambda: sum(len(JobRepository(store, j).attempts(Stage.TRAIN)) > 1 for j in jobs) >= 4, 60)
     for pool in pools:
         pool.resume()
     yield jobs[0]

@@ -25,7 +25,7 @@ from nss_train.contract import Stage
 from tasks.app import connect_redis
 from tasks.client import Client
 from tasks.jobs.documents import JobState, Keys
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import Valkey, free_ports
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
@@ -54,8 +54,8 @@ class Deployment:
     def client(self) -> Client:
         return Client(self.settings)
 
-    def records(self, job_id: str) -> JobRecords:
-        return JobRecords(open_store(self.settings), job_id)
+    def records(self, job_id: str) -> JobRepository:
+        return JobRepository(open_store(self.settings), job_id)
 
     def run(self, *words: str | Path) -> str:
         """A command with this deployment's settings; shown with what it prints."""

@@ -22,7 +22,7 @@ from typing import Any
 from nss_train.contract import Stage
 from tasks.client import Client
 from tasks.jobs.documents import JobState
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import SeaweedFS, Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
@@ -145,12 +145,12 @@ class Rehearsal:
         return int((train.progress or {}).get("step", 0))
 
     def _worker_of(self, job_id: str) -> str:
-        worker = JobRecords(open_store(self._settings), job_id).claims(Stage.TRAIN)[-1].worker
+        worker = JobRepository(open_store(self._settings), job_id).claims(Stage.TRAIN)[-1].worker
         return worker.partition("@")[0]
 
     def _history(self, job_id: str) -> list[str]:
         """Who had the stage, and how each attempt ended."""
-        records = JobRecords(open_store(self._settings), job_id)
+        records = JobRepository(open_store(self._settings), job_id)
         endings = {ending.attempt: str(ending.kind) for ending in records.endings(Stage.TRAIN)}
         marker = records.marker(Stage.TRAIN)
         committed = None if marker is None else marker.attempt
@@ -161,7 +161,7 @@ class Rehearsal:
         ]
 
     def _adapter(self, job_id: str) -> str:
-        marker = JobRecords(open_store(self._settings), job_id).marker(Stage.TRAIN)
+        marker = JobRepository(open_store(self._settings), job_id).marker(Stage.TRAIN)
         files = [] if marker is None else marker.files
         return next((file.sha256 for file in files if file.path.endswith("adapter_model.safetensors")), "")
 

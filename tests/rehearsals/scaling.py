@@ -26,7 +26,7 @@ from typing import Any
 from nss_train.contract import Stage
 from tasks.app import App, make_app
 from tasks.jobs.documents import Outcome
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import Valkey
 from tasks.monitoring.exporter import make_server_on
 from tasks.settings import Settings, worker_environment
@@ -134,7 +134,7 @@ def follow(app: App, scaler: Scaler, ids: list[str]) -> list[Moment]:
     started, left, moments = time.monotonic(), set(ids), []
     while left or scaler.alive:
         waiting, running = scaler.step()
-        left -= {job_id for job_id in left if JobRecords(app.store, job_id).outcome() is not None}
+        left -= {job_id for job_id in left if JobRepository(app.store, job_id).outcome() is not None}
         moments.append(
             Moment(
                 at_s=time.monotonic() - started,
@@ -149,7 +149,7 @@ def follow(app: App, scaler: Scaler, ids: list[str]) -> list[Moment]:
 
 
 def verdict(app: App, scaler: Scaler, ids: list[str], moments: list[Moment]) -> dict[str, Any]:
-    records = [JobRecords(app.store, job_id) for job_id in ids]
+    records = [JobRepository(app.store, job_id) for job_id in ids]
     outcomes = Counter(ended.outcome for one in records if (ended := one.outcome()) is not None)
     attempts = Counter(len(one.attempts(stage)) for one in records for stage in Stage)
     return {

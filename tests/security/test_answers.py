@@ -16,7 +16,7 @@ from nss_train.config import parse_config
 from nss_train.errors import from_json
 from tasks.client import Client
 from tasks.jobs.documents import JobRequest, Table
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 from tasks.submission.answers import MOST_WAITING, Answers, submission_id
 from tests.security.conftest import Target, wait_until
@@ -64,7 +64,7 @@ def test_a_submission_refused_at_the_door_has_an_outcome_that_says_why(name: str
     send, why, conf = SENDERS[name]
     with other_client(target, **conf) as app:
         job_id = send(app)
-    records = JobRecords(target.app.store, job_id)
+    records = JobRepository(target.app.store, job_id)
     wait_until(lambda: records.outcome() is not None)
     status = Client(target.settings).status(job_id)
     assert status.error is not None
@@ -75,7 +75,7 @@ def test_a_submission_refused_at_the_door_has_an_outcome_that_says_why(name: str
 
 def test_a_job_that_is_there_is_not_touched_by_a_message_with_its_id(target: Target) -> None:
     job_id = f"20260101-000000-{uuid.uuid4().hex[:8]}"
-    records = JobRecords(target.app.store, job_id)
+    records = JobRepository(target.app.store, job_id)
     request = JobRequest(
         job_id=job_id,
         table=Table(name="t.csv", uri="s3://shared/t.csv"),
@@ -89,7 +89,7 @@ def test_a_job_that_is_there_is_not_touched_by_a_message_with_its_id(target: Tar
     later = str(uuid.uuid4())
     for one in (job_id, later):
         target.push(raw(envelope(SUBMIT, KWARGS, headers__id=one, headers__eta="2099-01-01T00:00:00Z")))
-    wait_until(lambda: JobRecords(target.app.store, later).outcome() is not None)
+    wait_until(lambda: JobRepository(target.app.store, later).outcome() is not None)
     assert {p: p.read_bytes() for p in folder.rglob(f"*{job_id}*/**/*") if p.is_file()} == before
     assert records.outcome() is None
     assert records.opened_at() == request.submitted_at

@@ -20,7 +20,7 @@ from tasks.execution.delivery import Superseded
 from tasks.jobs import versioning
 from tasks.jobs.documents import Claim, StageMessage, SubmitMessage
 from tasks.jobs.privacy_ledger import DatasetLedger
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.store.local import LocalStore
 from tests.security import fuzz
 from tests.security.conftest import Target, own_keys
@@ -92,7 +92,7 @@ def test_a_document_of_the_store_is_read_or_refused(examples: int, tmp_path: Pat
 
 
 def readers(store: LocalStore) -> list[Any]:
-    records = JobRecords(store, JOB)
+    records = JobRepository(store, JOB)
     return [
         records.request,
         records.outcome,

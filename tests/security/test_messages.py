@@ -18,7 +18,7 @@ from tasks.app import App
 from tasks.broker.message_guard import MESSAGE_MAX_BYTES
 from tasks.execution.delivery import NEWER_DELAY_S
 from tasks.jobs.documents import JobRequest, Table
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.scheduling.reconciliation import reconcile
 from tests.security.conftest import Target, own_keys, wait_until
 from tests.security.messages import DEEP, JOB, body, envelope, raw, stage
@@ -148,8 +148,8 @@ def test_headers_that_celery_would_act_upon_are_not_read(target: Target) -> None
     assert not target.app.redis.exists("victim")
 
 
-def honest_job(app: App, job_id: str) -> JobRecords:
-    records = JobRecords(app.store, job_id)
+def honest_job(app: App, job_id: str) -> JobRepository:
+    records = JobRepository(app.store, job_id)
     records.submitted(
         JobRequest(
             job_id=job_id,
@@ -188,7 +188,7 @@ def test_a_bad_submission_is_an_outcome_that_its_sender_finds(change: dict[str, 
     given = {"table": "s3://elsewhere/x.csv", "config": {}} | change
     target.push(raw(envelope("nss_train.submit", given, headers__id=task_id)))
     assert target.does_honest_work()
-    outcome = JobRecords(target.app.store, task_id).outcome()
+    outcome = JobRepository(target.app.store, task_id).outcome()
     assert outcome is not None
     assert outcome.error is not None
     assert outcome.error["type"] == "ParameterError"
@@ -229,7 +229,7 @@ def test_a_message_cannot_limit_the_time_of_its_task(limit: Any, target: Target)
     given = {"table": "s3://elsewhere/x.csv", "config": {}}
     target.push(raw(envelope("nss_train.submit", given, headers__id=task_id, headers__timelimit=limit)))
     assert target.does_honest_work()
-    assert JobRecords(target.app.store, task_id).outcome() is not None
+    assert JobRepository(target.app.store, task_id).outcome() is not None
 
 
 def test_a_submission_shows_in_events_without_its_arguments(target: Target) -> None:

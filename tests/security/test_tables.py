@@ -28,7 +28,7 @@ from nss_train.data.source import read_table
 from nss_train.errors import DataError, LimitExceeded, ParameterError
 from tasks.execution.supervisor import Limits, run_child
 from tasks.jobs.documents import JobRequest, Table
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import check_table_file, describe_table, fetch_table, table_at, upload_table
 from tasks.settings import Settings, child_environment
 from tasks.store.open import open_store
@@ -220,7 +220,7 @@ def test_a_table_in_the_store_that_is_too_large_is_not_fetched(tmp_path: Path, s
     path = tmp_path / "t.csv"
     _rows_csv(path)
     store, described = open_store(small), describe_table(path, strict=False)
-    stored = upload_table(path, JobRecords(store, "job-0001"), str(described.input))
+    stored = upload_table(path, JobRepository(store, "job-0001"), str(described.input))
     job = JobRequest(
         job_id="job-0001", table=described, config=parse_config({}), seed=1, submitted_at=datetime.now(UTC)
     )

@@ -18,8 +18,8 @@ from nss_train.contract import Stage
 from nss_train.errors import ParameterError
 from tasks.app import App, make_app
 from tasks.client import Client
-from tasks.jobs.documents import JobRequest, Keys, Marker, Outcome, Table, Webhook
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.documents import JobRequest, Keys, Outcome, StageCommit, Table, Webhook
+from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 from tasks.telemetry import counters
 from tasks.telemetry.counters import Action
@@ -35,8 +35,8 @@ def app(allowing: Settings) -> App:
     return make_app(allowing)
 
 
-def job(app: App, url: str, *, progress: bool = False, job_id: str = JOB) -> JobRecords:
-    records = JobRecords(app.store, job_id)
+def job(app: App, url: str, *, progress: bool = False, job_id: str = JOB) -> JobRepository:
+    records = JobRepository(app.store, job_id)
     request = JobRequest(
         job_id=job_id,
         table=Table(name="t.csv", sha256="0" * 64),
@@ -49,12 +49,12 @@ def job(app: App, url: str, *, progress: bool = False, job_id: str = JOB) -> Job
     return records
 
 
-def commit(records: JobRecords, stage: Stage) -> None:
+def commit(records: JobRepository, stage: Stage) -> None:
     now = datetime.now(UTC)
-    records.commit(Marker(stage=stage, attempt=1, started_at=now, finished_at=now, files=()))
+    records.commit(StageCommit(stage=stage, attempt=1, started_at=now, finished_at=now, files=()))
 
 
-def tries(records: JobRecords, name: str = "outcome") -> list[delivery.Attempt]:
+def tries(records: JobRepository, name: str = "outcome") -> list[delivery.Attempt]:
     return delivery.attempts(records, next(n for n in delivery.notices(records) if n.name == name))
 
 

@@ -24,7 +24,7 @@ from tasks.execution.checkpoints import CheckpointStore, Kept
 from tasks.execution.delivery import NEWER_DELAY_S, TryLater, Worker, run_stage
 from tasks.jobs.documents import Claim, Outcome, StageMessage
 from tasks.jobs.privacy_ledger import DatasetLedger
-from tasks.jobs.repository import PRIVATE_SINCE, JobRecords
+from tasks.jobs.repository import PRIVATE_SINCE, JobRepository
 from tasks.jobs.versioning import VERSION, NewerVersion
 from tasks.local.servers import Valkey
 from tasks.scheduling.reconciliation import reconcile
@@ -56,7 +56,7 @@ def test_there_is_a_record_of_each_version() -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_document_of_a_version_is_read(version: int, tmp_path: Path) -> None:
     store = recorded(version, tmp_path / "store")
-    records = JobRecords(store, JOB)
+    records = JobRepository(store, JOB)
     request, marker, outcome, cancel = (
         records.request(),
         records.marker(Stage.PREPARE_DATA),
@@ -87,7 +87,7 @@ def test_every_document_of_a_version_is_read(version: int, tmp_path: Path) -> No
 def test_the_table_and_all_that_a_stage_made_are_found_where_a_version_put_them(
     version: int, tmp_path: Path
 ) -> None:
-    records = JobRecords(recorded(version, tmp_path / "store"), JOB)
+    records = JobRepository(recorded(version, tmp_path / "store"), JOB)
     marker, table = records.marker(Stage.PREPARE_DATA), records.table_file(records.request())
     assert marker is not None
     assert table is not None
@@ -98,7 +98,7 @@ def test_the_table_and_all_that_a_stage_made_are_found_where_a_version_put_them(
 
 
 def test_a_marker_whose_private_part_is_gone_is_no_preparation_of_nothing(tmp_path: Path) -> None:
-    records = JobRecords(recorded(PRIVATE_SINCE, tmp_path / "store"), JOB)
+    records = JobRepository(recorded(PRIVATE_SINCE, tmp_path / "store"), JOB)
     marker = records.marker(Stage.PREPARE_DATA)
     assert marker is not None
     records.store.delete(records.keys.private_files(Stage.PREPARE_DATA, marker.attempt))
@@ -108,7 +108,7 @@ def test_a_marker_whose_private_part_is_gone_is_no_preparation_of_nothing(tmp_pa
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_work_goes_on_from_what_a_version_left(version: int, tmp_path: Path) -> None:
-    records = JobRecords(recorded(version, tmp_path / "store"), JOB)
+    records = JobRepository(recorded(version, tmp_path / "store"), JOB)
     assert records.claim(Stage.PREPARE_DATA, worker="new", max_attempts=2) == 3
     records.charges.record(3, 2)
     assert records.charges.taken() == 7
@@ -178,7 +178,7 @@ def test_a_version_that_is_none_is_no_document(found: object, tmp_path: Path) ->
     key = f"jobs/{JOB}/request.json"
     store.write(key, json.dumps(json.loads(store.read(key)) | {"version": found}).encode())
     with pytest.raises(InfrastructureError, match="is not a JobRequest") as caught:
-        JobRecords(store, JOB).request()
+        JobRepository(store, JOB).request()
     assert not isinstance(caught.value, NewerVersion)
 
 

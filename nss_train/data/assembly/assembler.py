@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.data.assembly.groups import Groups, find_groups, group_order, pack_groups, split_groups
-from nss_train.data.assembly.layout import Order, Plan
+from nss_train.data.assembly.layout import Layout, Order
 from nss_train.data.assembly.packing import (
     ValidationSplit,
     check_validation_ratio,
@@ -36,8 +36,8 @@ Numbers = npt.NDArray[np.int64]
 class Assembled:
     """Plans of examples, and what is known of them."""
 
-    train: Plan
-    validation: Plan | None
+    train: Layout
+    validation: Layout | None
     fraction: float
     """Passes over the training records."""
     records_train: int
@@ -88,7 +88,7 @@ class Assembler:
         rng = np.random.default_rng(self.seed)
         fraction = self._fraction(len(split.train))
 
-        def plan(rows: Order, passes: float) -> Plan:
+        def plan(rows: Order, passes: float) -> Layout:
             order = rows[training_order(len(rows), passes, rng)]
             return pack(order, self.lengths, budget=self.budget, max_records=self._most)
 
@@ -123,7 +123,7 @@ class Assembler:
             statistics=of_groups(groups, train),
         )
 
-    def _pack_groups(self, groups: Groups, chosen: Numbers) -> Plan:
+    def _pack_groups(self, groups: Groups, chosen: Numbers) -> Layout:
         return pack_groups(
             groups,
             chosen,
@@ -177,7 +177,7 @@ class Assembler:
             statistics={"examples_per_group": Running.of(windows[windows > 0])},
         )
 
-    def _pack_windows(self, groups: Groups, order: Order, rng: np.random.Generator | None) -> Plan:
+    def _pack_windows(self, groups: Groups, order: Order, rng: np.random.Generator | None) -> Layout:
         return pack_windows(groups, order, self.lengths, budget=self.budget, max_records=self._most, rng=rng)
 
     def _split_series(self) -> ValidationSplit:
@@ -211,7 +211,7 @@ class Assembler:
         return tuple(values)
 
 
-def of_groups(groups: Groups, train: Plan) -> dict[str, Running]:
+def of_groups(groups: Groups, train: Layout) -> dict[str, Running]:
     """Tokens, records and examples of groups."""
     return {
         "tokens_per_group": Running.of(groups.tokens),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sklearn.model_selection import GroupShuffleSplit
 
-from nss_train.data.assembly.layout import Order, Plan, groups_as_sequences
+from nss_train.data.assembly.layout import Layout, Order, groups_as_sequences
 from nss_train.data.assembly.packing import SHOWN_PROBLEMS, ValidationSplit, advice, nothing_to_train_on
 from nss_train.data.ragged import Offsets, offsets_of
 from nss_train.errors import GenerationError, ParameterError, Problem
@@ -86,7 +86,7 @@ def pack_groups(
     schema_tokens: int,
     max_groups: int | None,
     metadata: ModelMetadata,
-) -> Plan:
+) -> Layout:
     """Cut the chosen groups into examples: each as many groups as fit, ``max_groups`` at most.
 
     As in NSS the prompt counts twice: in the example's length, and in what is set aside.

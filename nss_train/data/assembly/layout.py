@@ -15,7 +15,7 @@ Order = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class Layout:
     """Examples of sequences of records; each sequence gets a begin and an end token."""
 
     rows: Order
@@ -37,15 +37,15 @@ class Plan:
         return np.diff(self.examples)
 
 
-def one_sequence_each(rows: Order, ends: Sequence[int]) -> Plan:
+def one_sequence_each(rows: Order, ends: Sequence[int]) -> Layout:
     """Examples that are one sequence each, given where each ends in ``rows``."""
     sequences = np.asarray([0, *ends], dtype=np.int64)
-    return Plan(rows=rows, sequences=sequences, examples=np.arange(len(sequences), dtype=np.int64))
+    return Layout(rows=rows, sequences=sequences, examples=np.arange(len(sequences), dtype=np.int64))
 
 
 def groups_as_sequences(
     rows: Order, offsets: Offsets, chosen: npt.NDArray[np.int64], ends: Sequence[int]
-) -> Plan:
+) -> Layout:
     """Examples of whole groups: ``chosen`` groups in order, examples ending after ``ends`` of them."""
     used, lengths = gather(rows, offsets, chosen)
-    return Plan(rows=used, sequences=offsets_of(lengths), examples=np.asarray([0, *ends], dtype=np.int64))
+    return Layout(rows=used, sequences=offsets_of(lengths), examples=np.asarray([0, *ends], dtype=np.int64))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from nss_train.data.assembly.layout import Order, Plan, one_sequence_each
+from nss_train.data.assembly.layout import Layout, Order, one_sequence_each
 from nss_train.errors import DataError, GenerationError, ParameterError, Problem
 from nss_train.model.metadata import ModelMetadata
 
@@ -99,7 +99,7 @@ def check_lengths(prompt_tokens: int, lengths: npt.NDArray[np.int64], metadata: 
     )
 
 
-def pack(order: Order, lengths: npt.NDArray[np.int64], *, budget: int, max_records: int | None) -> Plan:
+def pack(order: Order, lengths: npt.NDArray[np.int64], *, budget: int, max_records: int | None) -> Layout:
     """Cut ``order`` into examples: each as many records as fit the budget, ``max_records`` at most."""
     ends: list[int] = []
     totals = np.cumsum(lengths[order])

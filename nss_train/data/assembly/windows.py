@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nss_train.data.assembly.groups import Groups
-from nss_train.data.assembly.layout import Order, Plan, one_sequence_each
+from nss_train.data.assembly.layout import Layout, Order, one_sequence_each
 from nss_train.data.assembly.packing import nothing_to_train_on
 
 SHORTEST_SHARE = 0.7
@@ -37,7 +37,7 @@ def pack_windows(
     budget: int,
     max_records: int | None,
     rng: np.random.Generator | None,
-) -> Plan:
+) -> Layout:
     """Cut ``order`` into windows; ``rng`` draws each budget, without it every window gets the whole."""
     rows = groups.rows[order]
     totals = np.cumsum(lengths[rows])

@@ -19,7 +19,7 @@ from nss_train.config.resolve import Resolved, resolve_privately
 from nss_train.cost.work import typical_record
 from nss_train.data.assembly.assembler import Assembled, of_groups
 from nss_train.data.assembly.groups import Groups
-from nss_train.data.assembly.layout import Plan, groups_as_sequences, one_sequence_each
+from nss_train.data.assembly.layout import Layout, groups_as_sequences, one_sequence_each
 from nss_train.data.assembly.packing import nothing_to_train_on, records_budget
 from nss_train.data.columns import check_named_roles
 from nss_train.data.examples import Examples, Prompt
@@ -197,7 +197,7 @@ def _assembled(
     )
 
 
-def _once_each(units: Groups, *, grouped: bool) -> Plan:
+def _once_each(units: Groups, *, grouped: bool) -> Layout:
     """An example of each group, or of each record where they are not kept together."""
     if not grouped:
         return one_sequence_each(units.rows, range(1, len(units.rows) + 1))

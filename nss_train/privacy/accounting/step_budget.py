@@ -12,21 +12,21 @@ from nss_train.privacy.accounting.plan import PrivacyPlan
 _POLL_S = 0.002
 
 
-class Record(Protocol):
+class StepRecorder(Protocol):
     """Where the private steps of an attempt are kept, out of reach of what may end it."""
 
     def put(self, steps: int) -> None:
         """Return when it is on record that this attempt took ``steps`` steps."""
 
 
-class NoRecord:
+class NullRecorder:
     """Of a training that nobody goes on with: a lost one is done again from its beginning."""
 
     def put(self, steps: int) -> None:
         """Nothing outlives this process."""
 
 
-class SupervisorsRecord:
+class SupervisedRecorder:
     """The supervisor of this process puts steps on record, and says so in a file."""
 
     def __init__(self, folder: Path, report: Report) -> None:
@@ -43,13 +43,13 @@ class SupervisorsRecord:
         return int(self._file.read_text(encoding="utf-8")) if self._file.is_file() else 0
 
 
-class Budget:
+class StepBudget:
     """The steps that a plan affords. Those of lost attempts are spent, although nothing is left of them.
 
     Several are paid for at once, so that when they are paid says nothing of a single one.
     """
 
-    def __init__(self, plan: PrivacyPlan, *, charged: int, record: Record) -> None:
+    def __init__(self, plan: PrivacyPlan, *, charged: int, record: StepRecorder) -> None:
         self._plan = plan
         self._most = plan.steps  # as many as its dataset's ledger has reserved
         self._charged = charged

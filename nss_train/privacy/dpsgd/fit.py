@@ -24,7 +24,7 @@ from nss_train.model.memory import fits
 from nss_train.model.metadata import metadata_from_json
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import check_release
-from nss_train.privacy.accounting.step_budget import Budget, NoRecord, Record
+from nss_train.privacy.accounting.step_budget import NullRecorder, StepBudget, StepRecorder
 from nss_train.privacy.audit.canaries import Canaries
 from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples, read_units
 from nss_train.privacy.dpsgd.progress import ReportMarks
@@ -59,12 +59,12 @@ class Private:
     """The unit of each training example, ascending; shape (examples,)."""
     longest: int
     """Tokens of the longest example that there may be, which is public."""
-    record: Record = field(default_factory=NoRecord)
+    record: StepRecorder = field(default_factory=NullRecorder)
     charged: int = 0
     """Steps of attempts that are lost: they count as spent."""
 
     @classmethod
-    def read(cls, prepared: Path, *, record: Record, charged: int = 0) -> Private:
+    def read(cls, prepared: Path, *, record: StepRecorder, charged: int = 0) -> Private:
         """What prepare_data left in a folder."""
         metadata = json.loads((prepared / "metadata.json").read_text(encoding="utf-8"))
         return cls(
@@ -159,7 +159,7 @@ def make_private_trainer(
         data_collator=DataCollatorForTokenClassification(tokenizer),
         callbacks=[*callbacks, *([] if validation is None else [EvaluateAtEnd()])],
         plan=private.plan,
-        budget=Budget(private.plan, charged=private.charged, record=private.record),
+        budget=StepBudget(private.plan, charged=private.charged, record=private.record),
         units=units,
         shapes=shapes_for(model, private, config, prompt=units.prompt, halvings=halvings),
         name=config.training.pretrained_model,

@@ -13,7 +13,7 @@ from transformers.trainer_utils import TrainOutput
 from nss_train.config.guarantee import Clock
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import Coupling, PrivacyResult
-from nss_train.privacy.accounting.step_budget import Budget
+from nss_train.privacy.accounting.step_budget import StepBudget
 from nss_train.privacy.audit.canaries import Canaries
 from nss_train.privacy.coupling.trial import Trial
 from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
@@ -41,7 +41,7 @@ class OpacusDPTrainer(AdapterTrainer):
         *,
         model: PeftModel,
         plan: PrivacyPlan,
-        budget: Budget,
+        budget: StepBudget,
         units: UnitExamples,
         shapes: Shapes,
         name: str,

@@ -9,7 +9,7 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from nss_train.contract import CHARGE, TRAIN_STEP, Event
-from nss_train.privacy.accounting.step_budget import Budget, SupervisorsRecord
+from nss_train.privacy.accounting.step_budget import StepBudget, SupervisedRecorder
 from nss_train.privacy.audit.told_steps import Told, Watcher, told
 from nss_train.privacy.dpsgd import progress
 from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
@@ -50,7 +50,7 @@ def train(folder: Path, *, slot_s: float | None = None) -> Told:
     reporter.marks = marks
     claim = plan(units=UNITS, batch=20, sampling_rate=RATE, steps=STEPS, noise_multiplier=2.0)
     affordable = claim.model_copy(update={"epsilon": claim.spent(STEPS)})
-    budget = Budget(affordable, charged=0, record=SupervisorsRecord(folder, watcher.take))
+    budget = StepBudget(affordable, charged=0, record=SupervisedRecorder(folder, watcher.take))
     sampler = PoissonSampler(units=UNITS, rate=RATE, randomness=SecretRandomness())
     arguments, control = TrainingArguments(output_dir=str(folder)), TrainerControl()
     state = TrainerState(max_steps=STEPS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nss_train.contract import CheckpointPolicy, Event
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.accounting.step_budget import Budget
+from nss_train.privacy.accounting.step_budget import StepBudget
 from nss_train.privacy.dpsgd.clock import Slots
 from nss_train.privacy.dpsgd.progress import APART_S, MOST_MARKS, Marks, ReportMarks
 from nss_train.training.callbacks import TimeLimit
@@ -103,7 +103,7 @@ def affords() -> PrivacyPlan:
 
 def test_steps_are_paid_for_in_blocks_and_none_is_taken_that_was_not_planned(affords: PrivacyPlan) -> None:
     record = Records()
-    budget = Budget(affords, charged=90, record=record)
+    budget = StepBudget(affords, charged=90, record=record)
     taken = 0
     while budget.take(ahead=5):
         taken += 1
@@ -115,7 +115,7 @@ def test_steps_are_paid_for_in_blocks_and_none_is_taken_that_was_not_planned(aff
 
 def test_a_training_that_leaves_gives_back_what_it_will_not_take(affords: PrivacyPlan) -> None:
     record = Records()
-    budget = Budget(affords, charged=0, record=record)
+    budget = StepBudget(affords, charged=0, record=record)
     for _ in range(7):
         budget.take(ahead=5)
     budget.leave()

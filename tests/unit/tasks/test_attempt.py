@@ -18,11 +18,11 @@ from tasks.broker.lease import Lease, lease_key
 from tasks.execution.attempt import Attempt
 from tasks.execution.checkpoints import CheckpointStore, Kept
 from tasks.execution.inputs import Worker
-from tasks.execution.interrupts import Watch
+from tasks.execution.interrupts import Interrupts
 from tasks.execution.supervisor import StageStopped, StopReason
-from tasks.jobs.documents import Cancel
+from tasks.jobs.documents import CancelRequest
 from tasks.jobs.gate import OPEN
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
@@ -62,11 +62,11 @@ class Training:
         self._redis = Redis.from_url(valkey.url)
         self._redis.flushall()
         self._store = SlowStore(settings.home / "store")
-        self.records = JobRecords(self._store, JOB)
+        self.records = JobRepository(self._store, JOB)
         self._lease = Lease.acquire(self._redis, JOB, Stage.TRAIN, ttl_s=TTL_S)
         assert self._lease is not None
         worker = Worker(name="w", store=self._store, redis=self._redis, settings=quick, send_event=_ignore)
-        watch = Watch(Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease, gate=OPEN)
+        watch = Interrupts(Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease, gate=OPEN)
         self._attempt = Attempt(Stage.TRAIN, 1, records=self.records, worker=worker, watch=watch, gate=OPEN)
         self._end: Exception | None = None
         monkeypatch.setattr("tasks.execution.attempt.prepare_folder", _prepare)
@@ -78,7 +78,7 @@ class Training:
 
     def cancel_when_the_upload_has_begun(self) -> None:
         assert self._store.begun.wait(10)
-        cancel = Cancel(reason="", requested_by="", requested_at=datetime.now(UTC))
+        cancel = CancelRequest(reason="", requested_by="", requested_at=datetime.now(UTC))
         self.records.store.write(self.records.keys.cancel, cancel.model_dump_json().encode())
 
     @property

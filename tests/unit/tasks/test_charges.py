@@ -21,10 +21,10 @@ from tasks.app import make_app
 from tasks.client import Client
 from tasks.execution.delivery import JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.execution.progress import stream_key
-from tasks.jobs.documents import Cancel, JobRequest, Marker, Outcome, StageMessage
+from tasks.jobs.documents import CancelRequest, JobRequest, Outcome, StageCommit, StageMessage
 from tasks.jobs.privacy_charges import Charges
 from tasks.jobs.privacy_ledger import DatasetLedger
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import describe_table, upload_table
 from tasks.local.servers import Valkey
 from tasks.scheduling.reconciliation import reconcile
@@ -47,7 +47,7 @@ class Deployment:
     """One worker and one job on a store."""
 
     def __init__(self, store: LocalStore, settings: Settings, redis: Redis, tmp_path: Path) -> None:
-        self.records = JobRecords(store, JOB)
+        self.records = JobRepository(store, JOB)
         self._tables = tmp_path
         self._worker = Worker(
             name="test",
@@ -94,7 +94,7 @@ def settlement(ledger: DatasetLedger) -> Settlement:
     return found
 
 
-def charged(records: JobRecords) -> object:
+def charged(records: JobRepository) -> object:
     marker = records.marker(Stage.TRAIN)
     assert marker is not None
     (key,) = [file.key for file in marker.files if file.path == RESULT]
@@ -183,7 +183,7 @@ def test_a_job_that_an_older_release_began_is_ended(deployment: Deployment, stor
     assert outcome.outcome is Outcome.SUCCEEDED
 
 
-def move_the_table(records: JobRecords) -> None:
+def move_the_table(records: JobRepository) -> None:
     """As releases 1 to 3 had it: under its digest, which the request names."""
     request, file = records.request(), records.table_file(records.request())
     assert file is not None
@@ -194,7 +194,7 @@ def move_the_table(records: JobRecords) -> None:
     records.store.write(records.keys.request, json.dumps(document).encode())
 
 
-def merge_what_is_private(records: JobRecords) -> None:
+def merge_what_is_private(records: JobRepository) -> None:
     """As releases 1 to 3 had it: every file in the marker."""
     marker = records.marker(Stage.PREPARE_DATA)
     assert marker is not None
@@ -235,7 +235,7 @@ def test_a_job_cancelled_while_it_trains_is_charged_the_steps_it_took(
     deployment.submit("waits")
     deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)
     records = deployment.records
-    cancel = Cancel(reason="enough", requested_by="test", requested_at=datetime.now(UTC))
+    cancel = CancelRequest(reason="enough", requested_by="test", requested_at=datetime.now(UTC))
     asking = threading.Thread(
         target=lambda: wait_until(lambda: records.charges.taken() == LOST) and records.request_cancel(cancel)
     )
@@ -272,7 +272,7 @@ def test_a_worker_that_died_before_it_tidied_up_is_made_up_for(
 
 
 def test_by_products_that_nobody_committed_cost_nothing(store: LocalStore, ledger: DatasetLedger) -> None:
-    records = JobRecords(store, JOB)
+    records = JobRepository(store, JOB)
     records.charges.reserve(PLAN.model_dump(mode="json"))
     records.finish(Outcome.FAILED)
     records.tidy()
@@ -287,9 +287,9 @@ def test_a_reservation_made_after_the_job_had_ended_is_given_back(
         """Another worker ends the job, and tidies up, just before the reservation is written."""
 
         def put_if_absent(self, key: str, data: bytes) -> bool:
-            if key.startswith("privacy/") and JobRecords(self, JOB).outcome() is None:
-                JobRecords(self, JOB).finish(Outcome.FAILED)
-                JobRecords(self, JOB).tidy()
+            if key.startswith("privacy/") and JobRepository(self, JOB).outcome() is None:
+                JobRepository(self, JOB).finish(Outcome.FAILED)
+                JobRepository(self, JOB).tidy()
             return super().put_if_absent(key, data)
 
     store = TwinStore(settings.home / "store")
@@ -321,7 +321,7 @@ def test_no_step_is_taken_that_nobody_counted(
                 super().write(key, data)
 
         def take_over(self) -> int:
-            records = JobRecords(self, JOB)
+            records = JobRepository(self, JOB)
             if by == "another worker":
                 number = records.claim(Stage.TRAIN, worker="twin", max_attempts=3)
                 return records.charges.taken(except_by=number)
@@ -347,10 +347,10 @@ def steps_taken(redis: Redis) -> int:
 def test_what_an_older_release_committed_was_drawn(store: LocalStore, ledger: DatasetLedger) -> None:
     """It kept no draw; a commit of this release without one released nothing."""
     for job_id, version, released in (("job-0001", 3, True), ("job-0002", 4, False)):
-        records = JobRecords(store, job_id)
+        records = JobRepository(store, job_id)
         records.charges.reserve(PLAN.model_dump(mode="json"))
         now = datetime.now(UTC)
-        marker = Marker(
+        marker = StageCommit(
             version=version,
             stage=Stage.PREPARE_DATA,
             attempt=1,
@@ -374,7 +374,7 @@ def test_a_broken_ledger_keeps_no_other_job_waiting(
     deployment.run(Stage.PREPARE_DATA)
     deployment.records.finish(Outcome.CANCELLED)
     store.write(f"privacy/{PLAN.dataset}/00000001.json", b"{")
-    other = JobRecords(store, "job-0002")
+    other = JobRepository(store, "job-0002")
     other.submitted(deployment.records.request().model_copy(update={"job_id": "job-0002"}))
     assert reconcile(make_app(settings), after_s=0) == ["job-0002"]
 

@@ -18,7 +18,7 @@ from tasks.execution.inputs import Worker, prepare_folder
 from tasks.jobs.datasets import check_access, prove
 from tasks.jobs.documents import JobRequest, id_of_key
 from tasks.jobs.privacy_ledger import DatasetLedger
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 from tasks.store.base import StoreRefuses
 from tasks.store.local import LocalStore
@@ -53,7 +53,7 @@ def token(store: LocalStore) -> str:
 def submit(settings: Settings, table: Path, **given: Any) -> JobRequest:
     given = {"config": BIRDS, "tenant": "aviary"} | given
     job_id = Client(settings).submit(table=table, **given)
-    return JobRecords(make_app(settings).store, job_id).request()
+    return JobRepository(make_app(settings).store, job_id).request()
 
 
 @pytest.mark.usefixtures("app")
@@ -109,11 +109,11 @@ def test_a_message_proves_itself_as_a_client_does(honest: bool, settings: Settin
     }
     if honest:
         celery_tasks._submit(app, message, task_id="task-00001")
-        assert JobRecords(app.store, job_id).request().dataset_proof == message["dataset_proof"]
+        assert JobRepository(app.store, job_id).request().dataset_proof == message["dataset_proof"]
         return
     with pytest.raises(ParameterError, match="not the token"):
         celery_tasks._submit(app, message, task_id="task-00001")
-    outcome = JobRecords(app.store, job_id).outcome()
+    outcome = JobRepository(app.store, job_id).outcome()
     assert outcome is not None
     assert message["dataset_proof"] not in outcome.model_dump_json()
 
@@ -162,7 +162,7 @@ def worker_of(app: App, settings: Settings) -> Worker:
 
 def test_the_worker_asks_again_by_its_own_rule(app: App, table: Path, tmp_path: Path) -> None:
     """A client's settings are its own."""
-    records = JobRecords(app.store, submit(app.settings, table, config=PRIVATE).job_id)
+    records = JobRepository(app.store, submit(app.settings, table, config=PRIVATE).job_id)
     worker = worker_of(app, app.settings.model_copy(update={"datasets": "known"}))
     (tmp_path / "in").mkdir()
     with pytest.raises(ParameterError, match="is not known here"):

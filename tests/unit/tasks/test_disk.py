@@ -18,7 +18,7 @@ from tasks.execution.delivery import TryLater, run_stage
 from tasks.execution.inputs import Worker
 from tasks.execution.model_cache import ModelCache
 from tasks.jobs.documents import JobRequest, StageMessage
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import describe_table, upload_table
 from tasks.local.servers import Valkey
 from tasks.settings import Settings
@@ -34,9 +34,9 @@ def full(*_args: object, **_fields: object) -> None:
 
 
 @pytest.fixture
-def records(store: LocalStore, tmp_path: Path) -> JobRecords:
+def records(store: LocalStore, tmp_path: Path) -> JobRepository:
     """A job that was submitted."""
-    records = JobRecords(store, JOB)
+    records = JobRepository(store, JOB)
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n")
     described = describe_table(table, strict=False)
@@ -52,7 +52,7 @@ Run = Callable[..., None]
 
 
 @pytest.fixture
-def run(records: JobRecords, settings: Settings, valkey: Valkey) -> Run:
+def run(records: JobRepository, settings: Settings, valkey: Valkey) -> Run:
     """Run stages of the job."""
     redis = Redis.from_url(valkey.url)
     redis.flushall()
@@ -101,7 +101,7 @@ def test_other_attempts_leave_the_copies_where_they_are(run: Run, old_copy: Path
 
 
 def test_a_disk_that_cannot_be_tidied_up_loses_no_job(
-    run: Run, records: JobRecords, monkeypatch: pytest.MonkeyPatch
+    run: Run, records: JobRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(ModelCache, "prune", full)
@@ -112,7 +112,7 @@ def test_a_disk_that_cannot_be_tidied_up_loses_no_job(
 
 
 def test_another_stage_may_end_while_its_model_is_looked_at(
-    run: Run, records: JobRecords, settings: Settings, old_copy: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, records: JobRepository, settings: Settings, old_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = settings.scratch_dir / "other.train.1" / "in" / "model"
     model.parent.mkdir(parents=True)
@@ -129,7 +129,7 @@ def test_another_stage_may_end_while_its_model_is_looked_at(
 
 
 def test_a_model_that_the_machine_has_already_is_no_output_of_its_stage(
-    run: Run, records: JobRecords, settings: Settings
+    run: Run, records: JobRepository, settings: Settings
 ) -> None:
     copy_of(DIGEST, settings)
     run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)

@@ -23,7 +23,7 @@ from tasks.execution.supervisor import run_child
 from tasks.jobs.documents import JobRequest, Outcome, StageMessage
 from tasks.jobs.privacy_ledger import DatasetLedger
 from tasks.jobs.private_keys import SKETCH_KEY_OF_DEPLOYMENT
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.same_data import noticed
 from tasks.jobs.table import describe_table, upload_table
 from tasks.local.servers import Valkey
@@ -105,7 +105,7 @@ def worker_on(store: Store, settings: Settings, redis: Redis) -> Worker:
     )
 
 
-def submitted(store: Store, folder: Path, *, dataset: str | None = "birds", **fields: Any) -> JobRecords:
+def submitted(store: Store, folder: Path, *, dataset: str | None = "birds", **fields: Any) -> JobRepository:
     table = folder / "t.csv"
     table.write_text("a,b\n1,2\n")
     # What the stage draws stands in its figures, which a strict job's would not show.
@@ -120,7 +120,7 @@ def submitted(store: Store, folder: Path, *, dataset: str | None = "birds", **fi
         submitted_at=datetime.now(UTC),
         **fields,
     )
-    records = JobRecords(store, job_id)
+    records = JobRepository(store, job_id)
     upload_table(table, records, str(described.input))
     assert records.submitted(request)
     return records
@@ -130,7 +130,7 @@ def prepare(worker: Worker, job_id: str = JOB) -> None:
     run_stage(StageMessage(job_id=job_id, stage=Stage.PREPARE_DATA), worker=worker)
 
 
-def drawn(records: JobRecords) -> str:
+def drawn(records: JobRepository) -> str:
     marker = records.marker(Stage.PREPARE_DATA)
     assert marker is not None
     return str(marker.figures["drawn"])
@@ -206,8 +206,8 @@ def test_a_draw_that_comes_after_the_end_of_its_job_is_not_used(
 
         def put_if_absent(self, key: str, data: bytes) -> bool:
             if key.endswith("private/draw.json"):
-                JobRecords(self, JOB).finish(Outcome.FAILED)
-                JobRecords(self, JOB).tidy()
+                JobRepository(self, JOB).finish(Outcome.FAILED)
+                JobRepository(self, JOB).tidy()
             return super().put_if_absent(key, data)
 
     store = TwinStore(settings.home / "store")
@@ -219,7 +219,7 @@ def test_a_draw_that_comes_after_the_end_of_its_job_is_not_used(
     assert records.marker(Stage.PREPARE_DATA) is None
 
 
-def in_folder(worker: Worker, records: JobRecords, folder: Path) -> tuple[dict[str, bytes], str]:
+def in_folder(worker: Worker, records: JobRepository, folder: Path) -> tuple[dict[str, bytes], str]:
     (folder / "in").mkdir(parents=True)
     prepare_folder(folder, Stage.PREPARE_DATA, 1, records=records, worker=worker)
     request = Request.model_validate_json((folder / "request.json").read_bytes())
@@ -249,7 +249,7 @@ def test_jobs_on_a_dataset_share_a_key_and_others_have_their_own(
     assert keys[0] == keys[1]
     assert len({found["key"] for found in keys}) == 3
     assert {found["sketch-key"] for found in keys} == {store.read(SKETCH_KEY_OF_DEPLOYMENT)}
-    assert in_folder(worker, JobRecords(store, "job-0003"), tmp_path / "again")[0] == keys[3]
+    assert in_folder(worker, JobRepository(store, "job-0003"), tmp_path / "again")[0] == keys[3]
 
 
 def test_a_jobs_own_key_goes_with_it_and_a_datasets_stays(

@@ -19,7 +19,7 @@ from nss_train.data.prepare import prepare
 from nss_train.errors import NotInstalled, from_json, to_json
 from tasks.execution.delivery import TryLater, Worker, run_stage
 from tasks.jobs.documents import JobRequest, Outcome, StageMessage
-from tasks.jobs.repository import AttemptsExhausted, JobRecords
+from tasks.jobs.repository import AttemptsExhausted, JobRepository
 from tasks.jobs.table import describe_table, upload_table
 from tasks.local.servers import Valkey
 from tasks.settings import Settings
@@ -91,9 +91,9 @@ def test_a_worker_without_an_extra_fetches_nothing_and_says_what_is_missing(
     assert {problem["remedy"] for problem in ended.error["problems"]} == {REMEDY}
 
 
-def _submitted(store: LocalStore, folder: Path) -> JobRecords:
+def _submitted(store: LocalStore, folder: Path) -> JobRepository:
     """A strictly private job, of which little is told."""
-    records, table = JobRecords(store, JOB), folder / "birds.csv"
+    records, table = JobRepository(store, JOB), folder / "birds.csv"
     table.write_text("species\nAdelie\n")
     described = describe_table(table, strict=True)
     upload_table(table, records, str(described.input))

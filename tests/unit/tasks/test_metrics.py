@@ -122,7 +122,7 @@ def test_a_worker_that_says_nothing_is_down_and_later_forgotten(url: str, redis:
     fill(redis)
     now = workers.now_s(redis)
     for name, age_s in (("cuda@silent", workers.UP_S + 1), ("cuda@gone", workers.FORGOTTEN_S + 1)):
-        old = workers.Presence(seen_s=now - age_s, running={"cuda-24g": 1}, gpu_bytes={"0": 1})
+        old = workers.WorkerInfo(seen_s=now - age_s, running={"cuda-24g": 1}, gpu_bytes={"0": 1})
         redis.hset(workers.WORKERS, name, old.model_dump_json())
     workers.publish(redis, "cpu@a", running={}, gpu_bytes={})
     found = samples(url)

@@ -24,8 +24,8 @@ from tasks.client import Client
 from tasks.execution.delivery import TryLater, Worker, run_stage
 from tasks.execution.supervisor import run_child
 from tasks.execution.unseen import Unseen
-from tasks.jobs.documents import RESERVED, Ending, JobRequest, StageMessage, TableFile, Webhook
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.documents import RESERVED, AttemptEnd, JobRequest, StageMessage, TableFile, Webhook
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import describe_table, upload_table
 from tasks.local.servers import Valkey
 from tasks.settings import Settings
@@ -46,7 +46,7 @@ class Leaky:
     def __init__(self, behaviour: str, settings: Settings, redis: Redis, folder: Path) -> None:
         self.settings = settings.model_copy(update={"unlisted_raises": False})
         self.redis = redis
-        self.records = JobRecords(LocalStore(settings.home / "store"), JOB)
+        self.records = JobRepository(LocalStore(settings.home / "store"), JOB)
         self.events: list[str] = []
         self.error: BaseException | None = None
         table = folder / f"{CELL}.csv"
@@ -167,7 +167,7 @@ def names_the_limit_alone(leaky: Leaky) -> None:
 def says_where_the_reason_is(leaky: Leaky) -> None:
     assert str(leaky.error) == f"{INSIDE} ({REASON})."
     assert REASON in leaky.private_log()
-    kept = leaky.records.read(leaky.records.keys.private_ending(Stage.PREPARE_DATA, 1), Ending)
+    kept = leaky.records.read(leaky.records.keys.private_ending(Stage.PREPARE_DATA, 1), AttemptEnd)
     assert kept is not None
     assert kept.reason == REASON
     assert CELL in json.dumps(kept.error)

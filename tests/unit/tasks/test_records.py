@@ -10,22 +10,22 @@ import pytest
 
 from nss_train.contract import Stage
 from nss_train.errors import OutOfMemory, ParameterError, Retry, StoreUnavailable
-from tasks.jobs.documents import EndKind, Marker, Outcome, StageMessage
-from tasks.jobs.repository import AttemptsExhausted, JobRecords
+from tasks.jobs.documents import EndKind, Outcome, StageCommit, StageMessage
+from tasks.jobs.repository import AttemptsExhausted, JobRepository
 from tasks.store.local import LocalStore
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> JobRecords:
-    return JobRecords(LocalStore(tmp_path), "job-0001")
+def records(tmp_path: Path) -> JobRepository:
+    return JobRepository(LocalStore(tmp_path), "job-0001")
 
 
-def marker(attempt: int) -> Marker:
+def marker(attempt: int) -> StageCommit:
     now = datetime.now(UTC)
-    return Marker(stage=Stage.TRAIN, attempt=attempt, started_at=now, finished_at=now, files=())
+    return StageCommit(stage=Stage.TRAIN, attempt=attempt, started_at=now, finished_at=now, files=())
 
 
-def test_racing_claims_get_different_numbers(records: JobRecords) -> None:
+def test_racing_claims_get_different_numbers(records: JobRepository) -> None:
     with ThreadPoolExecutor(8) as pool:
         numbers = list(
             pool.map(lambda n: records.claim(Stage.TRAIN, worker=str(n), max_attempts=8), range(8))
@@ -33,14 +33,14 @@ def test_racing_claims_get_different_numbers(records: JobRecords) -> None:
     assert sorted(numbers) == list(range(1, 9))
 
 
-def test_attempts_are_capped_by_the_store(records: JobRecords) -> None:
+def test_attempts_are_capped_by_the_store(records: JobRepository) -> None:
     for _ in range(3):
         records.claim(Stage.TRAIN, worker="w", max_attempts=3)
     with pytest.raises(AttemptsExhausted, match="started 3 times"):
         records.claim(Stage.TRAIN, worker="w", max_attempts=3)
 
 
-def test_attempts_that_ended_for_other_reasons_do_not_count(records: JobRecords) -> None:
+def test_attempts_that_ended_for_other_reasons_do_not_count(records: JobRepository) -> None:
     ends = [(EndKind.DRAINED, None), (EndKind.LOST, None), (EndKind.FAILED, StoreUnavailable("away"))]
     for kind, error in ends:
         number = records.claim(Stage.TRAIN, worker="w", max_attempts=1)
@@ -48,7 +48,7 @@ def test_attempts_that_ended_for_other_reasons_do_not_count(records: JobRecords)
     assert records.claim(Stage.TRAIN, worker="w", max_attempts=1) == 4
 
 
-def test_attempts_are_counted_anew_after_each_progress(records: JobRecords) -> None:
+def test_attempts_are_counted_anew_after_each_progress(records: JobRepository) -> None:
     for position in (0, 10, 20):
         records.claim(Stage.TRAIN, worker="w", max_attempts=1, position=position)
     with pytest.raises(AttemptsExhausted):
@@ -69,7 +69,7 @@ class DeafStore(LocalStore):
 
 
 def test_a_commit_whose_answer_was_lost_is_still_ours(tmp_path: Path) -> None:
-    records = JobRecords(DeafStore(tmp_path), "job-0001")
+    records = JobRepository(DeafStore(tmp_path), "job-0001")
     with pytest.raises(StoreUnavailable):
         records.commit(marker(1))
     records.store.write(records.keys.output(Stage.TRAIN, 1, "adapter/x"), b"whole")
@@ -80,14 +80,14 @@ def test_a_commit_whose_answer_was_lost_is_still_ours(tmp_path: Path) -> None:
 
 
 def test_a_claim_whose_answer_was_lost_is_still_ours(tmp_path: Path) -> None:
-    records = JobRecords(DeafStore(tmp_path), "job-0001")
+    records = JobRepository(DeafStore(tmp_path), "job-0001")
     with pytest.raises(StoreUnavailable):
         records.claim(Stage.TRAIN, worker="w", max_attempts=3, token="a")
     assert records.claim(Stage.TRAIN, worker="w", max_attempts=3, token="a") == 1
     assert records.claim(Stage.TRAIN, worker="w", max_attempts=3, token="b") == 2
 
 
-def test_what_ended_the_attempts_is_told_when_there_are_no_more(records: JobRecords) -> None:
+def test_what_ended_the_attempts_is_told_when_there_are_no_more(records: JobRepository) -> None:
     number = records.claim(Stage.TRAIN, worker="w", max_attempts=1)
     records.end_attempt(Stage.TRAIN, number, EndKind.FAILED, OutOfMemory("No room for a tensor."))
     records.discard_attempt(Stage.TRAIN, number)
@@ -97,7 +97,7 @@ def test_what_ended_the_attempts_is_told_when_there_are_no_more(records: JobReco
     assert [ending.retry for ending in records.endings(Stage.TRAIN)] == [Retry.SMALLER_BATCH]
 
 
-def test_a_number_is_not_given_out_again_after_its_attempt_is_discarded(records: JobRecords) -> None:
+def test_a_number_is_not_given_out_again_after_its_attempt_is_discarded(records: JobRepository) -> None:
     number = records.claim(Stage.TRAIN, worker="w", max_attempts=3)
     records.store.write(records.keys.output(Stage.TRAIN, number, "adapter/x"), b"half")
     records.discard_attempt(Stage.TRAIN, number)
@@ -107,7 +107,7 @@ def test_a_number_is_not_given_out_again_after_its_attempt_is_discarded(records:
     assert records.claim(Stage.TRAIN, worker="w", max_attempts=3) == number + 1
 
 
-def test_the_first_commit_counts(records: JobRecords) -> None:
+def test_the_first_commit_counts(records: JobRepository) -> None:
     assert records.commit(marker(1))
     assert not records.commit(marker(2))
     found = records.marker(Stage.TRAIN)
@@ -115,7 +115,7 @@ def test_the_first_commit_counts(records: JobRecords) -> None:
     assert found.attempt == 1
 
 
-def test_a_job_ends_once(records: JobRecords) -> None:
+def test_a_job_ends_once(records: JobRepository) -> None:
     assert records.finish(Outcome.CANCELLED, reason="first")
     assert not records.finish(Outcome.SUCCEEDED)
     found = records.outcome()
@@ -126,7 +126,7 @@ def test_a_job_ends_once(records: JobRecords) -> None:
 @pytest.mark.parametrize("job_id", ["../../etc", "a/b", "", "A-UPPER-CASE", "x" * 65, "a\nb-c-d-e"])
 def test_ids_that_could_leave_the_store_are_refused(job_id: str, tmp_path: Path) -> None:
     with pytest.raises(ParameterError):
-        JobRecords(LocalStore(tmp_path), job_id)
+        JobRepository(LocalStore(tmp_path), job_id)
 
 
 @pytest.mark.parametrize(

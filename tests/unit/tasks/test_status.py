@@ -9,13 +9,13 @@ from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import GenerationError
 from tasks.jobs.documents import JobRequest, Outcome, Table
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.status import StageState, read_status
 from tasks.store.local import LocalStore
 
 
-def submitted(folder: Path) -> JobRecords:
-    records = JobRecords(LocalStore(folder), "job-0001")
+def submitted(folder: Path) -> JobRepository:
+    records = JobRepository(LocalStore(folder), "job-0001")
     table = Table(name="birds.csv")
     records.submitted(
         JobRequest(
@@ -25,7 +25,7 @@ def submitted(folder: Path) -> JobRecords:
     return records
 
 
-def states(records: JobRecords) -> list[StageState]:
+def states(records: JobRepository) -> list[StageState]:
     return [stage.state for stage in read_status(records).stages]
 
 

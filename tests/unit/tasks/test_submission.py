@@ -19,7 +19,7 @@ from tasks.app import App, make_app
 from tasks.broker import queues
 from tasks.client import Client
 from tasks.jobs.documents import Keys, Outcome, StageMessage, id_of_key
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import sha256_of
 from tasks.jobs.table import table_at
 from tasks.jobs.versioning import Unreadable
@@ -76,7 +76,7 @@ def test_an_upload_whose_client_died_is_found_and_shown_to_nobody(
 ) -> None:
     client = Client(app.settings)
     with monkeypatch.context() as away:
-        away.setattr(JobRecords, "submitted", fails(KeyboardInterrupt()))
+        away.setattr(JobRepository, "submitted", fails(KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             client.submit(table=table, idempotency_key="k")
     assert list(app.store.list("jobs/"))
@@ -113,7 +113,7 @@ def test_an_upload_that_another_was_faster_than_is_gone(
     client = Client(app.settings)
     job_id = client.submit(table=table, idempotency_key="k", seed=1)
     before = list(app.store.list(f"jobs/{job_id}/"))
-    monkeypatch.setattr(JobRecords, "is_submitted", lambda _: False)
+    monkeypatch.setattr(JobRepository, "is_submitted", lambda _: False)
     assert client.submit(table=table, idempotency_key="k", seed=1) == job_id
     assert list(app.store.list(f"jobs/{job_id}/")) == before
 
@@ -167,7 +167,7 @@ def test_a_held_job_that_cannot_be_read_keeps_nobody_from_beginning(app: App, ta
     jobs = [client.submit(table=table) for _ in range(2)]
     app.redis.flushall()
     for job_id in jobs:
-        admission.hold(app.redis, JobRecords(app.store, job_id).request())
+        admission.hold(app.redis, JobRepository(app.store, job_id).request())
     app.store.write(Keys(jobs[0]).outcome, b"{}")
     assert admission.admit(app) == [jobs[1]]
     assert admission.held(app.redis) == set()
@@ -241,7 +241,7 @@ def test_a_refusal_shows_nothing_that_may_be_secret(
         celery_tasks._submit(app, {"config": {}} | wrong, task_id="task-00001")
     assert {problem.field for problem in caught.value.problems} == fields
     key = wrong.get("idempotency_key")
-    outcome = JobRecords(app.store, id_of_key(key) if key else "task-00001").outcome()
+    outcome = JobRepository(app.store, id_of_key(key) if key else "task-00001").outcome()
     assert outcome is not None
     assert outcome.outcome is Outcome.FAILED
     assert "sesame" not in f"{caught.value}{caught.value.__cause__}{outcome.model_dump_json()}"
@@ -251,5 +251,5 @@ def test_a_message_may_say_what_a_client_may(settings: Settings) -> None:
     app = make_app(settings.model_copy(update={"allowed_table_uris": ("s3://tables/",)}))
     said = {"family": "SmolLM2", "ranks": 2, "fsdp": True, "seed": 7, "priority": 3, "tenant": "a"}
     celery_tasks._submit(app, {"table": "s3://tables/t.csv", "config": {}} | said, task_id="task-00002")
-    request = JobRecords(app.store, "task-00002").request()
+    request = JobRepository(app.store, "task-00002").request()
     assert {name: getattr(request, name) for name in said} == said

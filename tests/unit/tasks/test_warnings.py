@@ -13,7 +13,7 @@ from nss_train.data.outputs import MOST_WARNINGS, first_warnings
 from nss_train.privacy.observables import Kind, published
 from tasks.cli import display
 from tasks.jobs.documents import WARNINGS, Outcome
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.status import read_status
 from tasks.store.local import LocalStore
 from tasks.webhooks import delivery
@@ -24,10 +24,10 @@ TOLD = "zip: leading zeros lost in 3 cells."
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> JobRecords:
+def records(tmp_path: Path) -> JobRepository:
     """A job whose table was prepared with a warning, and that has not ended."""
     store = LocalStore(shutil.copytree(RECORDED, tmp_path / "store"))
-    found = JobRecords(store, JOB)
+    found = JobRepository(store, JOB)
     marker = found.marker(Stage.PREPARE_DATA)
     assert marker is not None
     warned = marker.model_copy(update={"figures": {"rows": 3, WARNINGS: [TOLD]}})
@@ -36,11 +36,11 @@ def records(tmp_path: Path) -> JobRecords:
     return found
 
 
-def test_a_warning_is_in_the_status_before_the_job_ends(records: JobRecords) -> None:
+def test_a_warning_is_in_the_status_before_the_job_ends(records: JobRepository) -> None:
     assert read_status(records).warnings == (TOLD,)
 
 
-def test_a_warning_is_in_the_outcome_and_in_the_webhook_s_body(records: JobRecords) -> None:
+def test_a_warning_is_in_the_outcome_and_in_the_webhook_s_body(records: JobRepository) -> None:
     records.finish(Outcome.SUCCEEDED, stage=Stage.SAVE_MODEL)
     outcome = records.outcome()
     assert outcome is not None
@@ -49,12 +49,12 @@ def test_a_warning_is_in_the_outcome_and_in_the_webhook_s_body(records: JobRecor
     assert body["data"]["warnings"] == [TOLD]
 
 
-def test_watching_shows_a_warning_once(records: JobRecords, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watching_shows_a_warning_once(records: JobRepository, capsys: pytest.CaptureFixture[str]) -> None:
     display.watch([read_status(records)] * 3)
     assert capsys.readouterr().err.count(TOLD) == 1
 
 
-def test_the_status_shows_a_warning(records: JobRecords, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_status_shows_a_warning(records: JobRepository, capsys: pytest.CaptureFixture[str]) -> None:
     display.show_status(read_status(records), as_json=False)
     assert f"warning: {TOLD}" in capsys.readouterr().err
 

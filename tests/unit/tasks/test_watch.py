@@ -12,11 +12,11 @@ from redis import Redis
 from nss_train.contract import Stage
 from tasks.broker.lease import Lease, lease_key
 from tasks.execution.inputs import Worker
-from tasks.execution.interrupts import Watch
+from tasks.execution.interrupts import Interrupts
 from tasks.execution.supervisor import StageStopped, StopReason
-from tasks.jobs.documents import Cancel
+from tasks.jobs.documents import CancelRequest
 from tasks.jobs.gate import OPEN
-from tasks.jobs.repository import JobRecords
+from tasks.jobs.repository import JobRepository
 from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
@@ -32,15 +32,15 @@ class Attended:
         quick = settings.model_copy(update={"lease_ttl_s": TTL_S, "tick_s": 0.05})
         self.redis = Redis.from_url(valkey.url)
         self.redis.flushall()
-        self.records = JobRecords(SlowStore(settings.home / "store"), JOB)
+        self.records = JobRepository(SlowStore(settings.home / "store"), JOB)
         self.records.store.write("model", b"x")
         lease = Lease.acquire(self.redis, JOB, Stage.TRAIN, ttl_s=TTL_S)
         assert lease is not None
         worker = Worker(
             name="w", store=self.records.store, redis=self.redis, settings=quick, send_event=print
         )
-        watch = Watch(Stage.TRAIN, 1, records=self.records, worker=worker, lease=lease, gate=OPEN)
-        self._store = worker.attended(watch.between).store
+        watch = Interrupts(Stage.TRAIN, 1, records=self.records, worker=worker, lease=lease, gate=OPEN)
+        self._store = worker.attended(watch.poll_throttled).store
         self.watch = watch
 
     def download(self, folder: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_lease_outlives_a_transfer_that_takes_longer(attended: Attended, tmp_p
 
 def test_a_cancellation_ends_a_transfer(attended: Attended, tmp_path: Path) -> None:
     attended.records.store.write(
-        attended.records.keys.cancel, Cancel.model_construct().model_dump_json().encode()
+        attended.records.keys.cancel, CancelRequest.model_construct().model_dump_json().encode()
     )
     started = time.monotonic()
     with pytest.raises(StageStopped) as stopped:
@@ -100,5 +100,5 @@ def test_a_base_model_counts_as_used_while_its_stage_runs(
     (folder / "in" / "model").symlink_to(copy)
     os.utime(copy, (0, 0))
     attended.watch.folder = folder
-    assert attended.watch.look() is None
+    assert attended.watch.poll() is None
     assert time.time() - copy.stat().st_mtime < 60
