@@ -14,16 +14,14 @@ from rich.text import Text
 
 from nss_train.artifacts.files import write_aside
 from nss_train.artifacts.records import Row
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A spreadsheet runs a text cell that starts so (OWASP, CSV injection)."""
+from nss_train.formulas import defused
 
 
 def write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write rows as CSV; text that a spreadsheet would run gets a leading single quote, numbers do not."""
     lines = io.StringIO(newline="")
     writer = csv.writer(lines)  # ends lines with CR LF (RFC 4180); only so is a CR in a cell quoted
-    writer.writerow([_safe(name) for name in columns])
+    writer.writerow([defused(name) for name in columns])
     writer.writerows([_csv_cell(row.get(name)) for name in columns] for row in rows)
     write_aside(path, lines.getvalue().encode())
 
@@ -38,14 +36,10 @@ def row_table(rows: Iterable[Row], columns: Sequence[str]) -> Table:
     return table
 
 
-def _csv_cell(value: Any) -> str | int | float | None:
+def _csv_cell(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    return None if value is None else _safe(_text(value))
-
-
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return None if value is None else defused(_text(value))
 
 
 def _text(value: Any) -> str:

@@ -10,17 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 
-_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What begins a formula, also after a tab or a line break, and in wide letters."""
-
-
-def defused(value: Any) -> Any:
-    """The same cell; a text that a spreadsheet would take for a formula with an apostrophe before it."""
-    return (
-        f"'{value}"
-        if isinstance(value, str) and value.startswith(_STARTS) and not _is_number(value)
-        else value
-    )
+from nss_train.formulas import defused
 
 
 class RowFormat(StrEnum):
@@ -52,11 +42,3 @@ def _write_csv(file: TextIO, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.writer(file)
     writer.writerow(map(defused, columns))
     writer.writerows([defused(row.get(column)) for column in columns] for row in rows)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.isprintable()

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from tasks.broker.task_names import TASK_NAMES
 from tasks.broker.workers import WORKERS, publish
 from tasks.execution.unseen import Unseen
+from tasks.worker.repeating import RepeatingStep
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +56,10 @@ class Devices:
             self._stop.wait(_DEVICES_S)
 
 
-class AnnounceTimer(bootsteps.StartStopStep):
+class AnnounceTimer(RepeatingStep):
     """A consumer step: the worker says what it does as long as its event loop turns."""
 
-    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
-
     def __init__(self, parent: Any, **options: Any) -> None:
-        self._timer: Any = None
         self._devices: Devices | None = None
         super().__init__(parent, **options)
 
@@ -69,12 +67,7 @@ class AnnounceTimer(bootsteps.StartStopStep):
         self._devices = self._devices or Devices()
         say = (parent.app.redis, str(parent.hostname), self._devices, parent.app.unseen)
         _say(*say)
-        self._timer = parent.timer.call_repeatedly(EVERY_S, _say, say)
-
-    def stop(self, _parent: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.repeat(parent, EVERY_S, _say, *say)
 
 
 class Farewell(bootsteps.StartStopStep):

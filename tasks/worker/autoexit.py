@@ -14,8 +14,9 @@ import os
 import time
 from typing import Any
 
-from celery import bootsteps
 from celery.worker import state
+
+from tasks.worker.repeating import RepeatingStep
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +54,8 @@ class ExitPolicy:
         return not self.has_room(0) or (self.idle_exit_s is not None and idle_s >= self.idle_exit_s)
 
 
-class ExitStep(bootsteps.StartStopStep):
+class ExitStep(RepeatingStep):
     """A consumer step that takes no stage too many, and ends the worker when its stint is over."""
-
-    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        self._timer: Any = None
-        super().__init__(parent, **options)
 
     def include_if(self, parent: Any) -> bool:
         return parent.app.policy is not None
@@ -69,12 +64,7 @@ class ExitStep(bootsteps.StartStopStep):
         policy = parent.app.policy
         policy.begin()
         _limit(parent.task_consumer.channel.qos, policy)
-        self._timer = parent.timer.call_repeatedly(LOOK_S, leave_when_over, (policy,))
-
-    def stop(self, _parent: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.repeat(parent, LOOK_S, leave_when_over, policy)
 
 
 def _limit(qos: Any, policy: ExitPolicy) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from celery import bootsteps
 
 from tasks.permissions import make_folder
+from tasks.worker.repeating import RepeatingStep
 
 logger = logging.getLogger(__name__)
 
@@ -88,19 +89,8 @@ class HeartbeatStep(bootsteps.StartStopStep):
         parent.app.heartbeat.enter_shutdown()
 
 
-class HeartbeatTimer(bootsteps.StartStopStep):
+class HeartbeatTimer(RepeatingStep):
     """A consumer step: a beat each time the event loop comes round to it."""
 
-    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        self._timer: Any = None
-        super().__init__(parent, **options)
-
     def start(self, parent: Any) -> None:
-        self._timer = parent.timer.call_repeatedly(BEAT_S, parent.app.heartbeat.beat)
-
-    def stop(self, _parent: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.repeat(parent, BEAT_S, parent.app.heartbeat.beat)

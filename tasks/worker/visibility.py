@@ -10,31 +10,21 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery import bootsteps
 from redis.exceptions import RedisError
+
+from tasks.worker.repeating import RepeatingStep
 
 logger = logging.getLogger(__name__)
 
 BEATS_PER_TIMEOUT = 5
 
 
-class VisibilityStep(bootsteps.StartStopStep):
+class VisibilityStep(RepeatingStep):
     """A consumer step that renews the worker's unacknowledged messages in Redis."""
-
-    requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        self._timer: Any = None
-        super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
         timeout_s = parent.app.conf.broker_transport_options["visibility_timeout"]
-        self._timer = parent.timer.call_repeatedly(timeout_s / BEATS_PER_TIMEOUT, renew, (parent,))
-
-    def stop(self, _parent: Any) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.repeat(parent, timeout_s / BEATS_PER_TIMEOUT, renew, parent)
 
 
 def renew(consumer: Any) -> int:

@@ -195,7 +195,7 @@ def test_the_table_shows_rows_share_and_csv_file(
     assert len(target.read_text().splitlines()) == 4
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n=", "＝"])
 def test_text_that_a_spreadsheet_would_run_is_quoted(tmp_path: Path, start: str) -> None:
     write_csv(tmp_path / "x.csv", [{start + "c": start + "1+1"}], [start + "c"])
     with (tmp_path / "x.csv").open(newline="") as file:

@@ -1,0 +1,22 @@
+"""Cells that a spreadsheet would run as formulas are made plain text (OWASP: CSV injection)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""What begins a formula, also after a tab or a line break, and in wide letters."""
+
+
+def defused(value: Any) -> Any:
+    """Return the same cell, with an apostrophe before a text that a spreadsheet would take for a formula."""
+    is_formula = isinstance(value, str) and value.startswith(_STARTS) and not _is_number(value)
+    return f"'{value}" if is_formula else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isprintable()
