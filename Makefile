@@ -16,24 +16,30 @@ JOBS ?= 20
 DEPLOY_TOOLS := .nss-train/deploy-tools
 SECURITY_TOOLS := .nss-train/security-tools
 
-.PHONY: run test check up interop chaos rehearse fuzz security-check code-audit package-audit deploy-check clean
+.PHONY: help run test lint check up interop chaos rehearse fuzz security-check code-audit package-audit deploy-check clean
 
-run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv
+help: ## Lists the targets.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv ## Trains on the penguins with everything started here, and prints ten rows.
 	$(BIN)/nss-train run .nss-train/penguins.csv --config $(DEMO) --rows 10
 
 # Most tests wait for servers and processes, so two run at a time, of different files: first of those
 # that take longest, which stand first. Their trainings have one thread each.
-test: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny ## Runs the tests, all or those below tests/AREA (AREA=unit/config).
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+		--durations=15 tests/$(AREA)
 
-check: $(INSTALLED) $(MODEL)
+lint: $(INSTALLED) ## Checks format, lint, types and import contracts.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## Runs lint and all tests.
 	@$(MAKE) --no-print-directory test
 
-up: $(INSTALLED) $(MODEL)
+up: $(INSTALLED) $(MODEL) ## Keeps broker, store, workers and Flower running until Ctrl-C.
 	$(BIN)/nss-train up
 
 # torch first and with its pin: any other way of resolving it pulls in gigabytes of CUDA libraries.
@@ -53,7 +59,7 @@ $(MODEL): | $(INSTALLED)
 	$(BIN)/python -c "import palmerpenguins; palmerpenguins.load_penguins().to_csv('$@', index=False)"
 
 # The reference in an environment of its own reads what we write, and we read what it writes.
-interop: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
+interop: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny ## Lets the reference and this project read what the other wrote.
 	bash $(REFERENCE)/install_reference.sh .nss-train/reference
 	rm -rf .nss-train/interop
 	$(BIN)/python tests/interop/ours.py make $(CURDIR)/.nss-train/models/SmolLM2-tiny .nss-train/interop/ours
@@ -63,7 +69,7 @@ interop: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
 	$(BIN)/python tests/interop/ours.py load .nss-train/interop/theirs
 
 # Jobs on real servers while processes are killed, services go away, clocks jump and disks fill up.
-chaos: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
+chaos: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny ## Runs jobs under faults (SEED, FAULTS, JOBS).
 	$(BIN)/python -m tests.chaos.round --seed $(SEED) --faults $(FAULTS) --jobs $(JOBS) \
 		--model .nss-train/models/SmolLM2-tiny
 
@@ -73,16 +79,16 @@ chaos: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
 # What operators go through, with real servers on this machine: alerts, daily, hosts, scaling or stack;
 # and what users have: tables, those of PyPI packages.
 # Each module says what it needs beside: root, or programs on the PATH.
-rehearse: $(INSTALLED) .nss-train/models/SmolLM2-tiny
+rehearse: $(INSTALLED) .nss-train/models/SmolLM2-tiny ## Plays what operators go through (WHAT=alerts, daily, hosts, scaling, stack or tables).
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[rehearsals]'
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m tests.rehearsals.$(WHAT) $(ARGUMENTS)
 
 # 10,000 made-up messages, configs and documents for each parser and for a real worker.
-fuzz: $(INSTALLED)
+fuzz: $(INSTALLED) ## Tries 10,000 made-up inputs on each parser.
 	$(BIN)/python -m pytest tests/security/test_fuzz.py --long
 
 # Known weaknesses of our code and of what we pin.
-security-check: code-audit package-audit
+security-check: code-audit package-audit ## Audits code and packages.
 
 code-audit: $(SECURITY_TOOLS)/.installed
 	$(SECURITY_TOOLS)/bin/bandit --quiet --recursive --configfile pyproject.toml nss_train tasks deploy
@@ -99,12 +105,12 @@ $(SECURITY_TOOLS)/.installed: deploy/requirements-security.txt
 	touch $@
 
 # Everything in deploy/ by the validators of its formats; the tools live apart from the project's own.
-deploy-check: $(DEPLOY_TOOLS)/.installed
+deploy-check: $(DEPLOY_TOOLS)/.installed ## Validates everything in deploy/.
 	$(DEPLOY_TOOLS)/bin/python deploy/checks/run.py
 
 $(DEPLOY_TOOLS)/.installed: deploy/requirements-check.txt deploy/requirements-helm.txt deploy/checks/setup.sh
 	sh deploy/checks/setup.sh $(DEPLOY_TOOLS)
 	touch $@
 
-clean:
+clean: ## Removes the environment and all data of this checkout.
 	rm -rf $(VENV) .nss-train
