@@ -58,10 +58,10 @@ class ExitStep(RepeatingStep):
     """A consumer step that takes no stage too many, and ends the worker when its stint is over."""
 
     def include_if(self, parent: Any) -> bool:
-        return parent.app.policy is not None
+        return parent.app.exit_policy is not None
 
     def start(self, parent: Any) -> None:
-        policy = parent.app.policy
+        policy = parent.app.exit_policy
         policy.begin()
         _limit(parent.task_consumer.channel.qos, policy)
         self.repeat(parent, LOOK_S, leave_when_over, policy)
