@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 def write_manifest(folder: Path) -> dict[str, Any]:
-    """Write ``folder/manifest.json`` over all other files, and return it. Call it last.
+    """Write ``folder/manifest.json``, which covers all other files, and return it. Call this last.
 
     ``{"format": 1, "files": {"<path with />": {"sha256": "<hex>", "bytes": <int>}, …}}``, sorted by path.
     """

@@ -1,4 +1,4 @@
-"""The cost of a training, for people and for machines. Imports neither torch nor a table library."""
+"""The cost of a training, for people and for machines. Needs neither torch nor a table."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def full_steps(steps: int, warmup: float) -> float:
 
 
 def longest_of(lengths: npt.NDArray[np.int64], batch: int) -> float:
-    """Return the expected longest of ``batch`` examples drawn at random, to which the others are padded.
+    """Return the mean length of the longest of ``batch`` random examples; the others are padded to it.
 
     In ascending order, the i-th of n is the longest with probability (i/n)^b - ((i-1)/n)^b.
     """

@@ -119,7 +119,7 @@ def _accept(advice: str) -> str:
 
 
 def check_dates(columns: Sequence[Column], reading: ReadingParameters) -> list[str]:
-    """Warn about dates: NSS writes numbers, its schema says text, and no generated row is valid.
+    """Return warnings about dates: NSS writes numbers, its schema says text, and no generated row is valid.
 
     Raises :class:`DataError` instead, unless ``types`` is given.
     """
