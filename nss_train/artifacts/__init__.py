@@ -1,1 +1,1 @@
-"""What a job leaves behind: the run folder with its manifest and model card, and rows sampled from it."""
+"""The results of a job: the run folder with its manifest and model card, and rows sampled from it."""

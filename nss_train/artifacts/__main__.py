@@ -1,7 +1,7 @@
 """``python -m nss_train.artifacts RUN_FOLDER --base MODEL_FOLDER``: sample rows from a trained adapter.
 
-A process of its own, so that a caller need not load torch. Exit codes are those of
-:mod:`nss_train.errors`: 2 when the request is wrong, 3 when the machine or a file is.
+It is a process of its own, so that a caller need not load torch. Exit codes are those of
+:mod:`nss_train.errors`: 2 for a wrong request, 3 for a fault of the machine or a file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nss_train.errors import ParameterError, Problem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Sample, print, and return the exit code."""
+    """Sample and print rows, and return the exit code."""
     options = _parser().parse_args(arguments)
     _quiet_libraries()
     return command.run(lambda: _write(options), show=_show, as_json=options.json)
@@ -61,7 +61,7 @@ def _sample(options: argparse.Namespace) -> Preview:
 
 
 def _check_tabular(config: dict[str, Any]) -> None:
-    """Grouped and time-series adapters answer in another form, which this sampler does not read."""
+    """Refuse grouped and time-series adapters: this sampler cannot read their output."""
     remedy = "a preview can be sampled of ungrouped tables only"
     problems = []
     if (grouped := config["data"].get("group_training_examples_by")) is not None:

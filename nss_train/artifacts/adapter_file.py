@@ -1,4 +1,4 @@
-"""A look into an adapter's safetensors file without torch: tensors, types, finite numbers."""
+"""The inspection of an adapter's safetensors file without torch: tensors, types, finite numbers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _EXPONENTS = {
     "F16": ("<u2", 0x7C00),
     "BF16": ("<u2", 0x7F80),
 }
-"""Integer type and exponent bits: all of them set means infinite or not a number (IEEE 754; bfloat16 is
-the upper half of a float32). numpy has no bfloat16, so the test is on the bits."""
+"""Integer type and exponent bits by dtype: all bits set means infinite or not a number (IEEE 754; bfloat16
+is the upper half of a float32). numpy has no bfloat16, so the test is on the bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterFile:
-    """What an adapter's weight file holds."""
+    """The content of an adapter's weight file, in figures."""
 
     bytes: int
     sha256: str
@@ -31,7 +31,7 @@ class AdapterFile:
     dtypes: tuple[str, ...]
 
     def figures(self) -> dict[str, Any]:
-        """Plain JSON for :class:`StageResult`."""
+        """Return plain JSON for :class:`StageResult`."""
         return {
             "adapter_bytes": self.bytes,
             "adapter_sha256": self.sha256,
@@ -45,7 +45,7 @@ def inspect_adapter(path: Path) -> AdapterFile:
     """Read the file's header and check each tensor.
 
     Raises:
-        StageLost: the file is missing, cut short or without tensors.
+        StageLost: the file is missing, truncated or without tensors.
         ParameterError: a weight is infinite or not a number, so training diverged; all are named.
     """
     header, data_start = _header(path)
@@ -66,7 +66,7 @@ def inspect_adapter(path: Path) -> AdapterFile:
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Tensor descriptions and where their data starts (format: 8 bytes of length, JSON, data)."""
+    """Return the tensors' descriptions and the start of their data (format: 8-byte length, JSON, data)."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -1,4 +1,4 @@
-"""Files of an artifact: written aside, synced, renamed; read with an error that names the file."""
+"""Files of an artifact: written aside, synced and renamed; read with errors that name the file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def sha256_of(path: Path) -> str:
 
 
 def write_aside(path: Path, content: bytes, *, mode: int = 0o666) -> None:
-    """Write ``content`` so that ``path`` is either absent, or as before, or complete and on disk.
+    """Write ``content`` so that ``path`` is either unchanged (or absent), or complete and on disk.
 
-    ``mode`` is what the process's umask leaves of it, from the first byte on.
+    The umask applies to ``mode``, which the file has from its first byte on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.aside")
@@ -31,7 +31,7 @@ def write_aside(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
 
 def copy_aside(source: Path, path: Path) -> None:
-    """Copy a file's bytes (not its times or modes) with the same promise as :func:`write_aside`."""
+    """Copy a file's bytes (not its times or modes) with the same guarantee as :func:`write_aside`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.aside")
     shutil.copyfile(source, aside)
@@ -44,7 +44,7 @@ def write_json(path: Path, document: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The document in ``path``; :class:`DataError` when it is missing or is not JSON."""
+    """Return the document in ``path``; raise :class:`DataError` if it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

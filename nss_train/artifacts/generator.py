@@ -1,4 +1,4 @@
-"""The loaded base model with its adapter: batches of completions of one prompt."""
+"""The loaded base model with its adapter, which completes one prompt in batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nss_train.model.rope import RopeScaling, rope_from_json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completions:
-    """One batch: texts without special tokens, and how many tokens were generated for them."""
+    """The result of a batch: texts without special tokens, and the number of generated tokens."""
 
     texts: list[str]
     tokens: int
@@ -34,19 +34,19 @@ class Completions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generator:
-    """A model in memory. Made by :meth:`load`; :meth:`run` may be called any number of times."""
+    """A model in memory. :meth:`load` makes it; :meth:`run` may be called any number of times."""
 
     model: Any
     tokenizer: Any
     prompt: torch.Tensor
-    """Token ids of the prompt, shape (1, prompt tokens)."""
+    """Token ids of the prompt; shape (1, prompt tokens)."""
     limit: int
-    """New tokens that one completion may have at most."""
+    """Most new tokens of one completion."""
     metadata: Mapping[str, Any]
     options: Sampling
     eos: tuple[int, ...]
     newlines: torch.Tensor
-    """Per token id, how many line ends its text has; shape (vocabulary,)."""
+    """Number of line ends in the text of each token id; shape (vocabulary,)."""
 
     @classmethod
     def load(
@@ -75,7 +75,7 @@ class Generator:
         columns: tuple[str, ...],
         sampling: Sampling,
     ) -> Generator:
-        """A generator around a model that is in memory."""
+        """Return a generator around a model that is in memory."""
         prompt = tokenizer(schema_prompt(metadata, columns), return_tensors="pt")["input_ids"]
         limit = max_new_tokens(metadata, prompt.shape[1], sampling.max_tokens_multiplier)
         if limit == 0:
@@ -130,7 +130,7 @@ class Generator:
 
 
 class _EnoughLines(StoppingCriteria):
-    """Stops the whole batch when its sequences together have finished enough lines."""
+    """A criterion that stops the whole batch once its sequences together have finished enough lines."""
 
     def __init__(self, newlines: torch.Tensor, *, prompt_tokens: int, lines: int) -> None:
         self._newlines = newlines
@@ -145,18 +145,18 @@ class _EnoughLines(StoppingCriteria):
 
 
 def _load_model(base: Path, adapter: Path, rope: RopeScaling | None) -> Any:
-    """The base as training loads it (the same precision and context), with the adapter."""
+    """Return the base as training loads it (the same precision and context), with the adapter."""
     precision = choose_precision()
     model = load_base(base, precision, attention="sdpa", trust_remote_code=False, rope=rope)
     adapted = PeftModel.from_pretrained(model, adapter).to("cuda" if torch.cuda.is_available() else "cpu")
-    # Merged, a step has 8 small matrix products fewer per layer; in fewer bits merging would round.
+    # Merged, a step has 8 fewer small matrix products per layer; at lower precision merging would round.
     exact = precision.dtype == torch.float32 and not getattr(model, "is_quantized", False)
     merged = adapted.merge_and_unload() if exact else adapted
     return merged.eval()
 
 
 def _eos_ids(model: Any, metadata: Mapping[str, Any]) -> tuple[int, ...]:
-    """The end token of the training sequences first, then those that the model itself names."""
+    """Return the end token of the training sequences, then those that the model itself names."""
     own = model.generation_config.eos_token_id
     named = own if isinstance(own, list) else [own]
     ids = [metadata["prompt_config"]["eos_token_id"], *named]

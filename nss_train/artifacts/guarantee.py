@@ -1,4 +1,4 @@
-"""The privacy section of a model card: what is promised, what it cost, and what is left out."""
+"""The privacy section of a model card: the guarantee, its cost, and what it does not cover."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_PRIVACY = "trained without differential privacy; no formal privacy guarantee"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guarantee:
-    """Plan and result of a private training."""
+    """The plan and result of a private training."""
 
     config: SafeSynthesizerParameters
     plan: PrivacyPlan
@@ -33,16 +33,16 @@ class Guarantee:
         return self.config.strictly_private
 
     def as_json(self) -> dict[str, Any]:
-        """``train/privacy.json``: the plan and what became of it."""
+        """Return the content of ``train/privacy.json``: the plan and its result."""
         return {"plan": self.plan.model_dump(mode="json"), "result": self.result.model_dump(mode="json")}
 
 
 def read_guarantee(inputs: Path) -> Guarantee | None:
-    """The guarantee of the stages' outputs in a folder; ``None`` when no privacy was asked for.
+    """Return the guarantee of the stages' outputs in a folder; ``None`` if no privacy was requested.
 
     Raises:
         BudgetExceeded: more was spent than the job may spend.
-        StageLost: privacy was asked for, and there is no record of what was spent.
+        StageLost: privacy was requested, but there is no record of what was spent.
     """
     config = parse_resolved(read_json(inputs / "prepare_data/config.json"))
     if not config.dp_enabled:
@@ -65,7 +65,7 @@ def read_guarantee(inputs: Path) -> Guarantee | None:
 
 
 def privacy_section(guarantee: Guarantee | None) -> str:
-    """The section's Markdown, without its heading."""
+    """Return the section's Markdown, without its heading."""
     if guarantee is None:
         return f"This adapter was {NO_PRIVACY}."
     parts = [
@@ -86,7 +86,7 @@ def privacy_section(guarantee: Guarantee | None) -> str:
 
 
 def _promise(guarantee: Guarantee) -> str:
-    """The sentence that everything shares, and what it says of other records and of people with several."""
+    """Return the guarantee's sentence, and what it means for replaced records and for people with several."""
     return f"{guarantee.plan.promise()} {_REPLACED} {_several(guarantee)}"
 
 
@@ -94,7 +94,7 @@ _REPLACED = "Other records in the place of a unit's own are two such steps: abou
 
 
 def _several(guarantee: Guarantee) -> str:
-    """Whom the unit of privacy protects, and whom less."""
+    """Return who the unit of privacy protects, and who it protects less."""
     if guarantee.plan.unit == "record":
         return (
             "A person with k records has the privacy of a group of k only; `guarantee.unit_column` makes all"
@@ -104,7 +104,7 @@ def _several(guarantee: Guarantee) -> str:
 
 
 def _up(epsilon: float) -> str:
-    """Four digits behind the point, never less than what was spent."""
+    """Return ε with four decimals, rounded up."""
     return f"{math.ceil(epsilon * 1e4 - 1e-6) / 1e4:g}"
 
 
@@ -205,7 +205,7 @@ def _not_covered(guarantee: Guarantee) -> Iterator[str]:
 
 
 def _published_raw(guarantee: Guarantee) -> Sequence[str]:
-    """What a job that is not strict publishes besides."""
+    """Return what a job that is not strict publishes in addition."""
     raw = guarantee.config.guarantee.schema_source is SchemaSource.RAW
     found = ["the schema: it holds the table's own bounds, categories and text lengths"] if raw else []
     return [

@@ -1,4 +1,4 @@
-"""The manifest of a folder: SHA-256 and size of every file. A folder exists for others when it does."""
+"""The manifest of a folder: SHA-256 and size of every file. A folder counts as complete once it has one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMAT = 1
 
 
 def write_manifest(folder: Path) -> dict[str, Any]:
-    """Write ``folder/manifest.json`` over all other files, and return it. Call it last.
+    """Write ``folder/manifest.json``, which covers all other files, and return it. Call this last.
 
     ``{"format": 1, "files": {"<path with />": {"sha256": "<hex>", "bytes": <int>}, …}}``, sorted by path.
     """
@@ -24,7 +24,7 @@ def write_manifest(folder: Path) -> dict[str, Any]:
 
 
 def verify_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, when the folder holds exactly what it says.
+    """Return the manifest if the folder holds exactly what it lists.
 
     Raises:
         DataError: there is no manifest, or it is not JSON.

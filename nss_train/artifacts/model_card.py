@@ -1,6 +1,6 @@
-"""The model card: what a person should know of an adapter, the same for the same inputs.
+"""The model card: what a person should know about an adapter, equal for equal inputs.
 
-Nothing in it depends on the clock or the machine, and no cell of the table is quoted.
+It does not depend on the clock or the machine, and quotes no cell of the table.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from nss_train.artifacts.guarantee import Guarantee, privacy_section
 
 _SHOWN = ("data", "training", "privacy", "time_series", "generation")
-"""Sections of the config that shaped the adapter or shape its use."""
+"""Sections of the config that shaped the adapter or affect its use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CardFacts:
-    """What the card says; all of it comes from the files of earlier stages."""
+    """The facts on the card; all of them come from the files of earlier stages."""
 
     config: Mapping[str, Any]
     choices: Sequence[Mapping[str, Any]]
@@ -31,16 +31,16 @@ class CardFacts:
     adapter: Mapping[str, Any]
     guarantee: Guarantee | None = None
     warnings: Sequence[str] = ()
-    """What reading did to the table; nothing of a private one."""
+    """Changes that reading made to the table; empty for a private table."""
 
     @property
     def strict(self) -> bool:
-        """Whether only what the guarantee covers may be said."""
+        """Return whether the card may state only what the guarantee covers."""
         return self.guarantee is not None and self.guarantee.strict
 
 
 def model_card(facts: CardFacts) -> str:
-    """The card as Markdown with the front matter that PEFT and the model hub read."""
+    """Return the card as Markdown, with the front matter that PEFT and the model hub read."""
     parts = [
         _front_matter(facts),
         "# LoRA adapter for one table",
@@ -99,7 +99,7 @@ def _table(facts: CardFacts) -> str:
 
 
 def _warnings(facts: CardFacts) -> list[str]:
-    """How what was trained differs from what the table's file says."""
+    """Return the differences between the training data and the table's file, as a section."""
     if not facts.warnings or facts.guarantee is not None:
         return []
     return ["## Warnings", "\n".join(f"- {_cell(warning)}" for warning in facts.warnings)]
@@ -134,7 +134,7 @@ def _training(facts: CardFacts) -> str:
 
 
 def _losses(facts: CardFacts) -> list[float]:
-    """Of a strictly private training those that hold noise, if any do."""
+    """Return the losses; for a strictly private training, only those with noise."""
     if facts.guarantee is not None and facts.strict and not facts.guarantee.result.loss_reported:
         return []
     return [entry["loss"] for entry in facts.log_history if "loss" in entry]
@@ -157,6 +157,6 @@ def _config(facts: CardFacts) -> str:
 
 
 def _cell(value: Any) -> str:
-    """Text that stays inside its cell of a Markdown table."""
+    """Escape text so that it stays inside its cell of a Markdown table."""
     text = value if isinstance(value, str) else json.dumps(value)
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").split())

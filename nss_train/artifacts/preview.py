@@ -1,4 +1,4 @@
-"""Rows sampled from a trained adapter, the way the reference generates (reference behaviour §11)."""
+"""The sampling of rows from a trained adapter, as the reference generates (reference behaviour §11)."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from nss_train.errors import GenerationError, ParameterError, Problem
 logger = logging.getLogger(__name__)
 
 RECORDS_PER_SEQUENCE = 2
-"""Records asked of one sequence in a round. More sequences in a batch cost little while the weights
-have to be read for every step anyway; longer sequences cost a whole step for each token."""
+"""Records requested from one sequence in a round. More sequences in a batch cost little, because every step
+reads the weights anyway; longer sequences cost a whole step for each token."""
 MAX_SEQUENCES = 16
-"""Bounds the key-value cache of a round."""
+"""Most sequences of a round, which bounds its key-value cache."""
 
 
 class Stopped(StrEnum):
-    """Why sampling ended."""
+    """The reason why sampling ended."""
 
     COMPLETE = "complete"
     PATIENCE = "patience"
-    """Too many rounds in a row were mostly invalid."""
+    """Too many consecutive rounds were mostly invalid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """The part of ``config.generation`` that shapes a preview; defaults are NSS's."""
+    """The part of ``config.generation`` that affects a preview, with NSS's defaults."""
 
     temperature: float = 0.9
     top_p: float = 1.0
@@ -53,7 +53,7 @@ class Sampling:
 
     @classmethod
     def of(cls, generation: Mapping[str, Any]) -> Sampling:
-        """From the ``generation`` section of a resolved config; keys that a preview ignores are left."""
+        """Return the settings of a resolved config's ``generation`` section; other keys are ignored."""
         known = {name: generation[name] for name in cls.__slots__ if name in generation}
         enforce = (generation.get("validation") or {}).get("enforce_numeric_range", True)
         return cls(**known | {"enforce_numeric_range": enforce})
@@ -61,19 +61,19 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """What was sampled. Counts cover every finished record, also those beyond the asked rows."""
+    """The sampled rows. Counts cover every finished record, including those beyond the requested rows."""
 
     rows: tuple[Row, ...]
     columns: tuple[str, ...]
     valid: int
     invalid: int
     reasons: dict[str, int]
-    """Class of invalid record, with the column that is to blame → how many."""
+    """Number of invalid records by class, with the column that caused them."""
     examples: dict[str, str]
-    """Class of invalid record → message of its first one."""
+    """Message of the first invalid record of each class."""
     stopped: Stopped
     seconds: float
-    """Generation alone, without loading."""
+    """Time of the generation alone, without loading."""
     tokens: int
 
 
@@ -86,7 +86,7 @@ class _Tally:
     bad_rounds: int = 0
 
     def add(self, completions: list[str], validator: Validator, threshold: float) -> int:
-        """Count one round; how many candidates it had."""
+        """Count one round, and return its number of candidates."""
         parsed = [parse_completion(text, validator) for text in completions]
         valid = [row for records in parsed for row in records.valid]
         invalid = [record for records in parsed for record in records.invalid]
@@ -100,9 +100,9 @@ class _Tally:
         return found
 
     def wanted(self, rows: int) -> int:
-        """Records to ask of the next round: the missing rows over the share that was valid so far.
+        """Return the records to request next: the missing rows divided by the share that was valid so far.
 
-        At most four times the missing rows, so that a bad start does not cost a huge round.
+        It is at most four times the missing rows, so that a bad start does not cost a huge round.
         """
         missing, finished = rows - len(self.rows), len(self.rows) + self.reasons.total()
         share = len(self.rows) / finished if finished else 1.0
@@ -117,13 +117,13 @@ def sample(
     seed: int | None = None,
     sampling: Sampling | None = None,
 ) -> Preview:
-    """Sample until ``rows`` valid rows are there or ``sampling.patience`` rounds ran in vain.
+    """Sample until there are ``rows`` valid rows, or ``sampling.patience`` consecutive rounds have failed.
 
     Args:
         base: Folder of the base model (safetensors, config, tokenizer).
         adapter: ``train/adapter`` of a run folder.
         rows: Valid rows wanted, at least 1.
-        seed: Same seed, same machine, same rows; None draws one.
+        seed: The same seed on the same machine gives the same rows; None draws one.
         sampling: Temperature and limits; None means NSS's defaults.
 
     Raises:
@@ -188,7 +188,7 @@ def _check(base: Path, rows: int) -> None:
 
 
 def no_room(prompt_tokens: int, context: int) -> GenerationError:
-    """The error for a prompt that fills the context."""
+    """Return the error for a prompt that fills the context."""
     remedy = f"the model reads at most {context} tokens; train with fewer columns or a longer context"
     problem = Problem(field="prompt tokens", value=prompt_tokens, remedy=remedy)
     return GenerationError("The prompt leaves no room for a record.", [problem])

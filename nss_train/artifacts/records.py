@@ -1,4 +1,4 @@
-"""One completion of the model → the rows in it that are valid, and why the others are not."""
+"""The parsing of one completion: its valid rows, and the reasons why the others are invalid."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ Validator = Any
 """A jsonschema validator; the package has no types."""
 
 _CANDIDATE = re.compile(r"{.+?}(?=\n|$)")
-"""Reference behaviour §11.2: a record ends at the first closing brace that ends a line; an unfinished
-line, text before the brace, and text after it are invisible rather than invalid."""
+"""Pattern of a record (reference behaviour §11.2): it ends at the first closing brace that ends a line; an
+unfinished line, and text before or after the braces, are ignored rather than invalid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invalid:
-    """Why one candidate is not a row."""
+    """The reason why a candidate is not a row."""
 
     text: str
     message: str
     reason: str
-    """Its class: ``Invalid JSON``, ``Float Conversion``, … or the schema keyword that failed."""
+    """Class of the fault: ``Invalid JSON``, ``Float Conversion``, … or the schema keyword that failed."""
     column: str = ""
-    """Whose value is to blame; empty when it is the record."""
+    """Column whose value is wrong; empty if the record as a whole is."""
 
     @property
     def told(self) -> str:
-        """The class with the column, as people are told."""
+        """Return the class with the column, as people see it."""
         return f"{self.reason} in column {self.column}" if self.column else self.reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Records:
-    """What one completion holds."""
+    """The valid and invalid records of one completion."""
 
     valid: tuple[Row, ...]
     invalid: tuple[Invalid, ...]
@@ -55,23 +55,23 @@ class _Rejected(Exception):
 
 
 def schema_validator(schema: Mapping[str, Any]) -> Validator:
-    """Checks rows against a dataset schema, in the dialect that ``jsonschema.validate`` would take."""
+    """Return a row validator for a dataset schema, in the dialect that ``jsonschema.validate`` uses."""
     chosen = validator_for(schema, default=Draft202012Validator)
     chosen.check_schema(schema)
     return chosen(schema)
 
 
 def relax_numeric_bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema without ``minimum`` and ``maximum`` of columns that are only ``number`` (§4).
+    """Return the schema without ``minimum`` and ``maximum`` of columns that are only ``number`` (§4).
 
-    For ``generation.validation.enforce_numeric_range: false``.
+    This implements ``generation.validation.enforce_numeric_range: false``.
     """
     properties = {name: _relaxed(column) for name, column in schema["properties"].items()}
     return {**schema, "properties": properties}
 
 
 def parse_completion(text: str, validator: Validator) -> Records:
-    """The rows of one completion, by the rules of reference behaviour §11.2."""
+    """Return the rows of one completion, by the rules of reference behaviour §11.2."""
     clean = text.encode("utf-8", "ignore").decode("utf-8")
     valid: list[Row] = []
     invalid: list[Invalid] = []
@@ -85,7 +85,7 @@ def parse_completion(text: str, validator: Validator) -> Records:
 
 
 def _row(candidate: str, validator: Validator) -> Row:
-    """The candidate as a row; the order of the checks decides which class a bad one gets."""
+    """Return the candidate as a row; the order of the checks decides the class of an invalid one."""
     row = _decoded(candidate)
     if not isinstance(row, dict):
         raise _Rejected("Expected a JSON object", "Invalid JSON type")

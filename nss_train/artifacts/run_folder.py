@@ -1,4 +1,4 @@
-"""The run folder that NSS reads and writes, as names: ``workdir.train.adapter.metadata``."""
+"""The run folder that NSS reads and writes, by attributes: ``workdir.train.adapter.metadata``."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class BoundDir(os.PathLike[str]):
 
 @dataclass(frozen=True, kw_only=True)
 class Workdir:
-    """``<base_path>/<config_name>---<dataset_name>/<run_name>``; a run name is drawn from the clock."""
+    """The folder ``<base_path>/<config_name>---<dataset_name>/<run_name>``; run names default to the time."""
 
     base_path: Path | str
     config_name: str = "default"
@@ -111,10 +111,10 @@ class Workdir:
         return self.run_dir / "train" / "adapter"
 
     def holdout_key(self) -> bytes:
-        """The key of a private run, by which its units are split: drawn once, read ever after.
+        """Return the key that splits a private run's units; it is drawn once and read from then on.
 
-        Raises :class:`ParameterError` for a private run that is there without its key: another one would hold
-        out others, and what was held out so far would be trained on.
+        Raises :class:`ParameterError` for an existing private run without its key: another key would hold out
+        other units, and those held out so far would be trained on.
         """
         path = Path(self.private.key)
         if path.is_file():
@@ -130,7 +130,7 @@ class Workdir:
         return key
 
     def ensure_directories(self) -> Workdir:
-        """Make the folders that training writes into."""
+        """Make the folders that training writes into, and return this object."""
         for folder in (self.train.cache, self.train.adapter, self.dataset):
             Path(folder).mkdir(parents=True, exist_ok=True)
         return self

@@ -1,4 +1,4 @@
-"""Sampled rows for people: a table on a terminal, a CSV file that a spreadsheet may open."""
+"""Sampled rows for people: a table for a terminal, a CSV file that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from nss_train.formulas import defused
 def write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
     """Write rows as CSV; text that a spreadsheet would run gets a leading single quote, numbers do not."""
     lines = io.StringIO(newline="")
-    writer = csv.writer(lines)  # ends lines with CR LF (RFC 4180); only so is a CR in a cell quoted
+    writer = csv.writer(lines)  # ends lines with CR LF (RFC 4180); otherwise a CR in a cell is not quoted
     writer.writerow([defused(name) for name in columns])
     writer.writerows([_csv_cell(row.get(name)) for name in columns] for row in rows)
     write_aside(path, lines.getvalue().encode())
 
 
 def row_table(rows: Iterable[Row], columns: Sequence[str]) -> Table:
-    """The rows as a rich table. Cells are never read as markup, nor as terminal control codes."""
+    """Return the rows as a rich table. Cells are never read as markup or as terminal control codes."""
     table = Table()
     for name in columns:
         table.add_column(Text(_printable(name)), overflow="fold")

@@ -55,7 +55,7 @@ def _write_documents(inputs: Path, out: Path) -> None:
     prepared = inputs / "prepare_data"
     metadata = read_json(prepared / "metadata.json")
     config = read_json(prepared / "config.json")
-    # NSS does not know the section and would refuse the file.
+    # NSS does not know this section and would refuse the file.
     config.pop("guarantee", None)
     write_json(out / CONFIG, config)
     write_json(out / ADAPTER / "metadata_v2.json", metadata)
@@ -65,7 +65,7 @@ def _write_documents(inputs: Path, out: Path) -> None:
 
 
 def _portable(adapter_config: dict[str, Any], metadata: dict[str, Any]) -> bytes:
-    """The adapter's config without the folder that training happened in and without a set's order."""
+    """Return the adapter's config without the path of the training folder, and with sorted target modules."""
     named = {**adapter_config, "base_model_name_or_path": metadata["model_name_or_path"]}
     if isinstance(named.get("target_modules"), list):
         named["target_modules"] = sorted(named["target_modules"])
@@ -97,12 +97,12 @@ def _facts(inputs: Path, adapter: AdapterFile, guarantee: Guarantee | None) -> C
 
 
 def _warnings(path: Path) -> list[str]:
-    """Releases before 5 wrote none, and of private tables there are none."""
+    """Return the warnings; releases before 5 wrote none, and private tables have none."""
     return list(read_json(path)) if path.exists() else []
 
 
 def _rows(path: Path) -> int:
-    """Records of a CSV file below its header: line ends outside quotes, whatever the length of a cell."""
+    """Count the records of a CSV file below its header: line ends outside quotes, for cells of any length."""
     if not path.exists():
         return 0
     ends, quotes = 0, 0

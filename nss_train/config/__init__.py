@@ -1,4 +1,4 @@
-"""An NSS config: its parameter tree, its rules, and every problem at once. Light: pydantic and YAML."""
+"""An NSS config: its parameter tree, its rules, and every problem at once. Needs only pydantic and YAML."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 CONFIG_MAX_BYTES = 2**20
-"""As much as a message may carry."""
+"""Largest size in bytes of a config file: as much as a message may carry."""
 
 
 def load_config(path: Path) -> SafeSynthesizerParameters:
-    """Read an NSS YAML or JSON file; :class:`ParameterError` lists all that is wrong with it."""
+    """Read and check an NSS YAML or JSON file; :class:`ParameterError` lists every problem with it."""
     return parse_config(read_config(path))
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """What a YAML or JSON file says, unchecked; :class:`ParameterError` for one that is no mapping."""
+    """Return the unchecked content of a YAML or JSON file; refuse all but a mapping."""
     try:
         if path.stat().st_size > CONFIG_MAX_BYTES:
             raise _unreadable(path, f"has more than {CONFIG_MAX_BYTES:,} bytes; a config is a few thousand")
@@ -55,13 +55,13 @@ def read_config(path: Path) -> Mapping[str, Any]:
 
 
 def load_resolved(folder: Path) -> SafeSynthesizerParameters:
-    """The config as prepare_data resolved it, among the inputs of a later stage in ``folder``."""
+    """Return the config as prepare_data resolved it, from the inputs of a later stage in ``folder``."""
     file = folder / "in" / "prepare_data" / "config.json"
     return parse_resolved(json.loads(file.read_text(encoding="utf-8")))
 
 
 def parse_resolved(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
-    """A config that was checked when its job was submitted, perhaps by an older release."""
+    """Return a config that was checked when its job was submitted, perhaps by an older release."""
     return _checked(given, context={})
 
 
@@ -69,7 +69,7 @@ def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
     """Check a config; :class:`ParameterError` lists every unknown key and every wrong value."""
     config = _checked(given, context=SUBMITTED)
     if config.replace_pii is not None:
-        # No refusal: whatever NSS writes carries the section, also after it has replaced the PII.
+        # This is no error: every config that NSS writes has the section, even after NSS has replaced the PII.
         logger.warning(
             "replace_pii has no effect because only training is done here: values are trained as they are. "
             "Replace PII before you submit, and set replace_pii: null",
@@ -100,7 +100,7 @@ def _checked(given: Mapping[str, Any], *, context: Mapping[str, Any]) -> SafeSyn
 
 
 def _without(given: Mapping[str, Any], fields: set[str], path: str = "") -> dict[str, Any]:
-    """The config without some fields of its sections: what is too deep must not be looked at again."""
+    """Return the config without the named fields, so that values nested too deeply are not visited again."""
     kept = {name: value for name, value in given.items() if f"{path}{name}" not in fields}
     if path:
         return kept

@@ -1,6 +1,6 @@
-"""How large a value of a submitted config may be, and why: what a config asks for costs somebody something.
+"""The largest values that a submitted config may have, and why: large values cost time or memory.
 
-NSS sets few of these bounds. Each is far above what anybody trains with; a job that an older release stored
+NSS sets few of these bounds. Each is far above any value used in training; a job that an older release stored
 is read without them.
 """
 
@@ -19,7 +19,7 @@ from nss_train.config.section import is_submitted
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """Bounds of a number, both included, and the reason for them."""
+    """The bounds of a number, both included, and the reason for them."""
 
     low: float
     high: float
@@ -36,7 +36,7 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """How many characters a text, or entries a list, may have, and the reason."""
+    """The largest number of characters of a text or entries of a list, and the reason for it."""
 
     length: int
     why: str
@@ -56,9 +56,9 @@ def _said(number: float) -> str:
 
 MOST_COLUMNS = 4_000
 ROWS = 10**8
-"""Twice the rows that a worker takes unless its operator allows more."""
+"""Twice the number of rows that a worker accepts unless its operator allows more."""
 STEPS = 10**6
-"""Optimizer steps: a week at two of them a second."""
+"""Largest number of optimizer steps: a week at two steps a second."""
 
 Name = Annotated[str, AtMost(1_000, "it names a column")]
 Names = Annotated[list[Name], AtMost(MOST_COLUMNS, "as many as a table may have columns")]
@@ -71,7 +71,7 @@ Number = Annotated[float, Within(-1e100, 1e100, "noise is drawn over powers of t
 
 
 def scalar(given: Any, info: ValidationInfo) -> Any:
-    """A value that a cell can have: a text, a number, true, false or null."""
+    """Return the value if a cell can have it: a text, a number, true, false or null."""
     if is_submitted(info):
         if isinstance(given, dict | list | tuple):
             raise ValueError("must be texts, numbers, true, false or null")

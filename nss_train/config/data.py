@@ -11,22 +11,22 @@ from nss_train.config.bounds import ROWS, Name, Within
 from nss_train.config.section import Section, is_submitted
 
 _SEQUENCES = Within(-(2**63), 10**6, "the context of no model holds more records")
-"""Less than 0 has a refusal of its own."""
+"""A number below 0 is refused by a validator of its own."""
 _HELD_OUT = Within(0, ROWS, "it is a share, or a number of records")
 _SEED = Within(0, 2**32 - 1, "the generators of numpy and scikit-learn take no other seeds")
 
 
 class DataParameters(Section):
-    """Which rows and columns are trained on, and how they are put together."""
+    """The rows and columns that are trained on, and how they are put together."""
 
     group_training_examples_by: Name | None = None
     order_training_examples_by: Name | None = None
     max_sequences_per_example: Literal["auto"] | Annotated[int, _SEQUENCES] | None = "auto"
-    """``None`` and, as in NSS, 0 set no limit."""
+    """``None`` and, as in NSS, 0 mean no limit."""
     holdout: Annotated[float, Field(ge=0), _HELD_OUT] = 0.05
     max_holdout: Annotated[int, Field(ge=0), _HELD_OUT] = 2000
     random_state: Annotated[int, _SEED] = 0
-    """Of the holdout split. Drawn once when absent, and from then on part of the config."""
+    """Seed of the holdout split. It is drawn once when absent, and is part of the config from then on."""
 
     @field_validator("random_state", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The ``guarantee`` section: how differential privacy is kept. NSS does not know it."""
+"""The ``guarantee`` section: how differential privacy is enforced. NSS has no such section."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _CANARIES = Within(0, 10**5, "each of them trains with the rest; a thousand alre
 
 
 class SchemaSource(StrEnum):
-    """Where the bounds and categories of the published schema come from."""
+    """The source of the bounds and categories in the published schema."""
 
     PRIVATE = "private"
     """Noisy bounds and categories, paid for with a share of ε."""
     DECLARED = "declared"
-    """What the config declares as public; nothing is looked up in the table."""
+    """Bounds and categories that the config declares as public; the table is not consulted."""
     RAW = "raw"
-    """The table's own, outside the guarantee."""
+    """The table's own bounds and categories, outside the guarantee."""
 
 
 class ColumnType(StrEnum):
-    """What the cells of a column are; a cell that does not fit becomes null, whatever the others are."""
+    """The type of a column's cells; a cell that does not fit becomes null, independently of the others."""
 
     INTEGER = "integer"
     NUMBER = "number"
@@ -39,18 +39,18 @@ class ColumnType(StrEnum):
     STRING = "string"
     DATETIME = "datetime"
     JSON = "json"
-    """Lists and objects, as they are written."""
+    """Lists and objects, kept as they are written."""
     ANY = "any"
-    """Each cell decides for itself: a JSON number, true, false, else text."""
+    """Each cell is typed separately: a JSON number, true or false, otherwise text."""
 
 
 class Clock(StrEnum):
-    """What the time of a private training may tell to who watches its events."""
+    """The detail that the timing of a private training may reveal to an observer of its events."""
 
     COARSE = "coarse"
-    """Few marks, far apart: single steps are not seen, the whole time is."""
+    """Few events, far apart: they reveal the total time, but not single steps."""
     PACED = "paced"
-    """Each step takes a fixed slot as well."""
+    """Few events, as with ``COARSE``, and a fixed time slot for each step."""
 
 
 def _finite(given: Any) -> Any:
@@ -60,12 +60,12 @@ def _finite(given: Any) -> Any:
 
 
 class PublicColumn(Section):
-    """What anybody may know of a column, whatever the table holds."""
+    """The public facts about a column, which do not depend on the table."""
 
     type: ColumnType | None = None
-    """``None``: what the file's format declares (Parquet), else ``any``."""
+    """``None``: the type that the file's format declares (Parquet), otherwise ``any``."""
     format: Word | None = None
-    """Of a datetime column, as in strptime; without it the text stands as it is."""
+    """Format of a datetime column, as in strptime; without it the text is kept as it is."""
     minimum: Number | None = None
     maximum: Number | None = None
     categories: (
@@ -73,39 +73,39 @@ class PublicColumn(Section):
         | None
     ) = None
     other: Name | Integer64 | Number | bool | None = None
-    """What a value outside the categories becomes; null without it."""
+    """Replacement for a value outside the categories; null if it is not set."""
     nullable: bool = True
-    """Where false, a record without a value counts for nothing."""
+    """If false, a record without a value has no effect."""
 
 
 class GuaranteeParameters(Section):
-    """How the guarantee of the ``privacy`` section is kept; without effect where that is off."""
+    """The enforcement of the ``privacy`` section's guarantee; without effect if that section is off."""
 
     strict: bool = True
-    """Whether nothing leaves the job that the guarantee does not cover."""
+    """Whether everything that leaves the job must be covered by the guarantee."""
     dataset: Annotated[str, Field(pattern=DATASET), AfterValidator(declared)] | None = None
-    """Whose budget the job is charged to; a random name that is used once when it is not named."""
+    """Dataset whose budget the job is charged to; if absent, a random name that is used once."""
     unit_column: Name | None = None
-    """The rows that share a value of this column are one unit of privacy; a row or a group without it."""
+    """Column whose values define the units of privacy; without it each row, or each group, is a unit."""
     max_records_per_unit: Annotated[int, Field(ge=1), _OF_A_UNIT] = 64
-    """Of a unit with more rows than this only the first are trained on."""
+    """Most rows of a unit that are trained on: the first ones."""
     max_tokens_per_unit: Annotated[int, Field(ge=1), _OF_A_UNIT] | None = None
-    """Tokens that a unit trains on at most, its first records first; ``None``: as the context allows."""
+    """Most tokens of a unit that are trained on, first records first; ``None``: as the context allows."""
     units: Literal["rows", "noisy"] | Annotated[int, Field(ge=1), _UNITS] | None = None
-    """How the number of units becomes known: the file's rows, counted with noise, or declared.
+    """Source of the number of units: the file's rows, a count with noise, or a declared number.
 
-    ``None``: rows where each row is a unit, else with noise."""
+    ``None``: the file's rows if each row is a unit, otherwise a count with noise."""
     count_share: Annotated[float, Field(gt=0, lt=1)] = 0.01
-    """Share of ε that a count with noise is paid with."""
+    """Share of ε that is spent on a count with noise."""
     multiline_cells: bool = False
-    """Whether a cell of a CSV file may hold line breaks; else each line is a record of its own."""
+    """Whether a cell of a CSV file may hold line breaks; if not, each line is a record of its own."""
     clock: Clock = Clock.COARSE
     schema_source: SchemaSource = SchemaSource.PRIVATE
     schema_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of ε and δ that a private schema is paid with."""
+    """Share of ε and δ that is spent on a private schema."""
     columns: Annotated[dict[Name, PublicColumn], _COLUMNS] = Field(default_factory=dict)
-    """Public knowledge by column; it costs nothing, whatever ``schema_source`` is."""
+    """Public facts by column; they cost no budget, whatever ``schema_source`` is."""
     report_loss: bool = False
     """Whether each step reports its loss, with noise that the accountant counts."""
     audit_canaries: Annotated[int, Field(ge=0), _CANARIES] = 0
-    """Invented units that the training is audited with; the model card shows the bound."""
+    """Number of invented units that the training is audited with; the model card shows the bound."""

@@ -1,4 +1,4 @@
-"""Single fields of a config, given apart from its file: ``training.lora_r=16``."""
+"""Overrides of single config fields, given separately from the file: ``training.lora_r=16``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FORM = "write FIELD=VALUE, such as training.lora_r=16"
 
 
 def with_overrides(given: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """The config with these fields in place of its own; what they may be is checked with all the others.
+    """Return the config with these fields replaced; their values are checked later, with all the others.
 
-    A value is read as YAML. Raises :class:`ParameterError` with every override that cannot be read.
+    Each value is read as YAML. Raises :class:`ParameterError` with every override that cannot be read.
     """
     found, problems = dict[str, Any](), list[Problem]()
     for override in overrides:
@@ -35,7 +35,7 @@ def with_overrides(given: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
 
 
 def _value(override: str, field: str, text: str) -> Any:
-    """What an override sets its field to; :class:`ParameterError` for one that cannot be read."""
+    """Return the value of an override; raise :class:`ParameterError` if it cannot be read."""
     if "=" not in override or not all(field.split(".")) or field.count(".") > documents.DEPTH:
         raise _unreadable("set", override, _FORM)
     try:

@@ -27,7 +27,7 @@ DEFAULT_MAX_SEQUENCES = 10
 
 
 class SafeSynthesizerParameters(Section):
-    """An NSS config. Build one with :func:`nss_train.config.parse_config`, which names every problem."""
+    """An NSS config. Build it with :func:`nss_train.config.parse_config`, which reports every problem."""
 
     data: DataParameters = DataParameters()
     evaluation: EvaluationParameters = EvaluationParameters()
@@ -43,7 +43,7 @@ class SafeSynthesizerParameters(Section):
     unknown_fields: Literal["reject", "ignore"] = "reject"
 
     def as_nss(self) -> dict[str, Any]:
-        """The config as NSS reads it: without the sections that it does not know."""
+        """Return the config as NSS reads it, without the sections that NSS does not know."""
         return self.model_dump(mode="json", exclude={"guarantee", "reading"})
 
     @property
@@ -52,16 +52,16 @@ class SafeSynthesizerParameters(Section):
 
     @property
     def unit(self) -> str:
-        """What a private job protects: ``record`` or ``value of <column>``.
+        """Return what a private job protects: ``record`` or ``value of <column>``.
 
-        The column is always named: jobs on one dataset add up only where it is the same.
+        The column is always named: jobs on one dataset add up only if it is the same.
         """
         column = self.guarantee.unit_column or self.data.group_training_examples_by
         return "record" if column is None else f"value of {column}"
 
     @property
     def strictly_private(self) -> bool:
-        """Whether nothing may leave the job that the guarantee does not cover."""
+        """Return whether nothing that the guarantee does not cover may leave the job."""
         return self.dp_enabled and self.guarantee.strict
 
     @model_validator(mode="before")
@@ -81,7 +81,7 @@ class SafeSynthesizerParameters(Section):
         return self._with_max_sequences(self._max_sequences())
 
     def _check_privacy(self, *, submitted: bool) -> None:
-        """NSS's own rules, and our ranges; a config that breaks one learns all that is refused besides."""
+        """Check NSS's own rules and our ranges; if one is broken, report all other reasons too."""
         problems = list(self._against_privacy())
         if problems or (submitted and any(out_of_range(self))):
             raise ParameterError("The config is not valid.", [*problems, *unsupported_training(self)])
@@ -118,6 +118,6 @@ class SafeSynthesizerParameters(Section):
     def _with_max_sequences(self, value: int | None) -> SafeSynthesizerParameters:
         if value != self.data.max_sequences_per_example:
             data = self.data.model_copy(update={"max_sequences_per_example": value})
-            # Pydantic wants the validated instance itself back, so the frozen field is set once here.
+            # Pydantic expects the validated instance itself, so the frozen field is set once here.
             object.__setattr__(self, "data", data)
         return self

@@ -1,4 +1,4 @@
-"""Sections of other parts of NSS, carried through with their names and defaults."""
+"""Sections that belong to other parts of NSS, passed through with their names and defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECTIONS = AtMost(1_000, "NSS has no more settings of it")
 
 
 class StructuredGeneration(Section):
-    """Whether generation is held to the schema, and by what."""
+    """Whether generation is constrained to the schema, and by which backend."""
 
     enabled: bool = False
     backend: Literal["auto", "xgrammar", "guidance", "outlines", "lm-format-enforcer"] = "auto"
@@ -26,7 +26,7 @@ class StructuredGeneration(Section):
 
 
 class RecordValidation(Section):
-    """What generation does about invalid records."""
+    """The handling of invalid records during generation."""
 
     group_by_accept_no_delineator: bool = False
     group_by_ignore_invalid_records: bool = False
@@ -36,7 +36,7 @@ class RecordValidation(Section):
 
 
 class GenerateParameters(Section):
-    """How records are generated; the preview sampler reads it too."""
+    """Parameters of generation; the preview sampler uses them too."""
 
     num_records: Rows = 1000
     temperature: Annotated[float, _FACTOR] = 0.9
@@ -52,7 +52,7 @@ class GenerateParameters(Section):
 
 
 class Autocorrelation(Section):
-    """Autocorrelation in the evaluation of time series."""
+    """Parameters of the autocorrelation in the evaluation of time series."""
 
     value_columns: Names | None = None
     max_lag: Annotated[int, Field(ge=1), _MANY] = 20
@@ -61,14 +61,14 @@ class Autocorrelation(Section):
 
 
 class TimeSeriesEvaluation(Section):
-    """Evaluation of time series."""
+    """Parameters of the evaluation of time series."""
 
     enabled: bool | None = None
     autocorrelation: Autocorrelation = Autocorrelation()
 
 
 class EvaluationParameters(Section):
-    """What is evaluated after generation."""
+    """Parameters of the evaluation after generation."""
 
     mia_enabled: bool = True
     mia_excluded_columns: Names | None = None
@@ -85,10 +85,10 @@ class EvaluationParameters(Section):
 
 
 class PreflightParameters(Section):
-    """Checks that the user switches off."""
+    """Preflight checks that the user has disabled."""
 
     disabled_checks: Names = Field(default_factory=list)
 
 
 ReplacePII = Annotated[dict[Word, Any], _SECTIONS] | None
-"""PII is replaced before a table reaches this service, so the section is carried as it is, with a warning."""
+"""PII is replaced before a table reaches this service; the section is passed through, with a warning."""

@@ -12,11 +12,11 @@ from nss_train.config.section import Section
 _EPSILON = Within(0, 1_000, "above it the guarantee says nothing, and only the accountant has work")
 _CLIP = Within(0, 1e6, "gradients of single records have norms of about 1")
 MOST_DELTA = 1e-5
-"""Of what ``auto`` chooses."""
+"""Largest δ that ``auto`` chooses."""
 
 
 class DifferentialPrivacyParameters(Section):
-    """The guarantee that is asked for."""
+    """The requested privacy guarantee."""
 
     dp_enabled: bool = False
     epsilon: Annotated[float, Field(gt=0), _EPSILON] = 8.0

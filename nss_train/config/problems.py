@@ -1,4 +1,4 @@
-"""Every problem of a config at once, each with its field, its value and a remedy."""
+"""All problems of a config at once, each with its field, its value and a remedy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nss_train import documents
 from nss_train.errors import MOST_PROBLEMS, ParameterError, Problem, unlisted
 
 DEPRECATED = {"training.warmup_ratio"}
-"""Keys that are read but are no fields any more."""
+"""Keys that are accepted although they are no longer fields."""
 
 SECTION_NAMES = 200
-"""Names of a section that are looked at one by one. The largest knows 40; with more it is no section."""
+"""Most names of a section that are looked at one by one. The largest section has 40."""
 _HINTS = 10
-"""Unknown names that get a hint each, 0.2 ms; whoever has more of them mistook the file, not a letter."""
+"""Number of unknown names that get a hint (0.2 ms each); with more, the file is probably the wrong one."""
 _HINT_CHARS = 100
-"""A name that is longer is like none that is known."""
+"""Characters of a name that are compared; no known name is longer."""
 _REMEDIES = {
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be {ge} or more",
@@ -34,7 +34,7 @@ _REMEDIES = {
 
 
 def unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Problem]:
-    """A problem for each key that no section knows, with the closest one that it knows."""
+    """Yield a problem for each key that no section knows, with the closest known key."""
     found = _unknown(given, model)
     for number, (path, name, value, section) in enumerate(islice(found, MOST_PROBLEMS)):
         hint = _hint(path, name, section) if number < _HINTS else _known(section)
@@ -69,7 +69,7 @@ def _known(section: type[BaseModel]) -> str:
 
 
 def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """The same mapping with only the keys that the sections know."""
+    """Return the mapping with only the keys that the sections know."""
     unknown = {f"{path}{name}" for path, name, _, _ in _unknown(given, model)}
 
     def known(mapping: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> di
 
 
 def odd_values(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Problem]:
-    """A problem for each field whose value is too deep, too large or can be written nowhere.
+    """Yield a problem for each field whose value is too deep, too large or cannot be stored.
 
-    A section with more names than any has is one problem: what is in it is not looked at.
+    A section with too many names is one problem: its content is not looked at.
     """
     for name, value in given.items():
         field = model.model_fields.get(name)
@@ -107,7 +107,7 @@ def _odd_fields(given: Mapping[str, Any], path: str) -> Iterator[Problem]:
 
 
 def wrong_values(error: ValidationError) -> list[Problem]:
-    """A problem for each field that pydantic refuses; the branches of a union are put together."""
+    """Return a problem for each field that pydantic refuses; merge the branches of a union."""
     remedies: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
     listed: list[Problem] = []
@@ -126,7 +126,7 @@ def wrong_values(error: ValidationError) -> list[Problem]:
 
 
 def _field_of(location: tuple[int | str, ...]) -> str:
-    """The dotted name, without the names of a union's branches that pydantic appends."""
+    """Return the dotted name, without the names of a union's branches that pydantic appends."""
     model: type[BaseModel] | None = None
     from nss_train.config.parameters import SafeSynthesizerParameters
 
@@ -146,7 +146,7 @@ def _remedy(kind: str, message: str, context: Mapping[str, Any]) -> str:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds. A mapping's keys are its writer's own."""
+    """Return the section that a field holds; ``None`` for a mapping, whose keys are up to the user."""
     if typing.get_origin(annotation) is dict:
         return None
     for candidate in (annotation, *typing.get_args(annotation)):

@@ -1,4 +1,4 @@
-"""The ``reading`` section: how the table's file is read. NSS does not know it."""
+"""The ``reading`` section: how the table's file is read. NSS has no such section."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ _Mark = Annotated[str, Field(min_length=1), AtMost(1, "it is a single mark")]
 
 
 class Types(StrEnum):
-    """How cells become values."""
+    """The way in which cells become values."""
 
     NSS = "nss"
-    """As NSS reads them: a column's type is guessed from all of its cells."""
+    """Values as NSS reads them: a column's type is inferred from all of its cells."""
     FAITHFUL = "faithful"
-    """As they are written."""
+    """Values as they are written."""
 
 
 class ColumnReading(StrEnum):
-    """How one column is read, whatever ``types`` says of the others."""
+    """The way in which one column is read, whatever ``types`` says about the others."""
 
     TEXT = "text"
     DROP = "drop"
-    """It is left out. The name of a column without one is empty."""
+    """The column is left out. The key of a column without a name is the empty string."""
 
 
 def column_setting(column: str, how: ColumnReading) -> str:
-    """What a person writes into the config for one column, its name in quotes where YAML needs them."""
+    """Return the config line for one column, with the name in quotes where YAML needs them."""
     try:
         is_plain = yaml.safe_load(f"{{{column}: {how}}}") == {column: how.value}
-    except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
+    except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
         is_plain = False
     name = column if is_plain else json.dumps(column, ensure_ascii=False)
     return f"reading.columns: {{{name}: {how}}}"
 
 
 class ReadingParameters(Section):
-    """What is not given is found in the file, or refused where it could be several things."""
+    """The settings for reading the file. An absent one is detected, or requested if it is ambiguous."""
 
     types: Types | None = None
-    """``None`` reads like ``nss`` and refuses columns that would lose distinct values by it."""
+    """``None`` reads like ``nss``, but refuses columns that would lose distinct values."""
     columns: Annotated[dict[Name, ColumnReading], _COLUMNS] = Field(default_factory=dict)
     delimiter: _Mark | None = None
     decimal: _Mark | None = None
@@ -68,15 +68,15 @@ class ReadingParameters(Section):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Columns that are read as text."""
+        """Return the columns that are read as text."""
         return tuple(name for name, how in self.columns.items() if how is ColumnReading.TEXT)
 
     @property
     def dropped(self) -> frozenset[str]:
-        """Columns that are left out."""
+        """Return the columns that are left out."""
         return frozenset(name for name, how in self.columns.items() if how is ColumnReading.DROP)
 
     def marks(self) -> dict[str, str]:
-        """What is declared of a text file."""
+        """Return what the config declares about a text file: its marks and its encoding."""
         names = ("delimiter", "decimal", "thousands", "quote", "encoding")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -1,4 +1,4 @@
-"""Every ``auto`` of a config becomes a value with a reason."""
+"""The resolution of every ``auto`` of a config to a value, with a reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROPE_UNIT_TOKENS = 2048 * 6
-"""NSS divides by this for every model, whatever its context."""
+"""Divisor that NSS uses for every model, whatever its context."""
 MAX_ROPE_FACTOR = 6
 RECORDS_PER_ROPE_UNIT = 25_000
 ESTIMATED_ROWS = 5000
@@ -40,7 +40,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolved:
-    """A config without ``auto``, and why each value is what it is."""
+    """A config without ``auto``, and the reason for each resolved value."""
 
     config: SafeSynthesizerParameters
     choices: tuple[Choice, ...]
@@ -54,9 +54,9 @@ def resolve(
 
 
 def resolve_privately(config: SafeSynthesizerParameters, *, family: Family | None = None) -> Resolved:
-    """Resolve all automatic values but δ from the config alone; :func:`resolve_delta` follows n.
+    """Resolve all automatic values except δ from the config alone; :func:`resolve_delta` needs n.
 
-    Whether a job is strict makes no difference: what a record decided here would change others' examples.
+    This holds for jobs that are not strict too: a value chosen by one record would change others' examples.
     """
     return _resolved(config, _public_rope_scaling_factor(config), family)
 
@@ -88,9 +88,9 @@ def _log(choice: Choice) -> None:
 
 
 def max_token_count(frame: pd.DataFrame, group_by: str | None = None) -> float:
-    """NSS's estimate of the longest record, or group, in tokens: four characters a token, a digit its own.
+    """Return NSS's estimate of the longest record or group in tokens: 4 characters or 1 digit per token.
 
-    A digit in a value takes the character after it along, one in a column name does not; the
+    A digit in a value consumes the character after it, a digit in a column name does not; the
     constants are NSS's.
     """
     if frame.size == 0:
@@ -118,8 +118,8 @@ def _head(frame: pd.DataFrame, group_by: str | None) -> pd.DataFrame:
 
 
 def _content_tokens(column: pd.Series[Any], *, last: bool) -> pd.Series[Any]:
-    """Estimated tokens of each value of a column and the space behind it."""
-    # Sums of categories are none.
+    """Estimate the tokens of each value of a column, with the space after it."""
+    # Categories cannot be summed.
     values = column.astype(object) if column.dtype == "category" else column
     written = values.map(str)
     return written.map({text: _text_tokens(text if last else f"{text} ") for text in written.unique()})
@@ -178,12 +178,12 @@ def _max_sequences(config: SafeSynthesizerParameters) -> Choice | None:
 
 
 def unit_column(config: SafeSynthesizerParameters) -> str | None:
-    """The column whose values are the units of privacy; ``None`` when each row is one."""
+    """Return the column whose values are the units of privacy; ``None`` if each row is a unit."""
     return config.guarantee.unit_column or config.data.group_training_examples_by
 
 
 def automatic_delta(privacy: DifferentialPrivacyParameters, *, units: int) -> Choice | None:
-    """The δ of n units; ``None`` where it is given."""
+    """Return the automatic δ for n units; ``None`` if the config gives δ."""
     if isinstance(privacy.delta, float):
         return None
     if privacy.delta == "nss":

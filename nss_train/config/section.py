@@ -1,4 +1,4 @@
-"""What all sections of the config have in common."""
+"""The base of all sections of the config."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo
 
 
 class Section(BaseModel):
-    """A frozen part of the config. Unknown keys are dealt with once, for the whole tree."""
+    """A frozen part of the config. Unknown keys are checked once, for the whole tree."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -19,12 +19,12 @@ class Section(BaseModel):
 
 
 SUBMITTED = {"submitted": True}
-"""Context of a validation that also refuses what no training can follow.
+"""Validation context in which values that no training can use are refused as well.
 
-Older releases took such values, and the jobs that they stored with them must stay readable.
+Older releases accepted such values, and the jobs that they stored must stay readable.
 """
 
 
 def is_submitted(info: ValidationInfo) -> bool:
-    """Whether a value comes from a person, and not from a job that is stored."""
+    """Tell whether a value was submitted by a person rather than read from a stored job."""
     return bool(info.context and info.context.get("submitted"))

@@ -1,4 +1,4 @@
-"""What is refused before any work: better one clear list than a guarantee that does not hold."""
+"""Configs that are refused before any work: one clear list is better than a guarantee that does not hold."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 LARGEST_BATCH = 2**20
-"""Examples of an optimizer step."""
+"""Largest number of examples of an optimizer step."""
 MOST_RANKS = 1_024
 
 
 def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ...]:
-    """Every reason why a training of this config is refused, as far as the config alone tells."""
+    """Return every reason to refuse a training that the config alone reveals."""
     if not config.dp_enabled:
         return (*_schedule(config), *_cost(config))
     strict = _against_strict(config) if config.strictly_private else ()
@@ -37,14 +37,14 @@ def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ..
 
 
 def _marks(config: SafeSynthesizerParameters) -> Iterator[Problem]:
-    """How a private table is written is not told, and not found out: each record is read for itself."""
+    """Yield a problem for each declared mark: a private table's format is neither declared nor detected."""
     remedy = "a private job reads commas, points in numbers and UTF-8; convert the table and leave this out"
     for name, value in config.reading.marks().items():
         yield Problem(field=f"reading.{name}", value=value, remedy=remedy)
 
 
 def unsupported_ranks(ranks: int, *, effective_batch: int) -> Iterator[Problem]:
-    """Every reason why so many processes cannot share an effective batch; 0: the worker will choose."""
+    """Yield every reason why so many processes cannot share an effective batch; 0: the worker chooses."""
     if ranks > MOST_RANKS:
         yield Problem(field="ranks", value=ranks, remedy=f"use {MOST_RANKS} at most")
     elif ranks < 0:
@@ -57,9 +57,9 @@ def unsupported_ranks(ranks: int, *, effective_batch: int) -> Iterator[Problem]:
 def unsupported_sharing(
     config: SafeSynthesizerParameters, *, ranks: int, quantized: bool = False
 ) -> Iterator[Problem]:
-    """Every reason why the ranks of this training cannot share the base model's weights.
+    """Yield every reason why the ranks of this training cannot share the base model's weights.
 
-    0 ranks: their number is not known yet. ``quantized``: the base model is so already.
+    ``ranks=0``: their number is not known yet. ``quantized``: the base model is already quantized.
     """
     if config.dp_enabled:
         yield _unshared("the gradients of single units need whole layers; leave it out")
@@ -93,7 +93,7 @@ def _attention(config: SafeSynthesizerParameters) -> Iterator[Problem]:
 
 
 def _cost(config: SafeSynthesizerParameters) -> Iterator[Problem]:
-    """What would take weeks, or more memory than there is, if it were only tried."""
+    """Yield a problem for values that would cost weeks, or more memory than any machine has."""
     records, batch = config.training.num_input_records_to_sample, config.training.effective_batch_size
     if batch > LARGEST_BATCH:
         remedy = f"times gradient_accumulation_steps at most {LARGEST_BATCH:,}: no step needs more examples"
@@ -104,7 +104,7 @@ def _cost(config: SafeSynthesizerParameters) -> Iterator[Problem]:
 
 
 def out_of_range(config: SafeSynthesizerParameters) -> Iterator[Problem]:
-    """What would be a guarantee in name only, or has no noise that any number could hold."""
+    """Yield a problem for each value that makes the guarantee nominal, or its noise unrepresentable."""
     privacy, guarantee = config.privacy, config.guarantee
     if privacy is None:
         return

@@ -14,7 +14,7 @@ _INTERVAL = Within(1, 10**10, "three centuries lie between two of them")
 
 
 class TimeSeriesParameters(Section):
-    """Whether the table is a time series, and how its time is written."""
+    """Whether the table is a time series, and the format of its timestamps."""
 
     is_timeseries: bool = False
     timestamp_column: Name | None = None

@@ -13,7 +13,7 @@ from nss_train.config.bounds import ROWS, STEPS, AtMost, Path, Within, Word
 from nss_train.config.section import Section, is_submitted
 
 LOSS_SCHEDULES = ("reduce_lr_on_plateau",)
-"""Learning-rate schedules that go by validation losses."""
+"""Learning-rate schedules that follow validation losses."""
 SCHEDULES = (
     "linear",
     "cosine",
@@ -24,13 +24,13 @@ SCHEDULES = (
     "inverse_sqrt",
     *LOSS_SCHEDULES,
 )
-"""Those of transformers that a config is enough for; written out, because its import takes seconds."""
+"""Schedules of transformers that need no further arguments; listed here because its import takes seconds."""
 UNFINISHED_SCHEDULES = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "greedy", "warmup_stable_decay")
-"""Those of transformers that need arguments besides: without one the greedy never goes below 1e-3."""
+"""Schedules of transformers that need further arguments; without one, ``greedy`` never goes below 1e-3."""
 
 
 class QuantizationScheme(StrEnum):
-    """How the base model's weights are stored while the adapter trains."""
+    """The storage format of the base model's weights while the adapter trains."""
 
     BNB_4BIT = "bnb-4bit"
     BNB_8BIT = "bnb-8bit"
@@ -45,7 +45,7 @@ UNTRAINABLE = "transformers trains no adapter on such weights; use bnb-4bit or b
 
 
 ROWWISE_ATTENTIONS = ("eager", "sdpa")
-"""Those that compute each row of a batch for itself."""
+"""Attention implementations that compute each row of a batch independently."""
 ATTENTIONS = (
     *ROWWISE_ATTENTIONS,
     "flash_attention_2",
@@ -55,11 +55,11 @@ ATTENTIONS = (
     "kernels-community/flash-attn2",
     "kernels-community/flash-attn3",
 )
-"""Those that a config may name. Any other name is a place from which transformers would load a kernel."""
+"""Attention implementations that a config may name; transformers would download any other as a kernel."""
 
 
 def refused_schedule(name: str) -> str:
-    """Why a training cannot follow a schedule, and what to do about it; empty when it can."""
+    """Return why a training cannot use a schedule, and the remedy; empty if it can."""
     if name in SCHEDULES:
         return ""
     known = f"choose among {', '.join(SCHEDULES)}"
@@ -78,14 +78,14 @@ _MODULES = AtMost(1_000, "a model of a hundred layers has fewer that an adapter 
 
 
 class TrainingHyperparams(Section):
-    """How the adapter is trained. NSS's names, defaults and ranges."""
+    """The settings of the adapter's training, with NSS's names, defaults and ranges."""
 
     num_input_records_to_sample: Literal["auto"] | Annotated[int, Field(ge=0), _RECORDS] = "auto"
     batch_size: Annotated[int, Field(ge=1), _BATCH] = 1
     gradient_accumulation_steps: Annotated[int, Field(ge=1), _BATCH] = 8
     weight_decay: Annotated[float, Field(gt=0, lt=1)] = 0.01
     warmup_steps: Annotated[float, Field(ge=0, allow_inf_nan=False), _STEPS] = 0.05
-    """Below 1 a share of all steps, from 1 on a whole number of steps."""
+    """A share of all steps if below 1, otherwise a whole number of steps."""
     lr_scheduler: Word = "cosine"
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] = "auto"
     lora_r: Annotated[int, Field(gt=0), _RANK] = 32
@@ -105,7 +105,7 @@ class TrainingHyperparams(Section):
     @model_validator(mode="before")
     @classmethod
     def _accept_warmup_ratio(cls, given: Any) -> Any:
-        """NSS's deprecated ``warmup_ratio`` stands in for ``warmup_steps`` unless that is given too."""
+        """Use NSS's deprecated ``warmup_ratio`` as ``warmup_steps`` unless that is given too."""
         if isinstance(given, dict) and "warmup_ratio" in given:
             rest = {name: value for name, value in given.items() if name != "warmup_ratio"}
             if given["warmup_ratio"] is not None:
@@ -147,5 +147,5 @@ class TrainingHyperparams(Section):
 
     @property
     def effective_batch_size(self) -> int:
-        """Examples per optimizer step."""
+        """Return the number of examples per optimizer step."""
         return self.batch_size * self.gradient_accumulation_steps

@@ -1,1 +1,1 @@
-"""What a training will cost, known before it begins: what it has to do, and how fast that goes here."""
+"""The estimated cost of a training before it begins: how much work it is, and how fast this machine is."""

@@ -22,7 +22,7 @@ from nss_train.errors import ParameterError
 from nss_train.model.local.source import ModelSource, find_model
 
 SEED = 1
-"""Of shuffles and splits: no figure depends on it by more than some tokens."""
+"""Seed of shuffles and splits: no figure depends on it by more than a few tokens."""
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def estimate(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The plan of a private training, and the cost of any."""
+    """Return the cost of a training, with the plan if it is private."""
     config = parse_config({}) if arguments.config is None else load_config(arguments.config)
     policy = ModelPolicy(models_dir=str(arguments.models.absolute()), allow_hub=arguments.allow_hub)
     name = config.training.pretrained_model
@@ -76,7 +76,7 @@ def _plain(
 def _privately(
     arguments: argparse.Namespace, config: SafeSynthesizerParameters, policy: ModelPolicy
 ) -> dict[str, Any]:
-    """The plan, which needs no model; and what follows from plan, names and types where the model is here."""
+    """Return the plan, which needs no model, and the cost that follows from it if the model is available."""
     from nss_train.cost.privately import private_work_of
     from nss_train.privacy.__main__ import describe, plan_of
 
@@ -92,7 +92,7 @@ def _privately(
 
 
 def described(cost: Cost) -> dict[str, Any]:
-    """The cost as plain JSON."""
+    """Return the cost as plain JSON."""
     return cost.model_dump(mode="json")
 
 

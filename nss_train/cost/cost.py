@@ -1,4 +1,4 @@
-"""The cost of a training, for people and for machines. Light: no torch, no table."""
+"""The cost of a training, for people and for machines. Needs neither torch nor a table."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from pydantic import BaseModel, ConfigDict
 from nss_train.durations import duration
 
 COST = "cost"
-"""Name among the figures of prepare_data, which knows no time yet, and of load_model, which has measured."""
+"""Key among the figures of prepare_data, which has no time yet, and of load_model, which has measured."""
 FEW_STEPS = 16
-"""With fewer at a full learning rate next to nothing is learned: Adam moves a weight by about the rate in
+"""Fewest steps at a full learning rate that teach anything: Adam moves a weight by about the rate in
 each step at most (Kingma and Ba 2015, arXiv 1412.6980, §2.1). At the usual 5e-4 LoRA's B, which begins at
 zero, stays within 0.008: less than half of the deviation, 0.02, that base models are initialised with."""
 LONG_S = 3 * 3600.0
-"""From here on a person does not wait for the end, and should have been asked."""
+"""Time in seconds from which a person does not wait for the end, and should have been asked."""
 CPU = "cpu"
 
 
 class Cost(BaseModel):
-    """What a training takes. Of a private one it follows from public numbers alone."""
+    """The cost of a training. If it is private, the cost follows from public numbers alone."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer release may know more of it
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer release may add fields
 
     steps: int
-    """Of the optimizer."""
+    """Number of optimizer steps."""
     full_steps: float
-    """Those at a full learning rate; a step of the warm-up counts for its share of it."""
+    """Number of steps at a full learning rate; a step of the warm-up counts as its share of it."""
     tokens: int
-    """That are trained on, repeated ones included; of a private table expected, by what is public of it."""
+    """Tokens that are trained on, repeated ones included; expected from public facts if private."""
     memory_bytes: int | None = None
-    """Of the process that trains, on a CPU at its peak; ``None`` for an architecture that is not known."""
+    """Memory of the training process, on a CPU at its peak; ``None`` for an unknown architecture."""
     seconds: float | None = None
-    """Of the whole train stage; ``None``: not measured."""
+    """Seconds of the whole train stage; ``None``: not measured."""
     device: str | None = None
-    """That was measured: ``cpu, 2 threads``."""
+    """The device that was measured, such as ``cpu, 2 threads``."""
 
     @classmethod
     def among(cls, figures: Mapping[str, Any]) -> Self | None:
-        """The cost that a stage tells; ``None`` where it tells none, as an older release's."""
+        """Return the cost that a stage reports; ``None`` if it reports none, as in older releases."""
         return cls.model_validate(figures[COST]) if figures.get(COST) else None
 
     def __str__(self) -> str:
@@ -55,22 +55,22 @@ class Cost(BaseModel):
 
     @property
     def moves_nothing(self) -> bool:
-        """Whether every step has a learning rate of zero."""
+        """Return whether every step has a learning rate of zero."""
         return self.full_steps <= 0
 
     @property
     def is_too_short(self) -> bool:
-        """Whether so little is trained that the result is of no use."""
+        """Return whether too little is trained for a useful result."""
         return self.full_steps < FEW_STEPS
 
     @property
     def is_long(self) -> bool:
-        """Whether it takes hours, and on a processor."""
+        """Return whether the training takes hours, and on a CPU."""
         on_cpu = self.device is not None and self.device.startswith(CPU)
         return on_cpu and self.seconds is not None and self.seconds >= LONG_S
 
     def warnings(self) -> Iterator[str]:
-        """What makes the result useless, whoever trains it."""
+        """Yield reasons why the result will be useless on any device."""
         remedy = (
             "raise training.num_input_records_to_sample, lower training.batch_size or "
             "training.gradient_accumulation_steps, or set training.warmup_steps to 0"

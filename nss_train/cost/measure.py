@@ -1,4 +1,4 @@
-"""The cost of a prepared training on this machine: measured once for each model and kind of training."""
+"""The cost of a prepared training on this machine, measured once for each model and kind of training."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 _IMPORTED = ("nss_train.training.stage", "nss_train.cost.probe")
 _PRIVATELY = ("nss_train.privacy.dpsgd.fit", "nss_train.cost.private_probe")
 PROCESS_S = 1.0
-"""Until a new process has this library's light parts, and until its files are stored."""
+"""Seconds until a new process has imported this library's light parts, plus the time to store its files."""
 ALIKE = 2**0.5
-"""Rows whose lengths differ by less than this factor are taken to cost as much for each token."""
+"""Rows whose lengths differ by less than this factor are assumed to cost the same per token."""
 READ_BYTES_PER_S = 5e8
-"""Of a base model that is verified, mapped and turned into the type that is computed in: between 1.1e9 from a
-page cache and 2e8 from a network's disk."""
+"""Rate at which a base model is verified, mapped and converted to the type of the computation: between 1.1e9
+from a page cache and 2e8 from a network's disk."""
 
 SLOW_FLOPS_PER_S = 2e10
-"""What one core of a server's CPU reaches in float32, at least."""
+"""Least rate in float32 that one core of a server's CPU reaches."""
 WORTH_MEASURING_S = 60.0
-"""A training that such a core does in less begins without a measurement, which takes some seconds itself."""
+"""Shortest training that is measured, in seconds on such a core; a measurement takes some seconds itself."""
 
 
 class Measured(Frozen):
-    """``<digest>.json`` in the folder of paces."""
+    """The content of ``<digest>.json`` in the folder of paces."""
 
     device: str
     pace: Pace
@@ -51,7 +51,7 @@ class Measured(Frozen):
 def cost_of_stage(
     prepared: Path, source: ModelSource, config: SafeSynthesizerParameters, *, paces: Path, imports_s: float
 ) -> Cost | None:
-    """Return the cost of what prepare_data left in a folder; ``None`` where an older release did.
+    """Return the cost of what prepare_data left in a folder; ``None`` if an older release wrote it.
 
     The time of a short training is not measured.
     """
@@ -76,15 +76,15 @@ def measured_cost(
     paces: Path,
     imports_s: float = 0.0,
 ) -> Cost:
-    """The cost with the time it takes here; without one where the model cannot be tried.
+    """Return the cost with the time it takes here, or without a time if the model cannot be tried.
 
-    ``imports_s`` is what the imports of a train stage have taken so far in this process.
+    ``imports_s`` is the time that the imports of a train stage have taken so far in this process.
     """
     model = read_config(source.folder)
     cost = work.cost(model, config.training)
     try:
         found = _measured(source, config, work, plan, paces=paces, imports_s=imports_s)
-    except Exception:  # no job fails for an estimate: if something is wrong, its training will say so
+    except Exception:  # no job fails because of an estimate: its training will report what is wrong
         logger.warning("how long the training takes is not known", exc_info=True)
         return cost
     weights = sum(path.stat().st_size for path in source.files if path.suffix == ".safetensors")
@@ -102,7 +102,7 @@ def _measured(
     paces: Path,
     imports_s: float,
 ) -> Measured:
-    """What was measured before, or what is measured now."""
+    """Return an earlier measurement if there is one, otherwise measure now."""
     file, began = paces / f"{_key(source, config, work)}.json", time.monotonic()
     for module in (*_IMPORTED, *(_PRIVATELY if work.private else ())):
         importlib.import_module(module)
@@ -140,7 +140,7 @@ def _keep(file: Path, found: Measured) -> None:
 
 
 def _key(source: ModelSource, config: SafeSynthesizerParameters, work: Work) -> str:
-    """All that a pace depends on but the device, and rows of nearly the same length."""
+    """Return the digest of all that a pace depends on except the device; similar row lengths share one."""
     training = config.training
     parts = {
         "machine": platform.node(),

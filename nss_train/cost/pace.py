@@ -1,4 +1,4 @@
-"""How fast a device trains a model, and what that makes of a training's work. Light: no torch."""
+"""The speed at which a device trains a model, and the time that a training's work takes. No torch."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from nss_train.cost.work import Work
 from nss_train.model.footprint import Shape
 
 FORWARD_SHARE = 0.5
-"""Of a pass and its way back, which computes no gradient of the frozen weights: 2 of 4 FLOPs for each
-parameter and token (Kaplan et al. 2020, arXiv 2001.08361, §2.1; there the way back takes twice the pass)."""
+"""Share of the forward pass in both passes; the backward pass computes no gradient of the frozen weights:
+2 of 4 FLOPs per parameter and token (Kaplan et al. 2020, arXiv 2001.08361, §2.1; there the backward pass
+takes twice the forward pass)."""
 
 
 class Pace(Frozen):
-    """Seconds of the parts of a training."""
+    """The seconds that each part of a training takes."""
 
     before_s: float
-    """What comes before the first step: a private training tries itself."""
+    """Time before the first step, in which a private training runs a trial."""
     step_s: float
-    """Of a step, without its passes."""
+    """Time of a step, without its passes."""
     token_s: float
-    """Of a token's way through the model and back."""
+    """Time of a token's forward and backward pass."""
     width: int
-    """Tokens of the rows that this was measured on."""
+    """Tokens of the rows in this measurement."""
 
     def extended(self, more: Pace, times: float) -> Pace:
-        """The pace of this one's layers and ``times`` as many more as the other one has."""
+        """Extrapolate linearly: add ``times`` the difference between the other pace and this one."""
 
         def line(few: float, much: float) -> float:
             return max(much, few + times * (much - few))
@@ -40,16 +41,17 @@ class Pace(Frozen):
         )
 
     def seconds(self, work: Work, model: Mapping[str, Any]) -> float:
-        """Of a whole training; ``model`` is the base model's ``config.json``."""
+        """Return the seconds of a whole training; ``model`` is the base model's ``config.json``."""
         tokens = work.steps * work.rows_per_step * work.row_tokens + FORWARD_SHARE * work.evaluated_tokens
         longer = (1 + attention(work.row_tokens, model)) / (1 + attention(self.width, model))
         return self.before_s + work.steps * self.step_s + tokens * self.token_s * longer
 
 
 def attention(width: float, model: Mapping[str, Any]) -> float:
-    """FLOPs of attention as a share of those of the weights: they alone grow with the square of the width.
+    """Return the FLOPs of attention as a share of the weights' FLOPs; it grows with the width.
 
-    A token meets half of a row, twice, in each layer (Kaplan et al. 2020, table 1: 2·n_layer·n_ctx·d_attn).
+    A token attends to half of a row on average, twice per layer (Kaplan et al. 2020, table 1:
+    2·n_layer·n_ctx·d_attn).
     """
     shape = Shape.of(model)
     if shape is None:

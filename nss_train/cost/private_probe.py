@@ -1,4 +1,4 @@
-"""The pace of a private training: units' own gradients, clipped; noise; and what it tries beforehand."""
+"""The pace of a private training: per-unit clipped gradients, noise, and the trial before the first step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nss_train.training.group import group_state
 
 
 def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work, plan: PrivacyPlan) -> Pace:
-    """The pace of the parts of a private step, over invented units of the usual length."""
+    """Measure the parts of a private step over invented units of the usual length."""
     private = Private(plan=plan, unit_of=np.zeros(0, dtype=np.int64), longest=work.context_tokens)
     shapes = shapes_for(model, private, config, prompt=work.prompt_tokens, halvings=0)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=_mixed_precision())
@@ -48,7 +48,7 @@ def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work
 def _trial_s(
     passes: Passes, shapes: Shapes, config: SafeSynthesizerParameters, work: Work, plan: PrivacyPlan
 ) -> float:
-    """Of what a training tries before its first step, by trying it."""
+    """Return the seconds of the trial before the first step, by running it."""
     began = now()
     Trial.of(
         passes,
@@ -65,7 +65,7 @@ def _trial_s(
 
 
 def _batch(passes: Passes, work: Work, shapes: Shapes) -> MicroBatch:
-    """As many rows of the usual length as the probe has time for."""
+    """Return as many rows of the usual length as the probe has time for."""
     length = tried_width(work)
     width = int(shapes.widths_of(np.asarray([length]))[0])
     rows = max(1, min(shapes.rows_at(width), MOST_TOKENS // width))
@@ -80,7 +80,7 @@ def _batch(passes: Passes, work: Work, shapes: Shapes) -> MicroBatch:
 
 
 def _step(mechanism: Mechanism, passes: Passes) -> None:
-    """Noise, and an optimizer that moves nothing that anybody keeps."""
+    """Add noise and run an optimizer step, whose result is not kept."""
     gradients = mechanism.release()
     for weight, gradient in zip(passes.weights, gradients, strict=True):
         weight.grad = gradient.to(weight.dtype)
@@ -88,7 +88,7 @@ def _step(mechanism: Mechanism, passes: Passes) -> None:
 
 
 def _padding(work: Work, shapes: Shapes) -> float:
-    """Tokens that are computed for each token of a row, filler included: the last micro-batch is not full."""
+    """Return the computed tokens per token of a row, with padding: the last micro-batch is not full."""
     width = int(shapes.widths_of(np.asarray([min(round(work.row_tokens), shapes.longest)]))[0])
     rows = shapes.rows_at(width)
     batches = work.rows_per_step / rows + (0.5 if rows > 1 else 0.0)
@@ -96,7 +96,7 @@ def _padding(work: Work, shapes: Shapes) -> float:
 
 
 def _timed(do: Callable[[], object]) -> float:
-    """Seconds of the usual run, the first of them not timed."""
+    """Return the median seconds of a run; the first run is not timed."""
     do()
     found: list[float] = []
     while len(found) < PASSES * STEPS and sum(found) < ENOUGH_S:

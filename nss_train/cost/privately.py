@@ -1,4 +1,4 @@
-"""The work of a private table, from public facts: its plan, and names and types of its columns."""
+"""The work of a private table, from public facts: its plan, and the names and types of its columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nss_train.privacy.__main__ import Estimate
 
 
 def private_work_of(planned: Estimate, source: ModelSource, *, stated_family: str = "") -> Work:
-    """The work of a plan, as prepare_data finds it too."""
+    """Return the work of a plan, as prepare_data computes it too."""
     config, tokenizer = planned.config, load_tokenizer(source.folder)
     family = family_of(config.training.pretrained_model, source.folder, stated=stated_family)
     metadata = read_metadata(config, model=source.folder, tokenizer=tokenizer, family=family)

@@ -1,7 +1,7 @@
-"""How fast this device trains a model: the model's own layers, a few of them, trained for a moment.
+"""The speed at which this device trains a model, from training a few of the model's layers for a moment.
 
-A pass takes as long as its layers and what is around them (embeddings, logits, the trainer) together; so two
-short trainings, of one layer and of a few, tell what all of them take. No weights are read.
+The time of a pass is that of its layers plus that of everything else (embeddings, logits, the trainer).
+Two short trainings, of one layer and of a few, therefore give the time of all layers. No weights are read.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from nss_train.training.trainer import load_tokenizer, make_trainer
 
 FEW_LAYERS, MORE_LAYERS = 1, 8
 STEPS, PASSES = 4, 2
-"""Of a probe. The first step is not timed: libraries choose their kernels in it."""
+"""Steps and passes of a probe. The first step is not timed: libraries choose their kernels in it."""
 ENOUGH_S = 2.0
-"""Of timed steps, and then no more."""
+"""Seconds of timed steps after which a probe ends."""
 MOST_TOKENS = 256
-"""Of a micro-batch in the probe: a token of a longer one takes as long, but for attention."""
+"""Tokens of a micro-batch in the probe: a token of a longer one takes as long, except for attention."""
 USUAL_TOKEN = 64
-"""Which one makes no difference."""
+"""Token id of the invented rows; its value makes no difference."""
 SMALL = 0.02
-"""Deviation of the invented weights, as transformers initialises most models."""
+"""Standard deviation of the invented weights, as transformers initialises most models."""
 
 
 def device_name() -> str:
-    """What trains here, in words."""
+    """Return the name of the device that trains here."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     threads = torch.get_num_threads()
@@ -63,7 +63,7 @@ def device_name() -> str:
 def pace_of(
     source: ModelSource, config: SafeSynthesizerParameters, work: Work, plan: PrivacyPlan | None
 ) -> Pace:
-    """The pace of the whole model, from two of a few layers; measured now."""
+    """Measure two models with few layers, and return the pace of the whole model."""
     layers = int(_skeleton(source, config).config.get_text_config().num_hidden_layers)
     few, more = min(FEW_LAYERS, layers), min(MORE_LAYERS, layers)
     models = (
@@ -74,7 +74,7 @@ def pace_of(
 
 
 def tried_width(work: Work) -> int:
-    """Tokens of a row in the probe."""
+    """Return the tokens of a row in the probe."""
     return max(2, min(MOST_TOKENS, round(work.row_tokens)))
 
 
@@ -102,7 +102,7 @@ def _skeleton(source: ModelSource, config: SafeSynthesizerParameters) -> PreTrai
 
 
 def _reduced(source: ModelSource, config: SafeSynthesizerParameters, work: Work, layers: int) -> PeftModel:
-    """A model of a few of the layers, with an adapter, ready to train."""
+    """Return a model with a few of the layers and an adapter, ready to train."""
     scheme, precision, model = choose_scheme(config.training), choose_precision(), _skeleton(source, config)
     needed = estimate(
         model.config,
@@ -138,7 +138,7 @@ def _filled(model: PreTrainedModel) -> PreTrainedModel:
 def _quantized(
     base: PreTrainedModel, source: ModelSource, config: SafeSynthesizerParameters
 ) -> PreTrainedModel:
-    """Through a folder: weights are quantized while they are loaded."""
+    """Save and load the base model, because weights are quantized while they are loaded."""
     precision, scheme = choose_precision(), choose_scheme(config.training)
     with tempfile.TemporaryDirectory() as folder:
         base.save_pretrained(folder)
@@ -153,7 +153,7 @@ def _quantized(
 
 
 def _cut(model: PreTrainedModel, layers: int) -> None:
-    """Leave the first layers of each stack that has as many as the model."""
+    """Keep the first layers of each stack that has as many layers as the model."""
     text = model.config.get_text_config()
     total = int(text.num_hidden_layers)
     for module in list(model.modules()):
@@ -168,7 +168,7 @@ def _cut(model: PreTrainedModel, layers: int) -> None:
 def plain_pace(
     model: PeftModel, tokenizer: PreTrainedTokenizerFast, config: SafeSynthesizerParameters, work: Work
 ) -> Pace:
-    """The pace of the trainer itself, over rows of the usual length."""
+    """Measure the trainer itself, over rows of the usual length."""
     width = tried_width(work)
     rows = max(1, min(work.rows_at_once, MOST_TOKENS // width))
     training = config.training.model_copy(update={"batch_size": rows, "gradient_accumulation_steps": PASSES})
@@ -193,7 +193,7 @@ def plain_pace(
 
 
 class Stopwatch(TrainerCallback):
-    """Times whole steps, and the first pass of each; ends the training when that is enough."""
+    """The times of whole steps and of the first pass of each; it ends the training when it has enough."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []
@@ -223,7 +223,7 @@ class Stopwatch(TrainerCallback):
 
 
 def now() -> float:
-    """The time when the device has done what it was asked to do."""
+    """Return the time once the device has finished its pending work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.monotonic()

@@ -1,4 +1,4 @@
-"""What a training has to do, as prepare_data knows it; of a private table by its plan alone. No torch."""
+"""The work of a training, as prepare_data knows it; for a private table, from its plan alone. No torch."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ TYPICAL: Mapping[ColumnType, Any] = {
     ColumnType.JSON: {"a": 1, "b": [2, 3]},
     ColumnType.ANY: "some text",
 }
-"""A cell that stands for those of a private column, of which nothing but the type may be asked."""
+"""Typical cell by type, for a private column of which only the type may be used."""
 
 
 class Work(Frozen):
-    """The passes of a training. Of a private one all of it follows from plan, config and declarations."""
+    """The passes of a training. If it is private, all follows from its plan, config and declarations."""
 
     private: bool
     steps: int
     full_steps: float
     tokens: int
     rows_per_step: float
-    """Sequences that go through the model for each step."""
+    """Sequences that go through the model in each step."""
     rows_at_once: int = 1
-    """Of a micro-batch; a private training chooses them itself."""
+    """Rows of a micro-batch; a private training chooses them itself."""
     row_tokens: float
-    """Of a sequence as it is computed, padding of its micro-batch included."""
+    """Tokens of a sequence as computed, with the padding of its micro-batch."""
     prompt_tokens: int
-    """That each row begins with."""
+    """Tokens that each row begins with."""
     context_tokens: int
-    """That a row may have."""
+    """Most tokens that a row may have."""
     longest_tokens: int
-    """Of the longest row; of a private table the longest that is usual."""
+    """Tokens of the longest row; for a private table, of a typical row."""
     evaluated_rows: float = 0.0
-    """Sequences that validation takes through the model, all times together."""
+    """Sequences that validation takes through the model, in all evaluations together."""
     evaluated_tokens: float = 0.0
 
     def flops(self, model: Mapping[str, Any]) -> float:
-        """Floating-point operations of the passes; 0 for an architecture that is not known.
+        """Return the floating-point operations of the passes; 0 for an unknown architecture.
 
-        Two for each parameter and token on the way there, two on the way back: no gradient of the frozen
+        Two per parameter and token in the forward pass, two in the backward pass: no gradient of the frozen
         weights is computed (Kaplan et al. 2020, arXiv 2001.08361, §2.1).
         """
         shape = Shape.of(model)
@@ -73,7 +73,7 @@ class Work(Frozen):
         return 4.0 * parameters * self.steps * self.rows_per_step * self.row_tokens
 
     def cost(self, model: Mapping[str, Any], training: TrainingHyperparams) -> Cost:
-        """The cost as far as it is known without a device; ``model`` is the base model's ``config.json``."""
+        """Return the cost that is known without a device; ``model`` is the base model's ``config.json``."""
         memory = process_bytes(
             model,
             training,
@@ -85,7 +85,7 @@ class Work(Frozen):
 
 
 def work_of(prepared: Prepared) -> Work:
-    """The work that a prepared table is."""
+    """Return the work of training on a prepared table."""
     if prepared.plan is None:
         return plain_work(
             prepared.train.tokens_per_example,
@@ -112,7 +112,7 @@ def plain_work(
     prompt_tokens: int,
     context: int,
 ) -> Work:
-    """Of examples with so many tokens each, as the trainer groups them: all ranks together take a batch."""
+    """Return the work for examples of these lengths; all ranks together take one batch, as in the trainer."""
     batches = math.ceil(len(train) / training.batch_size)
     steps = math.ceil(batches / training.gradient_accumulation_steps)
     rows, evaluations = 0, _evaluations(steps, training)
@@ -144,7 +144,7 @@ def private_work(
     places: int,
     context: int,
 ) -> Work:
-    """Of units that a step expects; how long their records are is said by their columns alone."""
+    """Return the expected work of a private plan; records' lengths follow from the columns."""
     records = max(1.0, places / plan.units)
     if config.data.group_training_examples_by is not None:
         rows, row = 1.0, prompt_tokens + records * record_tokens
@@ -170,16 +170,16 @@ def private_work(
 
 
 def typical_record(types: Mapping[str, ColumnType], tokenizer: ModelTokenizer) -> int:
-    """Tokens of a record that nobody has, by the names and types of its columns."""
+    """Return the tokens of an invented record with these column names and types."""
     record = {name: TYPICAL[type_] for name, type_ in types.items()}
     return len(tokenizer.encode(json.dumps(record, separators=(",", ":"), ensure_ascii=False) + "\n"))
 
 
 def full_steps(steps: int, warmup: float) -> float:
-    """Steps, each as its share of the full learning rate, whatever the schedule takes away at the end.
+    """Return the sum of the steps' shares of the full learning rate, ignoring the decay at the end.
 
-    The k-th of w steps of a warm-up, counted from 0, has k/w of the rate (``get_cosine_schedule_with_warmup``
-    and its siblings in transformers), so that a training of one step has none.
+    Step k of w warm-up steps, counted from 0, has k/w of the rate (``get_cosine_schedule_with_warmup``
+    and its siblings in transformers), so a training of one step has none.
     """
     warm = min(steps, int(warmup) if warmup >= 1 else math.ceil(steps * warmup))
     whole = int(warmup) if warmup >= 1 else warm
@@ -187,14 +187,14 @@ def full_steps(steps: int, warmup: float) -> float:
 
 
 def longest_of(lengths: npt.NDArray[np.int64], batch: int) -> float:
-    """The mean length of the longest of ``batch`` examples drawn at random: what the others are padded to.
+    """Return the mean length of the longest of ``batch`` random examples; the others are padded to it.
 
-    The i-th of n in order is the longest with probability (i/n)^b - ((i-1)/n)^b.
+    In ascending order, the i-th of n is the longest with probability (i/n)^b - ((i-1)/n)^b.
     """
     shares = (np.arange(len(lengths) + 1) / len(lengths)) ** batch
     return float(np.sum(np.sort(lengths) * np.diff(shares)))
 
 
 def _evaluations(steps: int, training: TrainingHyperparams) -> int:
-    """Every so many steps, and after the last."""
+    """Return the number of evaluations: one every ``validation_steps`` steps, and one after the last step."""
     return math.ceil(steps / training.validation_steps)

@@ -1,1 +1,1 @@
-"""From a table to training examples, token for token as NSS makes them. Imports no torch."""
+"""The way from a table to training examples, token for token as NSS makes them. Imports no torch."""

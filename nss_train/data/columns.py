@@ -1,4 +1,4 @@
-"""Checks of a table's rows and columns before anything expensive."""
+"""Checks of a table's rows and columns before anything expensive runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIELDS = {
 
 
 def check_groupby_column(frame: pd.DataFrame, column: str | None) -> None:
-    """NSS's check of the group column: it must be there and have no gaps; and lists are no groups."""
+    """Check, as NSS does, that the group column exists and has no gaps; refuse lists as well."""
     if column is None:
         return
     hint = "set data.group_training_examples_by to one of the table's columns"
@@ -35,22 +35,22 @@ def check_groupby_column(frame: pd.DataFrame, column: str | None) -> None:
 
 
 validate_groupby_column = check_groupby_column
-"""The same under the name of NSS's older versions."""
+"""The same check under the name that older versions of NSS used."""
 
 
 def check_orderby_column(frame: pd.DataFrame, column: str | None) -> None:
-    """NSS's check of the order column: it must be there; and lists have no order."""
+    """Check, as NSS does, that the order column exists; refuse lists, which have no order."""
     if column is not None:
         check_present(frame, column, role="Order by")
         _check_flat(frame, column, role="Order by")
 
 
 validate_orderby_column = check_orderby_column
-"""The same under the name of NSS's older versions."""
+"""The same check under the name that older versions of NSS used."""
 
 
 def check_present(frame: pd.DataFrame, column: str, *, role: str, remedy: str = "") -> None:
-    """Raise :class:`ParameterError` when a column that the config names is missing."""
+    """Raise :class:`ParameterError` if a column that the config names is missing."""
     if isinstance(frame.columns, pd.MultiIndex):
         raise ParameterError("MultiIndex columns are not supported; flatten the column names.")
     if column in frame.columns:
@@ -61,13 +61,13 @@ def check_present(frame: pd.DataFrame, column: str, *, role: str, remedy: str = 
 
 
 def nearest(column: str, names: Sequence[str], *, otherwise: str = "") -> str:
-    """What to do about a column that is not there."""
+    """Return the remedy for a missing column."""
     near = difflib.get_close_matches(column, names, n=1)
     return f"did you mean {near[0]!r}?" if near else otherwise or "name one of the table's columns"
 
 
 def check_known(names: Collection[str], columns: Collection[str]) -> None:
-    """Raise :class:`ParameterError` with the columns that the config names and the table does not have."""
+    """Raise :class:`ParameterError` with the columns that the config names but the table does not have."""
     problems = [
         Problem(field="reading.columns", value=name, remedy=nearest(name, list(columns)))
         for name in names
@@ -78,7 +78,7 @@ def check_known(names: Collection[str], columns: Collection[str]) -> None:
 
 
 def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
-    """Raise :class:`DataError` when a column that must be whole has gaps."""
+    """Raise :class:`DataError` if a column that must be complete has gaps."""
     gaps = frame.index[frame[column].isna()]
     if len(gaps) == 0:
         return
@@ -100,7 +100,7 @@ def _check_flat(frame: pd.DataFrame, column: str, *, role: str) -> None:
 
 
 def check_named_roles(names: Sequence[str], config: SafeSynthesizerParameters) -> None:
-    """Check that the group, order and unit columns are among the names of a private table, all at once."""
+    """Check that the group, order and unit columns exist in a private table; report all problems at once."""
     data = config.data
     roles = {
         "Group by": data.group_training_examples_by,
@@ -117,7 +117,7 @@ def check_named_roles(names: Sequence[str], config: SafeSynthesizerParameters) -
 
 
 def check_roles(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
-    """Check the group and order columns, all problems at once."""
+    """Check the group and order columns; report all problems at once."""
     found: list[UserError] = []
     checks = (
         (check_groupby_column, config.data.group_training_examples_by),
@@ -134,7 +134,7 @@ def check_roles(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
 
 
 def check_columns(frame: pd.DataFrame) -> None:
-    """Raise :class:`DataError` naming every column that nothing can be learned from."""
+    """Raise :class:`DataError` with every column that nothing can be learned from."""
     remedy = "the column holds nothing but nulls; fill it, or leave it out ({})"
     problems = [
         Problem(
@@ -150,7 +150,7 @@ def check_columns(frame: pd.DataFrame) -> None:
 
 
 def check_rows(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
-    """NSS's check of the number of rows, under NSS's name ``dataset.size``."""
+    """Check the number of rows, as NSS does under the name ``dataset.size``."""
     if len(frame) >= MIN_ROWS or "dataset.size" in config.preflight.disabled_checks:
         return
     remedy = f"at least {MIN_ROWS} are needed; add rows, or list dataset.size under preflight.disabled_checks"
@@ -158,7 +158,7 @@ def check_rows(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> None:
 
 
 def split_warnings(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> list[str]:
-    """What is trained and may not be meant: gaps; as in NSS's preflight few rows, or rows seen often."""
+    """Return warnings about the training split: gaps, and few or often repeated rows (as NSS does)."""
     found = list(_gaps(frame, config.data.order_training_examples_by))
     if len(frame) < SMALL_ROWS:
         found.append(f"the training split has {len(frame)} rows; more would help")

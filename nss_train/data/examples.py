@@ -1,4 +1,4 @@
-"""Training examples: token ids and labels, in an Arrow file that a trainer maps into memory."""
+"""Training examples: token ids and labels, in an Arrow file that a trainer memory-maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nss_train.model.metadata import ModelMetadata
 
 IGNORED_LABEL = -100
 CHUNK_TOKENS = 1 << 20
-"""Tokens that are in memory at a time while examples are written: about 40 MB with all columns."""
+"""Tokens in memory at a time while examples are written: about 40 MB with all columns."""
 
 SCHEMA = pa.schema(
     [
@@ -35,7 +35,7 @@ class Prompt:
     """The part of every example that is not learned."""
 
     ids: Tokens
-    """Shape (tokens,): the schema prompt with the family's special tokens."""
+    """Token ids of the schema prompt with the family's special tokens; shape (tokens,)."""
     bos_id: int
     eos_id: int
 
@@ -49,14 +49,14 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examples:
-    """A plan of examples over tokenized records; the tokens of an example exist when it is asked for."""
+    """A layout of examples over tokenized records; an example's tokens are computed on request."""
 
     prompt: Prompt
     lengths: npt.NDArray[np.int64]
     """Tokens of each record."""
     plan: Layout
     fragments: Fragments
-    """Those of the records, then three rows of one fragment each: prompt, begin and end token."""
+    """The records' fragments, then three rows of one fragment each: prompt, begin and end token."""
 
     @classmethod
     def of(cls, prompt: Prompt, records: Records, plan: Layout) -> Examples:
@@ -73,19 +73,19 @@ class Examples:
 
     @property
     def tokens_per_example(self) -> npt.NDArray[np.int64]:
-        """Prompt, begin and end tokens included; shape (examples,)."""
+        """Return the tokens of each example, with prompt, begin and end tokens; shape (examples,)."""
         totals = offsets_of(self.lengths[self.plan.rows])
         records = np.diff(totals[self.plan.sequences[self.plan.examples]])
         return len(self.prompt.ids) + records + 2 * self.plan.sequences_per_example
 
     def labels(self, input_ids: Tokens) -> npt.NDArray[np.int64]:
-        """The ids themselves, but :data:`IGNORED_LABEL` for the prompt; shape (tokens,)."""
+        """Return the ids as labels, with :data:`IGNORED_LABEL` for the prompt; shape (tokens,)."""
         labels = input_ids.astype(np.int64)
         labels[: len(self.prompt.ids)] = IGNORED_LABEL
         return labels
 
     def statistics(self) -> dict[str, Running]:
-        """Tokens and records per example."""
+        """Return the statistics of tokens and records per example."""
         return {
             "tokens_per_example": Running.of(self.tokens_per_example),
             "records_per_example": Running.of(self.plan.records_per_example),
@@ -98,7 +98,7 @@ class Examples:
                 stream.write_batch(self._batch(start, stop))
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of examples with about :data:`CHUNK_TOKENS` tokens."""
+        """Yield ranges of examples with about :data:`CHUNK_TOKENS` tokens."""
         ends = np.cumsum(self.tokens_per_example)
         start = 0
         while start < len(self):
@@ -108,19 +108,19 @@ class Examples:
             start = stop
 
     def _tokens(self, start: int, stop: int) -> tuple[Tokens, npt.NDArray[np.int64]]:
-        """All ids of some examples, and the length of each example."""
+        """Return all ids of some examples, and the length of each example."""
         slots = self.fragments.rows[self._slots(start, stop)].ravel()
         ids, _ = gather(self.fragments.ids, self.fragments.offsets, slots)
         return ids, self.tokens_per_example[start:stop]
 
     def _slots(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """Rows of the fragment table that some examples consist of."""
+        """Return the rows of the fragment table that some examples consist of."""
         prompt, begin, end = len(self.fragments.rows) - 3 + np.arange(3)
         sequences = self.plan.sequences[self.plan.examples[start] : self.plan.examples[stop] + 1]
         rows = self.plan.rows[sequences[0] : sequences[-1]]
         bounds = sequences - sequences[0]
         starts = self.plan.sequences[self.plan.examples[start:stop]] - sequences[0]
-        # Of what is put in at one place, the first comes first: end, then prompt, then begin.
+        # Insertions at the same place keep their order: end, then prompt, then begin.
         places = np.concatenate([bounds[1:], starts, bounds[:-1]])
         specials = np.repeat([end, prompt, begin], [len(bounds) - 1, len(starts), len(bounds) - 1])
         return np.insert(rows, places, specials)

@@ -1,4 +1,4 @@
-"""All prepared examples in one comparable file: the format of the golden sets."""
+"""All prepared examples in one comparable file, in the format of the golden sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT = 1
 def describe(
     prepared: Prepared, *, tokenizer: ModelTokenizer, seed: int, entry: Entry, whole: int = 3
 ) -> dict[str, Any]:
-    """Digests of every record and example, the first ``whole`` examples in full, and all that was derived."""
+    """Return digests of all records and examples, the first ``whole`` examples, and all that is derived."""
     return {
         "format": FORMAT,
         "entry": entry.value,
@@ -50,7 +50,7 @@ def describe(
 
 
 def describe_examples(examples: Examples, tokenizer: ModelTokenizer, whole: int) -> dict[str, Any]:
-    """Length and digests of every example, and the first in full."""
+    """Return the length and digests of every example, and the first ``whole`` in full."""
     rows: list[dict[str, Any]] = []
     first: list[dict[str, Any]] = []
     tokens, trained = 0, 0
@@ -87,7 +87,7 @@ def _describe_records(prepared: Prepared) -> dict[str, Any]:
 
 def _describe_frame(prepared: Prepared) -> dict[str, Any]:
     table = prepared.table
-    # The dtypes of a private table are those of single cells, and no statistic of its columns.
+    # A private table's dtypes are those of single cells, not a statistic of its columns.
     frame = _texts(prepared) if table is None else table.to_pandas()
     return {
         "rows": len(frame),

@@ -1,4 +1,4 @@
-"""How large a table may be, measured before it is decoded: a small file can hide a large one."""
+"""The limits on a table's size, measured before it is decoded: a small file can hide a large table."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _BRACKETS = (b"[", b"{")
 
 
 def check_bytes(path: Path, limits: TableLimits) -> None:
-    """Raise :class:`DataError` for a file that is larger than the operator allows."""
+    """Raise :class:`DataError` if the file is larger than the operator allows."""
     if path.stat().st_size > limits.file_bytes:
         _refuse([_over("file_bytes", path.stat().st_size, limits)])
 
 
 def check_size(path: Path, limits: TableLimits, *, delimiter: str = ",") -> None:
-    """Raise :class:`DataError` with every limit that a table's file passes, before it is decoded."""
+    """Raise :class:`DataError` with every limit that a table's file exceeds, before it is decoded."""
     check_bytes(path, limits)
     size = _measure(path, limits, delimiter)
     _refuse([_over(name, value, limits) for name, value in passed(size, limits).items()])
@@ -66,7 +66,7 @@ def _csv(path: Path, limits: TableLimits, delimiter: str) -> Size:
         columns = file.readline(_HEADER_CHARS).count(delimiter) + 1
     rows = _lines(path)
     if rows > limits.rows:
-        rows = _records(path, limits)  # line breaks within quotes are none
+        rows = _records(path, limits)  # line breaks within quotes end no row
     size = path.stat().st_size
     return Size(
         file_bytes=size, rows=rows, columns=columns, decoded_bytes=size + rows * columns * BYTES_PER_CELL
@@ -82,14 +82,14 @@ def _lines(path: Path) -> int:
 
 
 def _records(path: Path, limits: TableLimits) -> int:
-    """Rows as a reader counts them, up to the first that is too many."""
+    """Count the rows as a CSV reader does, up to the first one too many."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file, suppress(csv.Error):
         return sum(1 for _ in islice(csv.reader(file), limits.rows + 2)) - 1
-    return limits.rows  # a text is too long for this reader: the limit of cells will tell
+    return limits.rows  # a text is too long for this reader: the limit of cells will refuse it
 
 
 def _json_lines(path: Path, limits: TableLimits) -> Size:
-    """Rows, names and nesting; a name that is new in every row makes a column of every row."""
+    """Measure rows, names and nesting; a name that is new in one row adds a cell to every row."""
     rows, depth, names = 0, 0, set[str]()
     with path.open("rb") as file:
         for line in file:
@@ -104,7 +104,7 @@ def _json_lines(path: Path, limits: TableLimits) -> Size:
 
 
 def _depth(line: bytes, limits: TableLimits) -> int:
-    """How deep a line nests, or a smaller number where a look at its brackets suffices."""
+    """Return the nesting depth of a line, or 0 if its few brackets cannot exceed the limit."""
     if sum(map(line.count, _BRACKETS)) <= limits.depth:
         return 0
     deep = most = 0
@@ -125,7 +125,7 @@ def _depth(line: bytes, limits: TableLimits) -> int:
 
 
 def _names(line: bytes) -> Iterator[str]:
-    """The names of an object; what is none is left to the reader's own message."""
+    """Yield the names of an object; other lines are left to the reader's own message."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -144,7 +144,7 @@ def _parquet(path: Path, limits: TableLimits) -> Size:
 
 
 def parquet_size(path: Path, limits: TableLimits) -> Size:
-    """From the row groups' metadata, and if that is harmless from the dictionaries of texts."""
+    """Measure the row groups' metadata and, if that is within the limits, the dictionaries of texts."""
     with pq.ParquetFile(path) as file:
         size = _parquet_declared(path, file)
         return size if passed(size, limits) else _parquet_texts(path, size, limits)
@@ -157,7 +157,7 @@ def _parquet_declared(path: Path, file: Any) -> Size:
         for group in range(meta.num_row_groups)
         for column in range(meta.num_columns)
     ]
-    # A dictionary makes few bytes of many values, so that these count as well.
+    # A dictionary stores many values in few bytes, so the number of values counts as well.
     decoded = sum(max(chunk.total_uncompressed_size, chunk.num_values * BYTES_PER_CELL) for chunk in chunks)
     return Size(
         file_bytes=path.stat().st_size, rows=meta.num_rows, columns=meta.num_columns, decoded_bytes=decoded
@@ -165,7 +165,7 @@ def _parquet_declared(path: Path, file: Any) -> Size:
 
 
 def _parquet_texts(path: Path, size: Size, limits: TableLimits) -> Size:
-    """With the bytes of texts as if each were written out. They stay in their dictionaries here."""
+    """Add the bytes of all texts as if each were written out; here they stay in their dictionaries."""
     with pq.ParquetFile(path) as file:
         leaves = [file.schema.column(number) for number in range(file.metadata.num_columns)]
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
@@ -186,7 +186,7 @@ def _parquet_texts(path: Path, size: Size, limits: TableLimits) -> Size:
 
 
 def _text_bytes(column: pa.ChunkedArray) -> tuple[int, int]:
-    """All bytes of a column's texts, and the most of one."""
+    """Return the total bytes of a column's texts, and the bytes of the longest."""
     total = longest = 0
     for leaf in (leaf for chunk in column.chunks for leaf in _leaves(chunk)):
         each = _lengths(leaf)
@@ -196,14 +196,14 @@ def _text_bytes(column: pa.ChunkedArray) -> tuple[int, int]:
 
 
 def _lengths(texts: pa.Array) -> pa.Array:
-    """Bytes of each text; those of a dictionary are measured once."""
+    """Return the bytes of each text; texts of a dictionary are measured once."""
     if pa.types.is_dictionary(texts.type):
         return pc.binary_length(texts.dictionary).take(texts.indices)
     return pc.binary_length(texts)
 
 
 def _leaves(array: pa.Array) -> Iterator[pa.Array]:
-    """The texts within lists and structures."""
+    """Yield the texts within lists and structures."""
     if pa.types.is_struct(array.type) or pa.types.is_nested(array.type):
         inner = array.flatten()
         for part in inner if isinstance(inner, list) else [inner]:

@@ -1,4 +1,4 @@
-"""What prepare_data leaves in its folder, and the figures that ``status`` shows of it."""
+"""The files that prepare_data writes, and the figures that ``status`` shows about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nss_train.data.prepared import Prepared
 
 MOST_WARNINGS = 50
-"""As many as anybody reads: they are told in messages and on screens."""
+"""Most warnings that are shown in messages and on screens."""
 
 
 def write(out: Path, prepared: Prepared, request: Request, *, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def write(out: Path, prepared: Prepared, request: Request, *, model: Mapping[str
 
     ``model`` is the base model's ``config.json``.
 
-    ``statistics.json`` and the ``*.arrow`` files stay inside: training needs them exact.
+    ``statistics.json`` and the ``*.arrow`` files are not published: training needs their exact values.
     """
     work = work_of(prepared)
     cost = work.cost(model, prepared.config.training)
@@ -59,21 +59,21 @@ def _privacy(prepared: Prepared) -> dict[str, Any]:
 
 
 def _tables(prepared: Prepared) -> Iterator[tuple[str, pd.DataFrame]]:
-    """What may be published of the table itself: of a strictly private one nothing."""
+    """Yield the parts of the table that may be published: none if it is strictly private."""
     for name, frame in (("training", prepared.training), ("test", prepared.test)):
         if frame is not None and not prepared.config.strictly_private:
             yield name, frame
 
 
 def first_warnings(warnings: Sequence[str]) -> list[str]:
-    """Those that everybody is shown; ``warnings.json`` has all."""
+    """Return the warnings that are shown; ``warnings.json`` has all of them."""
     more = len(warnings) - MOST_WARNINGS
     last = [f"and {more:,} more; prepare_data's log has all"] if more > 0 else []
     return [*warnings[:MOST_WARNINGS], *last]
 
 
 def _figures(prepared: Prepared) -> dict[str, Any]:
-    """Counts of the table; of a strictly private one what is public: its units and its columns."""
+    """Return counts of the table; if it is strictly private, only what is public: its units and columns."""
     public = {"columns": len(prepared.columns), "data_fraction": prepared.data_fraction, **_privacy(prepared)}
     if prepared.plan is not None:
         public["units"] = prepared.plan.units

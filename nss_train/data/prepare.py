@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """The prepare_data stage."""
+    """Run the prepare_data stage."""
     source = folder / "in" / "source"
     name, fetched = request.config.training.pretrained_model, source if source.exists() else None
     with public_facts():
@@ -68,7 +68,7 @@ def _prepare(folder: Path, request: Request, model: Path) -> Prepared:
 
 
 def _prepare_private(folder: Path, request: Request, model: Path, report: Report) -> Prepared:
-    """With the key that lies beside the table, and a draw that the supervisor keeps."""
+    """Prepare with the key beside the table if there is one, and a draw that the supervisor may keep."""
     from nss_train.data.private.prepare import prepare_privately  # the accountant takes a second to load
 
     key, config = folder / "in" / HOLDOUT_KEY, request.config
@@ -99,10 +99,10 @@ def prepare(
 ) -> Prepared:
     """Prepare a table for a model in a local folder.
 
-    Of a private one ``key`` says who is held out; without it, that is drawn for this call.
+    For a private table, ``key`` decides which units are held out; without it, a key is drawn for this call.
 
     Raises :class:`~nss_train.errors.DataError`, :class:`~nss_train.errors.ParameterError` or
-    :class:`~nss_train.errors.GenerationError` with all that is wrong with table, config or lengths.
+    :class:`~nss_train.errors.GenerationError` with every problem of table, config or lengths.
     """
     require_extras(*needed_by(config))
     if config.dp_enabled:
@@ -132,7 +132,7 @@ def prepare(
 def prepare_split(
     split: Split, config: SafeSynthesizerParameters, *, model: Path, seed: int, stated_family: str = ""
 ) -> Prepared:
-    """Prepare a training split that is in memory; raises what :func:`prepare` raises."""
+    """Prepare a training split that is in memory; raise the errors of :func:`prepare`."""
     family = family_of(config.training.pretrained_model, model, stated=stated_family)
     columns.check_roles(split.train, config)
     resolved = resolve(config, split.train, family=family)
@@ -144,7 +144,7 @@ def prepare_split(
 
 
 def warned(found: Sequence[str], *, then: tuple[str, ...]) -> tuple[str, ...]:
-    """Warnings, each told to the log, and those that were told already."""
+    """Log each new warning, and return them before the earlier ones."""
     for warning in found:
         logger.warning("%s", warning, extra={"action": "data.warning"})
     return (*found, *then)
@@ -158,7 +158,7 @@ def assemble(
     *,
     seed: int,
 ) -> Prepared:
-    """Everything from the resolved config on: series, schema, records, packing."""
+    """Process everything after the resolved config: series, schema, records, packing."""
     config, frame = resolved.config, split.train
     if config.time_series.is_timeseries:
         series = time_series.process(frame, config)
@@ -207,7 +207,7 @@ def assemble(
 
 
 def _counted(metadata: ModelMetadata, train: Examples, assembled: Assembled) -> ModelMetadata:
-    """The metadata with what generation has to know of the examples."""
+    """Return the metadata with the facts about the examples that generation needs."""
     return replace(
         metadata,
         max_tokens_per_example=int(train.tokens_per_example.max()),

@@ -1,4 +1,4 @@
-"""All that a table becomes, whichever way it was prepared."""
+"""The result of preparing a table, in whichever way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Entry(StrEnum):
-    """Where a run begins: with the whole table, or with a training split that is made already."""
+    """The start of a run: the whole table, or a training split that exists already."""
 
     PROCESS_DATA = "process_data"
     BACKEND = "backend"
@@ -32,7 +32,7 @@ class Entry(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """All that a table becomes."""
+    """The result of preparing a table."""
 
     config: SafeSynthesizerParameters
     choices: tuple[Choice, ...]
@@ -43,9 +43,9 @@ class Prepared:
     table: pa.Table | None
     """The training split as it is written into records; ``None`` under differential privacy."""
     columns: Sequence[Column]
-    """What stands in records."""
+    """Columns of the records."""
     training: pd.DataFrame | None
-    """The training split as it was read; ``None`` where none of it may be shown."""
+    """The training split as it was read; ``None`` if none of it may be shown."""
     test: pd.DataFrame | None
     records: Records
     train: Examples
@@ -53,13 +53,13 @@ class Prepared:
     assembled: Assembled
     data_fraction: float
     warnings: tuple[str, ...] = ()
-    """What a person should know of how the table was read; of a private table nothing."""
+    """Notes for people on how the table was read; empty for a private table."""
     read_as: str = ""
-    """How the table's file was read; empty of a private one, and where there was no file."""
+    """Description of how the table's file was read; empty for a private table, or without a file."""
     typical_record_tokens: int = 0
-    """Of a private table: what a record takes by the names and types of its columns alone."""
+    """Tokens of a typical record of a private table, from the names and types of its columns alone."""
     plan: PrivacyPlan | None = None
-    """Under differential privacy; then ``assembled.membership`` tells whose the examples are."""
+    """Privacy plan, under differential privacy; then ``assembled.membership`` gives each example's unit."""
 
     @property
     def records_train(self) -> int:
@@ -67,7 +67,7 @@ class Prepared:
 
     @property
     def units_train(self) -> int:
-        """Records, or groups when they are kept together."""
+        """Return the number of records, or of groups if they are kept together."""
         return self.assembled.units_train
 
     @property

@@ -11,7 +11,7 @@ Offsets = npt.NDArray[np.int64]
 
 
 def offsets_of(lengths: npt.NDArray[np.int64] | list[int]) -> Offsets:
-    """Where slices of these lengths begin, and where the last one ends; shape (slices + 1,)."""
+    """Return where slices of these lengths begin, and where the last one ends; shape (slices + 1,)."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
@@ -20,7 +20,7 @@ def offsets_of(lengths: npt.NDArray[np.int64] | list[int]) -> Offsets:
 def gather(
     values: npt.NDArray[Any], offsets: Offsets, wanted: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Concatenate the slices ``values[offsets[i]:offsets[i + 1]]`` of all wanted ``i``; and their lengths."""
+    """Concatenate the slices ``values[offsets[i]:offsets[i + 1]]`` of all wanted ``i``, with lengths."""
     starts = offsets[wanted]
     lengths = offsets[wanted + 1] - starts
     ends = np.cumsum(lengths)

@@ -1,4 +1,4 @@
-"""The JSON schema of a table, which generated records are held to."""
+"""The JSON schema of a table, which constrains generated records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _JSON_TYPES = {
 
 
 def make_schema(columns: Sequence[Column]) -> dict[str, Any]:
-    """One property per column, in the table's order; columns without nulls are required."""
+    """Return a schema with one property per column, in order; columns without nulls are required."""
     return {
         "type": "object",
         "properties": {column.name: _property(column) for column in columns},
@@ -32,7 +32,7 @@ def _property(column: Column) -> dict[str, Any]:
     values = _enum(column)
     if values is not None:
         return {"enum": values}
-    # Sorted, because NSS's own order follows the process's string-hash seed.
+    # Sorted, because NSS's own order depends on the process's string-hash seed.
     types = sorted({_JSON_TYPES.get(type(value).__name__, "string") for value in _cells(column)})
     if column.has_nulls:
         types.append("null")
@@ -49,7 +49,7 @@ def _property(column: Column) -> dict[str, Any]:
 
 
 def _cells(column: Column) -> list[Any]:
-    """Values as they stand in a data frame: a gap is a float among numbers, an object elsewhere."""
+    """Return values as a data frame holds them: a gap is a float among numbers, an object elsewhere."""
     if column.exact:
         return [value for value in column.values if value is not None]
     if column.is_number:
@@ -60,12 +60,12 @@ def _cells(column: Column) -> list[Any]:
 def _text_lengths(column: Column) -> list[int]:
     if column.is_text:
         return [len(value) for value in column.values]
-    # Dates without a time are written without one, but only if all of them are.
+    # Dates without a time are written without one, but only if all of them lack it.
     return [len(text) for text in pd.Series(column.values).astype(str)]
 
 
 def _enum(column: Column) -> list[Any] | None:
-    """Sorted values, nulls last, when they are few and mostly repeated; else ``None``.
+    """Return sorted values, nulls last, if they are few and mostly repeated; otherwise ``None``.
 
     NSS's rule for n rows: at most √n distinct values, of which at most ∛n occur once.
     """
@@ -76,7 +76,7 @@ def _enum(column: Column) -> list[Any] | None:
     if len(column.values) > 2 * rows**0.5 + 2:
         return None
     for value, count in zip(column.values, column.counts.tolist(), strict=True):
-        counts[value] = counts.get(value, 0) + count  # 0.0 and -0.0 are one value here
+        counts[value] = counts.get(value, 0) + count  # 0.0 and -0.0 count as one value here
     if len(counts) > rows**0.5 or sum(count == 1 for count in counts.values()) > rows ** (1 / 3):
         return None
     found = sorted((value for value in counts if value is not None), key=_in_order)
@@ -84,7 +84,7 @@ def _enum(column: Column) -> list[Any] | None:
 
 
 def _in_order(value: Any) -> tuple[bool, Any]:
-    """A key that sorts the values of a column, also where numbers and texts stand in one."""
+    """Return a sort key for the values of a column, which may mix numbers and texts."""
     return isinstance(value, str), value
 
 

@@ -1,4 +1,4 @@
-"""A table's measures, and the limits that it passes."""
+"""The measures of a table, and the limits that it exceeds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from nss_train.contract import TableLimits
 
 BYTES_PER_CELL = 8
-"""Of a number, or of the reference to a text."""
+"""Bytes of a number, or of a reference to a text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """A table's measures; ``rows`` of a CSV file counts its lines, quoted line breaks included."""
+    """The measures of a table; ``rows`` of a CSV file counts its lines, quoted line breaks included."""
 
     file_bytes: int
     rows: int
@@ -23,7 +23,7 @@ class Size:
 
 
 def passed(size: Size, limits: TableLimits) -> dict[str, int]:
-    """The limits that a table passes, each with the measure that passes it."""
+    """Return the limits that a table exceeds, each with the measured value."""
     names = ("rows", "columns", "decoded_bytes", "cell_chars", "depth")
     found = {name: getattr(size, name) for name in names if getattr(size, name) > getattr(limits, name)}
     expansion = size.decoded_bytes // max(1, size.file_bytes)

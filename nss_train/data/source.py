@@ -1,4 +1,4 @@
-"""Reading a table: how its file is written is found out and checked; then it is read as pandas reads it."""
+"""The reading of a table: its file's format is detected and checked, then it is read as pandas reads it."""
 
 from __future__ import annotations
 
@@ -47,28 +47,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """A table that was read, and how."""
+    """A table that was read, and how it was read."""
 
     frame: pd.DataFrame
     how: str
-    """What the file was found to be, for people: ``comma, UTF-8``."""
+    """Description of the file for people, such as ``comma, UTF-8``."""
     dialect: Dialect | None = None
-    """Of a text table; with it :func:`~nss_train.data.reading.dialect.text_chunks` gives its cells."""
+    """Dialect of a text table, for :func:`~nss_train.data.reading.dialect.text_chunks` to read its cells."""
     changes: tuple[Change, ...] = ()
-    """What became of its cells."""
+    """Changes to its cells."""
 
     @property
     def read_as(self) -> str:
-        """The same with the table's measures, in one line."""
+        """Return the description with the table's measures, in one line."""
         return f"{self.how}, {len(self.frame.columns):,} columns, {len(self.frame):,} rows"
 
 
 def read_table(
     path: Path, limits: TableLimits | None = None, reading: ReadingParameters | None = None
 ) -> pd.DataFrame:
-    """The table in a file of one of the formats; :class:`DataError` with what is wrong with it.
+    """Return the table of a file in a known format; raise :class:`DataError` with what is wrong with it.
 
-    Without ``limits`` a table may be as large as it likes: it is its reader's own.
+    Without ``limits`` the size is not limited: the table belongs to the user who reads it.
     """
     return read_source(path, limits, reading).frame
 
@@ -76,7 +76,7 @@ def read_table(
 def read_source(
     path: Path, limits: TableLimits | None = None, reading: ReadingParameters | None = None
 ) -> Source:
-    """The table, and how its file was read; raises what :func:`read_table` raises."""
+    """Return the table, and how its file was read; raise the errors of :func:`read_table`."""
     kind = kind_of(path.name)
     if not path.is_file():
         raise unreadable(str(path), "no such file")
@@ -100,7 +100,7 @@ def read_source(
 
 
 def _packed(source: Source, compression: Compression | None) -> Source:
-    """The source with what its file was packed with."""
+    """Return the source with the compression of its file."""
     if compression is None:
         return source
     dialect = None if source.dialect is None else replace(source.dialect, compression=compression)
@@ -129,7 +129,7 @@ def _read(path: Path, limits: TableLimits | None, reading: ReadingParameters) ->
 
 
 def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with numbered rows. An index that has a name is a column of the file."""
+    """Return the frame with numbered rows. A named index is a column of the file."""
     named = [name for name in frame.index.names if name is not None]
     if set(named) & set(frame.columns):
         check_unique([*map(str, named), *map(str, frame.columns)])
@@ -137,7 +137,7 @@ def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_undeclared(reading: ReadingParameters, form: Format | None) -> None:
-    """Marks are declared of text tables alone."""
+    """Raise an error for declared marks: only text tables have them."""
     for name, value in reading.marks().items():
         raise contradicted(f"reading.{name}", value, f"the file is {form}, which has none; leave it out")
 
@@ -171,9 +171,9 @@ def _as_wanted(
     how: str,
     otherwise: Collection[str] = (),
 ) -> Source:
-    """What NSS reads, with what ``reading`` wants as it is written; and what became of the cells.
+    """Return what NSS reads, with some columns as they are written, and the changes to the cells.
 
-    Columns that are read ``otherwise`` have other marks than a point: they are written anew anyway.
+    Columns that are read ``otherwise`` have other marks than a point, so their text changes in any case.
     """
     if reading.types is Types.FAITHFUL:
         return Source(frame=read_faithfully(file, texts=reading.texts), how=how)
@@ -183,7 +183,7 @@ def _as_wanted(
 
 
 def _frame(path: Path, dialect: Dialect, *, texts: tuple[str, ...]) -> pd.DataFrame:
-    """What pandas makes of a text table, some of its columns left as texts."""
+    """Return what pandas reads from a text table, with some columns left as texts."""
     try:
         return pd.read_csv(
             path,
@@ -221,7 +221,7 @@ def _read_json(path: Path, limits: TableLimits | None, reading: ReadingParameter
             check_size(lines, limits)
         file = TableFile(path=lines, form=Format.JSON, dropped=reading.dropped)
         how = "JSON array" if is_array else "JSON Lines"
-        if reading.types is Types.FAITHFUL:  # numbers may be larger than pandas takes
+        if reading.types is Types.FAITHFUL:  # numbers may be larger than pandas accepts
             return Source(frame=read_faithfully(file, texts=reading.texts), how=how)
         frame = read_lines(lines, path.name)
         check_known(reading.dropped, list(map(str, frame.columns)))

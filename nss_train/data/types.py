@@ -1,4 +1,4 @@
-"""Columns that cannot be written into a record: each is named, with what to do about it."""
+"""Columns that cannot be written into a record: each is reported with a remedy."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _REFUSED = (
 )
 
 UNWRITABLE = (OverflowError, RecursionError, TypeError, ValueError, pa.ArrowException)
-"""What pandas and Arrow raise for a value that they cannot convert."""
+"""Errors that pandas and Arrow raise for a value that they cannot convert."""
 
 
 def as_arrow(frame: pd.DataFrame) -> pa.Table:
-    """A frame as an Arrow table without index; :class:`DataError` naming each column that has no one type."""
+    """Return a frame as an Arrow table without index; :class:`DataError` lists columns of mixed types."""
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     except UNWRITABLE as error:
@@ -46,7 +46,7 @@ def _unlike(frame: pd.DataFrame) -> Iterator[Problem]:
 
 
 def unwritable(name: str, kind: pa.DataType | None, error: BaseException) -> Problem:
-    """What is wrong with a column whose values cannot be converted."""
+    """Return the problem of a column whose values cannot be converted."""
     if kind is not None and (types.is_temporal(kind) or isinstance(error, OverflowError)):
         remedy = (
             "it holds dates or times that nanoseconds do not reach (years 1677 to 2262); change them, or"
@@ -61,7 +61,7 @@ def unwritable(name: str, kind: pa.DataType | None, error: BaseException) -> Pro
 
 
 def check_types(schema: pa.Schema) -> None:
-    """Raise :class:`DataError` naming every column that holds what JSON cannot, however deep."""
+    """Raise :class:`DataError` with every column that holds, at any depth, what JSON cannot."""
     problems = [
         Problem(
             field=field.name,

@@ -1,4 +1,4 @@
-"""From tokenized records to plans of examples, by the kind of table: plain, grouped, time series."""
+"""The layout of tokenized records as examples, by the kind of table: plain, grouped, time series."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assembled:
-    """Plans of examples, and what is known of them."""
+    """The layouts of examples, and the facts about them."""
 
     train: Layout
     validation: Layout | None
     fraction: float
-    """Passes over the training records."""
+    """Number of passes over the training records."""
     records_train: int
     units_train: int
-    """Records, or groups when they are kept together."""
+    """Number of records, or of groups if they are kept together."""
     described: Order
-    """Records that NSS lists as its dataset, in its order."""
+    """Records that NSS lists as its dataset, in NSS's order."""
     statistics: Mapping[str, Running] = field(default_factory=dict)
     max_records_per_group: int | None = None
     group_values: tuple[Any, ...] | None = None
     membership: Membership | None = None
-    """Whose the examples are; under differential privacy only."""
+    """Units that the examples belong to; only under differential privacy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assembler:
-    """What every kind of table needs to be assembled."""
+    """The inputs of the assembly, for every kind of table."""
 
     table: pa.Table
     lengths: Numbers
@@ -62,13 +62,13 @@ class Assembler:
     config: SafeSynthesizerParameters
     metadata: ModelMetadata
     budget: int
-    """Tokens that an example's records may take."""
+    """Most tokens of an example's records."""
     prompt_tokens: int
     schema_tokens: int
     seed: int
 
     def assemble(self) -> Assembled:
-        """Split, shuffle and pack."""
+        """Split, shuffle and pack the records."""
         if self.config.time_series.is_timeseries:
             return self._windows()
         if self.config.data.group_training_examples_by is not None:
@@ -77,7 +77,7 @@ class Assembler:
 
     @property
     def _most(self) -> int | None:
-        """Records or groups of an example; ``None`` for as many as fit."""
+        """Return the most records or groups of an example; ``None`` for as many as fit."""
         return self.metadata.max_sequences_per_example or None
 
     def _fraction(self, records: int) -> float:
@@ -181,7 +181,7 @@ class Assembler:
         return pack_windows(groups, order, self.lengths, budget=self.budget, max_records=self._most, rng=rng)
 
     def _split_series(self) -> ValidationSplit:
-        """By groups; a single series by time, its end for validation (NSS fails there)."""
+        """Split by groups; a single series is split by time, its end for validation (NSS fails there)."""
         ratio = self.config.training.validation_ratio
         if ratio > 0:
             check_validation_ratio(len(self.lengths), ratio)
@@ -197,7 +197,7 @@ class Assembler:
         return ValidationSplit(train=rows[:kept], validation=rows[kept:])
 
     def _group_values(self, groups: Groups) -> tuple[Any, ...]:
-        """Distinct group values of the training records, in training order."""
+        """Return the distinct group values of the training records, in training order."""
         column = self.table.column(str(self.config.data.group_training_examples_by))
         values = column.take(pa.array(groups.rows[groups.offsets[:-1]])).to_pylist()
         wrong = [value for value in values if not isinstance(value, str | int | float | bool)]
@@ -212,7 +212,7 @@ class Assembler:
 
 
 def of_groups(groups: Groups, train: Layout) -> dict[str, Running]:
-    """Tokens, records and examples of groups."""
+    """Return the statistics of groups: their tokens, records and number per example."""
     return {
         "tokens_per_group": Running.of(groups.tokens),
         "records_per_group": Running.of(groups.sizes),

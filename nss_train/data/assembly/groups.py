@@ -1,4 +1,4 @@
-"""Tables whose records belong to groups: a group is one sequence, never cut."""
+"""The assembly of tables whose records belong to groups: a group is one sequence, never cut."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from nss_train.model.metadata import ModelMetadata
 RESERVED_TOKENS = 2
 FALLBACK_SHARE = 0.05
 SPLITS = 20
-"""NSS tries this many splits and keeps the one nearest to the wanted number of rows."""
+"""Number of splits that NSS tries; it keeps the one nearest to the wanted number of rows."""
 
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Groups:
-    """Records by group, the groups sorted by their key."""
+    """The records by group, with the groups sorted by their key."""
 
     rows: Order
     """Record numbers, group after group; shape (records,)."""
     offsets: Offsets
-    """Where each group begins; shape (groups + 1,)."""
+    """Start of each group in ``rows``, and the end; shape (groups + 1,)."""
     tokens: Numbers
     """Tokens of each group's records; shape (groups,)."""
 
@@ -42,14 +42,14 @@ class Groups:
 
     @property
     def sizes(self) -> Numbers:
-        """Records of each group."""
+        """Return the number of records of each group."""
         return np.diff(self.offsets)
 
 
 def find_groups(
     table: pa.Table, rows: Order, lengths: Numbers, *, group_by: str, order_by: str | None
 ) -> Groups:
-    """Groups of some rows of a table. Rows without a group are left out, as in NSS."""
+    """Return the groups of some rows of a table. Rows without a group are left out, as in NSS."""
     if order_by is not None:
         column = table.column(order_by).take(pa.array(rows))
         rows = rows[pc.sort_indices(column).to_numpy().astype(np.int64)]
@@ -65,7 +65,7 @@ def find_groups(
 
 
 def group_order(groups: Groups, fraction: float, rng: np.random.Generator) -> Numbers:
-    """Group numbers to train on: whole shuffled passes, then groups until enough records are in."""
+    """Return the groups to train on: whole shuffled passes, then groups until enough records are included."""
     decimal, whole = math.modf(fraction)
     passes = [rng.permutation(len(groups)) for _ in range(int(whole))]
     if decimal > 0:
@@ -89,7 +89,7 @@ def pack_groups(
 ) -> Layout:
     """Cut the chosen groups into examples: each as many groups as fit, ``max_groups`` at most.
 
-    As in NSS the prompt counts twice: in the example's length, and in what is set aside.
+    As in NSS, the prompt counts twice: in the example's length, and in the reserved tokens.
     """
     _check_groups(groups, chosen, prompt_tokens=prompt_tokens, metadata=metadata)
     budget = metadata.max_seq_length - schema_tokens - RESERVED_TOKENS
@@ -105,9 +105,9 @@ def pack_groups(
 
 
 def split_groups(keys: pd.Series, test_size: float, *, seed: int | None) -> ValidationSplit:
-    """Row numbers of two sets that share no group, the second with about ``test_size`` of the rows.
+    """Return the rows of two sets that share no group, the second with about ``test_size`` of the rows.
 
-    ``test_size`` is a share, or a number of rows that is taken for a number of groups, as in NSS.
+    ``test_size`` is a share, or a number of rows that is used as a number of groups, as in NSS.
     """
     rows, groups = len(keys), keys.nunique()
     if test_size > groups or test_size in (0, 1):
@@ -119,7 +119,7 @@ def split_groups(keys: pd.Series, test_size: float, *, seed: int | None) -> Vali
         raise ParameterError("The groups cannot be split.", [problem])
     splitter = GroupShuffleSplit(test_size=test_size, n_splits=SPLITS, random_state=seed)
     splits = splitter.split(np.empty(rows), groups=keys)
-    # The first of several equally near ones is kept.
+    # The first of several equally near splits is kept.
     train, test = min(splits, key=lambda split: abs(len(split[1]) - target))
     if len(test) == 0:
         return ValidationSplit(train=np.arange(rows, dtype=np.int64), validation=None)

@@ -1,4 +1,4 @@
-"""The rows that training never sees."""
+"""The rows that are held out from training."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Split:
 
 
 def hold_out(frame: pd.DataFrame, config: DataParameters) -> Split:
-    """Split at random by ``holdout`` (a share below 1, else a number of rows), ``random_state`` deciding.
+    """Split at random by ``holdout`` (a share if below 1, else a number of rows), seeded by ``random_state``.
 
-    Groups are never cut. As in NSS their number of rows is then taken for a number of groups.
+    Groups are never cut. As in NSS, the number of rows is then used as a number of groups.
     """
     if config.holdout == 0 or config.max_holdout == 0:
         return Split(train=frame, test=None)

@@ -1,4 +1,4 @@
-"""Which records stand in which sequence, and which sequences in which example."""
+"""The records of each sequence, and the sequences of each example."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy.typing as npt
 from nss_train.data.ragged import Offsets, gather, offsets_of
 
 Order = npt.NDArray[np.int64]
-"""Record numbers."""
+"""Array of record numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Examples of sequences of records; each sequence gets a begin and an end token."""
+    """The examples as sequences of records; each sequence gets a begin and an end token."""
 
     rows: Order
     """Record numbers of all examples; shape (records used,)."""
     sequences: Offsets
-    """Where each sequence begins in ``rows``; shape (sequences + 1,)."""
+    """Start of each sequence in ``rows``, and the end; shape (sequences + 1,)."""
     examples: Offsets
-    """Where each example begins in ``sequences``; shape (examples + 1,)."""
+    """Start of each example in ``sequences``, and the end; shape (examples + 1,)."""
 
     def __len__(self) -> int:
         return len(self.examples) - 1
@@ -38,7 +38,7 @@ class Layout:
 
 
 def one_sequence_each(rows: Order, ends: Sequence[int]) -> Layout:
-    """Examples that are one sequence each, given where each ends in ``rows``."""
+    """Return examples of one sequence each, given where each ends in ``rows``."""
     sequences = np.asarray([0, *ends], dtype=np.int64)
     return Layout(rows=rows, sequences=sequences, examples=np.arange(len(sequences), dtype=np.int64))
 
@@ -46,6 +46,6 @@ def one_sequence_each(rows: Order, ends: Sequence[int]) -> Layout:
 def groups_as_sequences(
     rows: Order, offsets: Offsets, chosen: npt.NDArray[np.int64], ends: Sequence[int]
 ) -> Layout:
-    """Examples of whole groups: ``chosen`` groups in order, examples ending after ``ends`` of them."""
+    """Return examples of whole groups: ``chosen`` groups in order, with examples that end after ``ends``."""
     used, lengths = gather(rows, offsets, chosen)
     return Layout(rows=used, sequences=offsets_of(lengths), examples=np.asarray([0, *ends], dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Putting records of a table without groups into examples; and what all tables share."""
+"""The packing of a table without groups into examples, and the parts that all tables share."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from nss_train.errors import DataError, GenerationError, ParameterError, Problem
 from nss_train.model.metadata import ModelMetadata
 
 SPECIAL_TOKENS = 4
-"""NSS sets this many aside for begin and end tokens, whatever the family uses."""
+"""Tokens that NSS reserves for begin and end tokens, whatever the family uses."""
 MIN_TRAINING_ROWS = 100
 SHOWN_PROBLEMS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationSplit:
-    """Row numbers of the records to train on and to validate on."""
+    """The row numbers of the records to train on and to validate on."""
 
     train: Order
     validation: Order | None
 
 
 def split_validation(records: int, ratio: float, *, seed: int) -> ValidationSplit:
-    """Set ``ratio`` of the records aside for validation."""
+    """Set aside ``ratio`` of the records for validation."""
     everything = np.arange(records, dtype=np.int64)
     if ratio == 0:
         return ValidationSplit(train=everything, validation=None)
@@ -38,7 +38,7 @@ def split_validation(records: int, ratio: float, *, seed: int) -> ValidationSpli
 
 
 def check_validation_ratio(records: int, ratio: float) -> None:
-    """NSS's check, as odd as it is: a share is compared with a number of rows."""
+    """Check the ratio as NSS does, although NSS compares a share with a number of rows."""
     if ratio <= records - MIN_TRAINING_ROWS:
         return
     remedy = f"{records} records are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
@@ -47,9 +47,9 @@ def check_validation_ratio(records: int, ratio: float) -> None:
 
 
 def training_order(records: int, fraction: float, rng: np.random.Generator) -> Order:
-    """Positions of the records to train on: whole shuffled passes, then a part of one.
+    """Return the positions of the records to train on: whole shuffled passes, then a part of one.
 
-    ``fraction`` is the number of passes; the arithmetic is NSS's, rounding included.
+    ``fraction`` is the number of passes; the arithmetic is NSS's, including its rounding.
     """
     decimal, whole = math.modf(fraction)
     passes = [rng.permutation(records) for _ in range(int(whole))]
@@ -61,14 +61,14 @@ def training_order(records: int, fraction: float, rng: np.random.Generator) -> O
 
 
 def nothing_to_train_on() -> ParameterError:
-    """The error for a run that asks for no records."""
+    """Return the error for a run that asks for no records."""
     remedy = "no records would be trained on; ask for at least one"
     problem = Problem(field="training.num_input_records_to_sample", value=0, remedy=remedy)
     return ParameterError("Nothing to train on.", [problem])
 
 
 def records_budget(prompt_tokens: int, metadata: ModelMetadata) -> int:
-    """The tokens that an example's records may take; :class:`GenerationError` when its prompt takes all."""
+    """Return the most tokens of an example's records; :class:`GenerationError` if the prompt is too long."""
     context = metadata.max_seq_length
     if prompt_tokens > context:
         remedy = f"naming the columns takes {prompt_tokens} of {context} tokens; {advice(metadata)}"
@@ -79,7 +79,7 @@ def records_budget(prompt_tokens: int, metadata: ModelMetadata) -> int:
 
 
 def check_lengths(prompt_tokens: int, lengths: npt.NDArray[np.int64], metadata: ModelMetadata) -> int:
-    """The budget of an example's records in tokens; :class:`GenerationError` when one exceeds it."""
+    """Return the token budget of an example's records; :class:`GenerationError` if a record exceeds it."""
     budget = records_budget(prompt_tokens, metadata)
     too_long = np.flatnonzero(lengths > budget)
     if len(too_long) == 0:
@@ -113,14 +113,14 @@ def pack(order: Order, lengths: npt.NDArray[np.int64], *, budget: int, max_recor
 
 
 def requested_fraction(wanted: int | str, records: float) -> float:
-    """How many passes over the training records ``num_input_records_to_sample`` means."""
+    """Return the number of passes over the training records that ``num_input_records_to_sample`` means."""
     if not isinstance(wanted, int):
         raise DataError(f"num_input_records_to_sample was not resolved to a number: {wanted!r}")
     return wanted / records
 
 
 def advice(metadata: ModelMetadata) -> str:
-    """What a person can do about records that do not fit."""
+    """Return the remedies for records that do not fit."""
     ways = "use fewer or shorter columns or drop rows with long text"
     if metadata.family.uses_rope_factor:
         factor = 1 if metadata.rope is None else int(metadata.rope.factor)

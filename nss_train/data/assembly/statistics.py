@@ -1,4 +1,4 @@
-"""Counts, means and extremes of what was prepared."""
+"""The counts, means and extremes of prepared data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """Statistics of a series; ``stddev`` is that of a sample."""
+    """The statistics of a series; ``stddev`` is the sample standard deviation."""
 
     count: int
     min: float

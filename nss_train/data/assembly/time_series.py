@@ -1,4 +1,4 @@
-"""Time series: ordering, routing, and the columns that a series gets for training."""
+"""Time series: their order, the choice of a route, and the columns that are added for training."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nss_train.errors import DataError, ParameterError, Problem
 logger = logging.getLogger(__name__)
 
 PSEUDO_GROUP = "__nss_sequence_id"
-"""Groups an ungrouped series; never part of prompt or records."""
+"""Name of the group column of an ungrouped series; never part of prompt or records."""
 INTERVAL_TOLERANCE_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flexible:
-    """How a series of unequal groups is numbered; part of the metadata."""
+    """The numbering of a series of unequal groups; part of the metadata."""
 
     index_column: str
     marker_column: str
@@ -37,7 +37,7 @@ class Flexible:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeriesMetadata:
-    """What generation has to know of a series."""
+    """The facts about a series that generation needs."""
 
     source_columns: tuple[str, ...]
     flexible: Flexible | None
@@ -60,7 +60,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Source:
-    """The table sorted by group and time, times as datetimes or seconds."""
+    """The table sorted by group and time, with times as datetimes or seconds."""
 
     frame: pd.DataFrame
     group: str
@@ -79,10 +79,10 @@ class _GroupShape:
 
 
 def process(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> Series:
-    """Prepare a time series; :class:`DataError` or :class:`ParameterError` for what cannot be one.
+    """Prepare a time series; raise :class:`DataError` or :class:`ParameterError` if it cannot be one.
 
-    Groups of one shape keep their timestamps (the deterministic route of NSS); otherwise each record
-    gets a number within its group, and the last of a group a mark (the flexible route).
+    Groups of equal shape keep their timestamps (NSS's deterministic route); otherwise each record
+    gets a number within its group, and the last record of a group a mark (the flexible route).
     """
     _check_frame(frame)
     given = _with_timestamp(config)
@@ -112,7 +112,7 @@ def _check_frame(frame: pd.DataFrame) -> None:
 
 
 def _with_timestamp(config: SafeSynthesizerParameters) -> SafeSynthesizerParameters:
-    """An order column with an asserted interval is the timestamp; a timestamp orders."""
+    """Use the order column as the timestamp if there is none, otherwise order by the timestamp."""
     order, series = config.data.order_training_examples_by, config.time_series
     if series.timestamp_column is None and order is not None:
         series = series.model_copy(update={"timestamp_column": order})
@@ -182,7 +182,7 @@ def _shape(name: Hashable, times: pd.Series) -> _GroupShape:
 
 
 def _interval(times: pd.Series) -> int | None:
-    """The one whole number of seconds between neighbours, or ``None``."""
+    """Return the common whole number of seconds between neighbours, or ``None``."""
     steps = times.diff().dropna()
     if steps.empty:
         return None
@@ -214,13 +214,13 @@ def _check_interval(shapes: list[_GroupShape], config: TimeSeriesParameters, sou
 
 
 def _unequal(shapes: list[_GroupShape], interval_s: int | None) -> list[str]:
-    """In what the groups differ; nothing for the deterministic route."""
+    """Return the ways in which the groups differ; none for the deterministic route."""
     intervals = {shape.interval_s for shape in shapes if shape.records > 1}
     different = {
         "lengths": len({shape.records for shape in shapes}) > 1,
         "starts": len({shape.start for shape in shapes}) > 1,
         "stops": len({shape.stop for shape in shapes}) > 1,
-        # An asserted interval has been checked already.
+        # A declared interval has been checked already.
         "intervals": interval_s is None and (len(intervals) > 1 or None in intervals),
     }
     return [name for name, found in different.items() if found]
@@ -250,7 +250,7 @@ def _deterministic(
 
 
 def _warn_of_order(written: pd.Series, source: _Source) -> None:
-    """NSS orders windows by the timestamps as text."""
+    """Warn if text order differs from time order: NSS orders windows by the timestamps as text."""
     by_group = written.groupby(source.frame[source.group], sort=False)
     if not all(times.is_monotonic_increasing for _, times in by_group):
         logger.warning(
@@ -314,6 +314,6 @@ def _resolved(
 
 
 def unused(name: str, taken: Any) -> str:
-    """The name, or the name with the first number that makes it new."""
+    """Return the name, or the name with the first number that makes it new."""
     names = [name, *(f"{name}_{number}" for number in range(1, len(taken) + 2))]
     return next(candidate for candidate in names if candidate not in set(taken))

@@ -1,4 +1,4 @@
-"""Timestamps of a table: how they are written, and what times they are."""
+"""The timestamps of a table: their format, and the times that they stand for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nss_train.errors import DataError, ParameterError, Problem
 logger = logging.getLogger(__name__)
 
 ELAPSED = "elapsed_seconds"
-"""NSS's name for a format that is none: numbers of seconds."""
+"""NSS's name for timestamps without a format: numbers of seconds."""
 _GUESSED_FROM = 1000
 
 _SEPARATORS = re.compile(r"([/.\- ,TZ+]+)")
@@ -32,7 +32,7 @@ _OFFSET = re.compile(r"^(.*\d:\d\d(?:\.\d+)?)(Z|[+-]\d\d:?\d\d)$")
 
 
 def guess_format(values: Sequence[str]) -> str | None:
-    """The first format, in a fixed order, that parses every one of a few values; ``None`` if none does."""
+    """Return the first format, in a fixed order, that parses all of the given values; otherwise ``None``."""
     if not values:
         return None
     return next((found for found in _candidates(values[0]) if _parses_all(found, values)), None)
@@ -62,7 +62,7 @@ def _parses_all(found: str, values: Sequence[str]) -> bool:
 
 
 def read_times(column: pd.Series, config: TimeSeriesParameters) -> tuple[pd.Series, str]:
-    """Times that can be compared, and how they are written.
+    """Return comparable times, and their format.
 
     Raises :class:`DataError` or :class:`ParameterError` for a column that cannot be read.
     """

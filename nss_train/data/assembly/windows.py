@@ -1,4 +1,4 @@
-"""Time series: each example is a window of one group's records, in order."""
+"""The assembly of time series: each example is a window of one group's records, in order."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nss_train.data.assembly.layout import Layout, Order, one_sequence_each
 from nss_train.data.assembly.packing import nothing_to_train_on
 
 SHORTEST_SHARE = 0.7
-"""A training window's budget is a random share of the whole, at least this one."""
+"""Least share of the budget of a training window, which is a random share of the whole budget."""
 
 Numbers = npt.NDArray[np.int64]
 
 
 def window_order(groups: Groups, fraction: float) -> Order:
-    """Positions in ``groups.rows`` to train on: whole passes in order, then the beginning of one."""
+    """Return the positions in ``groups.rows`` to train on: whole passes in order, then the start of one."""
     records = len(groups.rows)
     decimal, whole = math.modf(fraction)
     passes = [np.arange(records)] * int(whole)
@@ -38,7 +38,7 @@ def pack_windows(
     max_records: int | None,
     rng: np.random.Generator | None,
 ) -> Layout:
-    """Cut ``order`` into windows; ``rng`` draws each budget, without it every window gets the whole."""
+    """Cut ``order`` into windows; ``rng`` draws each budget, without it every window gets it whole."""
     rows = groups.rows[order]
     totals = np.cumsum(lengths[rows])
     stops = _run_ends(groups, order)
@@ -62,7 +62,7 @@ def _draw(budget: int, rng: np.random.Generator | None) -> int:
 
 
 def _run_ends(groups: Groups, order: Order) -> Numbers:
-    """For each position, where its run of one group in one pass ends."""
+    """Return, for each position, the end of its run of one group in one pass."""
     group = np.searchsorted(groups.offsets, order, side="right")
     breaks = np.flatnonzero((group[1:] != group[:-1]) | (order[1:] < order[:-1])) + 1
     ends = np.append(breaks, len(order))

@@ -1,7 +1,7 @@
-"""What reading a table does to its cells, found before training by a look at the file itself.
+"""The changes that reading makes to a table's cells, found before training by comparing with the file.
 
-Each column's cells are compared with what would be written into examples. Most of the work is done once for
-each distinct cell of a batch; what is kept of a column are counts and a bounded sketch of its values.
+Each column's cells are compared with the text of the examples. Most of the work is done once for each
+distinct cell of a batch; only counts and a bounded sketch of its values are kept of a column.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from nss_train.data.tokenization.distinct_values import Column, distinct_columns
 from nss_train.errors import DataError, Problem
 
 FEW = 0.01
-"""Share of a column's distinct values that rounding to NSS's ten decimals may cost where they are measures:
-of 3,000,000 random numbers below 1 it costs 0.02 %. Whole numbers may be keys, and none may be lost."""
+"""Share of a column's distinct values that rounding to NSS's ten decimals may lose if they are measurements:
+of 3,000,000 random numbers below 1 it loses 0.02 %. Whole numbers may be keys, so none may be lost."""
 _SHOWN_WORDS = 5
 _NAMED = re.compile(r"Column\(/([^/)]+)")
 
 
 class What(StrEnum):
-    """One way in which cells change, as it is told."""
+    """A way in which cells change; its value is the text of the report."""
 
     NULLED = "{cells} read as missing (null): {words}"
     ZEROS = "leading zeros lost in {cells}"
@@ -54,27 +54,27 @@ class What(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What happens to one column."""
+    """The changes to one column."""
 
     column: str
     cells: dict[What, int] = field(default_factory=dict)
     words: tuple[str, ...] = ()
-    """The most frequent ones that become null. They are words of the reader's own list, nobody's values."""
+    """Most frequent words that become null. They come from the reader's own list, not from the data."""
     distinct: int | None = None
-    """Where cells that differ become one, how many there are …"""
+    """Number of distinct cells before reading, if some of them become equal …"""
     trained: int | None = None
-    """… and how many are left."""
+    """… and number of distinct values afterwards."""
     said: str = ""
-    """What Arrow's reader says of it."""
+    """Message of Arrow's reader about the column."""
 
     @property
     def loses_values(self) -> bool:
-        """Whether two cells that differ in substance become one, or may do so."""
+        """Return whether two cells that differ in substance become one, or may do so."""
         return self.distinct is not None or What.MIXED in self.cells
 
     @property
     def what(self) -> str:
-        """All of it, in words."""
+        """Return all changes in words."""
         lost = "" if self.distinct is None else f"{self.distinct:,} distinct values become {self.trained:,}"
         words = ", ".join(self.words)
         told = [
@@ -92,7 +92,7 @@ class Change:
 
 
 def remedy(column: str) -> str:
-    """How a column is read as it is written."""
+    """Return how to read a column as it is written."""
     as_text = column_setting(column, ColumnReading.TEXT)
     return f"To keep it as it is written, set reading.types: faithful, or {as_text}"
 
@@ -102,9 +102,9 @@ def _cells(count: int) -> str:
 
 
 def check_changes(file: TableFile, frame: pd.DataFrame, reading: ReadingParameters) -> tuple[Change, ...]:
-    """What becomes of the cells of a file that was read as ``frame``.
+    """Return the changes to the cells of a file that was read as ``frame``.
 
-    Raises :class:`DataError` naming each column that loses distinct values, unless ``types`` is given.
+    Raises :class:`DataError` with each column that loses distinct values, unless ``types`` is given.
     """
     changes = find_changes(file, frame)
     lost = [change for change in changes if change.loses_values]
@@ -119,7 +119,7 @@ def _accept(advice: str) -> str:
 
 
 def check_dates(columns: Sequence[Column], reading: ReadingParameters) -> list[str]:
-    """Warnings of dates: NSS writes them as numbers, its schema says text, and no generated row is valid.
+    """Return warnings about dates: NSS writes numbers, its schema says text, and no generated row is valid.
 
     Raises :class:`DataError` instead, unless ``types`` is given.
     """
@@ -132,10 +132,10 @@ def check_dates(columns: Sequence[Column], reading: ReadingParameters) -> list[s
 
 
 def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:
-    """What becomes of a file's cells, by those columns of it that ``frame`` has, in its order."""
+    """Return the changes to a file's cells, for the columns that ``frame`` has, in its order."""
     quicker, last = readers(file.form)
     if quicker is not None:
-        with suppress(pa.ArrowInvalid):  # it is less tolerant than the last
+        with suppress(pa.ArrowInvalid):  # it is less tolerant than the last reader
             rows, found = _compared(quicker, file, frame)
             if rows == len(frame):
                 return found
@@ -146,9 +146,9 @@ def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:
 
 
 def _mixed(said: str, frame: pd.DataFrame, name: str) -> list[Change]:
-    """The change of a column whose cells the file gives several types, as Arrow's reader tells it.
+    """Return the change of a column with several types in the file, as Arrow's reader reports it.
 
-    What pandas leaves as objects has no common type and is refused for that when it is written.
+    A column that pandas leaves as objects has no common type and is refused later, when it is written.
     """
     found = _NAMED.search(said)
     if found is None or "twice" in said:
@@ -160,7 +160,7 @@ def _mixed(said: str, frame: pd.DataFrame, name: str) -> list[Change]:
 
 
 def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int, list[Change]]:
-    """Rows of the file, and the changes of its columns."""
+    """Return the number of rows of the file, and the changes to its columns."""
     watched = {
         str(name): _Watch(column=str(name), series=_trained(frame, name), tells_types=file.tells_types)
         for name in frame.columns
@@ -175,7 +175,7 @@ def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int
 
 
 def _trained(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
-    """A column as it is trained: of what is nested its JSON; pandas' own kinds of integers become others."""
+    """Return a column as it is trained: nested values as JSON, pandas' own types as numpy types."""
     series = frame[name]
     if series.dtype == object and series.map(pd.api.types.is_list_like).any():
         (column,) = distinct_columns(to_arrow(frame[[name]]))
@@ -185,19 +185,19 @@ def _trained(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
 
 @dataclass(kw_only=True, slots=True)
 class _Watch:
-    """One column, while its cells pass by."""
+    """The comparison of one column, batch by batch."""
 
     column: str
     series: pd.Series[Any]
     tells_types: bool
-    """Whether the file says which cells are texts."""
+    """Whether the file states which cells are texts."""
     cells: Counter[What] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     sketch: Sketch = field(default_factory=Sketch)
     has_fractions: bool = False
 
     def see(self, raw: pa.Array, start: int) -> None:
-        """Compare some cells with those rows of the table."""
+        """Compare some cells with the table's rows from ``start`` on."""
         raw = raw.dictionary_decode() if types.is_dictionary(raw.type) else raw
         trained = self.series.iloc[start : start + len(raw)]
         if len(trained) < len(raw):
@@ -210,7 +210,7 @@ class _Watch:
             self._see_nested(raw, trained)
 
     def change(self) -> Change | None:
-        """What was seen."""
+        """Return the changes seen so far; ``None`` if there are none."""
         if not any(self.cells.values()):
             return None
         distinct, trained = self.sketch.distinct()
@@ -224,13 +224,13 @@ class _Watch:
         )
 
     def _see_texts(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
-        """Texts are trained as they are, or not at all."""
+        """Count the texts that became null; all others are trained as they are."""
         nulled = trained.isna().to_numpy() & (raw.fill_null("").to_numpy(zero_copy_only=False) != "")
         if nulled.any():
             self._count_nulled(Numerals.of(raw.filter(pa.array(nulled)), trained[nulled]))
 
     def _see_nested(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
-        """Lists and objects are compared by what their JSON says."""
+        """Compare lists and objects by the content of their JSON."""
         written, texts = exact_texts(raw.to_pylist()), trained.tolist()
         pairs = zip(written, texts, strict=True)
         changed = np.asarray([one != other and json.loads(one) != json.loads(other) for one, other in pairs])
@@ -266,7 +266,7 @@ class _Watch:
 
 
 def _numbers(changed: Numerals, kind: pa.DataType) -> dict[What, int]:
-    """Cells of each way in which numbers change."""
+    """Return the number of cells for each way in which numbers change."""
     same, longer = changed.same, changed.longer
     masks = {What.ROUNDED: ~same & ~longer, What.NOISE: ~same & longer}
     if is_text(kind):

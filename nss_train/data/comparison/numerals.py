@@ -1,4 +1,4 @@
-"""Numbers as a file writes them, beside the numbers that are trained of them."""
+"""The numbers as a file writes them, with the numbers that they are trained as."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nss_train.data.tokenization.distinct_values import json_texts
 Mask = npt.NDArray[np.bool_]
 
 NOISE = 1e-12
-"""Relative difference of fractions that is no more than a float's last digits: 0.1 + 0.2 is 0.3."""
+"""Relative difference of fractions that only concerns a float's last digits: 0.1 + 0.2 equals 0.3."""
 _KEPT_DIGITS = 12
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -34,18 +34,18 @@ _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Numerals:
-    """Distinct cells of a numeric column, each with what is trained of it; all of shape (distinct cells,)."""
+    """The distinct cells of a numeric column with their trained texts; all of shape (distinct cells,)."""
 
     raw: pa.Array
-    """As the file has them, as text."""
+    """Cells as the file has them, as text."""
     text: pa.Array
-    """As examples have them, as JSON."""
+    """Cells as examples have them, as JSON."""
     rows: npt.NDArray[np.int64]
-    """How many cells are like it."""
+    """Number of equal cells."""
 
     @classmethod
     def of(cls, raw: pa.Array, trained: pd.Series[Any]) -> Numerals:
-        """Distinct ones of some cells and the rows that they became."""
+        """Return the distinct cells of a column, with the values that they became."""
         encoded = raw.dictionary_encode()
         codes = encoded.indices.to_numpy(zero_copy_only=False)
         present = np.flatnonzero(raw.is_valid().to_numpy(zero_copy_only=False))
@@ -59,18 +59,18 @@ class Numerals:
         )
 
     def where(self, mask: Mask) -> Numerals:
-        """Some of them."""
+        """Return the cells that the mask selects."""
         chosen = pa.array(mask)
         return Numerals(raw=self.raw.filter(chosen), text=self.text.filter(chosen), rows=self.rows[mask])
 
     @property
     def count(self) -> int:
-        """Their cells."""
+        """Return the number of cells, repeated ones included."""
         return int(self.rows.sum())
 
     @property
     def missing(self) -> Mask:
-        """Those that are trained as null."""
+        """Return which cells are trained as null."""
         return _mask(pc.equal(self.text, "null"))
 
     @property
@@ -79,17 +79,17 @@ class Numerals:
 
     @property
     def infinite(self) -> Mask:
-        """Those that JSON has no number for."""
+        """Return which cells are numbers that JSON cannot express."""
         return self.missing & (_match(self.raw, _INFINITE) | _match(self.raw, _NUMBER))
 
     @property
     def unchanged(self) -> Mask:
-        """Those that are trained to the letter."""
+        """Return which cells are trained with exactly the same text."""
         return _mask(pc.equal(self.raw, self.text))
 
     @property
     def zeros(self) -> Mask:
-        """Those that begin with a zero that says something."""
+        """Return which cells have a leading zero before another digit."""
         return _match(self.raw, _LEADING_ZERO)
 
     @property
@@ -98,7 +98,7 @@ class Numerals:
 
     @property
     def ends(self) -> Mask:
-        """Those that end with a zero behind the point."""
+        """Return which cells end with a zero after the decimal point."""
         return _match(self.raw, _ZERO_AT_END)
 
     @property
@@ -107,25 +107,25 @@ class Numerals:
 
     @property
     def fractions(self) -> Mask:
-        """Those that say more than a whole number."""
+        """Return which cells are not whole numbers."""
         return ~_match(_plain(self.raw), _WHOLE)
 
     @property
     def floats(self) -> Mask:
-        """Those that are trained with a point."""
+        """Return which cells are trained with a decimal point."""
         return _mask(pc.match_substring(self.text, "."))
 
     @property
     def longer(self) -> Mask:
-        """Those that are trained with more digits than they have."""
+        """Return which cells are trained with more digits than they have."""
         return _mask(pc.greater(pc.utf8_length(_plain(self.text)), pc.utf8_length(_plain(self.raw))))
 
     @property
     def same(self) -> Mask:
-        """Those whose number is the one that is trained."""
+        """Return which cells are trained as the same number."""
         raw, text = _plain(self.raw), _plain(self.text)
         same = _mask(pc.equal(raw, text))
-        # Only a power of ten can hide that two numbers are the same.
+        # Equal numbers can only look different if one has a power of ten.
         powers = ~same & (_match(raw, "[eE]") | _match(text, "[eE]"))
         if powers.any():
             chosen = pa.array(powers)
@@ -134,14 +134,14 @@ class Numerals:
         return same
 
     def trained(self) -> Hashes:
-        """A hash of what is trained of each."""
+        """Return a hash of each trained text."""
         return hashes(_objects(self.text))
 
     def keys(self) -> Hashes:
-        """A hash of each, the same for those that say the same; of what is trained, where that says it too.
+        """Return a hash of each cell: that of its trained text if the number is the same, otherwise its own.
 
-        Whole numbers say the same only if all their digits are the same, fractions if they differ by
-        :data:`NOISE` at most.
+        Whole numbers are the same only if all their digits are, fractions if they differ by at most
+        :data:`NOISE`.
         """
         plain = _objects(pc.replace_substring_regex(self.raw, _LAST_ZEROS, r"\1"))
         numbers, trained = _floats(self.raw), _floats(self.text)
@@ -152,14 +152,14 @@ class Numerals:
 
 
 def _written(trained: pd.Series[Any]) -> pa.Array:
-    """JSON of each number as it stands in an example."""
+    """Return the JSON of each number as examples have it."""
     if trained.dtype.kind in "iu":
         return pa.array(trained.to_numpy()).cast(pa.string())
     return pa.array(json_texts(trained.tolist()), pa.string())
 
 
 def _plain(numbers: pa.Array) -> pa.Array:
-    """The same numbers in their shortest form, those with powers of ten as they are."""
+    """Return the numbers in their shortest form; powers of ten are kept as they are."""
     bare = pc.ascii_ltrim(pc.ascii_trim_whitespace(numbers), "+")
     bare = pc.replace_substring_regex(bare, _LEADING_ZEROS, r"\1\2")
     return pc.replace_substring_regex(bare, _LAST_ZEROS, r"\1")
@@ -174,7 +174,7 @@ def _floats(numbers: pa.Array) -> npt.NDArray[np.float64]:
 
 
 def _rounded(numbers: npt.NDArray[np.float64]) -> Hashes:
-    """Hashes of numbers to a few significant digits."""
+    """Return hashes of numbers rounded to a few significant digits."""
     safe = np.where(numbers == 0, 1.0, np.abs(numbers))
     power = np.floor(np.log10(safe))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -199,6 +199,6 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def is_numeral(kind: pa.DataType) -> bool:
-    """Whether cells of a type can be compared here."""
+    """Tell whether cells of a type can be compared here."""
     number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     return bool(number or is_text(kind))

@@ -1,4 +1,4 @@
-"""How many distinct values a column has before and after it is read, counted in bounded memory."""
+"""The number of distinct values of a column before and after reading, counted in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pandas as pd
 Hashes = npt.NDArray[np.uint64]
 
 EXACT = 1_000_000
-"""Pairs up to which the counts are exact; beyond, those of a random part of the values stand for all."""
+"""Most pairs that are counted exactly; beyond it, counts are extrapolated from a part of the values."""
 
 
 def hashes(values: npt.NDArray[np.object_] | npt.NDArray[np.float64]) -> Hashes:
-    """A number of 64 bits for each value, the same for the same value."""
+    """Return a 64-bit hash of each value."""
     return np.asarray(pd.util.hash_array(values, categorize=False), np.uint64)
 
 
 @dataclass(kw_only=True, slots=True)
 class Sketch:
-    """Distinct pairs of a cell and what is trained of it.
+    """The distinct pairs of a cell and its trained value.
 
-    Where there are too many, only those are kept whose trained value falls into a part of all hashes: all
+    If there are too many, only those are kept whose trained value falls into a part of all hashes: all
     cells that become one value are kept or left out together.
     """
 
@@ -32,13 +32,13 @@ class Sketch:
     _halvings: int = 0
 
     def add(self, cells: Hashes, trained: Hashes) -> None:
-        """Count some more pairs."""
+        """Add some pairs."""
         self._new.append(np.stack([cells, trained], axis=1))
         if sum(map(len, self._new)) > EXACT // 2:
             self._merge()
 
     def distinct(self) -> tuple[int, int]:
-        """Distinct cells, and distinct values of them."""
+        """Return the number of distinct cells, and of distinct trained values."""
         self._merge()
         scale = 2**self._halvings
         cells, trained = (len(np.unique(self._pairs[:, side])) for side in (0, 1))

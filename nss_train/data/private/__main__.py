@@ -38,13 +38,13 @@ def main() -> int:
 
 
 def show(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The findings about what the command line names."""
+    """Return the findings about the table and config of the command line."""
     config = parse_config({}) if arguments.config is None else load_config(arguments.config)
     return check(arguments.table, config)
 
 
 def check(table: Path, config: SafeSynthesizerParameters) -> dict[str, Any]:
-    """Findings, advice and proposed declarations; raises what a private training would refuse."""
+    """Return findings, advice and proposed declarations; raise what a private training would refuse."""
     limits = TableLimits()
     check_file(table, limits)
     undeclared = _undeclared_keys(table, config.guarantee, limits)
@@ -67,7 +67,7 @@ def check(table: Path, config: SafeSynthesizerParameters) -> dict[str, Any]:
 def _undeclared_keys(
     table: Path, guarantee: GuaranteeParameters, limits: TableLimits
 ) -> dict[str, PublicColumn]:
-    """Keys of JSON Lines that no declaration names, in the order in which they are met."""
+    """Return the undeclared keys of JSON Lines, in order of appearance."""
     if table.suffix.lower() not in (".json", ".jsonl"):
         return {}
     found = dict.fromkeys(name for line in lines(table) for name in keys(line, limits.depth))

@@ -1,4 +1,4 @@
-"""Whether a table's columns and what the config declares of them fit together: public facts alone."""
+"""The check that a table's columns fit the config's declarations, from public facts alone."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _FITTING: Mapping[ColumnType, tuple[ColumnType, ...]] = {
     ColumnType.DATETIME: (ColumnType.DATETIME, ColumnType.STRING),
     ColumnType.JSON: (ColumnType.JSON,),
 }
-"""As what a column of each type of a Parquet file can be declared, beside ``any``."""
+"""Types that a column of a Parquet file can be declared as, besides ``any``."""
 
 
 def is_kept(name: str) -> bool:
-    """Whether a column is read: not the index that pandas wrote beside the table."""
+    """Tell whether a column is read: all but the index that pandas writes beside the table."""
     return not _INDEX.fullmatch(name)
 
 
 def name_problems(names: Sequence[str]) -> Iterator[Problem]:
-    """What is wrong with the names of a header or of a schema."""
+    """Yield the problems with the names of a header or of a schema."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         remedy = "these column names appear more than once; rename them"
@@ -44,21 +44,21 @@ def name_problems(names: Sequence[str]) -> Iterator[Problem]:
 
 
 def width_problems(names: Sequence[str], limits: TableLimits | None) -> Iterator[Problem]:
-    """More columns than the operator allows."""
+    """Yield a problem if there are more columns than the operator allows."""
     if limits is not None and len(names) > limits.columns:
         remedy = f"at most {limits.columns:,}; leave columns out, or ask the operator"
         yield Problem(field="table.columns", value=f"{len(names):,}", remedy=remedy)
 
 
 def columns_needed(names: Sequence[str]) -> Iterator[Problem]:
-    """JSON Lines without declared columns: what its records hold together would be a fact of them all."""
+    """Yield a problem for JSON Lines without declared columns: the set of all keys depends on all records."""
     if not names:
         remedy = "JSON Lines under privacy needs its columns declared; `nss-train check` proposes them"
         yield Problem(field="guarantee.columns", value=None, remedy=remedy)
 
 
 def column_problem(name: str, names: Sequence[str]) -> Iterator[Problem]:
-    """The column whose values are units is none of the table's."""
+    """Yield a problem if the table lacks the column whose values are units."""
     if name not in names:
         remedy = f"the table has no such column; it has {_shown(names)}"
         yield Problem(field="guarantee.unit_column", value=name, remedy=remedy)
@@ -67,7 +67,7 @@ def column_problem(name: str, names: Sequence[str]) -> Iterator[Problem]:
 def declaration_problems(
     names: Sequence[str], types: Mapping[str, ColumnType], guarantee: GuaranteeParameters
 ) -> Iterator[Problem]:
-    """What is declared of columns that are not there, or that contradicts itself or the file's schema."""
+    """Yield problems of declarations for missing columns, or that contradict themselves or the schema."""
     for name, declared in guarantee.columns.items():
         if name not in names or not is_kept(name):
             yield _problem(name, f"the table has no such column; it has {_shown(filter(is_kept, names))}")
@@ -77,7 +77,7 @@ def declaration_problems(
 
 
 def undeclared_problems(names: Sequence[str], guarantee: GuaranteeParameters) -> Iterator[Problem]:
-    """The columns of a frame that have no declared type: its dtypes were inferred from all its rows."""
+    """Yield a problem for a frame's columns without a declared type: dtypes are inferred from all rows."""
     untyped = [name for name in names if guarantee.columns.get(name, PublicColumn()).type is None]
     if untyped:
         remedy = (

@@ -1,4 +1,4 @@
-"""What is exactly in a table, for whoever has it: nothing of this is ever said by a job."""
+"""The exact content of a table, for its owner: a job never reports any of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN_PLACES = 5
 
 
 class Fit(StrEnum):
-    """How a cell stands to its column's declarations."""
+    """The relation of a cell to its column's declarations."""
 
     NULL = "null"
     FITS = "fits"
@@ -36,7 +36,7 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Examined:
-    """A table as a private training reads it, and why."""
+    """A table as a private training reads it, with the cells and rules that explain it."""
 
     read: AsRead
     table: PrivateTable
@@ -45,17 +45,17 @@ class Examined:
 
     @classmethod
     def of(cls, read: AsRead, guarantee: GuaranteeParameters, limits: TableLimits) -> Examined:
-        """Examine cells that are read already."""
+        """Examine cells that have been read already."""
         table = convert(read, guarantee, limits)
         return cls(read=read, table=table, guarantee=guarantee, limits=limits)
 
     def rule(self, name: str) -> Rule:
-        """How a column is read."""
+        """Return the rule by which a column is read."""
         return rule_of(name, self.read, self.guarantee, self.limits)
 
 
 def describe(found: Examined, *, unit_column: str | None) -> dict[str, Any]:
-    """All findings as plain JSON. Places are numbered from 1, without a header."""
+    """Return all findings as plain JSON. Places are numbered from 1, without a header."""
     return {
         "places": len(found.table),
         "null_records": int(found.table.null.sum()),
@@ -66,7 +66,7 @@ def describe(found: Examined, *, unit_column: str | None) -> dict[str, Any]:
 
 
 def fit_of(cell: bytes, rule: Rule) -> Fit:
-    """How one cell fares."""
+    """Return how one cell fits its column's rule."""
     if is_null(cell) and not rule.names(cell):
         return Fit.NULL
     if replace(rule, null=NULL).json_of(cell) is VOID:
@@ -106,7 +106,7 @@ def _faults(read: AsRead) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _units(found: Examined, column: str | None) -> dict[str, Any]:
-    """How the records spread over the units of privacy."""
+    """Return how the records spread over the units of privacy."""
     used = ~found.table.null
     if column is None:
         return {"unit": "record", "count": int(used.sum())}

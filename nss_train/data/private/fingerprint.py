@@ -1,4 +1,4 @@
-"""The fingerprint of a private table, left for the supervisor of the stage and for nobody else."""
+"""The fingerprint of a private table, which only the supervisor of the stage reads."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def _units(table: PrivateTable, column: str) -> Iterator[bytes]:
 
 
 def _values(raw: Raw) -> list[bytes | None]:
-    """Each distinct cell's value. Its first byte tells how the file wrote it, which does not count here."""
+    """Return each distinct cell's value; its first byte, the kind of the cell, is ignored here."""
     return [canonical_cell(cell[1:]) for cell in raw.cells]

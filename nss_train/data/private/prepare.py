@@ -1,7 +1,7 @@
 """The whole preparation of a private table.
 
-Beside the one without privacy: here the table decides on nothing but its records' own tokens, and on what is
-drawn with noise.
+It differs from the preparation without privacy: the table determines nothing but its records' own tokens and
+the values that are released with noise.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from nss_train.privacy.units import FoundUnits, Membership, UnitLimits, find_uni
 Numbers = npt.NDArray[np.int64]
 
 GROUP_TOKENS = 2
-"""A begin and an end token around the records of a group."""
+"""Number of tokens around the records of a group: a begin and an end token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tokenized:
-    """Every record as tokens, and the public facts that these follow from."""
+    """All records as tokens, with the public facts that they follow from."""
 
     resolved: Resolved
-    """But for δ, which follows n."""
+    """Resolved config, except for δ, which needs n."""
     metadata: ModelMetadata
     schema_prompt: str
     schema_tokens: int
@@ -56,7 +56,7 @@ class Tokenized:
 
     @property
     def limits(self) -> UnitLimits:
-        """How much of a unit is trained on: what fits into an example, and what the config allows."""
+        """Return the limits of a unit: what fits into an example, and what the config allows."""
         config = self.resolved.config
         most = config.guarantee.max_tokens_per_unit
         record = records_budget(self.schema_tokens, self.metadata)
@@ -69,7 +69,7 @@ class Tokenized:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sides:
-    """Numbers of the units on each side of the splits; ``None`` where there is no such side."""
+    """The unit numbers on each side of the splits; ``None`` for a side that does not exist."""
 
     train: Numbers
     validation: Numbers | None
@@ -89,9 +89,9 @@ def prepare_privately(
 ) -> Prepared:
     """Prepare a private table for a model in a local folder.
 
-    With the same key and the same kept draw the same table becomes the same bytes. Raises
-    :class:`~nss_train.errors.ParameterError` or :class:`~nss_train.errors.GenerationError` for what public
-    facts tell: the config, names and types of the columns, n.
+    With the same key and the same kept draw, the same table gives the same bytes. Raises
+    :class:`~nss_train.errors.ParameterError` or :class:`~nss_train.errors.GenerationError` only for public
+    facts: the config, names and types of the columns, n.
     """
     tokenized = _tokenized(table, config, model, stated_family)
     units = find_units(table, tokenized.records.lengths, tokenized.resolved.config, tokenized.limits)
@@ -121,7 +121,7 @@ def _tokenized(
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer, family=family)
     schema_prompt = metadata.prompt(names)
     schema_ids = tokenizer.encode(schema_prompt)
-    records_budget(len(schema_ids), metadata)  # whether there is one, before the records are looked at
+    records_budget(len(schema_ids), metadata)  # check that a budget exists before the records are read
     return Tokenized(
         resolved=resolved,
         metadata=metadata,
@@ -134,7 +134,7 @@ def _tokenized(
 
 
 def _split(units: FoundUnits, table: PrivateTable, published: Publication, key: HoldoutKey) -> Sides:
-    """Each unit by its own coins: who is held out, and of the others who is validated on."""
+    """Split each unit by its own coins: first held out or not, then validated on or not."""
     config, shares = published.resolved.config, published.shares
     held = toss(units, table, config, key.holdout(), share=shares.holdout)
     validated = toss(units, table, config, key.validation(), share=shares.validation) & ~held
@@ -176,7 +176,7 @@ def _prepared(
 def _assembled(
     units: FoundUnits, sides: Sides, config: SafeSynthesizerParameters, passes: float
 ) -> Assembled:
-    """Each unit once, however many passes are asked for: more are more steps."""
+    """Return each unit once: more passes mean more steps."""
     train, grouped = take(units.groups, sides.train), _is_grouped(config)
     validation = None if sides.validation is None else take(units.groups, sides.validation)
     plan = _once_each(train, grouped=grouped)
@@ -198,7 +198,7 @@ def _assembled(
 
 
 def _once_each(units: Groups, *, grouped: bool) -> Layout:
-    """An example of each group, or of each record where they are not kept together."""
+    """Return one example per group, or per record if groups are not kept together."""
     if not grouped:
         return one_sequence_each(units.rows, range(1, len(units.rows) + 1))
     groups = np.arange(len(units), dtype=np.int64)
@@ -210,7 +210,7 @@ def _is_grouped(config: SafeSynthesizerParameters) -> bool:
 
 
 def _schema(table: PrivateTable, assembled: Assembled, published: Publication) -> dict[str, object]:
-    """The published one; outside the guarantee, where the config asks for that, the table's own."""
+    """Return the published schema or, if the config asks for it, the table's own, outside the guarantee."""
     if published.resolved.config.guarantee.schema_source is not SchemaSource.RAW:
         return dict(published.schema)
     rows = np.sort(assembled.train.rows)
@@ -224,7 +224,7 @@ def _counted(
     assembled: Assembled,
     config: SafeSynthesizerParameters,
 ) -> ModelMetadata:
-    """The metadata with what generation has to know of the examples: public limits of a strict job."""
+    """Return the metadata with facts that generation needs; for a strict job, only public limits."""
     if config.strictly_private:
         return replace(metadata, max_tokens_per_example=metadata.max_seq_length)
     tokens = Examples.of(prompt, records, assembled.train).tokens_per_example
@@ -238,7 +238,7 @@ def _counted(
 def _frame(
     table: PrivateTable, units: FoundUnits, *sides: Numbers | None, config: SafeSynthesizerParameters
 ) -> pd.DataFrame | None:
-    """The records of some units, for a job that publishes them."""
+    """Return the records of some units, if the job publishes them."""
     chosen = [side for side in sides if side is not None]
     if config.strictly_private or not chosen:
         return None

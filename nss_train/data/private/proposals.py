@@ -1,4 +1,4 @@
-"""Declarations that a table's owner may publish: types, which most of its cells have."""
+"""Proposed declarations that a table's owner may publish: the types that most of its cells have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nss_train.data.private.values.coding import AsRead
 from nss_train.data.private.values.rules import Rule, is_null
 
 MOST = 0.95
-"""Share of a column's values that must be of the type that is proposed; the others become null."""
+"""Least share of a column's values that must have the proposed type; the others become null."""
 
 WARNING = (
     "What is declared is published with the adapter. Add bounds and categories only from what is known"
@@ -33,7 +33,7 @@ _LEADING_ZERO = re.compile(r"[+-]?0\d")
 
 
 def propose(read: AsRead, declared: Mapping[str, PublicColumn]) -> dict[str, dict[str, str]]:
-    """Type, and format of dates, for each column that has none in the config or in the file."""
+    """Return a type, and a format of dates, for each column that has none in the config or in the file."""
     return {
         name: _proposed(raw)
         for name, raw in read.columns.items()
@@ -42,7 +42,7 @@ def propose(read: AsRead, declared: Mapping[str, PublicColumn]) -> dict[str, dic
 
 
 def as_yaml(proposed: Mapping[str, Mapping[str, str]]) -> str:
-    """The section of a config."""
+    """Return the proposals as the YAML of a config section."""
     document = {"guarantee": {"columns": {name: dict(column) for name, column in proposed.items()}}}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 

@@ -1,4 +1,4 @@
-"""Reading a table under privacy: each record from its own cells and from public declarations."""
+"""The reading of a table under privacy: each record from its own cells and public declarations."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from nss_train.data.private.values.coding import NUMBER_OF, AsRead, Coder, Fault
 from nss_train.data.private.values.conversion import convert
 
 CELLS_AT_ONCE = 2**16
-"""As many cells of a text file are held as Python objects at a time."""
+"""Most cells of a text file that are held as Python objects at a time."""
 DEPTH = TableLimits().depth
-"""Of a JSON line, where no operator sets a limit."""
+"""Depth limit of a JSON line if the operator sets none."""
 
 Parse = Callable[[Line], Sequence[Any] | Fault]
 
@@ -40,16 +40,16 @@ Parse = Callable[[Line], Sequence[Any] | Fault]
 def read_private_table(
     path: Path, guarantee: GuaranteeParameters, limits: TableLimits | None = None
 ) -> PrivateTable:
-    """Read a CSV, JSON Lines or Parquet file; what is wrong with a record is that record's own matter.
+    """Read a CSV, JSON Lines or Parquet file; a faulty record only affects itself.
 
-    Raises :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` for what the
-    format, names and types of the columns, the config and the number of places tell, and for nothing else.
+    Raises :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` only for what the
+    format, names and types of the columns, the config and the number of places reveal.
     """
     return convert(read_cells(path, guarantee, limits), guarantee, limits)
 
 
 def read_private_frame(frame: pd.DataFrame, guarantee: GuaranteeParameters) -> PrivateTable:
-    """Read a frame, a cell at a time; :class:`~nss_train.errors.ParameterError` unless all is declared."""
+    """Read a frame, cell by cell; :class:`~nss_train.errors.ParameterError` unless all types are declared."""
     names = [str(name) for name in frame.columns]
     refuse(
         [
@@ -63,7 +63,7 @@ def read_private_frame(frame: pd.DataFrame, guarantee: GuaranteeParameters) -> P
 
 
 def read_cells(path: Path, guarantee: GuaranteeParameters, limits: TableLimits | None = None) -> AsRead:
-    """The cells of a file, and which of its places hold no record."""
+    """Return the cells of a file, and which of its places hold no record."""
     check_file(path, limits)
     readers = {".csv": _read_csv, ".parquet": _read_parquet}
     return readers.get(path.suffix.lower(), _read_json_lines)(path, guarantee, limits)
@@ -113,7 +113,7 @@ def _read_parquet(path: Path, guarantee: GuaranteeParameters, limits: TableLimit
 def _parsed(
     found: Iterator[Line], parse: Parse, names: Sequence[str], path: Path, limits: TableLimits | None
 ) -> Iterator[list[Sequence[Any] | Fault]]:
-    """The records of a text file, some thousand at a time."""
+    """Yield the records of a text file, some thousand at a time."""
     watch = Watch(file_bytes=path.stat().st_size, columns=len(names), limits=limits)
     for chunk in chunks(found, max(1, CELLS_AT_ONCE // len(names))):
         watch.add(len(chunk))
@@ -123,12 +123,12 @@ def _parsed(
 def _gather(
     parsed: Iterator[list[Sequence[Any] | Fault]], names: Sequence[str], as_cell: Callable[[Any], bytes]
 ) -> AsRead:
-    """All records of a text file, column by column."""
+    """Return all records of a text file, column by column."""
     coders = {name: Coder() for name in names if is_kept(name)}
     faults = [np.zeros(0, dtype=np.int8)]
     for records in parsed:
         faults.append(np.array([NUMBER_OF.get(record, 0) for record in _faults(records)], dtype=np.int8))
-        full = (None,) * len(names)  # so that columns that no record of this part has are there
+        full = (None,) * len(names)  # keeps the columns that no record of this part has
         rows = (() if isinstance(record, Fault) else record for record in records)
         for name, (_, *cells) in zip(names, zip_longest(full, *rows), strict=True):
             if name in coders:

@@ -1,4 +1,4 @@
-"""A private table as it is read: what each record says of itself, and nothing that they say together."""
+"""A private table as it is read: each record's own content, and nothing derived from several records."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nss_train.data.tokenization.distinct_values import Codes, Column
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Raw:
-    """A column's cells as the file holds them, before anything is made of them."""
+    """The cells of a column as the file holds them, before any conversion."""
 
     codes: Codes
-    """Shape (places,)."""
+    """Index into ``cells`` for each place; shape (places,)."""
     cells: Sequence[bytes]
-    """Distinct cells; each code's own."""
+    """Distinct cells, in the order of the codes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,14 +27,14 @@ class PrivateTable:
     """The places of a table. A record's texts are a function of its own cells and public declarations."""
 
     columns: tuple[Column, ...]
-    """In the file's order; null records have null in each."""
+    """Columns in the file's order; null records have null in each."""
     types: Mapping[str, ColumnType]
-    """How each column was read: as declared, as the file's format declares it, or ``any``."""
+    """Type that each column was read as: declared by the config or by the file's format, or ``any``."""
     null: npt.NDArray[np.bool_]
-    """Places without effect: their record is empty, or no record; shape (places,)."""
+    """Places without effect: their record is empty or missing; shape (places,)."""
     raw: Mapping[str, Raw]
-    """From which a record's identity is made: whose secret coin decides on its side of a split."""
+    """Cells that a record's identity is made from; its secret coin decides on its side of a split."""
 
     def __len__(self) -> int:
-        """n: places, null records included. It is public."""
+        """Return n, the number of places, with null records included. It is public."""
         return len(self.null)

@@ -1,1 +1,1 @@
-"""How a file becomes a table: what it is packed, encoded and separated with, and whether its rows fit."""
+"""The way from a file to a table: its compression, encoding and separators, and whether its rows fit."""

@@ -1,4 +1,4 @@
-"""Arrow and Feather files: measured before they are unpacked, then read."""
+"""Arrow and Feather files: measured before they are decompressed, then read."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nss_train.data.sizes import BYTES_PER_CELL, Size
 from nss_train.data.types import check_types
 
 _MAGIC = b"ARROW1\0\0"
-"""Then the same messages follow as in a stream."""
+"""Magic bytes of the file format; the messages of a stream follow."""
 _PACKED_LENGTH = 8
-"""Bytes before a compressed buffer that say how long it is unpacked; -1: it is not packed."""
+"""Bytes before a compressed buffer that give its decompressed length; -1: it is not compressed."""
 
 
 def read_arrow(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
-    """The frame in an Arrow or Feather file, without some columns."""
+    """Return the frame of an Arrow or Feather file, without the dropped columns."""
     try:
         with pa.memory_map(str(path)) as file:
             table = ipc.open_file(file).read_all()
@@ -41,7 +41,7 @@ def read_arrow(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
 
 
 def arrow_size(path: Path) -> Size:
-    """From the messages' metadata: rows, and how long each buffer is once it is unpacked."""
+    """Measure the messages' metadata: rows, and the length of each buffer once decompressed."""
     try:
         with pa.memory_map(str(path)) as file:
             columns = len(ipc.open_file(file).schema)
@@ -66,7 +66,7 @@ def _batches(file: Any) -> Iterator[Any]:
 
 
 def _measure(message: Any) -> tuple[int, int]:
-    """Rows of a message (none of a dictionary's) and the bytes of its unpacked buffers."""
+    """Return the rows of a message (0 for a dictionary) and the bytes of its decompressed buffers."""
     table = _Flat(message.metadata.to_pybytes()).root().table(2)
     is_dictionary = message.type == "dictionary batch"
     batch = table.table(1) if is_dictionary else table
@@ -81,7 +81,7 @@ def _measure(message: Any) -> tuple[int, int]:
 
 
 class _Flat:
-    """A table of a flatbuffer, by the numbers of its fields (FlatBuffers' "internals" page; Message.fbs)."""
+    """A table of a flatbuffer, by its field numbers (FlatBuffers' "internals" page; Message.fbs)."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self._data, self._at = data, at
@@ -101,7 +101,7 @@ class _Flat:
         return self._read("<q", place) if place else 0
 
     def pairs(self, field: int) -> Iterator[tuple[int, int]]:
-        """A vector of structures of two whole numbers of 64 bits."""
+        """Yield the items of a vector of structures of two 64-bit integers."""
         place = self._place(field)
         if place:
             start = place + self._read("<I", place)
@@ -110,7 +110,7 @@ class _Flat:
                 yield self._read("<q", at), self._read("<q", at + 8)
 
     def _place(self, field: int) -> int:
-        """Where a field stands; 0 where the table does not have it."""
+        """Return the position of a field; 0 if the table does not have it."""
         fields = self._at - self._read("<i", self._at)
         entry = 4 + 2 * field
         offset = self._read("<H", fields + entry) if entry < self._read("<H", fields) else 0

@@ -1,4 +1,4 @@
-"""A table's cells as its file has them, in one pass and a bounded part of the memory."""
+"""The cells of a table as its file has them, in one pass with bounded memory."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from nss_train.formats import Format
 
 BATCH_ROWS = 65_536
 _BLOCK_BYTES = 2**25
-"""More than the longest line that the limits of tables allow."""
+"""Size of a block: more than the longest line that the limits of tables allow."""
 
 Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableFile:
-    """An unpacked file whose form is known; JSON is JSON Lines."""
+    """A decompressed file whose format is known; JSON means JSON Lines."""
 
     path: Path
     form: Format
     dialect: Dialect = field(default_factory=Dialect)
     dropped: frozenset[str] = frozenset()
-    """Columns that are left out, as the readers name them."""
+    """Columns that are left out, by the names that the readers give them."""
 
     @property
     def tells_types(self) -> bool:
-        """Whether the file itself says which cells are texts."""
+        """Return whether the file itself states which cells are texts."""
         return self.form is not Format.CSV
 
 
@@ -45,7 +45,7 @@ Reader = Callable[[TableFile], Batches]
 
 
 def readers(form: Format) -> tuple[Reader | None, Reader]:
-    """A quick way to read a form, if there is one, and one that cuts rows as the table's own reader does."""
+    """Return a quick reader of a format, if any, and one that splits rows as the table's own reader does."""
     by_form: dict[Format, tuple[Reader | None, Reader]] = {
         Format.CSV: (_csv, _csv_by_pandas),
         Format.JSON: (None, _json_lines),
@@ -57,7 +57,7 @@ def readers(form: Format) -> tuple[Reader | None, Reader]:
 
 
 def _csv(file: TableFile) -> Batches:
-    """All cells as text; an order of magnitude quicker than pandas, and less tolerant."""
+    """Yield all cells as text; an order of magnitude quicker than pandas, and less tolerant."""
     dialect = file.dialect
     names = [str(name) for name in next(text_frames(file, chunk_rows=1)).columns]
     reader = pa_csv.open_csv(
@@ -82,7 +82,7 @@ def _csv_by_pandas(file: TableFile) -> Batches:
 
 
 def text_frames(file: TableFile, *, chunk_rows: int) -> Iterator[pd.DataFrame]:
-    """All cells of a text table as texts; an empty one is an empty text."""
+    """Yield all cells of a text table as texts; an empty cell is an empty text."""
     dialect = file.dialect
     with pd.read_csv(
         file.path,
@@ -114,7 +114,7 @@ def _xlsx(file: TableFile) -> Batches:
 
 
 def _of_sheet(cells: list[Any]) -> pa.Array:
-    """Cells of different types are compared as texts."""
+    """Return the cells as an array; cells of different types become texts."""
     kinds = {type(cell) for cell in cells if cell is not None}
     if len(kinds) > 1 and kinds != {int, float}:
         return pa.array([None if cell is None else str(cell) for cell in cells], pa.string())
@@ -122,7 +122,7 @@ def _of_sheet(cells: list[Any]) -> pa.Array:
 
 
 def _json_lines(file: TableFile) -> Batches:
-    """Numbers with their types, strings as strings, also where they look like times; a block at a time."""
+    """Yield numbers with their types and strings as strings, even if they look like times, block by block."""
     texts: dict[str, pa.DataType] = {}
     kinds: dict[str, str] = {}
     for block in _blocks(file.path):
@@ -138,7 +138,7 @@ def _json_lines(file: TableFile) -> Batches:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """Some megabytes of whole lines at a time."""
+    """Yield whole lines, some megabytes at a time."""
     with path.open("rb") as opened:
         while block := opened.read(_BLOCK_BYTES):
             block += opened.readline()
@@ -155,7 +155,7 @@ def _parsed(block: bytes, texts: Mapping[str, pa.DataType]) -> pa.Table:
 
 
 def _untimed(kind: pa.DataType) -> pa.DataType:
-    """The type with strings for times, however deep."""
+    """Return the type with strings in place of times, at every depth."""
     if types.is_timestamp(kind):
         return pa.string()
     if types.is_list(kind):
@@ -166,7 +166,7 @@ def _untimed(kind: pa.DataType) -> pa.DataType:
 
 
 def _check_kind(name: str, kind: pa.DataType, kinds: dict[str, str]) -> None:
-    """Raise what Arrow raises for a column of several types, also where they stand in different blocks."""
+    """Raise Arrow's error for a column of several types, even if they occur in different blocks."""
     if types.is_null(kind):
         return
     is_number = types.is_integer(kind) or types.is_floating(kind)

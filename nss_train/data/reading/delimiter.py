@@ -1,4 +1,4 @@
-"""What separates the fields of a text file, and what quotes them."""
+"""The marks that separate and quote the fields of a text file."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nss_train.data.reading.dialect import Dialect, mark_name, open_text, record
 from nss_train.data.reading.faults import contradicted, undecided
 
 MARKS = (",", ";", "\t", "|")
-"""The comma first: it is taken where nothing speaks for another."""
+"""Usual delimiters; the comma comes first as the default."""
 _SUSPECTS = (":", "^", "~", "\x1f", "\x01", " ")
-"""Marks that separate fields too seldom to be taken for such, and too often not to be asked for."""
+"""Marks that separate fields too seldom to be assumed, but often enough to ask about."""
 _WORDS = 2
-"""A name and a cell of two words each are no table yet."""
+"""Words in a name and in a cell up to which spaces are not suspected of separating fields."""
 _HEAD_CHARS = 2**16
 _HEAD_ROWS = 200
 _FIELD = "reading.delimiter"
 
 
 def find_marks(path: Path, dialect: Dialect, reading: ReadingParameters) -> Dialect:
-    """The dialect with the file's delimiter and quote; :class:`DataError` where there could be several."""
+    """Return the dialect with the file's delimiter and quote; :class:`DataError` if they are ambiguous."""
     with open_text(path, dialect) as text:
         head = text.read(_HEAD_CHARS)
     dialect = replace(dialect, quote=reading.quote or dialect.quote)
@@ -55,7 +55,7 @@ def _delimiter(path: Path, head: str, dialect: Dialect, declared: str | None) ->
 
 
 def _check_one_column(path: Path, head: str, dialect: Dialect) -> None:
-    """A table of one column whose name and cells all hold as many of another mark may have several."""
+    """Raise an error for a single column in which each cell holds another mark equally often."""
     for mark in _SUSPECTS:
         widths = _widths(head, replace(dialect, delimiter=mark))
         if _fits(widths) and (mark != " " or widths[0] > _WORDS):
@@ -82,20 +82,20 @@ def _declared(declared: str, widths: Mapping[str, list[int]], fitting: list[str]
 
 
 def _likeliest(widths: Mapping[str, list[int]]) -> str:
-    """For a table that fits no mark: whose rows are then shown not to fit, or that has one column."""
+    """Return the mark to report a misfit with, or the comma for a table of one column."""
     in_header = [mark for mark, found in widths.items() if found and found[0] > 1]
     if in_header:
         return max(in_header, key=lambda mark: widths[mark][0])
-    # A title above the header: it alone holds no mark.
+    # A title above the header is the only line without the mark.
     titled = [mark for mark, found in widths.items() if len(found) > 2 and _fits(found[1:])]
     return titled[0] if titled else MARKS[0]
 
 
 def _widths(head: str, dialect: Dialect) -> list[int]:
-    """The number of fields in each of the first records."""
+    """Return the number of fields in each of the first records."""
     lines = list(io.StringIO(head, newline=""))
     if len(head) == _HEAD_CHARS and len(lines) > 2:
-        lines.pop()  # it is cut
+        lines.pop()  # it may be cut off
     try:
         return [len(row) for _, row in islice(records(iter(lines), dialect), _HEAD_ROWS)]
     except csv.Error:
@@ -107,7 +107,7 @@ def _fits(widths: list[int]) -> bool:
 
 
 def _quote(head: str, dialect: Dialect) -> str:
-    """An apostrophe where it stands around every name of the header."""
+    """Return the apostrophe if it surrounds every name of the header, else the dialect's quote."""
     reader = csv.reader(io.StringIO(head, newline=""), delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE)
     try:
         names = next((row for row in reader if row), [])

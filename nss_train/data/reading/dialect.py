@@ -1,4 +1,4 @@
-"""The marks that a text file is written with, and its cells as they stand in it."""
+"""The marks of a text file, and its cells as they are written."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from nss_train.formats import Compression
 
 CHUNK_ROWS = 10_000
 _FIELD_CHARS = 2**27
-"""No cell is longer in memory; what is, has lost the end of a quote."""
+"""Most characters of a cell in memory; a longer one has lost its closing quote."""
 _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dialect:
-    """How a text table is written."""
+    """The format of a text table."""
 
     delimiter: str = ","
     quote: str = '"'
     decimal: str = "."
     thousands: str | None = None
     encoding: str = "utf-8"
-    """A byte-order mark is no part of the text."""
+    """Name of the codec. A byte-order mark is not part of the text."""
     compression: Compression | None = None
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is what pandas takes a file for that it is told nothing of."""
+        """Return whether these are the marks that pandas assumes by default."""
         return self == Dialect(compression=self.compression)
 
     def __str__(self) -> str:
@@ -48,13 +48,13 @@ class Dialect:
 
 
 def mark_name(mark: str) -> str:
-    """A mark in a word that can be read."""
+    """Return a readable name of a mark."""
     return _NAMES.get(mark, {" ": "space", "\u00a0": "space", ".": "point"}.get(mark, mark))
 
 
 @contextmanager
 def open_text(path: Path, dialect: Dialect) -> Iterator[TextIO]:
-    """The text of a file, with its line ends as they are."""
+    """Yield the text of a file, with its line ends as they are."""
     encoding = "utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding
     with (
         open_bytes(path, dialect.compression) as file,
@@ -64,7 +64,7 @@ def open_text(path: Path, dialect: Dialect) -> Iterator[TextIO]:
 
 
 def records(text: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """The fields of each record, and the line that it ends in; empty lines are none, as in pandas."""
+    """Yield the fields of each record and the line that it ends in; skip empty lines, as pandas does."""
     csv.field_size_limit(_FIELD_CHARS)
     reader = csv.reader(text, delimiter=dialect.delimiter, quotechar=dialect.quote)
     for row in reader:
@@ -73,9 +73,9 @@ def records(text: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[s
 
 
 def text_chunks(path: Path, dialect: Dialect, *, rows: int = CHUNK_ROWS) -> Iterator[dict[str, list[str]]]:
-    """The cells of a table as they stand in its file, some thousand rows at a time, by column.
+    """Yield the cells of a table as they are written, some thousand rows at a time, by column.
 
-    For a table whose rows fit its header. A quoted cell and one without quotes look the same here.
+    The rows must fit the header. A quoted cell and the same cell without quotes look equal here.
     """
     with open_text(path, dialect) as text:
         found = records(text, dialect)

@@ -1,4 +1,4 @@
-"""What a text file is encoded in: told by the config, by its byte-order mark, or by its bytes."""
+"""The encoding of a text file: declared by the config, by its byte-order mark, or inferred from its bytes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _CHUNK_BYTES = 2**20
 _HEAD_BYTES = 2**16
 _SAMPLE_BYTES = 2**16
 _WESTERN = "cp1252"
-"""Latin-1 and the marks that Windows adds; both read the same where both can."""
+"""Latin-1 with the characters that Windows adds; where both apply, they decode to the same text."""
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _RUNS = re.compile(rb"[\x80-\xff]{2,}")
 _SIDE_BY_SIDE = 0.5
-"""Share of letters outside ASCII that stand side by side: few in Western text, nearly all in East Asian."""
+"""Share of non-ASCII letters that are adjacent: few in Western text, nearly all in East Asian text."""
 _CODE_PAGES = tuple(f"cp125{number}" for number in range(8))
 
 
 def find_encoding(path: Path, declared: str | None) -> str:
-    """The encoding of a plain text file; :class:`DataError` where it is none, or could be several."""
+    """Return the encoding of a text file; raise :class:`DataError` if it is not text or is ambiguous."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     found = "utf-32" if head.startswith(_UTF_32) else "utf-16" if head.startswith(UTF_16) else None
@@ -40,7 +40,7 @@ def find_encoding(path: Path, declared: str | None) -> str:
 
 
 def _known(name: str) -> str:
-    """A codec's own name; a byte-order mark is dealt with elsewhere."""
+    """Return a codec's canonical name; byte-order marks are handled elsewhere."""
     try:
         "".encode(name)  # refuses codecs of bytes, such as hex
         found = codecs.lookup(name).name
@@ -60,7 +60,7 @@ def _checked(path: Path, name: str, marked: str | None) -> str:
 
 
 def _fault(path: Path, encoding: str) -> str | None:
-    """Why the file cannot be decoded, and where."""
+    """Return why the file cannot be decoded, and where; ``None`` if it can."""
     decoder, position = codecs.getincrementaldecoder(encoding)(), 0
     with path.open("rb") as file:
         while True:
@@ -75,9 +75,9 @@ def _fault(path: Path, encoding: str) -> str | None:
 
 
 def _guess(path: Path) -> str:
-    """The Western code page of Windows, where each of its code pages that is likely gives the same letters.
+    """Return Windows' Western code page if every likely Windows code page gives the same letters.
 
-    The likeliest alone is often wrong: of a Polish table it is the Western one, with other letters.
+    The likeliest one alone is often wrong: for a Polish table it is the Western one, with other letters.
     """
     sample = _telling(path)
     likely = list(from_bytes(sample, cp_isolation=list(_CODE_PAGES)))
@@ -108,7 +108,7 @@ def _decoded(sample: bytes, encoding: str) -> str | None:
 
 
 def _telling(path: Path) -> bytes:
-    """The first lines whose bytes are not ASCII: the others tell nothing."""
+    """Return the first lines with non-ASCII bytes; the others carry no information."""
     sample = b""
     with path.open("rb") as file:
         while len(sample) < _SAMPLE_BYTES and (line := file.readline(_SAMPLE_BYTES)):

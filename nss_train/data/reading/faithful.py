@@ -1,7 +1,7 @@
-"""Reading a table as it is written: no cell becomes another one.
+"""The reading of a table as it is written: no cell changes.
 
-A column of a CSV file is one of integers, numbers or booleans only if every cell is written as JSON writes
-it again; else it is text. What a file gives a type keeps it, and what JSON has no type for becomes text.
+A column of a CSV file is read as integers, numbers or booleans only if JSON writes every cell the same
+way; otherwise it is text. Types that a file declares are kept, and types that JSON lacks become text.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from nss_train.formats import Format
 
 _INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
 _BOOLEANS = ({"true", "false"}, {"True", "False"}, {"TRUE", "FALSE"})
-"""Spellings; a column of booleans keeps to one of them, so that no two cells become one."""
+"""Spellings of booleans; a column of booleans uses only one of them, so that no two cells become equal."""
 _NAMELESS = "__index_level_"
-"""How pandas names an index in a file that has no name of its own."""
+"""Prefix of the name that pandas gives to an unnamed index in a file."""
 _INT64 = range(-(2**63), 2**63)
 _JSON_KINDS = {
     bool: "booleans",
@@ -44,18 +44,18 @@ _JSON_KINDS = {
 
 
 Columns = dict[str, Callable[..., "pd.Series[Any]"]]
-"""For each column what makes its values: ``as_text`` says of which kind."""
+"""Function for each column that makes its values; ``as_text`` says whether as text."""
 
 
 def read_faithfully(file: TableFile, *, texts: Collection[str] = ()) -> pd.DataFrame:
-    """The table in a file as it is written; the columns named in ``texts`` as text, whatever they hold."""
+    """Return a file's table as it is written; columns in ``texts`` are read as text, whatever they hold."""
     columns = _columns(file)
     check_known(texts, columns)
     return pd.DataFrame({name: column(as_text=name in texts) for name, column in columns.items()})
 
 
 def read_texts(file: TableFile, names: Collection[str]) -> dict[str, pd.Series[Any]]:
-    """Some columns as text."""
+    """Return some columns as text."""
     columns = _columns(file)
     check_known(names, columns)
     return {name: columns[name](as_text=True) for name in names}
@@ -78,13 +78,13 @@ def _all_columns(file: TableFile) -> Columns:
 
 
 def _csv_columns(file: TableFile) -> Columns:
-    """Columns of a text table, whose only null is the empty cell."""
+    """Return the columns of a text table, whose only null is the empty cell."""
     frame = pd.concat(text_frames(file, chunk_rows=BATCH_ROWS), ignore_index=True)
     return {str(name): _later(_of_texts, frame[name]) for name in frame.columns}
 
 
 def _json_columns(file: TableFile) -> Columns:
-    """Columns of a JSON Lines file; a name that an object lacks is null."""
+    """Return the columns of a JSON Lines file; a name that an object lacks is null."""
     rows = list(exact_objects(file.path))
     names = dict.fromkeys(name for row in rows for name in row)
     check_known(file.dropped, names)
@@ -92,9 +92,9 @@ def _json_columns(file: TableFile) -> Columns:
 
 
 def _arrow_columns(table: pa.Table) -> Columns:
-    """Columns of a table that has types; of a data frame's index those that have a name, first."""
+    """Return the columns of a typed table, after the named columns of a data frame's index."""
     told = (table.schema.pandas_metadata or {}).get("index_columns", ())
-    index = [name for name in told if isinstance(name, str)]  # numbered rows are no column
+    index = [name for name in told if isinstance(name, str)]  # numbered rows are not a column
     named = [name for name in index if not name.startswith(_NAMELESS)]
     names = [*named, *(name for name in table.column_names if name not in index)]
     return {name: _later(_of_arrow, table.column(name)) for name in names}
@@ -106,7 +106,7 @@ def _arrow_table(path: Path) -> pa.Table:
 
 
 def _sheet_columns(file: TableFile) -> Columns:
-    """Columns of a workbook, whose cells are what JSON would have for them."""
+    """Return the columns of a workbook, whose cells become the JSON values for them."""
     columns = sheet_cells(file.path, dropped=file.dropped)
     return {name: _later(_of_json, name, list(map(_as_json, cells))) for name, cells in columns.items()}
 
@@ -147,7 +147,7 @@ def _is_integer(texts: pa.Array) -> bool:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is what JSON writes for a float."""
+    """Tell whether a text is what JSON writes for a float."""
     try:
         value = float(text)
     except ValueError:
@@ -173,7 +173,7 @@ def _of_json(name: str, values: list[Any], *, as_text: bool) -> pd.Series[Any]:
 
 
 def _numbers(values: list[Any]) -> pd.Series[Any]:
-    """Integers or floats where these are exact, else the digits as text."""
+    """Return integers or floats if these are exact, otherwise the digits as text."""
     found = {value for value in values if value is not None}
     if all(isinstance(value, int) and value in _INT64 for value in found):
         return _typed(pa.array(values, pa.int64()))
@@ -183,13 +183,13 @@ def _numbers(values: list[Any]) -> pd.Series[Any]:
 
 
 def _written(value: Any) -> str:
-    """JSON of a value that is no text; of a number its digits."""
+    """Return the JSON of a value that is not a text; for a number, its digits."""
     is_number = isinstance(value, Decimal | int) and not isinstance(value, bool)
     return str(value) if is_number else exact_texts([_plain(value)])[0]
 
 
 def _is_exact(value: Any) -> bool:
-    """Whether a float says the same number."""
+    """Tell whether a float represents the same number."""
     return bool(Decimal(repr(float(Decimal(value)))) == value)
 
 
@@ -213,7 +213,7 @@ def _of_arrow(cells: pa.ChunkedArray, *, as_text: bool) -> pd.Series[Any]:
 
 
 def _mapped(cells: pa.ChunkedArray, text: Callable[[Any], str]) -> pa.Array:
-    """A text for each cell, made once for each distinct one where there are such."""
+    """Return a text for each cell, made once per distinct cell if the type allows it."""
     try:
         encoded = cells.combine_chunks().dictionary_encode()
     except pa.ArrowNotImplementedError:  # nested types
@@ -223,14 +223,14 @@ def _mapped(cells: pa.ChunkedArray, text: Callable[[Any], str]) -> pa.Array:
 
 
 def _text(value: Any) -> str:
-    """A text as it is, what is nested as JSON, all else as such a text would say it."""
+    """Return a text as it is, a nested value as JSON, and any other value as plain text."""
     if isinstance(value, str):
         return value
     return exact_texts([value])[0] if isinstance(value, list | dict) else plain_text(value)
 
 
 def _typed(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
-    """As pandas has it without gaps, or as its nullable kind, which keeps integers and booleans."""
+    """Return a series; integers and booleans with gaps keep their type, in pandas' nullable form."""
     if cells.null_count == 0 or types.is_floating(cells.type):
         return pd.Series(cells.to_pandas())
     kind = str(cells.type)
@@ -244,7 +244,7 @@ def _texts(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value with numbers that Arrow has, however deep; the digits of others as text."""
+    """Convert numbers at every depth to Arrow's types; numbers that do not fit become text."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A JSON file that is one array of objects, as JSON Lines."""
+"""The conversion of a JSON file with one array of objects to JSON Lines."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nss_train.data.reading.faults import unreadable
 _CHUNK_CHARS = 2**20
 _SPACE = re.compile(r"[\s]*")
 _BREAKS = str.maketrans("\r\n", "  ")
-"""Between the tokens of JSON; within its texts line breaks are escaped."""
+"""Line breaks between the tokens of JSON become spaces; within its texts they are escaped."""
 
 
 @contextmanager
 def as_lines(path: Path) -> Iterator[tuple[Path, bool]]:
-    """The file with one object a line, and whether it had to be made: of JSON Lines the file itself."""
+    """Yield the file as JSON Lines, and whether it is a converted copy rather than the file itself."""
     with path.open("rb") as file:
         head = file.read(_CHUNK_CHARS).removeprefix(b"\xef\xbb\xbf").lstrip()
     if not head.startswith(b"["):
@@ -42,7 +42,7 @@ def as_lines(path: Path) -> Iterator[tuple[Path, bool]]:
 
 @contextmanager
 def _without_mark(path: Path) -> Iterator[Path]:
-    """The file, copied if it begins with the byte-order mark of UTF-8, which pandas does not take here."""
+    """Yield the file, or a copy without its UTF-8 byte-order mark, which pandas does not accept here."""
     with path.open("rb") as file:
         if file.read(len(BOM_UTF8)) != BOM_UTF8:
             yield path
@@ -55,7 +55,7 @@ def _without_mark(path: Path) -> Iterator[Path]:
 
 
 def _elements(text: TextIO) -> Iterator[str]:
-    """Each element of an array as it is written, on one line."""
+    """Yield each element of an array as it is written, on one line."""
     decode = json.JSONDecoder().raw_decode
     buffer, at, ended = text.read(_CHUNK_CHARS), 0, False
     at = _skip(buffer, at) + 1  # the bracket
@@ -77,7 +77,7 @@ def _elements(text: TextIO) -> Iterator[str]:
         except ValueError:
             if ended:
                 raise
-            more = text.read(max(_CHUNK_CHARS, len(buffer)))  # doubled, so that a long one is not read often
+            more = text.read(max(_CHUNK_CHARS, len(buffer)))  # doubled, so that long ones are decoded seldom
             buffer, at, ended = buffer[at:] + more, 0, not more
             continue
         if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""JSON Lines, one object a line; what is none is shown with its line."""
+"""JSON Lines, one object per line; a line that is not an object is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMAT = "one JSON object a line, or one array of objects"
 
 
 def read_lines(path: Path, name: str) -> pd.DataFrame:
-    """The frame in a file; ``name`` is what the table is called where it is refused."""
+    """Return the frame of a file; ``name`` is the table's name in errors."""
     try:
         return pd.read_json(path, lines=True)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
@@ -29,7 +29,7 @@ def read_lines(path: Path, name: str) -> pd.DataFrame:
 
 
 def _faults(path: Path) -> Iterator[Problem]:
-    """Lines that are no objects; and each column with whole numbers that no 64 bits hold, once."""
+    """Yield a problem for each line that is not an object, or column with integers beyond 64 bits."""
     named = set[str]()
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -41,7 +41,7 @@ def _faults(path: Path) -> Iterator[Problem]:
             except (ValueError, RecursionError) as error:
                 yield Problem(field=f"line {number}", value=shown, remedy=f"not {_FORMAT}: {error}")
                 if number == 1:
-                    return  # another format: each of its lines is wrong
+                    return  # another format: every line is wrong
                 continue
             if not isinstance(found, dict):
                 yield Problem(field=f"line {number}", value=shown, remedy=f"no object; write {_FORMAT}")
@@ -69,7 +69,7 @@ def _is_huge(value: Any) -> bool:
 
 
 def exact_objects(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a file with all digits of their numbers; raises :class:`DataError` with the line."""
+    """Yield the objects of a file with all digits of their numbers; :class:`DataError` names a wrong line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -88,7 +88,7 @@ def _object(line: bytes, name: str, number: int) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of some pairs; :class:`ValueError` for a name that it has twice, or that is no text."""
+    """Return the object of some pairs; :class:`ValueError` for a repeated name, or for invalid Unicode."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

@@ -1,4 +1,4 @@
-"""Numbers that are written with other marks than a point: ``83,5`` and ``6.226,70``."""
+"""Numbers that are written with other marks than a point, such as ``83,5`` and ``6.226,70``."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from nss_train.errors import DataError, Problem
 _FIELD = "reading.decimal"
 _OTHERS = {",": ".", ".": ","}
 Marks = tuple[str, str | None]
-"""Decimal mark and mark of thousands."""
+"""Decimal mark and thousands mark."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _Column:
-    """What all cells of a column agree with."""
+    """The readings that all cells of a column have in common."""
 
     readings: set[Marks]
-    """Under which each cell seen so far is a number."""
+    """Marks under which each cell seen so far is a number."""
     is_number: bool = True
-    """Whether each cell is one under some reading."""
+    """Whether each cell is a number under some reading."""
     marked: bool = False
-    """Whether a cell holds a mark, so that it matters which reading is taken."""
+    """Whether a cell holds a mark, so that the choice of reading matters."""
     example: str = ""
 
     def add(self, cells: Iterable[str], patterns: Mapping[Marks, re.Pattern[str]]) -> None:
-        """Look at different cells."""
+        """Narrow the readings down by more cells."""
         if not self.is_number:
             return
         for cell in cells:
@@ -51,13 +51,13 @@ class _Column:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Numbers:
-    """Columns whose numbers pandas would not read as such, and their marks."""
+    """Columns whose numbers pandas would read as text, and their marks."""
 
     marks: Marks = (".", None)
     columns: tuple[str, ...] = field(default=())
 
     def apply(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The frame, whose columns here are texts, with the numbers that these stand for."""
+        """Return the frame with the numbers in place of the texts of these columns."""
         return frame.assign(**{name: self._numbers(frame[name]) for name in self.columns})
 
     def _numbers(self, texts: pd.Series[Any]) -> pd.Series[Any]:
@@ -72,9 +72,9 @@ class Numbers:
 
 
 def find_numbers(path: Path, dialect: Dialect, reading: ReadingParameters) -> tuple[Dialect, Numbers]:
-    """The dialect with the marks of the file's numbers; :class:`DataError` where there could be several.
+    """Return the dialect with the marks of the file's numbers; :class:`DataError` if they are ambiguous.
 
-    A file with commas between its fields has points in its numbers, as NSS reads it, unless it is declared.
+    In a comma-separated file, numbers have points, as in NSS, unless the config says otherwise.
     """
     declared = reading.decimal is not None or reading.thousands is not None
     if dialect.delimiter == "," and not declared:
@@ -89,7 +89,7 @@ def find_numbers(path: Path, dialect: Dialect, reading: ReadingParameters) -> tu
 
 
 def _candidates(reading: ReadingParameters) -> list[Marks]:
-    """The plain reading first, and with thousands only where they are not written without."""
+    """Return the possible marks in order of preference: unless declared, those without thousands first."""
     if reading.decimal is None and reading.thousands is None:
         return [(".", None), (",", None), (".", ","), (",", ".")]
     decimal = reading.decimal or _OTHERS.get(reading.thousands or "", ".")
@@ -100,7 +100,7 @@ def _candidates(reading: ReadingParameters) -> list[Marks]:
 def _columns(
     path: Path, dialect: Dialect, candidates: list[Marks], reading: ReadingParameters
 ) -> dict[str, _Column]:
-    """The columns of numbers."""
+    """Return the columns of numbers."""
     patterns = {marks: _pattern(*marks) for marks in candidates}
     columns: dict[str, _Column] = {}
     for chunk in text_chunks(path, dialect):
@@ -135,7 +135,7 @@ def _declared(columns: Mapping[str, _Column], reading: ReadingParameters) -> Mar
 
 
 def _found(columns: Mapping[str, _Column], dialect: Dialect) -> Marks:
-    """The only decimal mark under which all columns of numbers are numbers."""
+    """Return the only decimal mark under which all columns of numbers are numbers."""
     if not columns:
         return Numbers().marks
     readings = [column.readings for column in columns.values()]
@@ -152,7 +152,7 @@ def _undecided(columns: Mapping[str, _Column], separator: str) -> Iterator[Probl
         " reading.decimal (and reading.thousands where numbers have such marks), or read the column as text:"
         " %s"
     )
-    # A column whose own cells do not agree first.
+    # A column whose own cells disagree comes first.
     for name, column in sorted(columns.items(), key=lambda item: len(item[1].readings)):
         yield Problem(
             field=_FIELD,

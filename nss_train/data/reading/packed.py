@@ -1,4 +1,4 @@
-"""Files that are packed: unpacked no further than the limits of tables allow."""
+"""Compressed files, decompressed no further than the limits of tables allow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNLISTED = "__MACOSX/"
 
 @contextmanager
 def unpacked(path: Path, limits: TableLimits | None) -> Iterator[Path]:
-    """The table's plain file: the file itself, or a copy that lives as long as the block."""
+    """Yield the table's plain file: the file itself, or a copy that is deleted after the block."""
     kind = kind_of(path.name)
     if kind is None:
         raise unreadable(path.name, UNKNOWN)
@@ -45,7 +45,7 @@ def unpacked(path: Path, limits: TableLimits | None) -> Iterator[Path]:
 
 @contextmanager
 def open_bytes(path: Path, compression: Compression | None) -> Iterator[BinaryIO]:
-    """The unpacked bytes of a file, in streaming; of a zip its only file."""
+    """Yield the decompressed bytes of a file as a stream; for a zip archive, those of its only file."""
     if compression is Compression.ZIP:
         with zipfile.ZipFile(path) as archive, archive.open(_only_file(archive, path.name)) as member:
             yield cast("BinaryIO", member)
@@ -105,7 +105,7 @@ def _unpack(path: Path, compression: Compression, plain: Path, limits: TableLimi
 
 
 def _check_unpacked(packed: int, size: int, limits: TableLimits) -> None:
-    """Before more of it is written."""
+    """Raise :class:`DataError` if a limit is exceeded, before more is written."""
     passed = {"file_bytes": limits.file_bytes} if size > limits.file_bytes else {}
     if size > max(limits.small_bytes, limits.expansion * packed):
         passed["expansion"] = limits.expansion

@@ -1,4 +1,4 @@
-"""Whether the rows of a text table fit its header: what does not is shown, never shifted or filled."""
+"""The check that the rows of a text table fit its header: misfits are reported, never shifted or filled."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _OTHERS = {
     "<?xml": "XML",
 }
 _MADE_UP = re.compile(r"Unnamed: \d+")
-"""The name that pandas gives to a column without one."""
+"""Name that pandas gives to a column without one."""
 
 
 def check_header(path: Path, dialect: Dialect, *, dropped: Collection[str] = ()) -> list[str]:
-    """The names of a text table's columns; :class:`DataError` unless each that is kept has one of its own."""
+    """Return a text table's column names; :class:`DataError` unless every kept column has a unique name."""
     with open_text(path, dialect) as text:
         try:
             _, names = next(records(text, dialect), (0, []))
@@ -46,7 +46,7 @@ def check_header(path: Path, dialect: Dialect, *, dropped: Collection[str] = ())
 
 
 def _check_is_header(name: str, names: Sequence[str]) -> None:
-    """Raise :class:`DataError` for a file of another kind that is named as a text table."""
+    """Raise :class:`DataError` for a file of another kind that is named like a text table."""
     first = names[0].lstrip().casefold()
     if first.startswith("sep=") and not any(names[1:]):
         raise unreadable(name, f"its first line ({names[0]}) is Excel's and no header; remove it")
@@ -56,7 +56,7 @@ def _check_is_header(name: str, names: Sequence[str]) -> None:
 
 
 def check_names(names: Sequence[str], *, dropped: Collection[str] = (), ends_in: str = "empty cell") -> None:
-    """Raise :class:`DataError` with every name that is missing, made up or given twice, unless dropped."""
+    """Raise :class:`DataError` with every name that is missing, made up or repeated, unless dropped."""
     problems = list(_nameless(names, dropped, ends_in))
     kept = [names[place] for place in kept_places(names, dropped)]
     if problems:
@@ -65,17 +65,17 @@ def check_names(names: Sequence[str], *, dropped: Collection[str] = (), ends_in:
 
 
 def kept_places(names: Sequence[str], dropped: Collection[str]) -> list[int]:
-    """Where the columns stand that are not dropped."""
+    """Return the positions of the columns that are not dropped."""
     return [place for place, name in enumerate(names) if own_name(name) not in dropped]
 
 
 def own_name(name: str) -> str:
-    """A name as the config has it: one of spaces is none."""
+    """Return a name as the config has it: a name of spaces is empty."""
     return name if name.strip() else ""
 
 
 def check_unique(names: Sequence[str]) -> None:
-    """Raise :class:`DataError` when two columns have one name."""
+    """Raise :class:`DataError` if two columns have the same name."""
     if problems := list(_repeated(names)):
         raise DataError("Duplicate column names.", problems)
 
@@ -122,7 +122,7 @@ def check_rows(path: Path, dialect: Dialect, width: int) -> None:
 
 
 def _all_fit(path: Path, dialect: Dialect, width: int) -> bool:
-    """Whether Arrow sees that all rows fit. It is quick; what it cannot read is looked at line by line."""
+    """Tell whether Arrow finds that all rows fit. This is quick; otherwise each line is checked."""
 
     def judge(row: arrow_csv.InvalidRow) -> str:
         is_blank = row.text.isspace() and dialect.delimiter not in row.text
@@ -153,17 +153,17 @@ def _all_fit(path: Path, dialect: Dialect, width: int) -> bool:
 
 @dataclass(kw_only=True, slots=True)
 class _Misfits:
-    """Rows that do not fit, counted, and the first of them."""
+    """The number of rows that do not fit the header, and the first of them."""
 
     dialect: Dialect
     width: int
     rows: int
-    """Those that do not fit."""
+    """Number of rows that do not fit."""
     total: int
     widths: set[int]
     """Numbers of fields that the rows have."""
     trailing: int
-    """Rows whose only surplus is an empty field at the end."""
+    """Number of rows whose only surplus is an empty field at the end."""
     shown: list[Problem]
 
     @classmethod
@@ -180,7 +180,7 @@ class _Misfits:
         return found
 
     def add(self, line: int, row: list[str]) -> None:
-        """Look at one more record, the header included."""
+        """Check one more record; the first one is the header."""
         self.total += 1
         if self.total > 1:
             self.widths.add(len(row))
@@ -193,7 +193,7 @@ class _Misfits:
             self.shown.append(Problem(field=f"line {line}", value=value, remedy=self._remedy(len(row))))
 
     def problems(self, name: str) -> Iterator[Problem]:
-        """What all have in common, then each of the first."""
+        """Yield what all misfits have in common, then each of the first ones."""
         if (common := self._common()) is not None:
             yield problem(name, common)
         yield from self.shown

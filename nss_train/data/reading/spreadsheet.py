@@ -1,4 +1,4 @@
-"""XLSX files: the only sheet that holds cells, its first row the header."""
+"""XLSX files: the only sheet that holds cells, with the header in its first row."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 
 _HEADER_ROWS = 1
 _WHOLE = 2**53
-"""Up to it a double says which whole number it is."""
+"""Largest whole number up to which every one has its own double."""
 
 
 def read_xlsx(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
-    """The frame in a workbook, as pandas reads it, without some columns."""
+    """Return the frame of a workbook, as pandas reads it, without the dropped columns."""
     sheet = _sheet(path)
     names = _header(path, sheet)
     if not names:
@@ -39,16 +39,16 @@ def read_xlsx(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
 
 
 def sheet_cells(path: Path, *, dropped: Collection[str] = ()) -> dict[str, list[Any]]:
-    """The cells below the header as the workbook has them, by column; an empty one is ``None``.
+    """Return the cells below the header as the workbook has them, by column; empty cells are ``None``.
 
-    A workbook has no whole numbers: those that are shown without a point are such here.
+    A workbook has no integers: whole numbers become integers here.
     """
     try:
         header, *rows = _sheet(path).to_python(skip_empty_area=False)
     except (CalamineError, *DAMAGED) as error:
         raise _no_xlsx(path, error) from error
     names = list(map(str, header))
-    if len(names) == 1:  # pandas takes its empty rows for none
+    if len(names) == 1:  # pandas skips the empty rows of a single column
         rows = [row for row in rows if row[0] != ""]
     columns = zip(*rows, strict=True) if rows else [() for _ in names]
     cells = dict(zip(names, ([_value(cell) for cell in column] for column in columns), strict=True))
@@ -62,7 +62,7 @@ def _value(cell: Any) -> Any:
 
 
 def _header(path: Path, sheet: CalamineSheet) -> list[str]:
-    """The cells above all that the sheet holds, so that a column without a name is there too."""
+    """Return the cells of the first row over the whole width, including columns without a name."""
     try:
         rows = sheet.to_python(skip_empty_area=False, nrows=_HEADER_ROWS)
     except (CalamineError, *DAMAGED) as error:
@@ -71,7 +71,7 @@ def _header(path: Path, sheet: CalamineSheet) -> list[str]:
 
 
 def xlsx_size(path: Path, limits: TableLimits) -> Size:
-    """The bytes that the workbook's parts say they have, and if those are harmless the area of its sheet."""
+    """Measure the declared bytes of the workbook's parts and, if within the limits, the area of its sheet."""
     try:
         with zipfile.ZipFile(path) as archive:
             decoded = sum(part.file_size for part in archive.infolist())

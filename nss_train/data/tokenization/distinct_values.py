@@ -1,4 +1,4 @@
-"""The distinct values of each column: what most of the preparation works on instead of the rows."""
+"""The distinct values of each column, on which most of the preparation works instead of the rows."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from nss_train.data.types import UNWRITABLE, as_arrow, unwritable
 from nss_train.errors import DataError, Problem
 
 BATCH_ROWS = 1000
-"""Part of the format: NSS writes records in batches of this size, and a batch decides on its types."""
+"""Part of the format: NSS writes records in batches of this size, and each batch determines its types."""
 
 Codes = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One column as codes into its distinct values."""
+    """A column as codes into its distinct values."""
 
     name: str
     label: str
-    """The name, quoted and escaped, as it stands in a record."""
+    """Name as it is written in a record, quoted and escaped."""
     kind: pa.DataType
     codes: Codes
-    """Shape (rows,)."""
+    """Index into ``values`` for each row; shape (rows,)."""
     values: list[Any]
-    """Python values; ``None`` for nulls, once at most."""
+    """Python values; ``None`` for nulls, at most once."""
     texts: list[str]
-    """The JSON of each value as NSS writes it."""
+    """JSON of each value as NSS writes it."""
     exact: bool = False
-    """Whether numbers are written with all their digits, and gaps leave the type of the others alone."""
+    """Whether numbers are written with all their digits, and gaps do not change the type of other values."""
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Rows of each value; shape (values,)."""
+        """Return the number of rows of each value; shape (values,)."""
         return np.bincount(self.codes, minlength=len(self.values))
 
     @property
@@ -52,7 +52,7 @@ class Column:
 
     @property
     def is_date(self) -> bool:
-        """Whether it is written as a number of milliseconds; a time of day is written as text."""
+        """Return whether it is written as a number of milliseconds; a time of day is written as text."""
         return bool(types.is_temporal(self.kind) and not types.is_time(self.kind))
 
     @property
@@ -69,9 +69,9 @@ class Column:
 
 
 def to_arrow(frame: pd.DataFrame, *, exact: bool = False) -> pa.Table:
-    """The table after NSS's detour through a dataset: a nullable integer with gaps becomes a float.
+    """Return the table after NSS's detour through a dataset: a nullable integer with gaps becomes a float.
 
-    An ``exact`` table is spared the detour.
+    An ``exact`` table skips the detour.
     """
     once = as_arrow(frame)
     if exact or not any(_is_integer_with_gaps(column) for column in once.columns):
@@ -80,7 +80,7 @@ def to_arrow(frame: pd.DataFrame, *, exact: bool = False) -> pa.Table:
 
 
 def distinct_columns(table: pa.Table, *, exact: bool = False) -> list[Column]:
-    """All columns of a table; :class:`DataError` naming each that cannot be written into a record."""
+    """Return all columns of a table; :class:`DataError` lists those that cannot be written into a record."""
     make = distinct_exactly if exact else distinct
     found: list[Column] = []
     problems: list[Problem] = []
@@ -95,7 +95,7 @@ def distinct_columns(table: pa.Table, *, exact: bool = False) -> list[Column]:
 
 
 def distinct_exactly(name: str, column: pa.ChunkedArray) -> Column:
-    """Codes and distinct values of one column, numbers written so that they are read back the same."""
+    """Return a column with its numbers written so that reading gives the same values."""
     kind = column.type
     if types.is_nested(kind):
         return replace(_by_text(name, column, exact_texts), exact=True)
@@ -108,7 +108,7 @@ def distinct_exactly(name: str, column: pa.ChunkedArray) -> Column:
 
 
 def distinct(name: str, column: pa.ChunkedArray) -> Column:
-    """Codes, distinct values and their texts of one column."""
+    """Return a column as codes, distinct values and their texts."""
     kind = column.type
     if types.is_floating(kind):
         codes, values = _floats(column)
@@ -122,7 +122,7 @@ def distinct(name: str, column: pa.ChunkedArray) -> Column:
 
 
 def taken(column: Column, rows: npt.NDArray[np.int64]) -> Column:
-    """Some rows of a column, with the values that these have and the type that they have together."""
+    """Return some rows of a column, with only their values and their common type."""
     codes, used = pd.factorize(column.codes[rows])
     kind, values = _typed(column.kind, [column.values[code] for code in used])
     return replace(
@@ -135,7 +135,7 @@ def taken(column: Column, rows: npt.NDArray[np.int64]) -> Column:
 
 
 def _typed(kind: pa.DataType, values: list[Any]) -> tuple[pa.DataType, list[Any]]:
-    """As a data frame has it: whole numbers beside others become such, lists and objects make all nested."""
+    """Return the type of a data frame: mixed numbers become floats, a list or an object makes all nested."""
     present = [value for value in values if value is not None]
     if any(isinstance(value, list | dict) for value in present):
         return pa.struct([]), values
@@ -147,19 +147,19 @@ def _typed(kind: pa.DataType, values: list[Any]) -> tuple[pa.DataType, list[Any]
 
 
 def json_texts(values: list[Any]) -> list[str]:
-    """Each value as pandas writes it into a JSON Lines record."""
+    """Return each value as pandas writes it into a JSON Lines record."""
     lines = pd.DataFrame({"v": values}).to_json(orient="records", lines=True, force_ascii=False)
-    # `{"v":` before the value and `}` after it.
+    # The line has `{"v":` before the value and `}` after it.
     return [line[5:-1] for line in lines.split("\n")[: len(values)]]
 
 
 def exact_texts(values: list[Any]) -> list[str]:
-    """Lists and objects as they are: all digits of numbers, times as ISO 8601, decimals as texts."""
+    """Return the exact JSON of lists and objects: all digits of numbers, ISO 8601 times, decimals as text."""
     return [json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")) for value in values]
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it, however deep; what is no number is null."""
+    """Convert a value to JSON types at every depth; NaN becomes null."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if isinstance(value, dict):
@@ -172,21 +172,21 @@ def _plain(value: Any) -> Any:
 
 
 def plain_text(value: Any) -> str:
-    """ISO 8601 for what is a time, all digits of a decimal."""
+    """Return a time as ISO 8601, or a decimal with all its digits."""
     if isinstance(value, Decimal):
         return f"{value:f}"
     return str(value.isoformat() if hasattr(value, "isoformat") else value)
 
 
 def name_text(name: str) -> str:
-    """A column's name as it stands, quoted and escaped, in a record."""
+    """Return a column's name as it is written in a record, quoted and escaped."""
     line: str = pd.DataFrame({name: [0]}).to_json(orient="records", lines=True, force_ascii=False)
     return line.rstrip("\n")[1:-3]
 
 
 def _floats(column: pa.ChunkedArray) -> tuple[Codes, list[Any]]:
     numbers = column.to_numpy().astype(np.float64)
-    # By their bits: 0.0 and -0.0 are equal but written differently.
+    # Compared by their bits: 0.0 and -0.0 are equal but written differently.
     codes, bits = pd.factorize(numbers.view(np.int64))
     unique = np.asarray(bits).view(np.float64)
     missing = np.isnan(unique)
@@ -204,7 +204,7 @@ def _by_dictionary(column: pa.ChunkedArray) -> tuple[Codes, list[Any]]:
 def _by_text(
     name: str, column: pa.ChunkedArray, write: Callable[[list[Any]], list[str]] = json_texts
 ) -> Column:
-    """Columns whose text depends on the batch (dates, decimals, lists, gaps): written batch by batch."""
+    """Write a column batch by batch, because its text depends on the batch (dates, decimals, lists, gaps)."""
     texts = [text for batch in _batches(column) for text in write(batch)]
     codes, unique = pd.factorize(np.asarray(texts, dtype=object))
     first = np.full(len(unique), -1, dtype=np.int64)
@@ -228,7 +228,7 @@ def _batches(column: pa.ChunkedArray) -> Iterator[list[Any]]:
 def _joined_nulls(
     codes: npt.NDArray[np.int64], values: list[Any], missing: npt.NDArray[np.bool_]
 ) -> tuple[Codes, list[Any]]:
-    """Not-a-numbers of different bits become one null."""
+    """Merge NaNs of different bits into one null."""
     where = np.flatnonzero(missing)
     for index in where:
         values[index] = None

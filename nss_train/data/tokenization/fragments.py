@@ -1,11 +1,11 @@
-"""Tokenizing a table by fragments of records, each distinct one once.
+"""The tokenization of a table by fragments of records, each distinct one once.
 
-A tokenizer merges only inside of pre-tokens, so the ids of a record are those of its fragments in
-a row, if each cut between two fragments lies between two pre-tokens whatever stands around it. The
-cuts lie behind the last letter of a column's name: ``{"year`` ``":2013,"month`` ``":1}``. What
+A tokenizer merges only within pre-tokens, so the ids of a record are those of its fragments in
+sequence if each cut between two fragments lies between two pre-tokens in any context. The
+cuts lie after the last letter of a column's name: ``{"year`` ``":2013,"month`` ``":1}``. What
 follows a cut depends on one column's value only, and a column has far fewer values than rows.
-A cut that does not hold is left out, and its two columns share a fragment; without any cut the
-fragments are whole records.
+A cut that does not meet this condition is omitted, and its two columns share a fragment; without
+any cut the fragments are whole records.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nss_train.model.tokenizer import ModelTokenizer
 Tokens = npt.NDArray[np.int32]
 
 CHECKED_RECORDS = 100
-"""Records that are tokenized whole as well, beside those with a column's longest value."""
+"""Number of records that are also tokenized whole, besides those with a column's longest value."""
 _INVENTED = (
     *(
         "null",
@@ -50,46 +50,46 @@ _INVENTED = (
     *('"{}"', '"[1, 2]"', "[]", "[1,2]", '["a",null]', "{}", '{"a":{"b":[1.5]}}', '"' + "word " * 40 + '"'),
     '"' + "9" * 60 + '"',
 )
-"""JSON of values of all kinds, for records that stand in for real ones."""
+"""JSON of values of all kinds, for records that are used in place of real ones."""
 _FOLLOWERS = ("1", "0.5", "-1", "null", "true", '"a"', '" b"', '"1"', '"é"', '"\'s"', "[1]", '"\\n"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fragments:
-    """All distinct fragments of a table, and of which each row consists."""
+    """All distinct fragments of a table, and the fragments of each row."""
 
     ids: Tokens
-    """Ids of all fragments, one after the other; shape (tokens,)."""
+    """Ids of all fragments, concatenated; shape (tokens,)."""
     offsets: Offsets
-    """Shape (fragments + 1,)."""
+    """Start of each fragment in ``ids``, and the end; shape (fragments + 1,)."""
     rows: Codes
     """Fragment numbers of each row, in order; shape (rows, fragments per row)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """Neighbouring columns between two cuts."""
+    """A run of neighbouring columns between two cuts."""
 
     columns: Sequence[Column]
     before: tuple[str, ...]
-    """What stands before each value."""
+    """Text before each value."""
     after: str
-    """What stands behind the last value, up to the next cut."""
+    """Text after the last value, up to the next cut."""
     context: str
-    """What stands before the segment in every record; empty for the first."""
+    """Text before the segment in every record; empty for the first."""
 
 
 def tokenize_columns(columns: Sequence[Column], tokenizer: ModelTokenizer) -> Fragments:
-    """Fragments of every row. Raises :class:`NSSTrainError` if a sample of whole records differs."""
+    """Return the fragments of every row; raise :class:`NSSTrainError` if sampled whole records differ."""
     fragments = _fragments(columns, tokenizer, PieceEncoder(tokenizer))
     _cross_check(fragments, columns, tokenizer)
     return fragments
 
 
 def tokenize_privately(columns: Sequence[Column], tokenizer: ModelTokenizer) -> Fragments:
-    """Fragments of every row, each a function of its own cells: what is checked are invented records.
+    """Return the fragments of every row from its own cells alone; only invented records are checked.
 
-    How texts are cut does not depend on how many there are.
+    The way texts are cut does not depend on how many there are.
     """
     encoder = PieceEncoder(tokenizer, few_texts=0)
     stand_ins = invented(columns)
@@ -98,7 +98,7 @@ def tokenize_privately(columns: Sequence[Column], tokenizer: ModelTokenizer) -> 
 
 
 def invented(columns: Sequence[Column]) -> list[Column]:
-    """Columns of the same names with values that are nobody's: a record for each, shifted by column."""
+    """Return columns of the same names with invented values: one record per value, shifted by column."""
     rows = np.arange(len(_INVENTED), dtype=np.int32)
     values = [json.loads(text) for text in _INVENTED]
     return [
@@ -124,13 +124,13 @@ def _fragments(columns: Sequence[Column], tokenizer: ModelTokenizer, encoder: Pi
 
 
 def record_text(columns: Sequence[Column], row: int) -> str:
-    """One record as text, its newline included."""
+    """Return one record as text, with its newline."""
     fields = (f"{c.label}:{c.texts[c.codes[row]]}" for c in columns)
     return "{" + ",".join(fields) + "}\n"
 
 
 def _segments(columns: Sequence[Column], tokenizer: ModelTokenizer) -> list[Segment]:
-    """The columns between the cuts that hold."""
+    """Return the groups of columns between the valid cuts."""
     lead = [("," if i else "{") + column.label for i, column in enumerate(columns)]
     cuts = [_cut(text, tokenizer) if i else 0 for i, text in enumerate(lead)]
     starts = [i for i, cut in enumerate(cuts) if cut is not None]
@@ -150,7 +150,7 @@ def _segments(columns: Sequence[Column], tokenizer: ModelTokenizer) -> list[Segm
 
 
 def _cut(text: str, tokenizer: ModelTokenizer) -> int | None:
-    """Where a separator and a name may be cut: behind the last letter, if no token spans that place."""
+    """Return the place after the last letter of a separator and name, if no token spans it."""
     cut = next((i for i in range(len(text), 0, -1) if text[i - 1].isalpha()), None)
     if cut is None:
         return None
@@ -158,7 +158,7 @@ def _cut(text: str, tokenizer: ModelTokenizer) -> int | None:
 
 
 def _texts(segment: Segment) -> tuple[list[str], Codes]:
-    """Distinct texts of a segment, and the text of each row."""
+    """Return the distinct texts of a segment, and the text of each row."""
     if len(segment.columns) == 1:
         (column,), (before,) = segment.columns, segment.before
         return [f"{before}{text}{segment.after}" for text in column.texts], column.codes
@@ -172,7 +172,7 @@ def _texts(segment: Segment) -> tuple[list[str], Codes]:
 
 
 def _combined(columns: Sequence[Column]) -> tuple[Codes, npt.NDArray[np.int32]]:
-    """Distinct combinations of the columns' codes; shape (combinations, columns)."""
+    """Return each row's code and the distinct combinations of the columns' codes, (combinations, columns)."""
     codes = columns[0].codes.astype(np.int64)
     for column in columns[1:]:
         # Factorized after each column, so that the product never overflows.
@@ -184,9 +184,9 @@ def _combined(columns: Sequence[Column]) -> tuple[Codes, npt.NDArray[np.int32]]:
 
 
 def _cross_check(fragments: Fragments, columns: Sequence[Column], tokenizer: ModelTokenizer) -> None:
-    """Tokenize a spread of whole records, the ones with rare values among them."""
+    """Compare a sample of whole records, including those with each column's longest value."""
     rows = len(fragments.rows)
-    # A fixed spread rather than a random one: the stage is a function of its inputs.
+    # A fixed sample rather than a random one: the stage is a function of its inputs.
     sample: set[int] = set(np.linspace(0, rows - 1, min(rows, CHECKED_RECORDS), dtype=int).tolist())
     for column in columns:
         longest = max(range(len(column.texts)), key=lambda i, c=column: len(c.texts[i]))  # type: ignore[misc]

@@ -1,7 +1,7 @@
-"""Tokenizing many different texts by their repeated pieces: words and, where they stand alone, digits.
+"""The tokenization of many different texts by their repeated pieces: words and, where possible, digits.
 
-For columns whose values nearly all differ. A piece ends where the tokenizer's pre-tokenizer ends a
-pre-token whatever stands around it; which places these are is asked of the tokenizer itself.
+This serves columns whose values are nearly all different. A piece ends where the pre-tokenizer ends a
+pre-token in every context; these places are found by asking the tokenizer itself.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from nss_train.model.tokenizer import ModelTokenizer
 
 Tokens = npt.NDArray[np.int32]
 Encoded = tuple[Tokens, Offsets]
-"""Ids of all texts, and where each begins; shapes (tokens,) and (texts + 1,)."""
+"""Ids of all texts, and where each text begins; shapes (tokens,) and (texts + 1,)."""
 
 FEW_TEXTS = 256
-"""Below this, cutting costs more than it saves."""
+"""Number of texts below which cutting costs more than it saves."""
 _OTHER, _LETTER, _DIGIT, _SPACE, _MARK = range(5)
 _EXAMPLES = {_LETTER: ("a", "Z", "s"), _DIGIT: ("0", "7"), _SPACE: (" ",), _MARK: ('"', ".", ",", "-", ":")}
 
 
 class PieceEncoder:
-    """Encodes lists of texts with one tokenizer."""
+    """An encoder of lists of texts with one tokenizer."""
 
     def __init__(self, tokenizer: ModelTokenizer, *, few_texts: int = FEW_TEXTS) -> None:
         self._tokenizer = tokenizer
@@ -33,7 +33,7 @@ class PieceEncoder:
         self._boundaries = _boundaries(tokenizer)
 
     def encode(self, texts: list[str], *, context: str) -> Encoded:
-        """Ids of each text as it is tokenized behind ``context``."""
+        """Return the ids of each text as it is tokenized after ``context``."""
         if self._needs_context and context:
             return self._encode_behind(texts, context)
         if len(texts) < self._few_texts or not self._boundaries.any():
@@ -46,7 +46,7 @@ class PieceEncoder:
         return np.fromiter((i for ids in found for i in ids), dtype=np.int32, count=int(offsets[-1])), offsets
 
     def _encode_behind(self, texts: list[str], context: str) -> Encoded:
-        """For tokenizers that treat the start of a text differently: encode with what stands before it."""
+        """Encode each text with its context, for tokenizers that treat the start of a text differently."""
         skipped = len(self._tokenizer.encode(context))
         ids, offsets = self._encode_whole([context + text for text in texts])
         keep = np.ones(len(ids), dtype=bool)
@@ -71,7 +71,7 @@ class PieceEncoder:
         kinds = _KINDS[content]
         inner = np.zeros(len(content), dtype=bool)
         inner[1:] = self._boundaries[kinds[:-1], kinds[1:]]
-        # A space belongs to the letters behind it, and only if it is a single one between letters.
+        # A space belongs to the letters after it, but only a single space between letters does.
         lone = np.zeros(len(content), dtype=bool)
         lone[1:-1] = (kinds[:-2] == _LETTER) & (kinds[1:-1] == _SPACE) & (kinds[2:] == _LETTER)
         inner &= (kinds != _SPACE) | lone
@@ -89,7 +89,7 @@ def _distinct_pieces(
 
 
 def _kinds() -> npt.NDArray[np.int8]:
-    """The kind of each byte. Bytes beyond ASCII, quotes and backslashes are never at a boundary."""
+    """Return the kind of each byte. Bytes beyond ASCII, quotes and backslashes are never at a boundary."""
     kinds = np.full(256, _OTHER, dtype=np.int8)
     for byte in range(128):
         char = chr(byte)
@@ -107,7 +107,7 @@ _KINDS = _kinds()
 
 
 def _boundaries(tokenizer: ModelTokenizer) -> npt.NDArray[np.bool_]:
-    """Between which kinds of bytes this tokenizer always ends a pre-token; shape (kinds, kinds)."""
+    """Tell between which byte kinds this tokenizer always ends a pre-token; shape (kinds, kinds)."""
     found = np.zeros((5, 5), dtype=bool)
     if not tokenizer.is_context_free:
         return found

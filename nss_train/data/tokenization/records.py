@@ -22,22 +22,22 @@ from nss_train.model.tokenizer import ModelTokenizer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Records:
-    """Tokenized records, kept as fragments: the tokens of a record exist when it is asked for."""
+    """Tokenized records, kept as fragments; a record's tokens are computed on request."""
 
     fragments: Fragments
     lengths: npt.NDArray[np.int64]
-    """Tokens of each record, its newline included; shape (records,)."""
+    """Tokens of each record, with its newline; shape (records,)."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def record(self, index: int) -> Tokens:
-        """Ids of one record; shape (tokens,)."""
+        """Return the ids of one record; shape (tokens,)."""
         return gather(self.fragments.ids, self.fragments.offsets, self.fragments.rows[index])[0]
 
 
 def tokenize(columns: Sequence[Column], tokenizer: ModelTokenizer, *, private: bool = False) -> Records:
-    """Tokenize every row of a table; of a ``private`` one without a look at one row for another's sake."""
+    """Tokenize every row of a table; if ``private``, each row independently of the others."""
     fragments = (tokenize_privately if private else tokenize_columns)(columns, tokenizer)
     lengths = np.zeros(len(fragments.rows), dtype=np.int64)
     sizes = np.diff(fragments.offsets)
@@ -47,5 +47,5 @@ def tokenize(columns: Sequence[Column], tokenizer: ModelTokenizer, *, private: b
 
 
 def record_texts(columns: Sequence[Column]) -> Iterator[str]:
-    """Every record as text, its newline included."""
+    """Yield every record as text, with its newline."""
     return (record_text(columns, row) for row in range(len(columns[0].codes)))

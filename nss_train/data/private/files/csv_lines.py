@@ -1,4 +1,4 @@
-"""CSV, a record at a time: no byte of one record decides how another one is read."""
+"""CSV, one record at a time: no byte of one record affects how another one is read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BARE = re.compile(rb'([^",]*+)(,|\Z)', re.DOTALL)
 
 
 def records(path: Path, *, multiline: bool) -> Iterator[Line]:
-    """The header's line, then each record's."""
+    """Return an iterator over the header's line and each record's."""
     return quoted_lines(path) if multiline else lines(path)
 
 
 def header(line: Line, name: str) -> list[str]:
-    """The names of a file's first line; :class:`DataError` where these cannot be read."""
+    """Return the names of a file's first line; raise :class:`DataError` if they cannot be read."""
     if line is None or b"\0" in line:
         raise _no_header(name, "the header is no text; export the table as UTF-8 CSV")
     try:
@@ -44,7 +44,7 @@ def header(line: Line, name: str) -> list[str]:
 
 
 def fields(line: Line) -> list[bytes] | Fault:
-    """The fields of a line by RFC 4180, or what is wrong with it."""
+    """Return the fields of a line by RFC 4180, or what is wrong with it."""
     if line is None:
         return Fault.TOO_LONG
     if b'"' not in line:
@@ -62,7 +62,7 @@ def fields(line: Line) -> list[bytes] | Fault:
 
 
 def cells(line: Line, width: int) -> list[bytes] | Fault:
-    """The fields of a record of so many columns; what is missing at its end is left out."""
+    """Return at most ``width`` fields of a record; fields that are missing at its end are left out."""
     if line is not None and not line.strip(_SEPARATORS):
         return Fault.EMPTY
     found = fields(line)
@@ -70,7 +70,7 @@ def cells(line: Line, width: int) -> list[bytes] | Fault:
 
 
 def as_cell(field: bytes | None) -> bytes:
-    """A field, or ``None`` for one that is missing, as the bytes of a cell."""
+    """Return a field as the bytes of a cell; ``None`` is a missing field."""
     return MISSING if field is None else Kind.FIELD.encode() + field
 
 

@@ -1,7 +1,7 @@
-"""A data frame, a cell at a time: its dtypes were inferred from all rows, so that nothing goes by them.
+"""A data frame, one cell at a time: its dtypes were inferred from all rows, so they are not used.
 
-One gap makes floats of a column of whole numbers. A cell must not show that, so whole numbers are the same
-cell as integers and as floats; and those that a float cannot hold exactly are none of either.
+One gap turns a column of whole numbers into floats. A cell must not reveal that, so whole numbers are the
+same cell as integers and as floats; those that a float cannot hold exactly are read as no integer.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from nss_train.data.private.values.coding import Coder
 from nss_train.data.private.values.values import written
 
 EXACT = 2**53
-"""Up to here every whole number is a double."""
+"""Largest number up to which every whole number is a double."""
 _DEPTH = 32
 
 
 def frame_cells(column: pd.Series[Any]) -> Raw:
-    """The cells of one column."""
+    """Return the cells of one column."""
     coder = Coder()
     coder.add([as_cell(value) for value in column.tolist()])
     return coder.raw()
 
 
 def as_cell(value: Any) -> bytes:
-    """A Python value as the bytes of a cell; missing if it is to pandas, or is no value of a table."""
+    """Return a Python value as the bytes of a cell; missing if it is for pandas, or no table value."""
     if isinstance(value, np.generic):
         value = (
             value.item() if not isinstance(value, np.datetime64 | np.timedelta64) else pd.Series([value])[0]
@@ -62,7 +62,7 @@ def _number_cell(value: float) -> bytes:
         return cell(Kind.FLOAT, repr(number))
     if abs(number) <= EXACT:
         return cell(Kind.NUMBER, str(int(number)))
-    return cell(Kind.FLOAT, f"{number:.17e}")  # with an exponent, so that it is read as no integer
+    return cell(Kind.FLOAT, f"{number:.17e}")  # with an exponent, so that it is not read as an integer
 
 
 def _is_writable(value: Decimal) -> bool:
@@ -80,7 +80,7 @@ def _moment(value: Any) -> str | None:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """A value as :func:`~nss_train.data.private.values.cells.compact` takes it."""
+    """Convert a value for :func:`~nss_train.data.private.values.cells.compact`."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, dict | list | tuple) and depth == 0:

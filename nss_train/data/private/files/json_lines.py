@@ -1,4 +1,4 @@
-"""JSON Lines, an object at a time."""
+"""JSON Lines, one object at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EMPTY = ("", "{}", "null")
 
 
 def cells(line: Line, names: Sequence[str], depth: int) -> list[Hashable] | Fault:
-    """The values of the named keys, or why the line is no record. Other keys are its own matter."""
+    """Return the values of the named keys, or why the line is not a record. Other keys are ignored."""
     if line is None:
         return Fault.TOO_LONG
     try:
@@ -28,7 +28,7 @@ def cells(line: Line, names: Sequence[str], depth: int) -> list[Hashable] | Faul
 
 
 def keys(line: Line, depth: int) -> Iterator[str]:
-    """The keys of a line, if it is an object."""
+    """Yield the keys of a line, if it is an object."""
     try:
         found = _decoded((line or b"").decode("utf-8"), depth)
     except UnicodeDecodeError:
@@ -48,7 +48,7 @@ def _decoded(text: str, depth: int) -> dict[str, Any] | Fault:
 
 
 def as_cell(value: Any) -> bytes:
-    """A value that :func:`cells` found as the bytes of a cell."""
+    """Return a value that :func:`cells` found as the bytes of a cell."""
     if value is None:
         return MISSING
     if isinstance(value, tuple):
@@ -61,5 +61,5 @@ def as_cell(value: Any) -> bytes:
 
 
 def _hashable(value: Any) -> Hashable:
-    """Numbers are bytes here and texts are not, so that no two different values are equal."""
+    """Return a hashable value. Numbers are bytes, texts are not, so different values are never equal."""
     return (compact(value),) if isinstance(value, list | dict) else value

@@ -1,9 +1,9 @@
-"""The places of a text file: which bytes are one record's, decided by line ends alone.
+"""The places of a text file: the byte ranges of its records, determined by line ends alone.
 
-A line ends at ``\\n`` or at the end of the file, and one ``\\r`` before that is no part of it. Nothing else
-parts lines: no lone ``\\r``, no ``\\v``, no U+2028. A ``\\n`` at the end of the file ends its last line and
-begins no other; each other empty line is a place, a null record's. A byte order mark before the first line is
-no part of it.
+A line ends at ``\\n`` or at the end of the file; one ``\\r`` before that is not part of it. Nothing else
+separates lines: no lone ``\\r``, no ``\\v``, no U+2028. A ``\\n`` at the end of the file ends its last line
+and begins no other; each other empty line is a place with a null record. A byte order mark before the first
+line is not part of it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import IO
 
 BOM = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 2**26
-"""A longer line is no record. Ten columns of the longest cells that are allowed by default fit twice."""
+"""Most bytes of a record's line. Ten columns of the longest cells that are allowed by default fit twice."""
 TOO_LONG = None
 
 Line = bytes | None
-"""A line without its end; ``None`` where it is too long to be looked at."""
+"""A line without its end; ``None`` if it is too long to be read."""
 
 
 def lines(path: Path) -> Iterator[Line]:
-    """Each line of a file in turn."""
+    """Yield each line of a file."""
     with path.open("rb") as file:
         if file.read(len(BOM)) != BOM:
             file.seek(0)
@@ -37,7 +37,7 @@ def lines(path: Path) -> Iterator[Line]:
 
 
 def quoted_lines(path: Path) -> Iterator[Line]:
-    """Each record of a CSV file whose cells may hold line breaks (RFC 4180): quotes are paired over all."""
+    """Yield each record of a CSV file whose cells may hold line breaks (RFC 4180), by pairing all quotes."""
     parts: list[bytes] = []
     size = quotes = 0
     with path.open("rb") as file:
@@ -56,7 +56,7 @@ def quoted_lines(path: Path) -> Iterator[Line]:
 
 
 def chunks(found: Iterator[Line], size: int) -> Iterator[list[Line]]:
-    """The same lines, ``size`` at a time."""
+    """Yield the lines in lists of ``size``."""
     while chunk := list(islice(found, size)):
         yield chunk
 

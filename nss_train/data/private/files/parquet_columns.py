@@ -23,12 +23,12 @@ from nss_train.errors import Problem
 BATCH_ROWS = 2**16
 
 _OUT_OF_RANGE = "<value out of range"
-"""How Arrow writes a moment that no calendar has."""
+"""Text that Arrow writes for a time outside the calendar's range."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The file, open; :class:`~nss_train.errors.DataError` without a word of Arrow's where it is damaged."""
+    """Open the file; :class:`~nss_train.errors.DataError`, without Arrow's message, if it is damaged."""
     try:
         with pq.ParquetFile(path) as file:
             yield file
@@ -37,14 +37,14 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def schema_of(file: Any) -> tuple[list[str], dict[str, ColumnType]]:
-    """Names of all columns, and the types of those that can be read."""
+    """Return the names of all columns, and the types of those that can be read."""
     schema = file.schema_arrow
     found = {name: type_of(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
     return schema.names, {name: type_ for name, type_ in found.items() if type_ is not None}
 
 
 def unreadable_columns(names: Sequence[str], known: Mapping[str, ColumnType]) -> Iterator[Problem]:
-    """A problem for each column whose type is none that can be trained on."""
+    """Yield a problem for each column whose type cannot be trained on."""
     for name in names:
         if name not in known:
             remedy = "binary columns cannot be trained on; leave it out"
@@ -52,7 +52,7 @@ def unreadable_columns(names: Sequence[str], known: Mapping[str, ColumnType]) ->
 
 
 def type_of(kind: pa.DataType) -> ColumnType | None:
-    """What a column of this Arrow type holds; ``None`` for what cannot be trained on."""
+    """Return the column type for an Arrow type; ``None`` if it cannot be trained on."""
     kind = _plain(kind)
     if types.is_null(kind):
         return ColumnType.ANY
@@ -62,7 +62,7 @@ def type_of(kind: pa.DataType) -> ColumnType | None:
 
 
 def read(file: Any, names: Sequence[str], kinds: Mapping[str, ColumnType]) -> AsRead:
-    """The cells of the named columns."""
+    """Return the cells of the named columns."""
     coders = {name: Coder() for name in names}
     rows = 0
     for batch in file.iter_batches(BATCH_ROWS, columns=list(names), use_pandas_metadata=False):
@@ -83,7 +83,7 @@ def _add(coder: Coder, column: pa.Array) -> None:
     if types.is_nested(column.type):
         coder.add(_cells(column))
         return
-    if types.is_floating(column.type):  # by their bits: as numbers, 0.0 and -0.0 are one
+    if types.is_floating(column.type):  # compared by their bits: as numbers, 0.0 and -0.0 are equal
         bits, codes = np.unique(_doubles(column).view(np.int64), return_inverse=True)
         coder.add(_cells(pa.array(bits.view(np.float64))), codes.astype(np.int32))
         return
@@ -96,7 +96,7 @@ def _doubles(column: pa.Array) -> Any:
 
 
 def _cells(column: pa.Array) -> list[bytes]:
-    """Each element as the bytes of a cell."""
+    """Return each element as the bytes of a cell."""
     if types.is_floating(column.type):
         return [float_cell(v) if math.isfinite(v) else MISSING for v in _doubles(column).tolist()]
     if types.is_string(column.type) or types.is_large_string(column.type):
@@ -108,7 +108,7 @@ def _cells(column: pa.Array) -> list[bytes]:
 
 
 def texts_of(column: pa.Array) -> list[str | None]:
-    """Each element as text: nested ones as compact JSON, moments in ISO 8601; ``None`` for null."""
+    """Return each element as text: nested ones as compact JSON, times in ISO 8601; ``None`` for null."""
     column = _decoded(column)
     if types.is_null(column.type):
         return [None] * len(column)
@@ -119,7 +119,7 @@ def texts_of(column: pa.Array) -> list[str | None]:
 
 
 def _json_of(column: pa.Array) -> list[str]:
-    """Each element as JSON."""
+    """Return each element as JSON."""
     quote = _is_text(column.type) or _is_moment(column.type)
     return [NULL if text is None else quoted(text) if quote else text for text in texts_of(column)]
 
@@ -156,7 +156,7 @@ def _maps(column: pa.Array) -> list[str | None]:
 
 
 def _own(column: pa.Array, parts: pa.Array) -> pa.Array:
-    """The elements of a column's lists: it may be a slice of a longer one, whose elements it shares."""
+    """Return the elements of a column's lists; a slice shares the elements of a longer column."""
     first, last = column.offsets[0].as_py(), column.offsets[-1].as_py()
     return parts.slice(first, last - first)
 
@@ -178,7 +178,7 @@ def _structs(column: pa.Array) -> list[str | None]:
 
 
 def _decoded(column: pa.Array) -> pa.Array:
-    """Dictionaries as their values, extensions as what they are stored as, lists of all kinds as one."""
+    """Return dictionaries as their values, extensions as their storage, and lists of all kinds as one."""
     kind = column.type
     if isinstance(column, pa.ExtensionArray):
         return _decoded(column.storage)
@@ -188,7 +188,7 @@ def _decoded(column: pa.Array) -> pa.Array:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type that stands for others of its sort."""
+    """Return the type that represents all types of its kind."""
     if isinstance(kind, pa.BaseExtensionType):
         return _plain(kind.storage_type)
     if types.is_dictionary(kind):

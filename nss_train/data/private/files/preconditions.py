@@ -1,6 +1,6 @@
-"""What a file must be before its records are looked at. A refusal tells no more than the operator's limit.
+"""The preconditions on a file before its records are read. A refusal reveals only the operator's limit.
 
-These are assumptions about the file, as the guarantee makes them, and no part of what it protects.
+The guarantee assumes these preconditions about the file; it does not protect whether they hold.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nss_train.formats import PACKED, PRIVATE, PRIVATE_ONLY
 _JSON_LINES = (".jsonl", ".json")
 _PUBLIC = ("rows", "columns")
 _OF_A_RECORD = ("cell_chars", "depth")
-"""A record that passes these counts for nothing, and the table is read."""
+"""Limits of single records: a record that exceeds one has no effect, and the table is read."""
 
 
 def check_file(path: Path, limits: TableLimits | None) -> None:
-    """Raise :class:`DataError` for a file that is no table or too large to be decoded.
+    """Raise :class:`DataError` for a file that is not a table or is too large to be decoded.
 
-    JSON Lines without a line are a table of no record, as it is left when its last unit is taken away.
+    An empty JSON Lines file is a table without records, as it remains when its last unit is removed.
     """
     if not path.is_file():
         raise unreadable(path.name, "no such file")
@@ -42,7 +42,7 @@ def check_file(path: Path, limits: TableLimits | None) -> None:
 
 
 def refuse(problems: Iterable[Problem]) -> None:
-    """Raise all problems as one error: the config's if one of them is the config's, else the table's."""
+    """Raise all problems as one error: the config's if one of them is the config's, otherwise the table's."""
     found = list(problems)
     if any(problem.field.startswith("guarantee") for problem in found):
         raise ParameterError("Table and config do not fit for a private training.", found)
@@ -51,13 +51,13 @@ def refuse(problems: Iterable[Problem]) -> None:
 
 
 def unreadable(name: str, remedy: str) -> DataError:
-    """The error for a file that is not what its name says."""
+    """Return the error for a file that is not what its name says."""
     return DataError("The table cannot be read.", [Problem(field="table", value=name, remedy=remedy)])
 
 
 @dataclass(kw_only=True, slots=True)
 class Watch:
-    """Refuses a text file while it is read, once its places are too many to be held."""
+    """A limit on a text file while it is read, which refuses the file once it has too many places."""
 
     file_bytes: int
     columns: int
@@ -65,7 +65,7 @@ class Watch:
     rows: int = 0
 
     def add(self, rows: int) -> None:
-        """Count places; raise :class:`DataError` when they are too many."""
+        """Count places; raise :class:`DataError` if there are too many."""
         self.rows += rows
         if self.limits is not None:
             decoded = self.file_bytes + self.rows * self.columns * BYTES_PER_CELL
@@ -76,7 +76,7 @@ class Watch:
 
 
 def over(size: Size, limits: TableLimits) -> list[Problem]:
-    """A problem for each limit that a table passes. By how much is told of public measures alone."""
+    """Return a problem for each limit that a table exceeds; only public measures are given in numbers."""
     return [
         Problem(
             field=f"table.{name}",

@@ -1,4 +1,4 @@
-"""Columns of cells as codes into their distinct cells, gathered a part of the table at a time."""
+"""Columns of cells as codes into their distinct cells, collected one part of the table at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nss_train.data.private.table import Raw
 
 
 class Fault(StrEnum):
-    """Why a place of a file holds no record; the order is that of the numbers in :attr:`AsRead.faults`."""
+    """The reason why a place of a file holds no record; :attr:`AsRead.faults` numbers them in this order."""
 
     NONE = "none"
     EMPTY = "empty"
@@ -34,18 +34,18 @@ NUMBER_OF = {fault: number for number, fault in enumerate(Fault)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AsRead:
-    """A table as its file holds it: cells, and places that hold no record."""
+    """A table as its file holds it: its cells, and the places that hold no record."""
 
     columns: Mapping[str, Raw]
-    """In the file's order."""
+    """Cells by column, in the file's order."""
     types: Mapping[str, ColumnType]
-    """What the file's format declares; empty where it declares nothing."""
+    """Types that the file's format declares; empty if it declares none."""
     faults: npt.NDArray[np.int8]
-    """Shape (places,); such a place has no cells."""
+    """Number of each place's fault; a place with a fault has no cells; shape (places,)."""
 
 
 class Coder(dict[Hashable, int]):
-    """Gathers one column: distinct cells get numbers as they come."""
+    """A collector of one column, which numbers distinct cells in order of appearance."""
 
     def __init__(self) -> None:
         self._parts: list[npt.NDArray[np.int32]] = []
@@ -55,11 +55,11 @@ class Coder(dict[Hashable, int]):
         return number
 
     def add(self, cells: Iterable[Hashable], codes: npt.NDArray[np.int32] | None = None) -> None:
-        """Append cells or, with ``codes`` into ``cells``, the places that these describe."""
+        """Append cells or, with ``codes`` into ``cells``, the places that they describe."""
         numbers = np.fromiter(map(self.__getitem__, cells), dtype=np.int32)
         self._parts.append(numbers if codes is None else numbers[codes])
 
     def raw(self, as_bytes: Callable[[Any], bytes] = lambda cell: cell) -> Raw:
-        """The column; ``as_bytes`` is called once for each distinct cell and must keep them distinct."""
+        """Return the column; ``as_bytes`` is called once per distinct cell and must keep them distinct."""
         codes = np.concatenate([np.zeros(0, dtype=np.int32), *self._parts])
         return Raw(codes=codes, cells=[as_bytes(cell) for cell in self])

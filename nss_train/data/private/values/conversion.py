@@ -1,4 +1,4 @@
-"""From cells to columns of values: each distinct cell is read once, whatever stands beside it."""
+"""The conversion of cells to columns of values: each distinct cell is converted once, on its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nss_train.data.private.values.values import NULL
 from nss_train.data.tokenization.distinct_values import Codes, Column, name_text
 
 Texts = Sequence[str | None]
-"""The JSON of each distinct cell; ``None`` where its record counts for nothing."""
+"""JSON of each distinct cell; ``None`` if its record has no effect."""
 Places = npt.NDArray[np.bool_]
 _T = TypeVar("_T", str, bytes)
 
@@ -33,7 +33,7 @@ _KINDS = {
 
 
 def convert(read: AsRead, guarantee: GuaranteeParameters, limits: TableLimits | None = None) -> PrivateTable:
-    """What the cells become; null records lose whatever they hold."""
+    """Convert the cells to values; null records lose their content."""
     rules = {name: rule_of(name, read, guarantee, limits) for name in read.columns}
     texts = {name: [rules[name].json_of(cell) for cell in raw.cells] for name, raw in read.columns.items()}
     null = null_records(read, texts)
@@ -49,14 +49,14 @@ def convert(read: AsRead, guarantee: GuaranteeParameters, limits: TableLimits | 
 
 
 def rule_of(name: str, read: AsRead, guarantee: GuaranteeParameters, limits: TableLimits | None) -> Rule:
-    """How a column is read: by the type that is declared, or that the file declares, or each cell has."""
+    """Return the rule of a column, by its declared type, the file's type, or the type of each cell."""
     declared = guarantee.columns.get(name, PublicColumn())
     type_ = declared.type or read.types.get(name, ColumnType.ANY)
     return Rule.of(type_, declared, cell_chars=None if limits is None else limits.cell_chars)
 
 
 def null_records(read: AsRead, texts: Mapping[str, Texts]) -> Places:
-    """Places that hold no record, or one without a value, or one that a cell of its own voids."""
+    """Return the places without a record, with an empty record, or with one that a cell voids."""
     void: Places = read.faults != 0
     empty: Places = np.ones(len(void), dtype=bool)
     for name, raw in read.columns.items():
@@ -70,7 +70,7 @@ def _where(codes: Codes, marks: Sequence[bool]) -> Places:
 
 
 def _column(name: str, type_: ColumnType, codes: Codes, texts: Texts, null: Places) -> Column:
-    """Distinct texts and their values, of cells that are in use; equal texts have equal values."""
+    """Return the distinct texts and values of the cells in use; equal texts have equal values."""
     own, found = _recoded(codes, [text or NULL for text in texts], null, NULL)
     return Column(
         name=name,
@@ -88,7 +88,7 @@ def _emptied(raw: Raw, null: Places) -> Raw:
 
 
 def _recoded(codes: Codes, items: Sequence[_T], null: Places, missing: _T) -> tuple[Codes, list[_T]]:
-    """Codes into the distinct items that are in use, with ``missing`` at the null places."""
+    """Return codes into the distinct items that are in use, with ``missing`` at the null places."""
     numbers: dict[_T, int] = {}
     merged = np.array([numbers.setdefault(item, len(numbers)) for item in items], dtype=np.int32)
     found = np.where(null, np.int32(numbers.setdefault(missing, len(numbers))), merged[codes])

@@ -1,4 +1,4 @@
-"""The rule that a column's cells are read by: its type, and what is declared of it."""
+"""The rule by which a column's cells are read: its type, and its declarations."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from nss_train.data.private.values.typed_cells import Reader, reader_of
 from nss_train.data.private.values.values import NULL, Digits, Value, number_of, written
 
 VOID = None
-"""In place of a cell's JSON: its record counts for nothing."""
+"""Value in place of a cell's JSON that voids its record."""
 
 MARKERS = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
     | {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
 )
-"""What pandas takes for a missing value in a CSV file. Other formats have a null of their own."""
+"""Texts that pandas reads as missing in a CSV file. Other formats have a null of their own."""
 
 _MARKER_CELLS = frozenset(cell(Kind.FIELD, marker) for marker in MARKERS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """How the cells of one column are read."""
+    """The rule by which the cells of one column are read."""
 
     type: ColumnType
     read: Reader
     cell_chars: float
-    """A record with a longer cell counts for nothing."""
+    """Most characters of a cell; a record with a longer one has no effect."""
     null: str | None
-    """What a null is written as; :data:`VOID` in a column that may have none."""
+    """Text of a null; :data:`VOID` in a column that may have none."""
     bounds: Bounds | None
     categories: Categories | None
 
     @classmethod
     def of(cls, type_: ColumnType, declared: PublicColumn, *, cell_chars: int | None) -> Rule:
-        """The rule of a column of this type."""
+        """Return the rule of a column of this type."""
         bounded = declared.minimum is not None or declared.maximum is not None
         return cls(
             type=type_,
@@ -52,7 +52,7 @@ class Rule:
         )
 
     def json_of(self, cell: bytes) -> str | None:
-        """The cell as it stands in a record; :data:`VOID` where its record counts for nothing."""
+        """Return the cell's JSON in a record; :data:`VOID` if its record has no effect."""
         if cell == MISSING:
             return self.null
         try:
@@ -65,11 +65,11 @@ class Rule:
         return self.null if value is None else written(value)
 
     def names(self, cell: bytes) -> bool:
-        """Whether a field of CSV is a declared category as it stands, whatever else it could be."""
+        """Tell whether a CSV field is literally a declared category, whatever else it could be."""
         return self.categories is not None and cell in self.categories.fields
 
     def _value_of(self, kind: Kind, text: str) -> Value:
-        """The value within what is declared; ``None`` for what does not fit."""
+        """Return the value within the declarations; ``None`` for a value that does not fit."""
         if kind is Kind.FIELD and text in MARKERS:
             return None
         value = self.read(kind, text)
@@ -79,19 +79,19 @@ class Rule:
 
 
 def is_null(cell: bytes) -> bool:
-    """Whether a cell stands for no value, whatever its type."""
+    """Tell whether a cell stands for no value, whatever its type."""
     return cell == MISSING or cell in _MARKER_CELLS
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Declared bounds of numbers."""
+    """The declared bounds of numbers."""
 
     minimum: float | None
     maximum: float | None
 
     def within(self, value: Value) -> Value:
-        """A number, moved to the bound that it passes; anything else as it is."""
+        """Return a number clamped to the bounds; anything else is unchanged."""
         number = number_of(value)
         if number is None:
             return value
@@ -103,7 +103,7 @@ class Bounds:
 
 
 def _like(value: Value, bound: float, whole: Callable[[float], int]) -> Value:
-    """A bound in the type of the value that passes it."""
+    """Return a bound in the type of the value that exceeds it."""
     if isinstance(value, float):
         return float(bound)
     if isinstance(value, Decimal):
@@ -115,16 +115,16 @@ def _like(value: Value, bound: float, whole: Callable[[float], int]) -> Value:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Categories:
-    """Declared values of a column."""
+    """The declared values of a column."""
 
     known: frozenset[tuple[str, Any]]
     fields: frozenset[bytes]
-    """Texts among them, as cells of CSV: there a number or a marker may be meant as text."""
+    """Their texts as cells of CSV, where a number or a marker may be meant as text."""
     other: Value
 
     @classmethod
     def of(cls, declared: PublicColumn) -> Categories:
-        """The categories of a column that declares some."""
+        """Return the categories of a column that declares some."""
         named = declared.categories or ()
         return cls(
             known=frozenset(map(_identity, named)),
@@ -133,16 +133,16 @@ class Categories:
         )
 
     def within(self, value: Value) -> Value:
-        """A value that is none of these becomes what is declared for others; a null stays one."""
+        """Return the value if it is a category or null, otherwise the declared replacement."""
         return value if value is None or self.has(value) else self.other
 
     def has(self, value: Value) -> bool:
-        """Whether a value is one of these."""
+        """Tell whether a value is one of the categories."""
         return _identity(value) in self.known
 
 
 def _identity(value: Value) -> tuple[str, Any]:
-    """Equal for equal values: 1 and 1.0 are, 1 and true are not."""
+    """Return a key that is equal for equal values: 1 equals 1.0, but not true."""
     if isinstance(value, bool):
         return "boolean", value
     number = number_of(value)

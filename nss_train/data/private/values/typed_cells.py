@@ -1,4 +1,4 @@
-"""What a cell is as each type: the value that fits, or nothing. No other cell is asked."""
+"""The reading of a single cell as each type: a value that fits, or ``None``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nss_train.data.private.values.values import Digits, Value, Verbatim, writte
 Reader = Callable[[Kind, str], Value]
 
 MAX_DEPTH = 8
-"""Of a nested value; a deeper one becomes null."""
+"""Most levels of a nested value; a deeper one becomes null."""
 
 _INTEGER = re.compile(r"([+-]?\d+)(?:\.0*)?", re.ASCII)
 _INTEGER_DIGITS = 19
-"""Of 2⁶³."""
+"""Number of digits of 2⁶³."""
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _BLANKS = " \t"
@@ -29,7 +29,7 @@ _DIGITS = (*_TEXTUAL, Kind.NUMBER, Kind.DECIMAL, Kind.FLOAT)
 
 
 def reader_of(type_: ColumnType, form: str | None) -> Reader:
-    """How cells of a type are read; ``form`` is a datetime column's declared format."""
+    """Return the reader of a type's cells; ``form`` is a datetime column's declared format."""
     return partial(_datetime, form=form) if type_ is ColumnType.DATETIME else _READERS[type_]
 
 
@@ -87,7 +87,7 @@ def _json(kind: Kind, text: str) -> Value:
 
 
 def _decoded(text: str) -> Value:
-    """A list or an object that is written as text."""
+    """Return a list or an object that is written as text; ``None`` for any other text."""
     try:
         found = DECODER.decode(text)
     except ValueError:
@@ -108,7 +108,7 @@ def _any(kind: Kind, text: str) -> Value:
 
 
 def _own_type(text: str) -> Value:
-    """A field that is a JSON number, true or false stands as such, and any other one is text."""
+    """Return a JSON number, true or false for a field that is one, and its text for any other."""
     stripped = text.strip(_BLANKS)
     if stripped in ("true", "false"):
         return stripped == "true"

@@ -1,4 +1,4 @@
-"""Values of a record's cells, and how each is written: byte for byte as the reference writes it."""
+"""The values of a record's cells and their JSON, byte for byte as the reference writes it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ NULL = "null"
 
 
 class Verbatim(str):
-    """JSON that stands in a record as it is."""
+    """A piece of JSON that is written into a record unchanged."""
 
     __slots__ = ()
 
 
 class Digits(Verbatim):
-    """A number of any size, as it stands."""
+    """A number of any size, written unchanged."""
 
     __slots__ = ()
 
 
 Value = None | bool | int | float | str | Decimal
-"""A text, unless it is :class:`Verbatim`."""
+"""A cell's value; a ``str`` is a text, unless it is :class:`Verbatim`."""
 
 
 def written(value: Value) -> str:
-    """A value as JSON."""
+    """Return a value as JSON."""
     return _WRITERS[type(value)](value)
 
 
 def number_of(value: Value) -> Decimal | None:
-    """What a number is worth, by its shortest digits; ``None`` for anything else."""
+    """Return a number's exact value, by its shortest digits; ``None`` for anything else."""
     if isinstance(value, Digits | Decimal):
         return Decimal(value)
     if isinstance(value, bool | str) or value is None:
