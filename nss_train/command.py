@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message in one line, and exit with code 2."""
         line = f"{self.prog}: {message}; see {self.prog} --help"
-        # What was typed may hold control characters of a terminal.
+        # The input may contain control characters of a terminal.
         self.exit(2, "".join(c if c.isprintable() else " " for c in line) + "\n")
 
     def _nearest(self, name: str) -> str:

@@ -66,7 +66,7 @@ DATASET_NAME = "data"
 
 
 class Request(Frozen):
-    """A stage's order; its input files lie in ``folder/in``."""
+    """A request to run a stage; its input files lie in ``folder/in``."""
 
     job_id: str
     table: str | None = None
@@ -89,7 +89,7 @@ class Request(Frozen):
     halvings: int = 0
     """How often the micro-batch is halved because memory ran out; accumulation makes up for it."""
     max_train_s: float | None = None
-    """Time after which training ends early but regularly, with its model saved."""
+    """Seconds after which a training ends early; what it has learned so far is saved."""
     reporters: tuple[str, ...] = ()
     """Experiment trackers to report to: wandb, mlflow, tensorboard."""
     ranks: int = 0
@@ -105,7 +105,7 @@ class Request(Frozen):
     keep_draw: bool = False
     """``True`` if the supervisor records prepare_data's random draw before it is used."""
     paces: str | None = None
-    """Folder of this machine's measured speeds (load_model only); ``None``: none are wanted."""
+    """Folder of this machine's measured speeds (load_model only); ``None``: no cost estimate."""
     prepared: tuple[str, ...] = ()
     """Digests of prepared models that exist already: load_model skips those."""
 

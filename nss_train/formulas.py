@@ -1,4 +1,4 @@
-"""Make cells that a spreadsheet would run as formulas plain text (OWASP: CSV injection)."""
+"""The guard against cells that a spreadsheet would run as formulas (OWASP: CSV injection)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ DOCUMENT_BYTES: Mapping[str, int] = {
     "tokenizer.model": 16 * MIB,
     "vocab.json": 32 * MIB,
     "merges.txt": 32 * MIB,
-    # That of a trillion parameters in 100,000 tensors has 10 MB.
+    # The index of a trillion parameters in 100,000 tensors has 10 MB.
     "model.safetensors.index.json": 32 * MIB,
 }
 """Largest size in bytes of each file that is read by name. Sizes follow from published models."""

@@ -93,7 +93,7 @@ def ready_for_training(base: PreTrainedModel, *, quantized: bool, checkpointing:
 
 
 def check_target_modules(base: PreTrainedModel, wanted: Sequence[str]) -> None:
-    """Raise :class:`ParameterError` that names every target without a linear layer of that name."""
+    """Raise :class:`ParameterError` with every target that matches no linear layer of the model."""
     paths = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)]
     there = sorted({path.rsplit(".", 1)[-1] for path in paths} - {"lm_head"})
     problems = [

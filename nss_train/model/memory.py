@@ -37,7 +37,7 @@ def estimate(config: PretrainedConfig, *, tokens: int, batch_size: int, bytes_pe
 
 
 def fits(config: PretrainedConfig, *, bytes_per_value: int) -> int:
-    """Return the number of tokens whose activations fit into memory at once, without recomputation."""
+    """Return the number of tokens whose activations fit into memory at once, recomputed or not."""
     one = estimate(config, tokens=1, batch_size=1, bytes_per_value=bytes_per_value)
     return int(_HEADROOM * one.available_bytes) // one.activation_bytes
 

@@ -25,7 +25,7 @@ class Scheme(StrEnum):
 
     @property
     def is_bitsandbytes(self) -> bool:
-        """Tell whether it is bitsandbytes', whose weights any device can make, store and train on."""
+        """Tell whether it is a scheme of bitsandbytes, whose weights any device can make and train on."""
         return self in (Scheme.BNB_4BIT, Scheme.BNB_8BIT)
 
 

@@ -179,7 +179,7 @@ def minute_before(moment: datetime) -> datetime:
 
 
 def minute_after(moment: datetime) -> datetime:
-    """Return the beginning of the next minute, a minute at least after :func:`minute_before`."""
+    """Return the next whole minute, at least a minute after :func:`minute_before` of an earlier moment."""
     return minute_before(moment) + timedelta(minutes=1)
 
 

@@ -72,7 +72,7 @@ class EvaluateAtEnd(TrainerCallback):
 
 
 class TimeLimit(TrainerCallback):
-    """A callback that ends the training early, but regularly, after a number of seconds."""
+    """A callback that ends the training early, without an error, after a number of seconds."""
 
     def __init__(self, seconds: float, *, may_end: Callable[[int], bool] = lambda _step: True) -> None:
         """Set the limit; ``may_end`` tells after which steps the clock is checked."""

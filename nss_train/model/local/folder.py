@@ -102,7 +102,7 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of unique names; duplicates would be read differently by other libraries."""
+    """Return the object; refuse duplicate names, which other libraries would read differently."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise BadDocument("says something twice")
@@ -114,7 +114,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def names_below(folder: Path) -> list[str]:
-    """Return the names of all files below the folder without following links; raise if there are too many."""
+    """Return all file names below the folder, links not followed; raise :class:`BadDocument` for too many."""
     found: list[str] = []
     for parent, folders, names in os.walk(folder):
         found += [str(Path(parent, name).relative_to(folder)) for name in names]

@@ -29,7 +29,7 @@ class Threshold:
 def epsilon_of_scores(
     inside: Floats, outside: Floats, *, delta: float, alpha: float, threshold: Threshold
 ) -> float:
-    """Return the ε that scores of units in and out of the data prove, with error probability ``alpha``.
+    """Return the ε that scores in and out of the data prove, with error probability ``alpha`` at most.
 
     An (ε, δ)-private mechanism has P(guess | true) ≤ e^ε · P(guess | wrong) + δ for each guess (Kairouz
     et al. 2015, arXiv 1311.0776); both are bounded by Clopper and Pearson's intervals. The threshold
@@ -86,7 +86,7 @@ def epsilon_of_guesses(*, canaries: int, guesses: int, correct: int, delta: floa
 def epsilon_of_independent_guesses(
     *, canaries: int, right: int, wrong: int, delta: float, alpha: float
 ) -> float:
-    """Return the ε that guesses about canaries with independent scores prove, with error ``alpha``.
+    """Return the ε that guesses about independent canaries prove, with error probability ``alpha``.
 
     Each canary is in or out by a fair coin, and is guessed right, wrong or not at all. Over the coin the
     inequalities for the guesses "in" and "out" add up to P(right) ≤ e^ε · P(wrong) + δ; both are bounded by

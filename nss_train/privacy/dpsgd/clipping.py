@@ -77,7 +77,7 @@ class ClippedSum:
             held.add_(more)
 
     def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
-        """Clip and add some units, in float32 whatever the gradients' dtype; overwrites ``rows``."""
+        """Clip and add some units, in float32 whatever the gradients' dtype; may overwrite ``rows``."""
         for total, clipped in zip(self._sums, self.clipped(rows, places), strict=True):
             total.add_(clipped.sum(0, dtype=torch.int64))
 

@@ -37,7 +37,7 @@ class Shapes:
 
     @cached_property
     def widths(self) -> npt.NDArray[np.int64]:
-        """Return the possible tokens of a row, ascending up to the longest."""
+        """Return the widths of rows in tokens, ascending up to the longest."""
         found = [float(NARROWEST)]
         while found[-1] < self.longest:
             found.append(found[-1] * WIDTH_STEP)

@@ -17,7 +17,7 @@ MOST_MARKS = 20
 APART_S = 30.0
 """Least seconds between marks: many steps of most trainings, so that none is seen alone."""
 BLOCKS = 20
-"""Number of blocks that a training pays for at once: a lost machine costs about 5% of the steps at most."""
+"""Number of blocks that a training pays for at once: a lost machine costs 5% of the steps at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
