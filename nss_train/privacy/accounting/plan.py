@@ -88,11 +88,11 @@ class PrivacyPlan(Frozen):
     units: int
     """n: the number of places, which is public."""
     units_source: Source = Source.ROWS
-    """How n became known."""
+    """Source of n."""
     holdout: float = 0.0
     """h: the average share of places that is held out."""
     without_effect: int | None = None
-    """Units whose records are all null or too long, by a noisy count; ``None`` in older releases' plans."""
+    """Noisy number of units whose records are all null or too long; ``None`` in older releases' plans."""
     epsilon: float
     delta: float
     """δ that the job may spend in total; ``epsilon`` is its ε."""

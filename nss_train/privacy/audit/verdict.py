@@ -48,7 +48,7 @@ class Verdict:
 
 
 def audit(make: MakeMechanism = real, *, runs: int = RUNS) -> Verdict:
-    """Attack the mechanism where it is most vulnerable, and return whether its claim holds."""
+    """Attack the mechanism where it is most vulnerable; return whether its claim holds, and the evidence."""
     plan = audited_plan()
     seen = observe(make, plan, runs=runs)
     return Verdict(

@@ -77,7 +77,7 @@ def audit_rows(
 
 
 def audit_pairs(pairs: Iterable[tuple[Examples, Examples]], *, steps: int = 1) -> CoinBound:
-    """For each pair, train in one of two worlds, chosen by a coin, and guess which.
+    """Train in one world of each pair, chosen by a coin, and guess which.
 
     The claim for worlds that are two zero-out steps apart is (2ε, (1 + e^ε) δ).
     """
