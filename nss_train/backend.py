@@ -1,7 +1,7 @@
 """``HuggingFaceBackend``: the API of NSS's training backend, in one process.
 
-It is composed of the functions that the stages call. The one class here that keeps NSS's mutable
-attributes; everything below it hands data forward only.
+It is composed of the functions that the stages call, and is the only class that keeps NSS's mutable
+attributes; everything below it only passes data forward.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _OWN_ARGUMENTS = {
     "rope_scaling_factor",
     "workdir",
 }
-"""Arguments of this class that callers pass on with those of the model."""
+"""Arguments of this class that callers pass along with the model's."""
 
 
 class HuggingFaceBackend(TrainingBackend):
@@ -153,7 +153,7 @@ class HuggingFaceBackend(TrainingBackend):
         self.maybe_quantize(**model_args)
 
     def maybe_quantize(self, **_quant_params: Any) -> None:
-        """Put the LoRA adapter around the loaded model; nothing if it is there already."""
+        """Put the LoRA adapter around the loaded model, unless it is there already."""
         if not hasattr(self, "model"):
             raise _too_early("maybe_quantize", "load_model")
         if isinstance(self.model, PeftModel):
@@ -184,7 +184,7 @@ class HuggingFaceBackend(TrainingBackend):
         self._take_over(self.prepared, frame)
 
     def prepare_params(self, **_training_args: Any) -> None:
-        """Make the trainer; keyword arguments are accepted and, as in NSS, not used."""
+        """Make the trainer; keyword arguments are accepted but, as in NSS, ignored."""
         if not hasattr(self, "model"):
             self.load_model()
         if not hasattr(self, "training_examples"):
@@ -212,7 +212,7 @@ class HuggingFaceBackend(TrainingBackend):
         self.train_args = self.trainer.args
 
     def train(self, **training_args: Any) -> None:
-        """Prepare, train, save; ``results`` holds the outcome. Tears down, also after a failure."""
+        """Prepare, train and save; set ``results`` to the outcome. Tears down, also after a failure."""
         started = time.monotonic()
         try:
             self.prepare_training_data()
@@ -237,7 +237,7 @@ class HuggingFaceBackend(TrainingBackend):
         )
 
     def save_model(self) -> None:
-        """Write adapter, metadata, schema and config into the run folder. Releases nothing."""
+        """Write adapter, metadata, schema and config into the run folder; the model stays loaded."""
         if self.dataset_schema is None or self.model_metadata is None:
             raise ParameterError("dataset_schema must be set before saving model")
         if not hasattr(self, "model"):
@@ -255,7 +255,7 @@ class HuggingFaceBackend(TrainingBackend):
         write_json(self.workdir.train.config, self.params.as_nss())
 
     def teardown(self) -> None:
-        """Release model, trainer, device memory and process group. Safe at any time, any number of times."""
+        """Release model, trainer, device memory and process group; may be called at any time, repeatedly."""
         for name in ("trainer", "model"):
             self.__dict__.pop(name, None)
         gc.collect()
@@ -280,7 +280,7 @@ class HuggingFaceBackend(TrainingBackend):
             yield Problem(field="generation_eval", value=True, remedy=remedy)
 
     def _check_release(self) -> None:
-        """Nothing is saved that cost more than it may; what was spent is saved beside the adapter."""
+        """Raise if a private training overspent; otherwise write its guarantee to the run folder."""
         plan = self.prepared.plan
         if plan is not None and isinstance(self.trainer, _private_trainer()):
             result = self.trainer.privacy_result()
@@ -289,7 +289,7 @@ class HuggingFaceBackend(TrainingBackend):
             write_json(Path(self.workdir.train.privacy), found.as_json())
 
     def _early_ends(self) -> list[TrainerCallback]:
-        """Callbacks that may end the training: a bad sample, or too long a time."""
+        """Return the callbacks that may end the training early: on a bad sample, or after too long a time."""
         found: list[TrainerCallback] = []
         if self.max_seconds is not None:
             found.append(TimeLimit(self.max_seconds))
@@ -305,11 +305,11 @@ class HuggingFaceBackend(TrainingBackend):
 
     def _find_source(self) -> ModelSource:
         name = self.params.training.pretrained_model
-        # In one's own process one may use what one names; operators of workers have their policy.
+        # In their own process, callers may use any model they name; a worker's operator sets a policy.
         return find_model(name, ModelPolicy(models_dir=str(Path(name).parent), allow_hub=True))
 
     def _prepared(self, frame: pd.DataFrame) -> Prepared:
-        """The frame as examples; a private one cell by cell, as its declared columns say."""
+        """Return the frame as examples; a private one is read cell by cell, by its declared columns."""
         if not self.params.dp_enabled:
             split = Split(train=frame, test=None)
             return prepare_split(split, self.params, model=self.source.folder, seed=self.seed)
@@ -325,7 +325,7 @@ class HuggingFaceBackend(TrainingBackend):
         )
 
     def _take_over(self, prepared: Prepared, frame: pd.DataFrame) -> None:
-        """NSS's attributes, from what was prepared."""
+        """Set NSS's attributes from what was prepared."""
         self.params = prepared.config
         self.model_metadata = prepared.metadata
         self.dataset_schema = json.loads(json.dumps(prepared.schema))
@@ -335,7 +335,7 @@ class HuggingFaceBackend(TrainingBackend):
         self.training_examples = self._write_examples(prepared)
 
     def _write_examples(self, prepared: Prepared) -> dict[str, Dataset | None]:
-        """The examples, mapped into memory from the run's cache."""
+        """Write the examples to the run's cache and return them, mapped into memory."""
         self.training_output_dir.mkdir(parents=True, exist_ok=True)
         found: dict[str, Dataset | None] = {"train": None, "validation": None}
         for side, examples in (("train", prepared.train), ("validation", prepared.validation)):
@@ -347,7 +347,7 @@ class HuggingFaceBackend(TrainingBackend):
 
 
 def _private_trainer() -> type[OpacusDPTrainer]:
-    """Imported where it is needed: most trainings do without Opacus and an accountant, and may lack them."""
+    """Return the private trainer, imported late: most trainings need neither Opacus nor an accountant."""
     from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 
     return OpacusDPTrainer

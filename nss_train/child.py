@@ -1,7 +1,7 @@
 """The process in which a stage runs: ``python -m nss_train.child STAGE FOLDER --events-fd N``.
 
 It reads ``FOLDER/request.json``, writes events as JSON lines to the file descriptor, and ends with
-``FOLDER/result.json`` and exit code 0, ``FOLDER/drained.json`` and exit code 75 (it was asked to leave),
+``FOLDER/result.json`` and exit code 0, ``FOLDER/drained.json`` and exit code 75 (it was asked to stop),
 or ``FOLDER/error.json`` and exit code 1.
 """
 
@@ -29,7 +29,7 @@ from nss_train.process import (
 )
 
 _PANIC = "PanicException"
-"""A library in Rust gave up: no ``Exception``, but no wish to end the process either."""
+"""Class name of a Rust library's panic: it is no ``Exception``, but need not end the process either."""
 STARTED = "stage.started"
 """The first event of every stage: its process is up."""
 
@@ -83,7 +83,7 @@ def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
 
 
 def _limit(request: Request) -> None:
-    """Keep what reads a stranger's table within what the operator allows."""
+    """Limit this process, which reads an untrusted table, to the memory and CPU time the operator allows."""
     if request.memory_bytes is not None:
         limit_memory(request.memory_bytes)
     if request.cpu_s is not None:

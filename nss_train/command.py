@@ -1,4 +1,4 @@
-"""What the library's programs have in common: how they are called, and how each ends."""
+"""The common parts of the library's programs: how they parse arguments, and how they exit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nss_train.errors import NSSTrainError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong with a call, with the nearest option that there is."""
+    """A parser that reports a wrong call in one line, with the nearest existing option."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
@@ -22,16 +22,16 @@ class Parser(argparse.ArgumentParser):
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """The arguments; exits with code 2 on the first that is none of the program's."""
+        """Return the arguments; exit with code 2 on the first unknown one."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(f"no such argument: {unknown[0]}{self._nearest(unknown[0])}")
         return found
 
     def error(self, message: str) -> NoReturn:
-        """Say it in one line, and exit with code 2."""
+        """Print the message in one line, and exit with code 2."""
         line = f"{self.prog}: {message}; see {self.prog} --help"
-        # What was typed may hold what steers a terminal.
+        # The input may contain control characters of a terminal.
         self.exit(2, "".join(c if c.isprintable() else " " for c in line) + "\n")
 
     def _nearest(self, name: str) -> str:
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         return f"; did you mean {close[0]}?" if close else ""
 
     def known_options(self) -> Iterator[str]:
-        """Its own, and those of its commands."""
+        """Yield the parser's own options and those of its subcommands."""
         for action in self._actions:
             yield from action.option_strings
             for below in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
@@ -53,7 +53,7 @@ def run(find: Callable[[], dict[str, Any]], *, show: Callable[[dict[str, Any]], 
     except NSSTrainError as error:
         if as_json:
             sys.stdout.write(json.dumps({"error": errors.to_json(error)}) + "\n")
-        sys.stderr.write(f"{error}\n")  # for the log of whoever reads the JSON
+        sys.stderr.write(f"{error}\n")  # for the log of the JSON's reader
         return error.exit_code
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")

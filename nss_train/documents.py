@@ -1,7 +1,7 @@
-"""What a JSON or YAML document from outside may be: how deep, how large, of what values.
+"""Limits of JSON and YAML documents from outside: depth, size and kinds of values.
 
-A document is measured before it is used, and a text before it is parsed: nesting alone ends a parser, a
-serializer or a printer that works by recursion.
+A document is measured before it is used, and a text before it is parsed: nesting alone crashes a recursive
+parser, serializer or printer.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from itertools import chain
 from typing import Any, NoReturn
 
 DEPTH = 32
-"""Nested lists and objects. An NSS config has six; Python's pickle ends at about 480."""
+"""Most levels of nested lists and objects. An NSS config has six; Python's pickle fails at about 480."""
 NODES = 50_000
-"""Values. 4,000 declared columns with all of their fields are 40,000."""
+"""Most values of a document. 4,000 declared columns with all of their fields are 40,000."""
 NAMES = 5_000
-"""Names of one object; a table has 4,000 columns at most unless its operator allows more."""
+"""Most names of one object; a table has at most 4,000 columns unless the operator allows more."""
 TEXT_CHARS = 16_384
-"""Characters of one text or name."""
+"""Most characters of one text or name."""
 INTEGER_BITS = 64
-"""Of a whole number, in the documents of which none has more than 53."""
+"""Most bits of a whole number; legitimate documents use at most 53."""
 
 _TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-"""JSON's texts. One that does not end takes all the rest with it, where a parser would stop, too."""
+"""JSON's texts. An unterminated one matches all the rest, where a parser would stop, too."""
 _QUOTES = 8
-"""Of each value: two of its name, two of itself, and as many within its text."""
+"""Most quotes per value: two of its name, two of its own, and as many within its text."""
 _SINGLE = {str, int, float, bool, type(None)}
 _ALIKE = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
@@ -36,7 +36,7 @@ _TOO_MANY = f"more than {NODES:,} values"
 
 
 def parse(data: bytes, *, text_chars: int = TEXT_CHARS) -> Any:
-    """What a JSON text says, if it is a small one; else ``ValueError`` says why not, and quotes nothing."""
+    """Return the value of a small JSON text; raise a ``ValueError`` that quotes nothing of any other."""
     _measure(data)
     found = json.loads(data.decode("utf-8"), parse_constant=_no_number)
     why = next(faults(found, text_chars=text_chars), None)
@@ -46,7 +46,7 @@ def parse(data: bytes, *, text_chars: int = TEXT_CHARS) -> Any:
 
 
 def _measure(data: bytes) -> None:
-    """Raise ``ValueError`` for a text that is too deep or says too much, at the price of a few scans."""
+    """Raise ``ValueError`` for a text that is too deep or has too many values, after a few scans."""
     if data.count(b'"') > _QUOTES * NODES:
         raise ValueError(_TOO_MANY)
     bare = _without_texts(data)
@@ -71,10 +71,10 @@ def _no_number(name: str) -> NoReturn:
 
 
 def faults(document: Any, *, text_chars: int = TEXT_CHARS) -> Iterator[str]:
-    """What speaks against a document that is parsed already. Goes by levels, so that no depth ends it.
+    """Yield what is wrong with a parsed document. It goes level by level, so that depth cannot crash it.
 
-    A level is checked as a whole, because an honest document has few kinds of values and a hostile one many
-    values.
+    A level is checked as a whole, because an honest document has few kinds of values and a hostile one has
+    many values.
     """
     level = [document]
     for _ in range(DEPTH + 1):
@@ -86,7 +86,7 @@ def faults(document: Any, *, text_chars: int = TEXT_CHARS) -> Iterator[str]:
             yield f"an object of more than {NAMES:,} names"
             return
         yield from _faults_of_values([*level, *chain.from_iterable(objects)], text_chars)
-        if sum(map(len, nested)) > NODES:  # also where a YAML alias makes much of little
+        if sum(map(len, nested)) > NODES:  # also where YAML aliases repeat a value many times
             yield _TOO_MANY
             return
         level = [value for one in nested for value in (one.values() if isinstance(one, Mapping) else one)]
@@ -96,7 +96,7 @@ def faults(document: Any, *, text_chars: int = TEXT_CHARS) -> Iterator[str]:
 
 
 def _faults_of_values(values: list[Any], text_chars: int) -> Iterator[str]:
-    """Why single values are refused, each reason once."""
+    """Yield why single values are refused, each reason once."""
     texts = [value for value in values if isinstance(value, str)]
     if max(map(len, texts), default=0) > text_chars:
         yield f"a text of more than {text_chars:,} characters"
@@ -109,7 +109,7 @@ def _faults_of_values(values: list[Any], text_chars: int) -> Iterator[str]:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written at all: ``"\\ud800"`` is JSON, and no file can hold it."""
+    """Tell whether a text can be encoded: ``"\\ud800"`` is valid JSON, but no file can hold it."""
     if text.isascii():
         return True
     try:

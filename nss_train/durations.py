@@ -1,10 +1,10 @@
-"""Times as people say them."""
+"""Durations in words."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """A time in its two largest units: ``45 s``, ``3 min 20 s``, ``3 h 35 min``."""
+    """Return a duration in its two largest units: ``45 s``, ``3 min 20 s``, ``3 h 35 min``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""What this library raises on purpose, and whether a retry can help."""
+"""The errors that this library raises on purpose, and whether a retry can help."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nss_train import documents
 
 
 class Retry(StrEnum):
-    """What a worker should do about a failed stage."""
+    """A worker's reaction to a failed stage."""
 
     NEVER = "never"
     SAME_WORKER = "same_worker"
-    """A service was away: the same again, without an end."""
+    """A service was unreachable: retry here, as often as needed."""
     OTHER_WORKER = "other_worker"
-    """Again, wherever there is room; the operator limits how often."""
+    """Retry on any free worker; the operator limits how often."""
     SMALLER_BATCH = "smaller_batch"
-    """The same with half the micro-batch."""
+    """Retry with half the micro-batch."""
 
 
 MOST_PROBLEMS = 50
-"""A request may be wrong in more ways than anybody mends at a time."""
+"""Most problems that an error lists: more than a person fixes at a time."""
 _FIELD_CHARS = 200
 _VALUE_CHARS = 200
 _REMEDY_CHARS = 1_000
@@ -43,7 +43,7 @@ _SHORT.maxlevel, _SHORT.maxother, _SHORT.maxlong = 3, _VALUE_CHARS, _DIGITS
 class Problem:
     """One thing that is wrong with a request: where, what was given, what to do about it.
 
-    It is shown, stored and sent, so that each part is cut where it is too long, whoever gave it.
+    It is shown, stored and sent, so each part is cut to a maximum length, whatever its origin.
     """
 
     field: str
@@ -63,17 +63,17 @@ class Problem:
 
 
 _MORE = "…"
-"""Field of the problem that stands for those that are not listed; its value is how many they are."""
+"""Field of the problem that stands for the unlisted ones; its value is their number."""
 
 
 def cut(text: str, chars: int) -> str:
-    """A text that is no longer than so many characters, and can be written to a file."""
+    """Return the text, cut to at most ``chars`` characters and encodable as UTF-8."""
     short = text if len(text) <= chars else f"{text[: chars - 1]}…"
     return short.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shown(value: Any) -> Any:
-    """A value as a problem shows it: short, whatever its size and depth."""
+    """Return a value as a problem shows it: short, whatever its size and depth."""
     if isinstance(value, str):
         return cut(value, _VALUE_CHARS)
     if value is None or isinstance(value, bool | float):
@@ -86,7 +86,7 @@ def _shown(value: Any) -> Any:
 
 
 def _few(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """The first problems, and one that tells how many more there are."""
+    """Return the first problems, and one that says how many more there are."""
     found = list(problems)
     if len(found) <= MOST_PROBLEMS:
         return tuple(found)
@@ -95,7 +95,7 @@ def _few(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def unlisted(count: int) -> Problem:
-    """A problem that stands for so many others."""
+    """Return the problem that stands for ``count`` others."""
     return Problem(field=_MORE, value=count, remedy=f"and {count:,} more; mend the others first")
 
 
@@ -107,8 +107,8 @@ class NSSTrainError(Exception):
     │   ├── DataError                the table (NSS's name, kept)
     │   ├── ParameterError           the config (NSS's name, kept)
     │   ├── GenerationError          records or prompt do not fit the model (NSS's name, kept)
-    │   ├── LimitExceeded            its work passed a limit of the operator's
-    │   └── BudgetExceeded           the privacy budget of the job or of its dataset says no
+    │   ├── LimitExceeded            its work exceeded one of the operator's limits
+    │   └── BudgetExceeded           it would exceed the privacy budget of the job or its dataset
     ├── ResourceError                the machine is too small (exit code 3)
     │   └── OutOfMemory              retried with half the micro-batch
     └── InfrastructureError          broker, store, disk, a lost process; retried elsewhere (exit code 3)
@@ -124,13 +124,13 @@ class NSSTrainError(Exception):
     retry: ClassVar[Retry] = Retry.NEVER
     exit_code: ClassVar[int] = 3
     told: ClassVar[str | None] = None
-    """What is said of it where a private table must not show; ``None``: not even its class."""
+    """Message shown where a private table must not leak; ``None``: not even the class is shown."""
 
     def __init__(self, message: str, problems: Iterable[Problem] = (), *, public: bool = False) -> None:
         self.message = cut(message, _MESSAGE_CHARS)
         self.problems = _few(problems)
         self.public = public
-        """Whether it says public facts only, so that it may be told of a strictly private table."""
+        """``True`` if it states public facts only, so that it may be shown for a strictly private table."""
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -159,13 +159,13 @@ class GenerationError(UserError, RuntimeError):
 
 
 class LimitExceeded(UserError):
-    """What was asked for takes more memory or time than the operator allows a stage."""
+    """The request takes more memory or time than the operator allows a stage."""
 
     told = "It takes more memory or time than the operator allows a stage; make the table smaller"
 
 
 class BudgetExceeded(UserError):
-    """What was asked for, or was done, costs more privacy than is allowed."""
+    """The request, or the work done for it, costs more privacy than is allowed."""
 
 
 class ResourceError(NSSTrainError):
@@ -179,7 +179,7 @@ class OutOfMemory(ResourceError):
 
 
 class InfrastructureError(NSSTrainError):
-    """A service or a process the job depends on went away."""
+    """A service or a process that the job depends on failed."""
 
     retry = Retry.OTHER_WORKER
     told = "A service or a process that the job depends on went away"
@@ -213,7 +213,7 @@ class DiskFull(InfrastructureError):
 
 
 class NotInstalled(InfrastructureError):
-    """A part of nss-train that is installed on request is missing here; another worker may have it."""
+    """An optional part of nss-train is missing here; another worker may have it."""
 
     exit_code = 2
 
@@ -256,9 +256,9 @@ _CLASSES: Mapping[str, type[NSSTrainError]] = {
 
 @contextmanager
 def public_facts() -> Iterator[None]:
-    """Mark what is refused inside the block as told by public facts: config, header, schema, n, base model.
+    """Mark refusals inside the block as based on public facts: config, header, schema, n, base model.
 
-    Only for work in which no record decides on a refusal.
+    Use it only for work in which no record can cause a refusal.
     """
     try:
         yield
@@ -272,7 +272,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def typed(error: BaseException, folder: Path) -> NSSTrainError:
-    """What ended the work in ``folder``, as one of the errors above."""
+    """Return the error that ended the work in ``folder`` as one of the errors above."""
     if isinstance(error, NSSTrainError):
         return error
     if _is_full(error, folder):
@@ -283,21 +283,21 @@ def typed(error: BaseException, folder: Path) -> NSSTrainError:
 
 
 def _is_full(error: BaseException, folder: Path) -> bool:
-    """Every library has its own error for a full disk, and some have none, so the disk is asked too."""
+    """Tell whether the disk is full, by error or by free space: not every library has an error for it."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return True
     return shutil.disk_usage(folder).free < _FULL_BYTES
 
 
 def to_json(error: NSSTrainError) -> dict[str, Any]:
-    """The error as JSON; :func:`from_json` makes the same error of it on another machine."""
+    """Return the error as JSON; :func:`from_json` restores it on another machine."""
     problems = [{"field": p.field, "value": _plain(p.value), "remedy": p.remedy} for p in error.problems]
     marked = {"public": True} if error.public else {}
     return {"type": type(error).__name__, "message": error.message, "problems": problems} | marked
 
 
 def from_json(document: Mapping[str, Any]) -> NSSTrainError:
-    """The error that :func:`to_json` wrote. An unknown type becomes the root class."""
+    """Return the error that :func:`to_json` wrote; an unknown type becomes the root class."""
     cls = _CLASSES.get(document["type"], NSSTrainError)
     problems = [Problem(**problem) for problem in document.get("problems", ())]
     return cls(document["message"], problems, public=document.get("public", False))

@@ -1,7 +1,7 @@
-"""Parts of nss-train that are installed on request: what each brings, and what to install where one lacks.
+"""Optional parts of nss-train: the packages that each brings, and what to install when one is missing.
 
-A message or a config that needs a missing part is refused before any work. Only packages that nothing can
-do without are listed: bitsandbytes, for one, has no wheel for every machine, and few models need it.
+A message or a config that needs a missing part is refused before any work. Only packages that every use of
+a part needs are listed: bitsandbytes, for one, lacks wheels for some machines, and few models need it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     METRICS: ("prometheus_client",),
     OTEL: ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk"),
 }
-"""Extra → the packages that it brings, by the names that they are imported under."""
+"""Extra → the packages that it brings, by their import names."""
 NAMED = 3
-"""Of the missing packages: enough to see what is broken where an extra is there in part."""
+"""Number of missing packages that a message names: enough to see what is broken in a partial install."""
 _EXTRA_OF = {package: extra for extra, packages in PACKAGES.items() for package in packages}
 
 
 def needed_by(config: SafeSynthesizerParameters) -> tuple[str, ...]:
-    """Extras that a training of this config takes."""
+    """Return the extras that a training with this config needs."""
     return (TRAIN, PRIVATE) if config.dp_enabled else (TRAIN,)
 
 
@@ -61,17 +61,17 @@ def require(*packages: str) -> None:
         extras = ",".join(dict.fromkeys(_EXTRA_OF[package] for package in lacking))
         more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
         told = f"{', '.join(lacking[:NAMED])}{more}: not installed here; pip install 'nss-train[{extras}]'"
-        raise NotInstalled(told, public=True)  # it is the machine's fault, and tells of no table
+        raise NotInstalled(told, public=True)  # a property of the machine, not of any table
 
 
 def missing() -> list[str]:
-    """Every extra that this installation is without."""
+    """Return every extra that is not fully installed."""
     return [extra for extra, packages in PACKAGES.items() if not all(map(is_installed, packages))]
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported; nothing is."""
+    """Tell whether a package can be imported, without importing it."""
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # what it is in is missing
+    except ModuleNotFoundError:  # its parent package is missing
         return False

@@ -1,4 +1,4 @@
-"""The kinds of file that a table comes in, told by their names. Light: clients have no pandas."""
+"""The file formats of tables, recognised by file name. Imports no pandas, which clients lack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 
 class Format(StrEnum):
-    """What a file holds."""
+    """The format of a table's file."""
 
     CSV = "CSV"
     JSON = "JSON"
@@ -20,7 +20,7 @@ class Format(StrEnum):
 
 
 class Compression(StrEnum):
-    """What a file is packed with; the value is the suffix."""
+    """How a file is compressed; the value is the suffix."""
 
     GZIP = ".gz"
     ZSTD = ".zst"
@@ -39,16 +39,16 @@ FORMATS: Mapping[str, Format] = {
     ".xlsx": Format.XLSX,
 }
 PRIVATE = (".csv", ".parquet", ".jsonl", ".json")
-"""What is read a record at a time, as privacy needs it."""
+"""Suffixes of the formats that are read one record at a time, as privacy needs it."""
 MAGIC: Mapping[Compression, bytes] = {
     Compression.GZIP: b"\x1f\x8b",
     Compression.ZSTD: b"\x28\xb5\x2f\xfd",
     Compression.ZIP: b"PK\x03\x04",
 }
 PACKED = (*MAGIC.values(), b"BZh", b"\xfd7zXZ")
-"""How gzip, zstd, zip, bzip2 and xz begin."""
+"""First bytes of gzip, zstd, zip, bzip2 and xz files."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-"""Byte-order marks of texts that hold bytes of zero."""
+"""Byte-order marks of UTF-16 texts, which contain zero bytes."""
 UNKNOWN = (
     f"unknown format; the name must end in one of {', '.join(FORMATS)},"
     f" also packed as {', '.join(Compression)} (one file)"
@@ -61,17 +61,17 @@ PRIVATE_ONLY = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """What a file's name says of it."""
+    """Format and compression of a file, by its name."""
 
     format: Format | None
-    """``None``: the name of the one file in the archive tells."""
+    """``None``: given by the name of the one file in the archive."""
     suffix: str
-    """The format's own suffix; empty where it is not told."""
+    """The format's own suffix; empty where the format is unknown."""
     compression: Compression | None = None
 
 
 def kind_of(name: str) -> Kind | None:
-    """What a name says; ``None`` for one that no table has."""
+    """Return what a file name says; ``None`` for one that no table can have."""
     suffixes = [suffix.lower() for suffix in PurePath(name).suffixes]
     packed = Compression(suffixes.pop()) if suffixes and suffixes[-1] in set(Compression) else None
     if suffixes and suffixes[-1] in FORMATS:
@@ -80,6 +80,6 @@ def kind_of(name: str) -> Kind | None:
 
 
 def suffix_of(name: str) -> str:
-    """All of a name's end that says what the file is, such as ``.csv.gz``."""
+    """Return the whole suffix that gives format and compression, such as ``.csv.gz``."""
     kind = kind_of(name)
     return PurePath(name).suffix.lower() if kind is None else kind.suffix + (kind.compression or "")

@@ -1,11 +1,11 @@
-"""Cells that a spreadsheet would run as formulas are made plain text (OWASP: CSV injection)."""
+"""The guard against cells that a spreadsheet would run as formulas (OWASP: CSV injection)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What begins a formula, also after a tab or a line break, and in wide letters."""
+"""First characters of a formula, also after a tab or a line break, and in full-width forms."""
 
 
 def defused(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a process does first that must end with the one that started it."""
+"""The first steps of a child process: end with its parent, keep data private, obey limits."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import sys
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 PRIVATE_UMASK = 0o077
-"""Folders 0700, files 0600: they hold tables, and what is trained on them."""
+"""Umask for folders 0700 and files 0600: they hold tables and what is trained on them."""
 _LAST_SECONDS = 5
-"""Between SIGXCPU and SIGKILL."""
+"""Seconds of CPU time between SIGXCPU and SIGKILL."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -25,7 +25,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def default_signals() -> None:
-    """Undo what an ancestor set for itself: a trainer must be stoppable."""
+    """Restore default signal handling, whatever an ancestor set: a trainer must be stoppable."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
@@ -44,18 +44,18 @@ def keep_files_to_itself() -> None:
 
 
 def limit_cpu(seconds: int) -> None:
-    """Let the kernel end this process after so much time of its processors, whatever it is busy with.
+    """Let the kernel end this process after ``seconds`` of CPU time, whatever it is doing.
 
-    A regular expression, a decoder or a solver answers to nobody; SIGXCPU ends them all.
+    A regular expression, a decoder or a solver cannot be interrupted from Python; SIGXCPU ends them all.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + _LAST_SECONDS))
 
 
 def limit_memory(data_bytes: int) -> None:
-    """Let what allocates more than this fail with ``MemoryError``, instead of the machine's other work.
+    """Make allocations beyond ``data_bytes`` raise ``MemoryError``, to spare the machine's other processes.
 
     RLIMIT_DATA counts private writable memory. RLIMIT_AS would count what is only mapped or reserved as
-    well: files of examples, thread arenas, and with CUDA the whole address space of the devices, so
-    that no process that loads torch can live with it.
+    well: files of examples, thread arenas, and with CUDA the whole address space of the devices; no
+    process that loads torch could run under it.
     """
     resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))

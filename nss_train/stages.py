@@ -1,7 +1,7 @@
-"""The four verbs: each reads ``folder/in``, writes ``folder/out``, reports on the way.
+"""The four stages of a job: each reads ``folder/in``, writes ``folder/out`` and reports on the way.
 
-The imports stand inside the functions because a stage's process must not load what it does not
-need: preparing data never imports torch.
+Imports are inside the functions because a stage's process must load only what it needs: preparing data
+never imports torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
 
 
 def _train_as_rank(folder: Path, request: Request, *, report: Report) -> StageResult:
-    # Imported in the rank: bitsandbytes may touch the devices, which no process may do before it forks.
+    # Imported in the rank: bitsandbytes may initialise the devices, which must not happen before a fork.
     from nss_train.training.stage import train as train_adapter
 
     return train_adapter(folder, request, report=report)

@@ -1,4 +1,4 @@
-"""Add a base model to this machine's: ``python -m nss_train.model --help``."""
+"""Add a base model to this machine's models: ``python -m nss_train.model --help``."""
 
 from __future__ import annotations
 

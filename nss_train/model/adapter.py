@@ -19,7 +19,7 @@ from nss_train.model.quantization import initialize_loftq
 
 
 def lora_config(training: TrainingHyperparams) -> LoraConfig:
-    """NSS's LoRA: rank-stabilized, so that the update is scaled by alpha/√r."""
+    """Return NSS's LoRA config: rank-stabilized, so the update is scaled by alpha/√r."""
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=training.lora_r,
@@ -32,7 +32,7 @@ def lora_config(training: TrainingHyperparams) -> LoraConfig:
 
 
 def put_adapter(base: PreTrainedModel, training: TrainingHyperparams) -> PeftModel:
-    """An adapter around a base model, with whatever weights PEFT gives it.
+    """Put an adapter around a base model, with PEFT's initial weights.
 
     Raises :class:`ParameterError` when it does not fit the model.
     """
@@ -50,9 +50,9 @@ def initial_adapter(
     seed: int,
     full: dict[str, torch.Tensor] | None = None,
 ) -> PeftModel:
-    """A fresh adapter around a base model; the seed alone decides its weights.
+    """Put a new adapter around a base model; the seed alone decides its weights.
 
-    With the ``full`` weights of a quantized base the adapter begins as LoftQ's, which owes the seed nothing.
+    With the ``full`` weights of a quantized base, LoftQ initialises the adapter, without the seed.
     """
     model = put_adapter(base, training)
     if full is None:
@@ -63,9 +63,9 @@ def initial_adapter(
 
 
 def _draw(model: PeftModel, seed: int) -> None:
-    """PEFT's distribution, drawn in float32 on the CPU: every rank, device and attempt gets the same values.
+    """Draw from PEFT's distribution in float32 on the CPU: all ranks, devices and attempts get equal values.
 
-    PEFT itself draws for each device and rounds to the base model's type. B is zero already.
+    PEFT itself draws per device and rounds to the base model's dtype. B is zero already.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in model.modules():
@@ -79,7 +79,7 @@ def _draw(model: PeftModel, seed: int) -> None:
 
 
 def ready_for_training(base: PreTrainedModel, *, quantized: bool, checkpointing: bool) -> PreTrainedModel:
-    """The base model with what training needs of it, before an adapter is put around it."""
+    """Prepare the base model for training, before an adapter is put around it; return it."""
     base.config.use_cache = False
     if quantized:
         prepared: PreTrainedModel = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
@@ -93,7 +93,7 @@ def ready_for_training(base: PreTrainedModel, *, quantized: bool, checkpointing:
 
 
 def check_target_modules(base: PreTrainedModel, wanted: Sequence[str]) -> None:
-    """Raise :class:`ParameterError` for every target that no linear layer of the model is named after."""
+    """Raise :class:`ParameterError` with every target that matches no linear layer of the model."""
     paths = [name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)]
     there = sorted({path.rsplit(".", 1)[-1] for path in paths} - {"lm_head"})
     problems = [
@@ -106,7 +106,7 @@ def check_target_modules(base: PreTrainedModel, wanted: Sequence[str]) -> None:
 
 
 def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
-    """An adapter from a folder around a base model."""
+    """Load an adapter from a folder, around a base model."""
     model: PeftModel = PeftModel.from_pretrained(base, str(folder), is_trainable=trainable)
     return model
 
@@ -114,9 +114,9 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, trainable: bool) -> Pef
 def save_adapter(
     model: PeftModel, folder: Path, *, base_name: str, weights: Mapping[str, torch.Tensor] | None = None
 ) -> None:
-    """Write the adapter as PEFT does, with the base model's name and with the same bytes each time.
+    """Write the adapter as PEFT does, with the base model's name and reproducible bytes.
 
-    ``weights`` are the whole ones of a model of which this process holds a part.
+    ``weights`` are the complete weights, where this process holds a part of the model.
     """
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_name
@@ -131,15 +131,15 @@ def save_adapter(
 
 
 def snapshot(model: PeftModel) -> dict[str, torch.Tensor]:
-    """A copy of the adapter's weights, to tell afterwards whether they moved."""
+    """Return a copy of the adapter's weights, to detect later whether they moved."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def not_finite(weights: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names of the weights that hold a NaN or an infinity."""
+    """Return the names of the weights that hold a NaN or an infinity."""
     return [name for name, weight in weights.items() if not torch.isfinite(weight).all()]
 
 
 def unmoved(weights: Mapping[str, torch.Tensor], before: Mapping[str, torch.Tensor]) -> list[str]:
-    """Names of the trainable weights that are what they were ``before``."""
+    """Return the names of the trainable weights that equal those ``before``."""
     return [name for name, weight in before.items() if torch.equal(weights[name].to(weight.device), weight)]

@@ -1,4 +1,4 @@
-"""Dropout of every kind, which a private training has to do without."""
+"""Removal of all kinds of dropout, which a private training must not have."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ logger = logging.getLogger(__name__)
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 SHOWN = 8
-"""Places that are named in the log."""
+"""Most places that are named in the log."""
 _NAMES = re.compile(r"drop|jitter|stochastic_depth")
-"""Fields and attributes that hold a rate: dropout and its kin, layers that are left out, a router's noise."""
+"""Names of fields and attributes with a rate: dropout and the like, skipped layers, a router's noise."""
 
 
 def config_without_dropout(config: PretrainedConfig) -> list[str]:
-    """Set every rate in a model's config to 0, nested ones too; the names of those that were not."""
+    """Set every rate in a model's config to 0, nested ones too; return the names of the changed ones."""
     return list(_silence(vars(config), ""))
 
 
 def model_without_dropout(model: nn.Module) -> list[str]:
-    """Set every rate in a model's layers and configs to 0, an adapter's too; the names that had another.
+    """Set every rate in a model's layers and configs to 0, an adapter's too; return the changed names.
 
-    They are logged. That finds what a layer hands to a function, as attention does. What is drawn in any
-    other way shows itself in the check of couplings.
+    They are logged. This covers rates that a layer passes to a function, as attention does. Any other
+    randomness shows in the coupling check.
     """
     found: list[str] = []
     for name, module in model.named_modules():

@@ -1,4 +1,4 @@
-"""Model families: how each wants its prompt, and what it is trained with."""
+"""Model families: the prompt format and the training defaults of each."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _INST = "[INST] {instruction} \n\n {schema} [/INST]{prefill}"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """One family. To add one, append it to :data:`FAMILIES`; the order matters."""
+    """A model family. To add one, append it to :data:`FAMILIES`; the order matters."""
 
     name: str
-    """As NSS spells it; a model belongs to the first family whose name is in its path."""
+    """Name as NSS spells it; a model belongs to the first family whose name is in its path."""
     template: str
     bos_in_prompt: bool
     eos_in_prompt: bool
     learning_rate: float = DEFAULT_LEARNING_RATE
     uses_rope_factor: bool = True
     bos_token: str | None = None
-    """``None``: the tokenizer's own."""
+    """Begin token; ``None``: the tokenizer's own."""
     bos_token_id: int | None = None
-    """``None``: looked up in the tokenizer."""
+    """Id of the begin token; ``None``: looked up in the tokenizer."""
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -85,15 +85,15 @@ _BY_MODEL_TYPE: Mapping[str, str] = {
     "granite": "Granite",
 }
 _LLAMA_BY_VOCABULARY: Mapping[int, str] = {32_000: "TinyLlama", 49_152: "SmolLM2", 128_256: "Llama32"}
-"""Several families are of the Llama architecture; the sizes are those of their published tokenizers."""
+"""Families of the Llama architecture by vocabulary size, as in their published tokenizers."""
 
 
 def find_family(
     model_name: str, model_config: Mapping[str, Any] | None = None, *, stated: str = ""
 ) -> Family:
-    """The family that is stated, or named in the model's name or path, or told by its ``config.json``.
+    """Return the family that is stated, or else found in the model's name or path, or in its ``config.json``.
 
-    Raises :class:`ParameterError` when none of these says it.
+    Raises :class:`ParameterError` when none of these gives it.
     """
     if stated:
         return _named(stated)

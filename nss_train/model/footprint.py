@@ -1,8 +1,8 @@
-"""How much device memory a training needs, from the numbers of its base model alone: no torch, no device.
+"""The device memory that a training needs, from its base model's config alone: no torch, no device.
 
-A sum of what a step holds at its peak: weights, the adapter with its gradients and moments, the inputs
-of every layer (one layer's activations are recomputed at a time), and the logits. It serves to choose a
-device; the training itself measures what there is.
+It is the sum of what a step holds at its peak: weights, the adapter with its gradients and moments, the
+inputs of every layer (one layer's activations are recomputed at a time), and the logits. It serves to choose
+a device; the training itself measures the available memory.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from nss_train.config.training import TrainingHyperparams
 from nss_train.model.scheme import Scheme
 
 FLOATS_PER_LAYER_TOKEN = 34
-"""Activations kept per layer and token, in units of the hidden size (Korthikanti et al. 2022, §4.1, fp16
-bytes halved to values and rounded up)."""
+"""Activations kept per layer and token, in units of the hidden size (Korthikanti et al. 2022, §4.1: its
+fp16 bytes, halved to values and rounded up)."""
 LOGIT_BYTES = 3 * 4
-"""Logits, their softmax and its gradient are in float32 whatever the model computes in."""
+"""Bytes per logit: it, its softmax and the gradient are in float32, whatever the model's dtype."""
 COMPUTE_BYTES = 2
-"""Of a value on a CUDA device: bfloat16 or float16."""
+"""Bytes of a value on a CUDA device: bfloat16 or float16."""
 ADAPTER_BYTES = 4 * 4
-"""Of a trained parameter: itself, its gradient and Adam's two moments in float32."""
+"""Bytes of a trained parameter: itself, its gradient and Adam's two moments in float32."""
 CONTEXT_BYTES = 2**30
-"""Kernels and workspaces that CUDA holds before a model is loaded."""
+"""Bytes of the kernels and workspaces that CUDA holds before a model is loaded."""
 PROCESS_BYTES = 800 * 2**20
-"""Of a process with torch, transformers and a trainer that has loaded no model yet."""
+"""Bytes of a process with torch, transformers and a trainer, before it loads a model."""
 FLOAT_BYTES = 4
 CPU_LOGIT_BYTES = 4 * FLOAT_BYTES
-"""Logits, the copy that the loss is computed of, their softmax and its gradient."""
+"""Bytes per logit on a CPU: it, its copy for the loss, its softmax and the gradient."""
 MARGIN = 1.25
-"""For what the sum leaves out: fragmentation, buffers of a quantized layer that is unpacked."""
+"""Factor for what the sum omits: fragmentation, and buffers of a quantized layer being unpacked."""
 _WEIGHT_BYTES = {
     None: 2.0,
     Scheme.BNB_8BIT: 1.0,
@@ -59,7 +59,7 @@ class Shape:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Shape | None:
-        """Of a ``config.json``, or its text part; ``None`` for an architecture with other names for these."""
+        """Return the shape in a ``config.json`` or its text part; ``None`` if its fields have other names."""
         found = config.get("text_config", config)
         if not all(name in found for name in _NEEDED):
             return None
@@ -80,7 +80,7 @@ class Shape:
 
     @property
     def layer_parameters(self) -> int:
-        """Attention with its four projections, and a gated feed-forward network."""
+        """Return all layers' parameters: attention with four projections, and a gated feed-forward net."""
         attention = (2 + 2 * self.kv_share) * self.hidden**2
         return self.layers * int(attention + 3 * self.hidden * self.intermediate)
 
@@ -88,7 +88,7 @@ class Shape:
 def training_bytes(
     config: Mapping[str, Any], training: TrainingHyperparams, *, tokens: int, scheme: Scheme | None
 ) -> int | None:
-    """Bytes that the training of an adapter needs, with examples of so many tokens; ``None`` if unknown."""
+    """Return the bytes for training an adapter on examples of ``tokens`` tokens; ``None`` if unknown."""
     shape = Shape.of(config)
     if shape is None:
         return None
@@ -102,8 +102,11 @@ def training_bytes(
 def process_bytes(
     config: Mapping[str, Any], training: TrainingHyperparams, *, tokens: int, rows: int, scheme: Scheme | None
 ) -> int | None:
-    """Bytes of the process that trains on a CPU, at its peak, with micro-batches of ``rows`` sequences of so
-    many tokens; ``None`` if unknown. A CPU computes in float32 and keeps every layer's activations."""
+    """Return the peak bytes of a process that trains on a CPU; ``None`` if unknown.
+
+    Micro-batches have ``rows`` sequences of ``tokens`` tokens. A CPU computes in float32 and keeps every
+    layer's activations.
+    """
     shape = Shape.of(config)
     if shape is None:
         return None

@@ -1,4 +1,4 @@
-"""Loading a base model, in the precision that the machine computes in."""
+"""Loading of a base model in the precision that the machine computes in."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from nss_train.model.rope import RopeScaling, stretch
 logger = logging.getLogger(__name__)
 
 Placement = str | dict[str, int] | None
-"""As the ``device_map`` of transformers."""
+"""A ``device_map`` of transformers."""
 
 RESERVED_BYTES = 2 * 2**30
-"""Left free on a device for what is not weights, as in NSS."""
+"""Bytes left free on a device for everything but weights, as in NSS."""
 ROPES_OF_THE_BATCH = {"dynamic", "longrope"}
-"""Rotary frequencies that change for all rows when one of them is long."""
+"""RoPE types whose frequencies change for all rows when one row is long."""
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # noqa: SLF001
-"""Layers that normalise a row by the rows beside it."""
+"""Layers that normalise a row by other rows."""
 BITSANDBYTES = "bitsandbytes"
-"""The quantization whose rows are known to be independent, without LLM.int8's outliers."""
+"""The quantization known to keep rows independent, if LLM.int8's outliers are off."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,7 @@ FLOAT32 = Precision(dtype=torch.float32, reason="asked for")
 
 
 def choose_precision() -> Precision:
-    """bfloat16 where the device computes in it, float32 elsewhere; logged with the reason."""
+    """Return bfloat16 where the device computes in it, float32 elsewhere; log the reason."""
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
         chosen = Precision(dtype=torch.bfloat16, reason="the CUDA device computes in bfloat16")
     elif torch.cuda.is_available():
@@ -79,13 +79,13 @@ def load_base(
     placement: Placement = "auto",
     rows_independent: bool = False,
 ) -> PreTrainedModel:
-    """A causal language model from a local safetensors folder.
+    """Load a causal language model from a local safetensors folder.
 
     A folder that holds quantized weights is loaded as it is; ``quantization`` quantizes others while
-    they are loaded. ``rope`` stretches the context. ``placement`` says which CUDA devices hold which
-    part of the model; ``None`` leaves it to the trainer. ``rows_independent`` keeps each row of a batch
-    from changing what is computed for others: private trainings need that. Raises
-    :class:`ParameterError` when the files are not a model that can be loaded.
+    loading. ``rope`` stretches the context. ``placement`` maps parts of the model to CUDA devices;
+    ``None`` leaves it to the trainer. ``rows_independent`` keeps each row of a batch from affecting the
+    others, as private trainings need. Raises :class:`ParameterError` when the files are not a loadable
+    model.
     """
     options: dict[str, Any] = {"dtype": precision.dtype, "use_safetensors": True}
     if quantization is not None:
@@ -117,10 +117,10 @@ def load_base(
 def load_skeleton(
     folder: Path, *, attention: str, trust_remote_code: bool, rows_independent: bool = False
 ) -> PreTrainedModel:
-    """The layers of a model and their shapes; no weight is read and none takes memory.
+    """Return the layers of a model and their shapes, without reading or allocating weights.
 
-    Raises :class:`ParameterError` when the config is none of a model that can be loaded, or whose rows
-    are not known to be independent where they have to be.
+    Raises :class:`ParameterError` when the config is not that of a loadable model, or when rows must be
+    independent but are not known to be.
     """
     with _typed_errors(folder), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
@@ -141,7 +141,7 @@ def load_skeleton(
 
 
 def check_weights(folder: Path) -> None:
-    """Raise :class:`ParameterError` for weights that are missing or cut short; only headers are read."""
+    """Raise :class:`ParameterError` for missing or truncated weights; only headers are read."""
     with _typed_errors(folder):
         for name in _weight_files(folder):
             with safe_open(folder / name, framework="pt") as file:
@@ -157,18 +157,18 @@ def _weight_files(folder: Path) -> list[str]:
 
 @contextmanager
 def _typed_errors(folder: Path) -> Iterator[None]:
-    """What transformers and safetensors raise about a model's files, as the user's error.
+    """Turn errors of transformers and safetensors about a model's files into a user error.
 
-    A folder that is gone is nobody's mistake: another worker removed it to make room.
+    A missing folder is not the user's mistake: another worker removed it to make room.
     """
     try:
         yield
     except ParameterError:
         raise  # which is a ValueError, too
     except (MemoryError, InfrastructureError, torch.OutOfMemoryError):
-        raise  # nothing that the files could be blamed for
+        raise  # not caused by the files
     except Exception as error:
-        # A model's classes raise whatever comes of numbers that do not fit together.
+        # A model's classes may raise anything when numbers do not fit together.
         if not folder.is_dir():
             raise InfrastructureError(f"The worker's copy of {folder.name} is gone.") from error
         remedy = f"the files cannot be loaded ({type(error).__name__}: {error})"
@@ -179,7 +179,7 @@ def _typed_errors(folder: Path) -> Iterator[None]:
 def _keep_weights_as_stored(model: PreTrainedModel) -> None:
     """Keep bitsandbytes from repacking 4-bit weights at the first evaluation on a CPU.
 
-    The repacking fails for layers whose width is no multiple of 32, and training goes on afterwards.
+    The repacking fails for layers whose width is not a multiple of 32, and training continues afterwards.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -187,7 +187,7 @@ def _keep_weights_as_stored(model: PreTrainedModel) -> None:
 
 
 def max_memory(fraction: float) -> dict[int, int]:
-    """Bytes that may be used of each CUDA device: the share, but 2 GiB less than what is free."""
+    """Return the usable bytes of each CUDA device: the fraction, at most 2 GiB less than its free memory."""
     found = {}
     for device in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(device)
@@ -220,7 +220,7 @@ def _config(
 
 
 def check_rows(config: PretrainedConfig, name: str) -> None:
-    """Raise :class:`ParameterError` unless a row is computed as if it were alone in its batch."""
+    """Raise :class:`ParameterError` unless each row is computed as if alone in its batch."""
     # A config whose code comes with the model may still use the older names.
     ropes = dict(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {})
     found = [rope for rope in (ropes, *ropes.values()) if isinstance(rope, dict)]
@@ -235,7 +235,7 @@ def check_rows(config: PretrainedConfig, name: str) -> None:
 
 
 def check_layers(model: nn.Module, name: str) -> None:
-    """Raise :class:`ParameterError` for layers that compute by all rows of a batch, and adapted experts."""
+    """Raise :class:`ParameterError` for layers that mix the rows of a batch, and for adapted experts."""
     found = [path for path, module in model.named_modules() if isinstance(module, BATCH_NORMS)]
     reasons = [f"its {path} normalises a row by others" for path in found[:1]]
     factors = (path for path, _ in model.named_parameters() if "lora_" in path)
@@ -245,7 +245,7 @@ def check_layers(model: nn.Module, name: str) -> None:
 
 
 def _capacities(config: PretrainedConfig) -> list[str]:
-    """Fields that limit what an expert takes, in whichever part of a config."""
+    """Return the names of fields that limit an expert's tokens, in any part of a config."""
     parts = [config, *(part for part in vars(config).values() if isinstance(part, PretrainedConfig))]
     return [key for part in parts for key, value in vars(part).items() if "capacity" in key and value]
 
@@ -261,10 +261,10 @@ def _refuse(reasons: list[str], name: str) -> None:
 
 
 def _of_this_run(stored: dict[str, Any], precision: Precision, *, rows_independent: bool) -> dict[str, Any]:
-    """What a stored quantization leaves to who computes with it: one model serves all kinds of jobs."""
+    """Return the quantization settings that depend on the run: one stored model serves all jobs."""
     chosen: dict[str, Any] = {}
     if "bnb_4bit_compute_dtype" in stored:
-        # Stored by a machine that may have computed in another type.
+        # Stored by a machine that may compute in another dtype.
         chosen["bnb_4bit_compute_dtype"] = precision.name
     if rows_independent and stored.get("load_in_8bit"):
         chosen["llm_int8_threshold"] = NO_OUTLIERS
@@ -273,7 +273,7 @@ def _of_this_run(stored: dict[str, Any], precision: Precision, *, rows_independe
 
 @contextmanager
 def _no_progress_bar() -> Iterator[None]:
-    """Loading is reported by the stage; a bar on stderr would only break its log."""
+    """Hide progress bars: the stage reports loading, and a bar on stderr would garble its log."""
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -284,9 +284,9 @@ def _no_progress_bar() -> Iterator[None]:
 
 
 def choose_attention(wanted: str, *, rows_independent: bool = False) -> str:
-    """The configured attention, or ``sdpa`` when its kernels cannot be loaded; logged with the reason.
+    """Return the configured attention, or ``sdpa`` when its kernels are not installed; log the reason.
 
-    Raises :class:`ParameterError` for one that mixes rows where they have to be independent.
+    Raises :class:`ParameterError` for one that mixes rows where they must be independent.
     """
     if rows_independent and wanted not in ROWWISE_ATTENTIONS:
         remedy = "its kernels pack rows of different length into one; use sdpa or eager"
@@ -294,7 +294,7 @@ def choose_attention(wanted: str, *, rows_independent: bool = False) -> str:
         raise ParameterError("The base model cannot be trained privately.", [problem])
     from importlib.util import find_spec
 
-    if wanted not in ATTENTIONS:  # of a job that an older release took
+    if wanted not in ATTENTIONS:  # from a job that an older release accepted
         remedy = f"must be one of {', '.join(ATTENTIONS)}"
         problem = Problem(field="training.attn_implementation", value=wanted, remedy=remedy)
         raise ParameterError("The attention is not known.", [problem])

@@ -1,4 +1,4 @@
-"""Whether training fits into memory, and what to give up when it does not."""
+"""The memory of a training, and whether it requires activation checkpointing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEADROOM = 0.8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Bytes that a training step needs beyond the weights, and bytes that there are."""
+    """The bytes that a training step needs besides the weights, and the available bytes."""
 
     activation_bytes: int
     available_bytes: int
@@ -29,7 +29,7 @@ class Estimate:
 
 
 def estimate(config: PretrainedConfig, *, tokens: int, batch_size: int, bytes_per_value: int) -> Estimate:
-    """Activations of ``batch_size`` examples of ``tokens`` tokens, logits included."""
+    """Estimate the activations of ``batch_size`` examples of ``tokens`` tokens, logits included."""
     per_layer = FLOATS_PER_LAYER_TOKEN * config.hidden_size * config.num_hidden_layers
     logits = LOGIT_BYTES * config.vocab_size
     needed = tokens * batch_size * (per_layer * bytes_per_value + logits)
@@ -37,20 +37,20 @@ def estimate(config: PretrainedConfig, *, tokens: int, batch_size: int, bytes_pe
 
 
 def fits(config: PretrainedConfig, *, bytes_per_value: int) -> int:
-    """Tokens whose activations, recomputed or not, fit into memory at once."""
+    """Return the number of tokens whose activations fit into memory at once, recomputed or not."""
     one = estimate(config, tokens=1, batch_size=1, bytes_per_value=bytes_per_value)
     return int(_HEADROOM * one.available_bytes) // one.activation_bytes
 
 
 def available_bytes() -> int:
-    """Free memory of the device that will train."""
+    """Return the free memory of the training device, in bytes."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     return int(psutil.virtual_memory().available)
 
 
 def choose_checkpointing(found: Estimate) -> bool:
-    """Whether to recompute activations instead of keeping them; logged with the reason."""
+    """Tell whether to recompute activations instead of keeping them; log the reason."""
     chosen = found.needs_checkpointing
     logger.info(
         "gradient_checkpointing=%s because activations need about %.1f GiB and %.1f GiB are free",

@@ -1,4 +1,4 @@
-"""What NSS has to know of a model to train and to generate: prompt, special tokens, lengths."""
+"""The metadata of a model that NSS needs for training and generation: prompt, special tokens, lengths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 logger = logging.getLogger(__name__)
 
 INSTRUCTION = "Generate a JSONL dataset with the following columns: "
-"""Ends with a space, so that two spaces stand before the schema."""
+"""Instruction of the prompt; it ends with a space, so that two spaces precede the schema."""
 MAX_CONTEXT_TOKENS = 12_288
 DEFAULT_CONTEXT_TOKENS = 2048
 
@@ -44,28 +44,28 @@ class ModelMetadata:
 
     @property
     def max_seq_length(self) -> int:
-        """The context in tokens, stretched by RoPE scaling."""
+        """Return the context in tokens, stretched by RoPE scaling."""
         return int(self.base_max_seq_length * (1.0 if self.rope is None else self.rope.factor))
 
     @classmethod
     def from_config(cls, config: SafeSynthesizerParameters, workdir: object = None) -> ModelMetadata:
-        """As in NSS: metadata for a resolved config, its model a local folder; no ``workdir`` is needed."""
+        """Return metadata for a resolved config with a local model, as in NSS; ``workdir`` is ignored."""
         model = Path(config.training.pretrained_model)
         return read_metadata(config, model=model, tokenizer=load_tokenizer(model))
 
     @classmethod
     def from_metadata_json(cls, path: Path | str, workdir: object = None) -> ModelMetadata:
-        """As in NSS: the metadata in a file of any version; no ``workdir`` is needed."""
+        """Read the metadata in a file of any version, as in NSS; ``workdir`` is ignored."""
         document: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         return metadata_from_json(document)
 
     def prompt(self, columns: list[str]) -> str:
-        """The schema prompt of an example."""
+        """Return the schema prompt of an example."""
         schema = ",".join(f'"{column}":<unk>' for column in columns)
         return self.family.template.format(instruction=INSTRUCTION, schema=schema, prefill="")
 
     def as_json(self, *, dataset_name: str, run_name: str, base_path: str = ".") -> dict[str, Any]:
-        """``metadata_v2.json``, with NSS's keys in NSS's order."""
+        """Return ``metadata_v2.json``, with NSS's keys in NSS's order."""
         groups = self.timeseries_group_values
         return {
             "model_name_or_path": self.model_name_or_path,
@@ -102,12 +102,12 @@ class ModelMetadata:
 
 
 def family_of(name: str, model: Path, *, stated: str = "") -> Family:
-    """The family of the model in a folder."""
+    """Return the family of the model in a folder."""
     return find_family(name, _model_config(model), stated=stated)
 
 
 def metadata_from_json(document: Mapping[str, Any]) -> ModelMetadata:
-    """Metadata as any version of NSS wrote them; keys that are unknown here are ignored.
+    """Return metadata from a document of any NSS version; unknown keys are ignored.
 
     Raises :class:`ParameterError` naming every key that is missing.
     """
@@ -120,7 +120,7 @@ def metadata_from_json(document: Mapping[str, Any]) -> ModelMetadata:
         raise ParameterError("These are no metadata of a trained model.", problems)
     rope, groups = document.get("rope_scaling"), document.get("timeseries_group_values")
     series = document.get("timeseries_metadata") or document.get("timeseries_source_columns")
-    if isinstance(series, list):  # the older key holds the columns alone
+    if isinstance(series, list):  # the older key holds only the columns
         series = {"source_columns": series, "flexible": None}
     return ModelMetadata(
         model_name_or_path=document["model_name_or_path"],
@@ -152,7 +152,7 @@ def _model_config(model: Path) -> dict[str, Any]:
 def read_metadata(
     config: SafeSynthesizerParameters, *, model: Path, tokenizer: ModelTokenizer, family: Family | None = None
 ) -> ModelMetadata:
-    """Metadata of the model in a folder, for a config whose automatic values are resolved."""
+    """Return the metadata of the model in a folder, for a config whose automatic values are resolved."""
     name = config.training.pretrained_model
     model_config = _model_config(model)
     family = family or find_family(name, model_config)

@@ -1,4 +1,4 @@
-"""The load_model stage: a base model under a digest, shared by every job that trains an adapter for it."""
+"""The load_model stage: a base model with a digest, shared by all jobs that train an adapter for it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMAT = 3
-"""Part of the digest: raise it when the content of a prepared model changes its shape."""
+"""Format version, part of the digest: increment it when the layout of a prepared model changes."""
 DTYPE_REASON = (
     "a model is quantized from float32 everywhere, so that a digest means the same bytes everywhere"
 )
-"""Weights that are not quantized here keep the type of their file. The train stage chooses its own type."""
+"""Reason of the dtype. Unquantized weights keep their file's dtype; the train stage chooses its own."""
 
 
 def prepare_model(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Write ``out/model`` unless a model of the same digest is prepared already.
 
-    Prepared or not, an adapter that does not fit the model is refused with :class:`ParameterError`.
+    In either case, an adapter that does not fit the model is refused with :class:`ParameterError`.
     """
     config = load_resolved(folder)
     training = config.training
@@ -78,7 +78,7 @@ def _cost(
     *,
     imports_s: float,
 ) -> Cost | None:
-    """What the training will cost on a device like this one; ``None`` where nobody asks."""
+    """Return the training's cost on a device like this one; ``None`` if it is not requested."""
     if request.paces is None:
         return None
     prepared = folder / "in" / "prepare_data"
@@ -86,7 +86,7 @@ def _cost(
 
 
 def _check_adapter(source: ModelSource, config: SafeSynthesizerParameters) -> int:
-    """Parameters of the adapter; :class:`ParameterError` when it cannot be trained. No weights are loaded."""
+    """Return the adapter's parameters; raise :class:`ParameterError` if untrainable. Loads no weights."""
     from nss_train.model.adapter import put_adapter
     from nss_train.model.loading import check_layers, load_skeleton
 
@@ -105,7 +105,7 @@ def _check_adapter(source: ModelSource, config: SafeSynthesizerParameters) -> in
 
 
 def _parts(source: ModelSource, training: TrainingHyperparams) -> dict[str, Any]:
-    """All that a prepared model depends on."""
+    """Return everything that a prepared model depends on."""
     scheme = choose_scheme(training)
     parts = {
         "format": FORMAT,
@@ -117,7 +117,7 @@ def _parts(source: ModelSource, training: TrainingHyperparams) -> dict[str, Any]
 
 
 def _loftq_parts(training: TrainingHyperparams) -> dict[str, Any]:
-    """What LoftQ's initial weights depend on besides: they are computed, so the seed has no part in them."""
+    """Return what LoftQ's initial weights depend on in addition; they do not depend on the seed."""
     return {
         "r": training.lora_r,
         "alpha_over_r": training.lora_alpha_over_r,
@@ -127,7 +127,7 @@ def _loftq_parts(training: TrainingHyperparams) -> dict[str, Any]:
 
 
 def _train_bytes(source: ModelSource, training: TrainingHyperparams) -> int | None:
-    """Device memory for the longest examples that the model takes; by it a queue is chosen."""
+    """Return the device memory for the longest possible examples, by which a queue is chosen."""
     config = read_config(source.folder)
     factor = 1 if training.rope_scaling_factor == "auto" else training.rope_scaling_factor
     context = min(int(config.get("max_position_embeddings") or MAX_CONTEXT_TOKENS), MAX_CONTEXT_TOKENS)
@@ -146,21 +146,21 @@ def _write(out: Path, source: ModelSource, training: TrainingHyperparams) -> Non
         check_weights(source.folder)
     weights = (".safetensors", ".index.json")
     for path in source.files:
-        # A quantized model brings its own weights and config.
+        # A quantized model has its own weights and config.
         if not (stored and (path.name.endswith(weights) or path.name == "config.json")):
             copy_plain(path, out / "base" / path.name)
     write_manifest(out)
 
 
 def _write_quantized(out: Path, source: ModelSource, training: TrainingHyperparams) -> None:
-    """The quantized base, and LoftQ's adapter: only here are the weights before quantization at hand."""
+    """Write the quantized base, and LoftQ's adapter: unquantized weights are available only here."""
     from nss_train.model.adapter import initial_adapter, save_adapter
 
     base = _load(source, training, quantized=True)
     base.save_pretrained(out / "base")
     full = full_weights(source, training)
     if full is not None:
-        # The seed decides nothing here, and is none of what the digest is made of.
+        # The seed has no effect here, and is not part of the digest.
         model = initial_adapter(base, training, seed=0, full=full)
         save_adapter(model, out / "adapter", base_name=training.pretrained_model)
 
@@ -180,14 +180,14 @@ def _load(source: ModelSource, training: TrainingHyperparams, *, quantized: bool
 
 
 def full_weights(source: ModelSource, training: TrainingHyperparams) -> dict[str, torch.Tensor] | None:
-    """The weights before quantization, where LoftQ wants to know what was lost."""
+    """Return the weights before quantization if LoftQ needs them, else ``None``."""
     if not uses_loftq(training):
         return None
     return dict(_load(source, training, quantized=False).state_dict())
 
 
 def _is_complete(model: Path) -> bool:
-    """The manifest is written last."""
+    """Tell whether a model is complete: its manifest is written last."""
     return (model / MANIFEST).is_file()
 
 

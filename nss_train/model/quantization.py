@@ -1,4 +1,4 @@
-"""Quantized base models: what the loader is told, and how LoftQ begins."""
+"""Quantized base models: the loader's config, and LoftQ's initial weights."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from transformers import BitsAndBytesConfig
 from nss_train.model.scheme import Scheme
 
 NO_OUTLIERS = 0.0
-"""As ``llm_int8_threshold``: all columns stay in 8 bits, whatever their values are."""
+"""Value of ``llm_int8_threshold`` that keeps all columns in 8 bits, whatever their values."""
 
 
 def quantization_config(scheme: Scheme, compute: torch.dtype) -> BitsAndBytesConfig:
-    """What transformers is told; ``compute`` is the type of the products under 4 bits."""
+    """Return the config for transformers; ``compute`` is the dtype of products with 4-bit weights."""
     if scheme is Scheme.BNB_4BIT:
         return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True,
@@ -30,12 +30,12 @@ def quantization_config(scheme: Scheme, compute: torch.dtype) -> BitsAndBytesCon
 
 
 def without_outliers(config: Any) -> Any:
-    """The same quantization, but no row of a batch changes what is computed for another.
+    """Return the same quantization without coupling between the rows of a batch.
 
-    LLM.int8 (Dettmers et al. 2022, arXiv 2208.07339) takes a column out of the 8 bits, for all rows,
-    when any of them has a value above the threshold there: one unit would change the gradients of all
-    units in its micro-batch, and the sum by more than the clipping norm. Without a threshold each token
-    has a scale of its own, and that is all.
+    LLM.int8 (Dettmers et al. 2022, arXiv 2208.07339) takes a column out of 8 bits for all rows when any
+    row has a value above the threshold there: one unit would change the gradients of all units in its
+    micro-batch, and the sum by more than the clipping norm. Without a threshold each token only has a
+    scale of its own.
     """
     if not getattr(config, "load_in_8bit", False):
         return config
@@ -45,7 +45,7 @@ def without_outliers(config: Any) -> Any:
 
 
 def initialize_loftq(model: PeftModel, full: dict[str, torch.Tensor]) -> None:
-    """Make the adapter of a quantized model equal what quantization lost, as far as its rank allows.
+    """Set the adapter of a quantized model to the quantization error, as far as its rank allows.
 
     One step of LoftQ (Li et al. 2023, algorithm 1): a truncated singular value decomposition of
     W - dequantize(Q), divided by the adapter's scale, which is not 1 under rsLoRA. ``full`` holds

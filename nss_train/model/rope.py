@@ -1,4 +1,4 @@
-"""RoPE scaling as it is written into the metadata."""
+"""RoPE scaling, as stored in the metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_THETA = 10_000.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RopeScaling:
-    """How far beyond its own context a model is stretched."""
+    """The RoPE scaling that stretches a model beyond its own context."""
 
     rope_type: str
     factor: float
@@ -27,7 +27,7 @@ class RopeScaling:
 
 
 def rope_scaling(factor: float | None, model_config: Mapping[str, Any]) -> RopeScaling | None:
-    """The scaling for a factor, with type and theta from the model's own config; ``None`` for 1."""
+    """Return the scaling for a factor, with type and theta from the model's own config; ``None`` for 1."""
     if factor is None or factor == 1:
         return None
     if factor > MAX_FACTOR:
@@ -46,9 +46,9 @@ def rope_scaling(factor: float | None, model_config: Mapping[str, Any]) -> RopeS
 
 
 def stretch(model_config: Any, rope: RopeScaling) -> None:
-    """Put a scaling into effect: rotary frequencies and context of a transformers config.
+    """Apply a scaling to a transformers config: rotary frequencies and context.
 
-    NSS writes the factor beside the type ``default``, which transformers trains unscaled while NSS
+    NSS writes the factor with the type ``default``, for which transformers trains unscaled while NSS
     generates with ``linear``; here both are ``linear``.
     """
     kind = "linear" if rope.rope_type == "default" else rope.rope_type
@@ -59,6 +59,6 @@ def stretch(model_config: Any, rope: RopeScaling) -> None:
 
 
 def rope_from_json(document: Mapping[str, Any]) -> RopeScaling | None:
-    """The scaling in a ``metadata_v2.json``; ``None`` when there is none."""
+    """Return the scaling in a ``metadata_v2.json``; ``None`` when there is none."""
     stored = document.get("rope_scaling")
     return None if stored is None else RopeScaling(**stored)

@@ -1,4 +1,4 @@
-"""Quantization schemes, and which of them can be trained on. Light: nothing of torch."""
+"""Quantization schemes, and which of them can be trained on. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOFTQ = "loftq"
 
 
 class Scheme(StrEnum):
-    """NSS's names."""
+    """Quantization schemes by NSS's names."""
 
     BNB_4BIT = "bnb-4bit"
     BNB_8BIT = "bnb-8bit"
@@ -25,19 +25,19 @@ class Scheme(StrEnum):
 
     @property
     def is_bitsandbytes(self) -> bool:
-        """Whether an adapter can be trained on the quantized weights, which any device can make and store."""
+        """Tell whether it is a scheme of bitsandbytes, whose weights any device can make and train on."""
         return self in (Scheme.BNB_4BIT, Scheme.BNB_8BIT)
 
 
 def choose_scheme(training: TrainingHyperparams) -> Scheme | None:
-    """The scheme that a config asks for; ``None`` when it asks for none.
+    """Return the scheme that a config asks for; ``None`` when it asks for none.
 
-    Raises :class:`ParameterError` for one that nothing can be trained on, or without its package.
+    Raises :class:`ParameterError` for one that cannot be trained on, or whose package is missing.
     """
     if not training.quantize_model:
         return None
     given = training.quantization_scheme
-    bits = training.__dict__["quantization_bits"]  # a deprecated field warns when it is read
+    bits = training.__dict__["quantization_bits"]  # reading a deprecated field warns
     scheme = Scheme(given) if given is not None else Scheme.BNB_4BIT if bits == 4 else Scheme.BNB_8BIT
     logger.info(
         "quantization=%s because %s", scheme, "it is set" if given else f"quantization_bits is {bits}"
@@ -54,8 +54,8 @@ def uses_loftq(training: TrainingHyperparams) -> bool:
 
 
 def _lacking(scheme: Scheme) -> str:
-    """Why nothing can be trained under a scheme, and what to do about it; empty when it can."""
-    # Such a config is refused at its submission, but not by the releases before.
+    """Return why a scheme cannot be trained on and what to do about it; empty when it can."""
+    # Such a config is refused at submission, but older releases accepted it.
     if not scheme.is_bitsandbytes:
         return UNTRAINABLE
     return "" if find_spec("bitsandbytes") else "install the package bitsandbytes"

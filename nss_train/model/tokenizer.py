@@ -23,18 +23,18 @@ class ModelTokenizer:
     eos_token: str | None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without special tokens."""
+        """Return the ids of a text, without special tokens."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
 
     @property
     def is_context_free(self) -> bool:
-        """Whether a text is tokenized the same at its start as behind other pre-tokens."""
+        """Tell whether a text is tokenized equally at the start and after other pre-tokens."""
         return all(self.encode("x" + text)[len(self.encode("x")) :] == self.encode(text) for text in _STARTS)
 
     def splits_at(self, text: str, cut: int) -> bool:
-        """Whether no token can span the place before ``text[cut]``, whatever stands further away."""
+        """Tell whether no token can span the place before ``text[cut]``, whatever the rest of the text."""
         if self.backend.pre_tokenizer is None:
-            # Without pre-tokens only the vocabulary keeps two characters apart.
+            # Without pre-tokens only the vocabulary separates two characters.
             return text[cut - 1 : cut + 1] not in self._pairs_of_vocabulary()
         if self.backend.normalizer is not None and self._normalized(text) != self._normalized(
             text[:cut]
@@ -63,7 +63,7 @@ def load_tokenizer(model: Path) -> ModelTokenizer:
         raise ParameterError(f"Could not load model metadata for '{model}'", [problem])
     config = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
     backend = _backend(model / "tokenizer.json")
-    # As transformers does where neither is asked for: a text's ids depend on no other text of a batch.
+    # As in transformers by default: a text's ids depend on no other text of a batch.
     backend.no_padding()
     backend.no_truncation()
     return ModelTokenizer(
@@ -76,7 +76,7 @@ def load_tokenizer(model: Path) -> ModelTokenizer:
 def _backend(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library has no class of its own for what it cannot read
+    except Exception as error:  # the library has no exception class of its own
         remedy = f"tokenizer.json cannot be read ({str(error)[:200]})"
         problem = Problem(field="training.pretrained_model", value=path.parent.name, remedy=remedy)
         raise ParameterError("The tokenizer cannot be used.", [problem]) from error
@@ -84,7 +84,7 @@ def _backend(path: Path) -> Tokenizer:
 
 @functools.lru_cache(maxsize=4)
 def _pairs(backend: Tokenizer) -> frozenset[str]:
-    """Every two neighbouring characters inside of a token."""
+    """Return all pairs of neighbouring characters within tokens."""
     return frozenset(token[i : i + 2] for token in backend.get_vocab() for i in range(len(token) - 1))
 
 

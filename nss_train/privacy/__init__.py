@@ -1,1 +1,1 @@
-"""Differential privacy: what is promised, what it costs, and the training that keeps the promise."""
+"""Differential privacy: the promise, its cost, and the training that keeps it."""

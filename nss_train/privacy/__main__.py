@@ -1,7 +1,7 @@
-"""What a private training of a table would do and cost: ``python -m nss_train.privacy estimate --help``.
+"""The plan and cost of a private training on a table: ``python -m nss_train.privacy estimate --help``.
 
-A process of its own, because it needs pandas and nobody else does. Nothing is trained, nothing is charged and
-nothing is drawn: it is for whoever has the table, and what it says of it is exact.
+It runs in a process of its own because only it needs pandas. Nothing is trained, charged or drawn: it is for
+the table's owner, and its statements about the table are exact.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nss_train.privacy.schema.unit_count import public_units
 from nss_train.privacy.units import UnitLimits, find_units
 
 POINTS = 10
-"""Of the curve ε(t)."""
+"""Points of the curve ε(t)."""
 
 
 def main() -> int:
@@ -48,26 +48,26 @@ def main() -> int:
 
 
 def show(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The plan of what the command line names."""
+    """Return the plan of the table that the command line names."""
     config = parse_config({}) if arguments.config is None else load_config(arguments.config)
     return describe(plan_of(arguments.table, config))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A plan, and what only the owner of the table may know beside it."""
+    """A plan, with further facts that only the table's owner may know."""
 
     plan: PrivacyPlan
     effective: int
-    """Units with a record that is not null, exactly; long records count, because no model is at hand."""
+    """Exact number of units with a non-null record; long records count, because there is no model."""
     config: SafeSynthesizerParameters
-    """Resolved, but for δ."""
+    """The config, resolved except for δ."""
     types: Types
     places: int
 
 
 def plan_of(table: Path, config: SafeSynthesizerParameters) -> Estimate:
-    """The plan that prepare_data would make; raises what is wrong with table or config.
+    """Return the plan that prepare_data would make; raise what is wrong with table or config.
 
     Where the job will count units with noise, the exact number stands in for the noisy one.
     """
@@ -103,13 +103,13 @@ def plan_of(table: Path, config: SafeSynthesizerParameters) -> Estimate:
 
 
 def count_units(table: PrivateTable, config: SafeSynthesizerParameters) -> int:
-    """Units with a record that is not null, whatever its length."""
+    """Return the number of units with a non-null record, whatever its length."""
     lengths = np.zeros(len(table), dtype=np.int64)
     return len(find_units(table, lengths, config, UnitLimits(tokens_per_record=0)))
 
 
 def describe(found: Estimate) -> dict[str, Any]:
-    """The plan as plain JSON, with ε after a tenth of the steps, two tenths and so on."""
+    """Return the plan as plain JSON, with ε after each tenth of the steps."""
     plan = found.plan
     steps = sorted({max(1, round(plan.steps * point / POINTS)) for point in range(1, POINTS + 1)})
     curve = [
@@ -124,7 +124,7 @@ def _show(shown: dict[str, Any]) -> None:
 
 
 def in_words(shown: dict[str, Any]) -> str:
-    """The plan for people."""
+    """Return the plan in words."""
     source = Source(shown["units_source"])
     exact = "; here exactly, in the job with noise" if source is Source.NOISY else ""
     lines = [

@@ -1,7 +1,7 @@
-"""Who is held out: each unit by a secret coin of its own, which no other unit's presence can turn.
+"""Secret coins that decide for each unit whether it is held out, whatever other units are present.
 
-HMAC-SHA256 under a secret key is the coin: to whoever lacks the key it is as good as random, and it is the
-same whenever the unit is met again, in another job or after a lost machine.
+The coin is HMAC-SHA256 under a secret key: without the key it looks random, and it is the same whenever the
+unit occurs again, in another job or after a lost machine.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from nss_train.errors import StageLost
 
 KEY_BYTES = 32
 NAME_BYTES = 16
-"""128 bits name a dataset that its owner did not name: nobody finds such a name by trying."""
+"""Size of a name for a dataset that its owner did not name: 128 bits cannot be guessed."""
 _HASH_BYTES = hashlib.sha256().digest_size
 _LENGTH_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HoldoutKey:
-    """The secret of a dataset. Its parts for each purpose tell nothing of one another (HKDF)."""
+    """The secret of a dataset. The keys derived for each purpose reveal nothing of each other (HKDF)."""
 
     secret: bytes = field(repr=False)
 
@@ -38,7 +38,7 @@ class HoldoutKey:
 
     @classmethod
     def draw(cls) -> HoldoutKey:
-        """Take a new one from the operating system."""
+        """Draw a new key from the operating system."""
         return cls(secret=secrets.token_bytes(KEY_BYTES))
 
     def holdout(self) -> Coin:
@@ -48,7 +48,7 @@ class HoldoutKey:
         return Coin(key=self._part(b"validation"))
 
     def name(self) -> str:
-        """The name of a dataset that nobody named: random, but the same for the same key."""
+        """Return a name for an unnamed dataset: random, but the same for the same key."""
         return f"job-{self._part(b'name')[:NAME_BYTES].hex()}"
 
     def _part(self, purpose: bytes) -> bytes:
@@ -62,8 +62,8 @@ class Coin:
     key: bytes = field(repr=False)
 
     def toss(self, identities: Iterable[bytes], *, share: float) -> npt.NDArray[np.bool_]:
-        """Whether each identity's coin falls on the side of probability ``share``; shape (identities,)."""
-        # Digests compare as the numbers that they are the big-endian bytes of: heads below share · 2^256.
+        """Tell whether each identity's coin shows the side of probability ``share``; shape (identities,)."""
+        # Digests compare as big-endian numbers: heads below share · 2^256.
         below = int(Fraction(share) * 2 ** (8 * _HASH_BYTES))
         if below >= 2 ** (8 * _HASH_BYTES):
             return np.asarray([True for _ in identities], dtype=bool)
@@ -72,16 +72,16 @@ class Coin:
 
 
 def identities(columns: Sequence[tuple[str, Raw]], places: npt.NDArray[np.int64]) -> Iterator[bytes]:
-    """What coins are tossed for: the cells of some columns at each place, whatever the columns' order.
+    """Yield the identities that coins are tossed for: cells of some columns at each place, in any order.
 
-    Names and cells are prefixed with their lengths, so that no two records have one identity.
+    Names and cells are prefixed with their lengths, so that no two different records share an identity.
     """
     cells = [_cells(name, raw, places) for name, raw in sorted(columns, key=lambda column: column[0])]
     return map(b"".join, zip(*cells, strict=True))
 
 
 def _cells(name: str, raw: Raw, places: npt.NDArray[np.int64]) -> Iterator[bytes]:
-    """A column's cell at each place, told apart from every other column's."""
+    """Yield a column's cell at each place, distinct from every other column's."""
     distinct = [_prefixed(name.encode()) + _prefixed(cell) for cell in raw.cells]
     return map(distinct.__getitem__, raw.codes[places].tolist())
 
@@ -91,7 +91,7 @@ def _prefixed(content: bytes) -> bytes:
 
 
 def hkdf(secret: bytes, *, info: bytes, size: int, salt: bytes = b"") -> bytes:
-    """HKDF-SHA256 (RFC 5869): extract, then expand."""
+    """Derive a key by HKDF-SHA256 (RFC 5869): extract, then expand."""
     key = hmac.digest(salt or bytes(_HASH_BYTES), secret, "sha256")
     found, block = b"", b""
     for counter in range(1, -(-size // _HASH_BYTES) + 1):

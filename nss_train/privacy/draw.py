@@ -1,7 +1,7 @@
-"""All that prepare_data draws at random about a table, and how it comes to be drawn once in a job.
+"""The random draw of prepare_data about a table, made once per job.
 
-Two draws of one count tell more than one does. So a draw is kept out of reach of what may end its process
-before anybody sees it, and every later attempt works with the draw that is kept.
+Two draws of one count reveal more than one. Therefore a draw is kept where it outlives its process before
+it is used, and every later attempt works with the kept draw.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _POLL_S = 0.01
 
 
 class DrawnColumn(Frozen):
-    """What noise allows to say of a column."""
+    """The noisy description of a column."""
 
     how: str
-    """For people: ``bounds``, ``3 categories``, or ``type`` where it allows nothing."""
+    """Kind of description, for people: ``bounds``, ``3 categories``, or ``type`` for none."""
     reason: str
     categories: tuple[Any, ...] | None = None
     minimum: float | None = None
@@ -35,37 +35,37 @@ class Draw(Frozen):
     """Noisy counts and a noisy schema. With it and the holdout key, prepare_data is deterministic."""
 
     effective: int
-    """Units with a record that counts; less than none by chance."""
+    """Noisy number of units with an effect; may be negative by chance."""
     idle: int | None = None
-    """Units whose records all count for nothing, where n does not tell."""
+    """Noisy number of units without effect, where it does not follow from n."""
     columns: Mapping[str, DrawnColumn] = {}
-    """Those that ε is spent on."""
+    """The columns that ε is spent on."""
 
 
 class DrawKeeper(Protocol):
-    """Where a draw is kept."""
+    """A keeper of the job's draw."""
 
     def keep(self, draw: Draw, *, price: PrivacyPlan) -> Draw:
-        """Pay and keep, unless the job has a draw already; return the one that is kept."""
+        """Pay for the draw and keep it, unless the job has one already; return the kept one."""
 
 
 class InMemory:
-    """For a process that nobody goes on with: its draw is the only one."""
+    """A keeper for a process that is never resumed: its draw is the only one."""
 
-    def keep(self, draw: Draw, *, price: PrivacyPlan) -> Draw:  # noqa: ARG002 (nobody keeps a ledger)
+    def keep(self, draw: Draw, *, price: PrivacyPlan) -> Draw:  # noqa: ARG002 (there is no ledger)
         """Return the same draw."""
         return draw
 
 
 class SupervisorsDraw:
-    """The supervisor of this process pays for a draw, puts it on record and hands back what is there."""
+    """A keeper that asks the supervisor to pay for a draw, record it and return the recorded one."""
 
     def __init__(self, folder: Path, report: Report) -> None:
         self._folder = folder
         self._report = report
 
     def keep(self, draw: Draw, *, price: PrivacyPlan) -> Draw:
-        """Ask, and wait for as long as it takes: who stops waiting is ended from outside."""
+        """Ask, and wait without a limit; the supervisor ends a process that should not wait any longer."""
         _write_aside(self._folder / PROPOSED_DRAW, draw.model_dump_json())
         self._report(Event(action=DRAW, fields={"price": price.model_dump(mode="json")}))
         kept = self._folder / KEPT_DRAW

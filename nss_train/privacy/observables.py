@@ -1,8 +1,8 @@
-"""What may be seen of a strictly private job: every field that is published is listed here, nothing else is.
+"""The complete list of fields that a strictly private job publishes.
 
-Pure data and a few functions, without torch or an accountant, for workers too. A field's rule is its type;
-:class:`Minutes` are rounded up. Whoever adds a field to an event, a figure or a metric of a private job adds
-it here and says in ``docs/privacy.md`` why it tells nothing.
+It is pure data and a few functions, without torch or an accountant, for workers too. A field's rule is its
+type; :class:`Minutes` are rounded up. A new field in an event, a figure or a metric of a private job must be
+added here, and ``docs/privacy.md`` must say why it reveals nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from nss_train.errors import BudgetExceeded, NSSTrainError, ParameterError
 
 
 class Kind(StrEnum):
-    """Where something is seen."""
+    """The place where a field becomes visible."""
 
     EVENT = "event"
-    """Redis, Celery's events and Flower, ``progress.json``, the log that is handed out."""
+    """Redis, Celery's events and Flower, ``progress.json``, and the published log."""
     FIGURES = "figures"
     """Markers and ``status``, by stage."""
     METRIC = "metric"
@@ -112,7 +112,7 @@ MESSAGES: Mapping[str, str] = {
     CHECKPOINT_SAVED: "state after step {step}",
     "save.assembled": "{files} files, adapter of {adapter_bytes:,} bytes",
 }
-"""Events in words, made of their published fields alone."""
+"""Messages of events, made of their published fields alone."""
 
 FILES: Mapping[Stage, tuple[str, ...]] = {
     Stage.PREPARE_DATA: (
@@ -132,19 +132,19 @@ FILES: Mapping[Stage, tuple[str, ...]] = {
         "train/adapter/*",
     ),
 }
-"""Outputs of a strictly private job that may be read by who reads its results."""
+"""Outputs of a strictly private job that readers of its results may read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """What remains of some fields, and the names of those that are not listed or of another type."""
+    """The published ones of some fields, and the names of those that are unlisted or of another type."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     unlisted: tuple[str, ...] = ()
 
 
 def published(kind: Kind, name: str, fields: Mapping[str, Any]) -> Published | None:
-    """The listed fields of an event, a stage's figures or a metric; ``None`` when it is not listed at all."""
+    """Return the listed fields of an event, a stage's figures or a metric; ``None`` when it is not listed."""
     listed = LISTED[kind].get(name)
     if listed is None:
         return None
@@ -156,7 +156,7 @@ def published(kind: Kind, name: str, fields: Mapping[str, Any]) -> Published | N
 
 
 def in_words(action: str, fields: Mapping[str, Any]) -> str:
-    """A published event for people."""
+    """Return a published event in words."""
     try:
         return MESSAGES.get(action, "").format(**fields) or action
     except KeyError:
@@ -164,30 +164,30 @@ def in_words(action: str, fields: Mapping[str, Any]) -> str:
 
 
 def is_published_file(stage: Stage, path: str) -> bool:
-    """Whether a file that a stage of a strictly private job wrote may be read with its results."""
+    """Tell whether a file that a stage of a strictly private job wrote may be read with its results."""
     return any(fnmatch(path, pattern) for pattern in FILES[stage])
 
 
 def whole_minutes(seconds: float) -> int:
-    """Seconds, rounded up to whole minutes, and one minute at least."""
+    """Round seconds up to whole minutes, one minute at least; return seconds."""
     return 60 * max(1, math.ceil(seconds / 60))
 
 
 def minute_before(moment: datetime) -> datetime:
-    """The whole minute that a moment lies in."""
+    """Return the beginning of the minute that a moment lies in."""
     return moment.replace(second=0, microsecond=0)
 
 
 def minute_after(moment: datetime) -> datetime:
-    """The next whole minute, so that between it and an earlier moment lies a minute at least."""
+    """Return the next whole minute, at least a minute after :func:`minute_before` of an earlier moment."""
     return minute_before(moment) + timedelta(minutes=1)
 
 
 def is_public_error(error: NSSTrainError, stage: Stage | None) -> bool:
-    """Whether an error says public facts only.
+    """Tell whether an error states public facts only.
 
-    Who raised it says so; or it tells figures of a plan and a ledger; or it refuses a config or a base model
-    behind prepare_data, where only released values, invented units and public documents decide on that.
+    It is marked as public; or it reports figures of a plan and a ledger; or it refuses a config or a base
+    model after prepare_data, where only released values, invented units and public documents can cause that.
     """
     if error.public or isinstance(error, BudgetExceeded):
         return True
@@ -195,13 +195,13 @@ def is_public_error(error: NSSTrainError, stage: Stage | None) -> bool:
 
 
 INSIDE = "failed inside; the operator's log has the reason"
-"""All that is told of an error that may speak of the table."""
+"""Whole message of an error that may reveal something about the table."""
 
 
 def published_error(error: NSSTrainError, stage: Stage | None, *, reason: str) -> NSSTrainError:
-    """The error as it may be told: itself, its class's own sentence, or :data:`INSIDE` with an id.
+    """Return the error as it may be shown: itself, its class's own sentence, or :data:`INSIDE` with an id.
 
-    ``reason`` is the id under which the operator finds what was really said.
+    ``reason`` is the id under which the operator finds the original message.
     """
     if is_public_error(error, stage):
         return error

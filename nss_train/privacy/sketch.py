@@ -1,8 +1,8 @@
-"""Fingerprints that show an operator the same rows, or the same people, under two names.
+"""Fingerprints that show an operator that two names hold the same rows, or the same people.
 
-A sketch is the least keyed hashes of a set (Broder 1997; bottom-k): nobody without the key can tell whether
-a record is in it. It makes evasion harder and proves nothing: a change in every row, other pseudonyms, joins
-and aggregates are not seen.
+A sketch is the least keyed hashes of a set (Broder 1997; bottom-k): without the key it does not reveal
+whether a record is in it. It makes evasion harder and proves nothing: a change in every row, other
+pseudonyms, joins and aggregates are not detected.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from nss_train.contract import Frozen
 
 KEPT = 1024
 SAME = 0.1
-"""Share of the smaller of two tables from which on they count as the same data."""
+"""Least common share of the smaller of two tables that makes them the same data."""
 _HASH_CHARS = 32
 _DIGITS = Context(prec=12)
-"""Fewer than a float's 15: an export that rounds the last of them is a copy nevertheless."""
+"""Fewer digits than a float's 15: an export that rounds the last of them is still a copy."""
 _NUMBER = re.compile(r"[+-]?(\d{1,40}\.?\d{0,40}|\.\d{1,40})([eE][+-]?\d{1,4})?")
 _NULLS = frozenset(("", "null", "none", "nan", "na", "n/a", "<na>", "nat"))
 _LONGEST_DATE = 40
@@ -39,11 +39,11 @@ class Least(Frozen):
 
     @property
     def _bound(self) -> str:
-        """Below it each member of the set is here."""
+        """Return the bound up to which all hashes of the set are kept."""
         return self.hashes[-1] if len(self.hashes) == KEPT else "g"
 
     def overlap(self, other: Least) -> float:
-        """Share of the smaller set that is in the other, estimated where both are known in full."""
+        """Return the share of the smaller set that is in the other, estimated where both are complete."""
         bound = min(self._bound, other._bound)
         mine, theirs = ({one for one in each.hashes if one <= bound} for each in (self, other))
         fewer = min(len(mine), len(theirs))
@@ -51,29 +51,29 @@ class Least(Frozen):
 
 
 class Sketch(Frozen):
-    """What is known of a table: its records and, where a column's values are units, those values."""
+    """The sketch of a table: its records and, where a column's values are units, those values."""
 
     records: Least
     units: Least = Least()
 
     def overlap(self, other: Sketch) -> float:
-        """The larger of the shares of records and of units that two tables have in common."""
+        """Return the larger of the shares of records and of units that two tables have in common."""
         return max(self.records.overlap(other.records), self.units.overlap(other.units))
 
 
 def sketch(records: Iterable[bytes], units: Iterable[bytes] = (), *, key: bytes) -> Sketch:
-    """The sketch of a table's canonical records and of its units' canonical values."""
+    """Return the sketch of a table's canonical records and of its units' canonical values."""
     return Sketch(records=_least(records, key, b"record"), units=_least(units, key, b"unit"))
 
 
 def canonical_record(cells: Mapping[str, bytes | None]) -> bytes:
-    """A record's content whatever the order of its columns is. Missing cells are left out."""
+    """Return a record's content, whatever the order of its columns; missing cells are left out."""
     parts = [(name.encode(), cell) for name, cell in sorted(cells.items()) if cell is not None]
     return b"".join(b"%d:%b%d:%b" % (len(name), name, len(cell), cell) for name, cell in parts)
 
 
 def canonical_cell(raw: bytes) -> bytes | None:
-    """A cell's value whatever its file's format is: ``63.0``, ``"63"`` and ``63`` are one."""
+    """Return a cell's value, whatever its file's format: ``63.0``, ``"63"`` and ``63`` are the same."""
     text = _unquoted(raw.decode(errors="replace").strip()).strip()
     if text.lower() in _NULLS:
         return None
@@ -101,7 +101,7 @@ def _number(text: str) -> str | None:
 
 
 def _date(text: str) -> str | None:
-    """ISO 8601 with its zero parts left out, so that a date and its midnight are one."""
+    """Return a date in ISO 8601 without a midnight time, so that a date equals its midnight."""
     if len(text) > _LONGEST_DATE or not text[:4].isdigit():
         return None
     try:
@@ -117,7 +117,7 @@ def _least(members: Iterable[bytes], key: bytes, kind: bytes) -> Least:
 
 
 def _smallest(hashes: Iterable[str]) -> Iterator[str]:
-    """The :data:`KEPT` smallest different ones, in the memory of twice as many."""
+    """Yield the :data:`KEPT` smallest distinct hashes, in the memory of twice as many."""
     kept: set[str] = set()
     bound = "g"
     for one in hashes:

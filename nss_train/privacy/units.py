@@ -1,6 +1,6 @@
-"""The units of privacy of a table: whose each record is, and which records of each are trained on.
+"""The units of privacy of a table: the unit of each record, and the records of each unit to train on.
 
-What becomes of a unit's records depends on these records and on public limits, never on other units.
+The choice among a unit's records depends on these records and on public limits, never on other units.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ SCHEMA = pa.schema([("unit", pa.int32())])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Membership:
-    """Whose the training examples are."""
+    """The units that the training examples belong to."""
 
     of_example: Numbers
     """Unit number of each example, from 0, never decreasing; shape (examples,)."""
     firsts: Order
-    """One record of each unit, its first; shape (units,)."""
+    """The first record of each unit; shape (units,)."""
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -52,26 +52,26 @@ class Membership:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitLimits:
-    """How much of a unit is trained on; public."""
+    """Public limits on the part of a unit that is trained on."""
 
     tokens_per_record: int
-    """A longer record counts for nothing."""
+    """Most tokens of a record; a longer one has no effect."""
     tokens: int | None = None
-    """Of all records of a unit together."""
+    """Most tokens of all records of a unit together."""
     records: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundUnits:
-    """The units with a record that counts, by the place of the first one; and how many have none."""
+    """The units with a record to train on, by its first place, and the number of units without one."""
 
     groups: Groups
     idle: int
-    """Units whose records all count for nothing. Private."""
+    """Number of units without effect. Private."""
 
     @property
     def firsts(self) -> Order:
-        """The first record of each unit; shape (units,)."""
+        """Return the first record of each unit; shape (units,)."""
         return self.groups.rows[self.groups.offsets[:-1]]
 
     def __len__(self) -> int:
@@ -81,9 +81,9 @@ class FoundUnits:
 def find_units(
     table: PrivateTable, lengths: Numbers, config: SafeSynthesizerParameters, limits: UnitLimits
 ) -> FoundUnits:
-    """The records of each unit that count: its first ones, as many as the limits allow.
+    """Return the records of each unit to train on: its first ones, as many as the limits allow.
 
-    ``lengths`` are the tokens of each record. A record without a unit's value is nobody's.
+    ``lengths`` are the tokens of each record. A record without a unit's value belongs to no unit.
     """
     owners = _owners(table, unit_column(config))
     places = np.flatnonzero((owners >= 0) & ~table.null & (lengths <= limits.tokens_per_record))
@@ -106,7 +106,7 @@ def toss(
     *,
     share: float,
 ) -> npt.NDArray[np.bool_]:
-    """Each unit's coin, by the unit's value or, of a record, by all of its cells; shape (units,)."""
+    """Toss each unit's coin, by the unit's value or, for a record, by all of its cells; shape (units,)."""
     if share == 0:
         return np.zeros(len(units), dtype=bool)
     column = unit_column(config)
@@ -115,13 +115,13 @@ def toss(
 
 
 def take(units: Groups, chosen: Numbers) -> Groups:
-    """Some of the units, in the given order."""
+    """Return some of the units, in the given order."""
     rows, sizes = gather(units.rows, units.offsets, chosen)
     return Groups(rows=rows, offsets=offsets_of(sizes), tokens=units.tokens[chosen])
 
 
 def _owners(table: PrivateTable, column: str | None) -> Numbers:
-    """A number of the unit of each place, -1 where there is none; shape (places,)."""
+    """Return the unit number of each place, -1 where there is none; shape (places,)."""
     if column is None:
         return np.arange(len(table), dtype=np.int64)
     found = _named(table, column)
@@ -134,12 +134,12 @@ def _named(table: PrivateTable, name: str) -> Column:
 
 
 def _values(column: Column) -> Raw:
-    """A unit's value as its records write it, so that files of several formats agree on it."""
+    """Return a unit's value as its records write it, so that files of several formats agree on it."""
     return Raw(codes=column.codes, cells=[text.encode("utf-8", "surrogatepass") for text in column.texts])
 
 
 def _ranks(table: PrivateTable, config: SafeSynthesizerParameters) -> Numbers | None:
-    """By what the records of a group are ordered; ``None`` for the file's order."""
+    """Return the ranks by which a group's records are ordered; ``None`` for the file's order."""
     name = config.data.order_training_examples_by
     if name is None:
         return None
@@ -153,7 +153,7 @@ def _ranks(table: PrivateTable, config: SafeSynthesizerParameters) -> Numbers | 
 
 
 def _order_key(value: Any, type_: ColumnType, form: str | None) -> tuple[int, Any]:
-    """Numbers and times come first, then texts, then the rest, nulls last; whatever else the column holds."""
+    """Return a key that sorts numbers and times first, then texts, then the rest, and nulls last."""
     if value is None:
         return 3, 0
     if isinstance(value, int | float | Decimal):
@@ -165,7 +165,7 @@ def _order_key(value: Any, type_: ColumnType, form: str | None) -> tuple[int, An
 
 
 def _by_unit(places: Order, owners: Numbers, ranks: Numbers | None) -> tuple[Order, Numbers]:
-    """Records unit after unit, each one's in its order; and the number of each record's unit.
+    """Return the records unit after unit, each unit's in order, and the number of each record's unit.
 
     Units are numbered by their first places in the file.
     """
@@ -176,7 +176,7 @@ def _by_unit(places: Order, owners: Numbers, ranks: Numbers | None) -> tuple[Ord
 
 
 def _within(rows: Order, units: Numbers, lengths: Numbers, limits: UnitLimits) -> npt.NDArray[np.bool_]:
-    """Whether each record is among the first of its unit that the limits have room for; shape (records,)."""
+    """Tell whether each record is among the first of its unit within the limits; shape (records,)."""
     kept = np.ones(len(rows), dtype=bool)
     starts = np.searchsorted(units, units)
     if limits.records is not None:

@@ -1,4 +1,4 @@
-"""NSS's training arguments, and what this machine makes of them."""
+"""NSS's training arguments, adapted to this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Arguments(TrainingArguments):
 
     @property
     def device(self) -> torch.device:
-        """Accelerate numbers the CPU by rank (``cpu:0``), and ``torch.load`` knows no such device."""
+        """Return the device, ``cpu`` without Accelerate's rank (``cpu:0``), which ``torch.load`` rejects."""
         found: torch.device = super().device
         return torch.device("cpu") if found.type == "cpu" else found
 
@@ -37,7 +37,7 @@ def training_arguments(
     halvings: int = 0,
     fsdp: bool = False,
 ) -> TrainingArguments:
-    """The reference's arguments; each exception is logged with its reason."""
+    """Return the arguments of NSS; each exception is logged with its reason."""
     cuda = torch.cuda.is_available()
     batch, accumulation = micro_batches(training, halvings=halvings, ranks=group_state().num_processes)
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -62,7 +62,7 @@ def training_arguments(
         do_eval=evaluate,
         include_for_metrics=["loss"] if evaluate else [],
         batch_eval_metrics=evaluate,
-        # The stage says when a checkpoint is due.
+        # The stage decides when a checkpoint is due.
         save_strategy="no",
         logging_strategy="steps",
         logging_steps=1,
@@ -77,10 +77,10 @@ def training_arguments(
 
 
 def micro_batches(training: TrainingHyperparams, *, halvings: int, ranks: int) -> tuple[int, int]:
-    """Micro-batch and accumulation steps of each rank, for the configured effective batch.
+    """Return micro-batch and accumulation steps of each rank, for the configured effective batch.
 
-    ``ranks`` divides the effective batch. The micro-batch is the largest that is not above the
-    configured one, halved as often as memory ran out.
+    ``ranks`` divides the effective batch. The micro-batch is the largest suitable one up to the
+    configured one, which is halved each time that memory runs out.
     """
     share = training.effective_batch_size // ranks
     largest = max(1, training.batch_size >> halvings)

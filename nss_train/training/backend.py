@@ -1,4 +1,4 @@
-"""What every training backend of NSS offers, and what it leaves."""
+"""The interface of NSS's training backends, and their result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nss_train.model.metadata import ModelMetadata
 
 @dataclass(frozen=True, kw_only=True)
 class NSSTrainerResult:
-    """What a training run leaves in memory."""
+    """The result of a training run, in memory."""
 
     training_df: pd.DataFrame
     df_ml_utility_holdout: pd.DataFrame | None
@@ -27,13 +27,13 @@ class NSSTrainerResult:
     log_history: list[dict[str, Any]]
     adapter_path: Path
     elapsed_time: float
-    """Seconds, preparation included."""
+    """Seconds of the run, preparation included."""
     seed: int
-    """The one given, or the one drawn: with it the run can be repeated."""
+    """Seed of the run, given or drawn: with it the run can be repeated."""
 
 
 class TrainingBackend(ABC):
-    """The verbs of a training backend, and the state that they share."""
+    """The steps of a training backend, and the state that they share."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class TrainingBackend(ABC):
         self.workdir = workdir
         self.max_seconds = max_seconds
         self.seed = secrets.randbelow(2**31) if seed is None else seed
-        """Of shuffles, splits and initial weights; drawn when not given, and logged."""
+        """Seed of shuffles, splits and initial weights; drawn when not given, and logged."""
         self.dataset_schema: dict[str, Any] | None = None
         self.framework_load_params: dict[str, Any] = {}
 

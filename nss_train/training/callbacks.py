@@ -1,4 +1,4 @@
-"""What happens while the trainer runs: progress as events, a last evaluation, a limit of time."""
+"""Callbacks of the running trainer: progress as events, a last evaluation, a time limit."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nss_train.contract import TRAIN_STEP, Event, Report
 from nss_train.training.group import agreed
 
 INCOMPLETE = "training_incomplete"
-"""NSS's key in the history of a run that did not train all it should have."""
+"""NSS's key in the history of a run that ended before its last step."""
 
 
 def report_start(report: Report, state: TrainerState) -> None:
-    """Report that a training begins, or goes on."""
+    """Report that a training begins or resumes."""
     done = state.global_step
     message = f"going on after step {done}" if done else f"{state.max_steps} steps"
     fields = {"step": done, "total_steps": state.max_steps}
@@ -24,7 +24,7 @@ def report_start(report: Report, state: TrainerState) -> None:
 
 
 class ReportSteps(TrainerCallback):
-    """Reports the start of the training and each optimizer step, with loss, speed and time that is left."""
+    """A callback that reports the start and each optimizer step, with loss, speed and remaining time."""
 
     def __init__(self, report: Report, *, total_tokens: int) -> None:
         self._report, self._total_tokens = report, total_tokens
@@ -62,7 +62,7 @@ class ReportSteps(TrainerCallback):
 
 
 class EvaluateAtEnd(TrainerCallback):
-    """Evaluates after the last step too, so that even the shortest run has a validation loss."""
+    """A callback that evaluates after the last step too: even the shortest run has a validation loss."""
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -72,10 +72,10 @@ class EvaluateAtEnd(TrainerCallback):
 
 
 class TimeLimit(TrainerCallback):
-    """Ends the training in good order after a number of seconds."""
+    """A callback that ends the training early, without an error, after a number of seconds."""
 
     def __init__(self, seconds: float, *, may_end: Callable[[int], bool] = lambda _step: True) -> None:
-        """``may_end`` says after which steps the clock is looked at."""
+        """Set the limit; ``may_end`` tells after which steps the clock is checked."""
         self._seconds, self._may_end = seconds, may_end
         self._started = time.monotonic()
 
@@ -94,6 +94,6 @@ class TimeLimit(TrainerCallback):
 
 
 def stop(state: TrainerState, control: TrainerControl, reason: str) -> None:
-    """End the training early; the reason stands in the history under NSS's key."""
+    """End the training early; write the reason to the history under NSS's key."""
     control.should_training_stop = True
     state.log_history.append({INCOMPLETE: reason})  # type: ignore[dict-item]

@@ -1,4 +1,4 @@
-"""A training's state on disk: kept on the way, handed over, and gone on from."""
+"""Checkpoints of a training: saved on the way, handed over, and resumed from."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints(TrainerCallback):
-    """Keeps the state of a training when it is due, and when the stage is asked to leave.
+    """A callback that saves the state of a training when due, and when the stage is asked to stop.
 
     Rank 0 decides, and every rank does the same after the same step. A checkpoint holds adapter,
-    optimizer, schedule, the random generators of every rank and the trainer's state with its
-    history. It exists once its manifest does.
+    optimizer, schedule, the random generators of every rank and the trainer's state with its history.
+    It is complete once its manifest exists.
     """
 
     def __init__(self, folder: Path, policy: CheckpointPolicy, report: Report) -> None:
@@ -43,7 +43,7 @@ class Checkpoints(TrainerCallback):
         self._kept_step = 0
         self.drained = False
         self.may_follow_the_clock: Callable[[int], bool] = lambda _step: True
-        """After which steps it may be seen how long they took: ``every_s`` waits for the next of them."""
+        """Steps after which elapsed time may become visible: ``every_s`` waits for the next of them."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -54,7 +54,7 @@ class Checkpoints(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         if state.global_step >= state.max_steps:
-            return  # what the training leaves is about to be written
+            return  # the training's results are about to be written
         self.drained = agreed((self._folder / DRAIN).exists())
         if self.drained:
             control.should_training_stop = True
@@ -89,12 +89,12 @@ class Checkpoints(TrainerCallback):
 
 
 def step_of(folder: Path) -> int:
-    """Optimizer steps that were done when a checkpoint was kept."""
+    """Return the number of optimizer steps before a checkpoint."""
     return int(json.loads((folder / CHECKPOINT_MANIFEST).read_text(encoding="utf-8"))["step"])
 
 
 def write_manifest(folder: Path, step: int) -> None:
-    """Name every file of a checkpoint with its SHA-256 and size."""
+    """Write a manifest with the SHA-256 and size of every file of a checkpoint."""
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""One training from start to end, and what came of it."""
+"""One training from start to end, and its result."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fitted:
-    """What a training did; the adapter is in the model that was given."""
+    """The result of a training; the adapter is in the model that was passed in."""
 
     log_history: list[dict[str, Any]]
     steps: int
     reason: str | None
     """Why it ended early; ``None`` when it is complete."""
     seconds: float
-    """Of this process, so without what an earlier one did of the same training."""
+    """Seconds in this process, without earlier processes of the same training."""
     ranks: int
     figures: dict[str, Any]
-    """What is worth showing, and the same for the same job."""
+    """Figures to show that are the same for the same job."""
     speed: dict[str, float]
     weights: dict[str, torch.Tensor] | None = None
-    """The whole adapter's, where each rank's model holds a part of it."""
+    """Weights of the whole adapter, where each rank's model holds a part of it."""
     share_held: float = 1.0
-    """Of the model's values, by this rank."""
+    """Share of the model's values that this rank holds."""
     privacy: dict[str, Any] | None = None
-    """What a private training has spent (``privacy_result.json``)."""
+    """Result of a private training (``privacy_result.json``)."""
 
     @property
     def training_complete(self) -> bool:
@@ -72,10 +72,10 @@ def fit(
     checkpoints: Checkpoints | None = None,
     resume_from: Path | None = None,
 ) -> Fitted:
-    """Train the adapter of ``model`` on ``examples["train"]``; ``OutOfMemory`` is this library's own.
+    """Train the adapter of ``model`` on ``examples["train"]``; raise this library's ``OutOfMemory``.
 
-    ``resume_from`` is a folder that ``checkpoints`` kept: the run goes on as if it had never stopped.
-    Raises :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
+    ``resume_from`` is a folder that ``checkpoints`` saved: the run resumes as if it had never stopped.
+    Raises :class:`~nss_train.contract.StageDrained` when the training was asked to stop.
     ``generation_eval`` samples at each evaluation, so it needs ``examples["validation"]``.
     """
     if generation_eval is not None and examples["validation"] is None:
@@ -119,7 +119,7 @@ def _fitted(trainer: Trainer, *, examples: int, tokens: int, seconds: float, fir
         reason=incomplete_reason(state.log_history),
         seconds=seconds,
         ranks=trainer.args.world_size,
-        # Of the training examples, once each.
+        # Numbers of the training examples, each counted once.
         figures={"examples": examples, "tokens": tokens, "final_loss": losses[-1]},
         speed={"tokens_per_s": round(done * tokens / seconds, 1)},
         weights=trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None,

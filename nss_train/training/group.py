@@ -1,4 +1,4 @@
-"""The process group that trains: how many ranks, how they start, and whose error counts."""
+"""The process group that trains: its number of ranks, their start, and the error that is raised."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _PEERS_SAY = ("Connection closed by peer", "Connection reset by peer", "Broken p
 def launch(
     function: StageFunction, folder: Path, request: Request, *, ranks: int, report: Report
 ) -> StageResult:
-    """Run a stage function as a group of ``ranks`` processes; the result of rank 0.
+    """Run a stage function as a group of ``ranks`` processes; return the result of rank 0.
 
-    A single rank is this process. Several are forked and meet on a free loopback port, so that
-    groups can share a machine. When one ends badly all end, and its error is raised:
-    :class:`~nss_train.errors.StageLost` when it died without a word.
+    A single rank is this process. Several are forked and meet on a free loopback port, so that groups
+    can share a machine. When one rank fails all end, and its error is raised:
+    :class:`~nss_train.errors.StageLost` when it died without leaving one.
     """
     if ranks == 1:
         return function(folder, request, report=report)
@@ -56,7 +56,7 @@ def launch(
         _run_rank(function, folder, request, report, notes)
 
     try:
-        # Accelerate prints what it launches; the events say it better.
+        # Accelerate prints what it launches; the events already report it.
         with contextlib.redirect_stdout(io.StringIO()):
             notebook_launcher(
                 member,
@@ -72,10 +72,10 @@ def launch(
 
 
 def choose_ranks(wanted: int, effective_batch: int, *, room: int = 0) -> int:
-    """Ranks that share an effective batch evenly.
+    """Return a number of ranks that share an effective batch evenly.
 
-    ``wanted`` is the job's number: it is kept, or refused with :class:`ParameterError`. Without one
-    (0) as many as the worker has ``room`` for, or CUDA devices, lowered to what divides the batch.
+    ``wanted`` is the job's number: it is kept, or refused with :class:`ParameterError`. Without one (0),
+    it is the worker's ``room``, or the number of CUDA devices, lowered to a divisor of the batch.
     """
     devices = room or torch.cuda.device_count()
     if wanted == 0:
@@ -94,12 +94,12 @@ def choose_ranks(wanted: int, effective_batch: int, *, room: int = 0) -> int:
 
 
 def group_state() -> PartialState:
-    """Accelerate's view of this process's group. Asked otherwise it takes a CPU rank for a lone process."""
+    """Return Accelerate's state of this process's group; without ``cpu`` a CPU rank would seem alone."""
     return PartialState(cpu=not torch.cuda.is_available())
 
 
 def agreed(mine: bool) -> bool:
-    """Rank 0's answer, on every rank. Clocks and files are seen at different moments."""
+    """Return rank 0's answer on every rank, because ranks check clocks and files at different moments."""
     state = group_state()
     if state.num_processes == 1:
         return mine
@@ -107,14 +107,14 @@ def agreed(mine: bool) -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process is rank 0."""
+    """Tell whether this process is rank 0."""
     return bool(group_state().is_main_process)
 
 
 def placement(*, fsdp: bool, whole: bool = False) -> str | dict[str, int] | None:
-    """Where this rank's copy of the base model goes: on its device, or on all when there is one rank.
+    """Return the device map of this rank's base model: its own device, or all devices for a single rank.
 
-    A ``whole`` one is never spread over devices.
+    A ``whole`` model is never spread over devices.
     """
     state = group_state()
     if fsdp:
@@ -123,14 +123,14 @@ def placement(*, fsdp: bool, whole: bool = False) -> str | dict[str, int] | None
 
 
 def on_device(base: PreTrainedModel) -> PreTrainedModel:
-    """The model on this rank's device; where it was put while it was loaded nothing is moved."""
+    """Move the model to this rank's device, unless a device map placed it while loading; return it."""
     if getattr(base, "hf_device_map", None) is None and base.device != group_state().device:
         base.to(group_state().device)
     return base
 
 
 def wait_for_all() -> None:
-    """Return when every rank is here."""
+    """Return when every rank has reached this call."""
     group_state().wait_for_everyone()
 
 
@@ -150,7 +150,7 @@ def _run_rank(function: StageFunction, folder: Path, request: Request, report: R
         _note(notes, rank, {"drained": drained.step})
     except Exception as error:
         if _lost_a_peer(error):
-            # The rank that went first is the cause: give it time to be found.
+            # The rank that failed first is the cause: give it time to be detected.
             time.sleep(_LET_THE_CAUSE_BE_SEEN_S)
         else:
             _note(notes, rank, {"error": errors.to_json(errors.typed(error, folder))})
@@ -182,7 +182,7 @@ def _outcome(notes: Path) -> StageResult:
 
 
 def _cause(failed: ChildFailedError, notes: Path) -> NSSTrainError:
-    """The error of the rank that failed first, typed where the rank had the time to say it."""
+    """Return the error of the rank that failed first, typed if the rank had time to write it."""
     rank, failure = failed.get_first_failure()
     note = notes / f"{rank}.json"
     if note.is_file():
@@ -191,9 +191,9 @@ def _cause(failed: ChildFailedError, notes: Path) -> NSSTrainError:
             return errors.from_json(document["error"])
     if failure.exitcode < 0:
         return StageLost(f"Rank {rank} ended by signal {signal.Signals(-failure.exitcode).name}.")
-    # It left no note: perhaps there was no room for one.
+    # It left no note: perhaps the disk was full.
     return errors.typed(RuntimeError(f"rank {rank} failed: {failure.message}"), notes)
 
 
 def _nobody(_event: object) -> None:
-    """The report of every rank but the first."""
+    """Ignore an event: the report function of every rank but the first."""

@@ -15,13 +15,13 @@ logger = logging.getLogger(__name__)
 def preprocess_logits_for_metrics(
     logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor
 ) -> Any:
-    """Predicted ids, shape (batch, tokens), and labels: logits of all batches would not fit into memory."""
+    """Return predicted ids (batch, tokens) and labels: all batches' logits would not fit into memory."""
     first = logits[0] if isinstance(logits, tuple) else logits
     return first.argmax(dim=-1), labels
 
 
 def compute_metrics(eval_preds: EvalPrediction) -> dict[str, float]:
-    """``eval_loss``: the mean of the losses of the batches."""
+    """Return ``eval_loss``, the mean of the batches' losses."""
     losses = np.asarray([] if eval_preds.losses is None else eval_preds.losses)
     loss = float(losses.mean()) if losses.size else float("nan")
     logger.info("evaluation loss %.4f", loss, extra={"action": "train.evaluated"})
@@ -29,7 +29,7 @@ def compute_metrics(eval_preds: EvalPrediction) -> dict[str, float]:
 
 
 class BatchedMetrics:
-    """:func:`compute_metrics` for a trainer that hands over one batch at a time and forgets it."""
+    """A :func:`compute_metrics` for a trainer that passes one batch at a time and then drops it."""
 
     def __init__(self) -> None:
         self._losses: list[float] = []

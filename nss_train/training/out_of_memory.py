@@ -1,4 +1,4 @@
-"""Memory that ran out, as this library's own error."""
+"""Out-of-memory errors of all kinds as this library's own error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ending a training early when what the model generates is mostly invalid."""
+"""An early end of a training whose model generates mostly invalid records."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 class GenerationQuality(TrainerCallback):
-    """Samples at each evaluation; stops after ``patience`` evaluations in a row that are too bad.
+    """A callback that samples at each evaluation and stops after ``patience`` bad evaluations in a row.
 
-    As in NSS, an evaluation is too bad when the mean invalid fraction so far is at or above
-    ``invalid_fraction_threshold``. One without any record counts as wholly invalid.
+    As in NSS, an evaluation is bad when the mean invalid fraction so far is at or above
+    ``invalid_fraction_threshold``. One without any record counts as completely invalid.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class GenerationQuality(TrainerCallback):
     def _invalid_fraction(self, model: Any, step: int) -> float:
         training = model.training
         model.eval()
-        # Forked, so that sampling leaves the course of the training as it would have been.
+        # Forked so that sampling does not change the training's random state.
         with torch.random.fork_rng():
             torch.manual_seed(self._seed + step)
             generator = Generator.of(

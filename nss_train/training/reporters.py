@@ -12,10 +12,10 @@ KNOWN = ("wandb", "mlflow", "tensorboard")
 
 
 def choose_reporters(wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Those that are known and installed.
+    """Return the wanted trackers that are known and installed.
 
-    Any other costs a warning, not the job. Weights & Biases works offline unless
-    its own variables say otherwise: a training must not wait for a server.
+    Any other one causes a warning only. Weights & Biases works offline unless its own variables are set: a
+    training must not wait for a server.
     """
     found = tuple(name for name in dict.fromkeys(wanted) if _is_usable(name))
     if "wandb" in found:

@@ -1,4 +1,4 @@
-"""The order of the examples, which does not depend on how many ranks share a batch."""
+"""The order of the examples, which does not depend on the number of ranks that share a batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _IGNORED = -100
 
 
 class Shuffled(Sampler[int]):
-    """The first ``real`` examples in the order that the seed decides, then the ``padding`` behind them."""
+    """A sampler of the first ``real`` examples in an order by the seed, then the ``padding`` after them."""
 
     def __init__(self, *, real: int, padding: int, seed: int) -> None:
         self._real = real
@@ -30,10 +30,10 @@ class Shuffled(Sampler[int]):
 
 
 def padded(examples: Dataset, multiple: int) -> Dataset:
-    """Examples whose number is a multiple of what the ranks take at a time.
+    """Return the examples, padded to a multiple of the number that the ranks take at a time.
 
-    What is added has no token that counts. Without it Accelerate would give some ranks an example
-    for the second time, and the last step would differ from that of a single rank.
+    The padding has no learned token. Without it Accelerate would give some ranks an example a second
+    time, and the last step would differ from that of a single rank.
     """
     missing = -len(examples) % multiple
     if missing == 0:

@@ -1,4 +1,4 @@
-"""The train stage: a prepared model and examples become an adapter."""
+"""The train stage, which makes an adapter from a prepared model and examples."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _TIMES = ("_runtime", "_per_second")
 
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """``in/model`` and the examples become ``out/adapter``, written by rank 0.
+    """Train ``in/model`` on the examples; rank 0 writes ``out/adapter``.
 
-    Goes on from ``in/checkpoint`` where there is one.
+    It resumes from ``in/checkpoint`` if there is one.
     """
     if (folder / DRAIN).exists():
         raise StageDrained(0)
@@ -69,7 +69,7 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
         **fitted.figures,
     }
     if not config.strictly_private:
-        # It tells whether memory ran out, which depends on the longest of the units that were drawn.
+        # It reveals whether memory ran out, which depends on the longest unit drawn.
         figures["gradient_checkpointing"] = checkpointing
     _write(folder / "out", figures, fitted)
     ran = {"seconds": round(fitted.seconds, 2), "ranks": fitted.ranks, **fitted.speed}
@@ -103,7 +103,7 @@ def _fit(
     if not config.dp_enabled:
         options |= {"reporters": request.reporters, "fsdp": request.fsdp}
         return fit(model, tokenizer, examples, config, **options)
-    # Imported where it is needed: most trainings do without Opacus and an accountant.
+    # Imported late: most trainings need neither Opacus nor an accountant.
     from nss_train.privacy.accounting.step_budget import NullRecorder, SupervisedRecorder
     from nss_train.privacy.dpsgd.fit import Private, fit_privately
 
@@ -120,7 +120,7 @@ def _checkpoints(folder: Path, request: Request, report: Report) -> Checkpoints 
 
 
 def _longest(prepared: Path, config: SafeSynthesizerParameters) -> int:
-    """Tokens of the longest example, or of the longest possible where what follows from it is published."""
+    """Return the longest example's tokens, or the longest possible where results of it are published."""
     if config.strictly_private:
         document = json.loads((prepared / "metadata.json").read_text(encoding="utf-8"))
         return metadata_from_json(document).max_seq_length
@@ -129,7 +129,7 @@ def _longest(prepared: Path, config: SafeSynthesizerParameters) -> int:
 
 
 def _examples(path: Path) -> Dataset | None:
-    """Examples mapped into memory, or ``None`` when there are none."""
+    """Return the examples, mapped into memory, or ``None`` when there are none."""
     return Dataset.from_file(str(path)) if path.is_file() else None
 
 
@@ -151,11 +151,11 @@ def _model(
     # A private step computes as many rows at a time as there is room for.
     rows = 1 if config.dp_enabled else training.batch_size
     needed = estimate(base.config, tokens=longest, batch_size=rows, bytes_per_value=precision.dtype.itemsize)
-    # After memory ran out the estimate was wrong.
+    # If memory ran out, the estimate was wrong.
     checkpointing = choose_checkpointing(needed) or request.halvings > 0
     base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)
     if config.dp_enabled:
-        # The trainer would move it after the adapter's factors were made and hooked.
+        # The trainer would move it only after the adapter's factors are made and hooked.
         base = on_device(base)
     model = _with_adapter(base, folder / "adapter", config, request)
     if config.dp_enabled:
@@ -167,7 +167,7 @@ def _model(
 def _with_adapter(
     base: PreTrainedModel, prepared: Path, config: SafeSynthesizerParameters, request: Request
 ) -> PeftModel:
-    """The adapter that was prepared (LoftQ's, and every one of models of format 2), or a fresh one."""
+    """Return the model with its prepared adapter (LoftQ, and all models of format 2), or with a new one."""
     if prepared.is_dir():
         return load_adapter(base, prepared, trainable=True)
     return initial_adapter(base, config.training, seed=request.seed)
@@ -188,7 +188,7 @@ def _check_trained(
 
 
 def _not_trained(config: SafeSynthesizerParameters, steps: int) -> ParameterError:
-    """The usual cause: so few steps that all of them are warm-up, which begins at a rate of 0."""
+    """Return the error with its usual cause: so few steps that all are warm-up, which begins at rate 0."""
     remedy = f"there were {steps} optimizer steps; ask for more, or for no warm-up (training.warmup_steps: 0)"
     wanted = config.training.num_input_records_to_sample
     problem = Problem(field="training.num_input_records_to_sample", value=wanted, remedy=remedy)
@@ -206,5 +206,5 @@ def _write(out: Path, figures: dict[str, Any], fitted: Fitted) -> None:
 
 
 def _without_times(entry: dict[str, Any]) -> dict[str, Any]:
-    """What every run of the same job logs; the trainer's summary at the end knows the last attempt only."""
+    """Return a log entry without its times, which differ between runs of the same job."""
     return {key: value for key, value in entry.items() if not key.endswith(_TIMES)}

@@ -1,4 +1,4 @@
-"""The trainer for a model, its examples and a config: what stage and facade have in common."""
+"""The trainer for a model, its examples and a config, shared by stage and facade."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_trainer(
     halvings: int = 0,
     fsdp: bool = False,
 ) -> Trainer:
-    """A trainer over ``examples["train"]``, evaluated on ``examples["validation"]`` when there are any."""
+    """Return a trainer on ``examples["train"]``, evaluated on ``examples["validation"]`` if there are any."""
     evaluate = examples["validation"] is not None
     arguments = training_arguments(
         config.training,
@@ -69,10 +69,10 @@ def make_trainer(
 
 
 class AdapterTrainer(Trainer):
-    """The trainer of Hugging Face, whose checkpoints hold the adapter alone."""
+    """Hugging Face's trainer with checkpoints that hold only the adapter."""
 
     def create_accelerator_and_postprocess(self) -> None:
-        """As the base class does, and for ranks on CPUs too."""
+        """Create the accelerator as the base class does, with FSDP for ranks on CPUs too."""
         super().create_accelerator_and_postprocess()
         sharing = self.args.fsdp_plugin_args
         if sharing is not None and not torch.cuda.is_available():
@@ -80,19 +80,19 @@ class AdapterTrainer(Trainer):
             self.is_fsdp_enabled = True
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Neither the tokenizer nor a pickle of the arguments is needed to go on."""
+        """Save the adapter only: resuming needs neither the tokenizer nor pickled arguments."""
         folder = self.args.output_dir if output_dir is None else output_dir
         model: PeftModel = self.accelerator.unwrap_model(self.model)
         model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
 class SharedBatchTrainer(AdapterTrainer):
-    """One whose runs do not depend on how many ranks share a batch."""
+    """A trainer whose runs do not depend on the number of ranks that share a batch."""
 
     def __init__(self, *, train_dataset: Dataset, args: TrainingArguments, **options: Any) -> None:
         self._real = len(train_dataset)
         together = args.per_device_train_batch_size * args.world_size
-        # A single rank takes a last batch that is smaller.
+        # A single rank takes a smaller last batch.
         examples = padded(train_dataset, together if args.world_size > 1 else 1)
         super().__init__(train_dataset=examples, args=args, **options)
 
@@ -103,7 +103,7 @@ class SharedBatchTrainer(AdapterTrainer):
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer in a model folder; padding is the end token where there is none, as in NSS."""
+    """Return the tokenizer of a model folder; a missing padding token is the end token, as in NSS."""
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(folder))
     if not tokenizer.pad_token_id:
         tokenizer.pad_token = tokenizer.eos_token
@@ -111,5 +111,5 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def incomplete_reason(log_history: Sequence[Mapping[str, Any]]) -> str | None:
-    """Why a training ended early; ``None`` when it did all its steps."""
+    """Return why a training ended early; ``None`` when it took all its steps."""
     return next((str(entry[INCOMPLETE]) for entry in log_history if INCOMPLETE in entry), None)

@@ -1,4 +1,4 @@
-"""Bounds on a model's ``config.json``: looked at before any library builds a model of it."""
+"""Bounds on a model's ``config.json``, checked before any library builds a model from it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nss_train.config.training import ATTENTIONS
 from nss_train.model.footprint import Shape
 
 DEPTH = 8
-"""Nested lists and objects; published ones have four."""
+"""Most levels of nested lists and objects; published configs have four."""
 NODES = 20_000
 MOST_LAYER_EXPERTS = 2**16
-"""Layers times experts; a published model of a trillion parameters has 23,424."""
+"""Most layers times experts; a published model of a trillion parameters has 23,424."""
 _MOST: tuple[tuple[re.Pattern[str], int], ...] = tuple(
     (re.compile(words), most)
     for words, most in (
@@ -27,7 +27,7 @@ _MOST: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         ("", 2**20),
     )
 )
-"""The most that a whole number may be, by the first of these that its name holds."""
+"""Largest values of whole numbers, by the first pattern that the name matches."""
 _WHOLE = (
     "hidden_size",
     "num_hidden_layers",
@@ -35,21 +35,21 @@ _WHOLE = (
     "vocab_size",
     "max_position_embeddings",
 )
-"""Names whose value is a whole number from 1 on, where there is one."""
+"""Fields whose value, if present, is a positive whole number."""
 _NUMBERS = ("rope_theta", "rms_norm_eps")
 _OBJECTS = ("rope_scaling", "rope_parameters", "text_config", "quantization_config")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
 _ELSEWHERE = ("configuration_files", "transformers_weights", "base_model_name_or_path")
-"""Names by which a config leads its reader to other files."""
+"""Fields that make a reader of the config open other files."""
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _EXPERTS = ("experts_implementation", "_experts_implementation", "_experts_implementation_internal")
 LEAST_BYTES = 0.25
-"""Of a parameter in a file, however it is quantized."""
+"""Least bytes of a parameter in a file, however it is quantized."""
 _SLACK_BYTES = 2**20
 
 
 def config_faults(config: Mapping[str, Any]) -> list[str]:
-    """Every reason why no model is built of a ``config.json``."""
+    """Return every reason to refuse a ``config.json``."""
     found = list(_faults(config, "config.json", 0)) + list(_counted(config))
     parts = (config, config.get("text_config"))
     for part in (part for part in parts if isinstance(part, Mapping)):
@@ -106,7 +106,7 @@ def _counted(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def layers_of(config: Mapping[str, Any]) -> int:
-    """The layers that a config, or a part of one, asks for by whichever name."""
+    """Return the number of layers that a config, or a part of one, asks for under any name."""
     return max((config[name] for name in _LAYERS if type(config.get(name)) is int), default=0)
 
 
@@ -130,7 +130,7 @@ def _wrong_kinds(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def against_weights(config: Mapping[str, Any], *, tensors: int, bytes_there: int) -> Iterator[str]:
-    """Why a config cannot belong to weights of so many tensors and bytes."""
+    """Yield why a config cannot belong to weights of this many tensors and bytes."""
     part = config.get("text_config", config)
     layers = layers_of(part)
     if layers > tensors:

@@ -1,7 +1,8 @@
 """Regular expressions of the known families' tokenizers.
 
-A tokenizer brings its own, and runs them on every cell; one that backtracks takes years. Whether an arbitrary
-one does cannot be told, so that those are known whose every part reads a text once.
+A tokenizer has its own patterns and runs them on every cell; one that backtracks may take years. This cannot
+be decided for an arbitrary pattern, so only patterns made of known parts are allowed, each of which reads a
+text once.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _SPLITTING = (
     r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
     r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*",
     r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n/]*",
-    # Spaces. Alone, those before a line break would be read again from each space on.
+    # spaces; alone, those before a line break would be read again from each space on
     r"\s*[\r\n]+|\s+(?!\S)|\s+",
     r"\s*[\r\n]|\s+(?!\S)|\s+",
     r"\s+(?!\S)|\s+",
@@ -52,11 +53,11 @@ _SPLITTING = (
     r"[\r\n]",
 )
 REPLACING = frozenset((r" {2,}", r"\s+", r"\n", r"[\n\r\t]", r"\s{2,}|[\n\r\t]", r"▁+"))
-"""Patterns of normalizers; each takes at least one character."""
+"""Patterns of normalizers; each matches at least one character."""
 _PART = "|".join(re.escape(part) for part in sorted(_SPLITTING, key=len, reverse=True))
 _KNOWN = re.compile(rf"(?:{_PART})(?:\|(?:{_PART}))*")
 
 
 def is_known(pattern: str) -> bool:
-    """Whether a pattern that splits texts is made of known parts."""
+    """Tell whether a splitting pattern is made of known parts."""
     return len(pattern) <= MOST_CHARS and _KNOWN.fullmatch(pattern) is not None

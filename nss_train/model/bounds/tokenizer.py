@@ -1,4 +1,4 @@
-"""Bounds on a model's ``tokenizer.json``: looked at before it reads any text."""
+"""Bounds on a model's ``tokenizer.json``, checked before it reads any text."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _PARTS = {
     "post_processor": ("processors", POST_PROCESSORS),
     "decoder": ("decoders", DECODERS),
 }
-"""Each part with the name of its list in a sequence, and the kinds that it may be made of."""
+"""Each part with the name of its list in a sequence, and its allowed kinds."""
 MOST_STEPS, MOST_DEPTH = 16, 4
 MOST_GROWTH = 100
-"""Characters that one may become on its way, at worst: NFKC makes 18 of one, and bytes 4 of each."""
+"""Most characters that one character may become: NFKC makes 18 of one, and bytes 4 of each."""
 _GROWTH = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "Lowercase": 3, "ByteLevel": 4, "BertNormalizer": 4}
 """Expansion factors of the Unicode normalization FAQ (unicode.org/faq/normalization.html), rounded up."""
 MOST_TOKENS, MOST_MERGES, MOST_ADDED = 2**20, 2**21, 2**16
@@ -38,14 +38,14 @@ MOST_ID = 2**21
 TOKEN_CHARS = 1_024
 AFFIX_CHARS = 16
 STEP_CHARS = 2**16
-"""Of all that is said besides vocabulary, merges, added tokens and a character map."""
+"""Most characters of all steps, character maps excluded."""
 CHARSMAP_CHARS = 2**20
 _PADDING_TOKENS = 2**17
 _CHARSMAP = re.compile(r'"precompiled_charsmap": "[^"]*"')
 
 
 def tokenizer_faults(document: Mapping[str, Any], *, vocabulary: int | None) -> list[str]:
-    """Every reason why a tokenizer is not used; ``vocabulary`` is the size that ``config.json`` states."""
+    """Return every reason to refuse a tokenizer; ``vocabulary`` is the size in ``config.json``."""
     found = [fault for part in _PARTS for fault in _part_faults(part, document.get(part))]
     model = document.get("model")
     if not isinstance(model, Mapping):
@@ -80,14 +80,14 @@ def _part_faults(part: str, given: Any) -> Iterator[str]:
 
 
 def _steps(given: Any, inner: str, depth: int) -> Iterator[Mapping[str, Any]]:
-    """The steps of a part, those of sequences in line."""
+    """Yield the steps of a part, with sequences flattened."""
     if not isinstance(given, Mapping) or depth > MOST_DEPTH:
         raise ValueError("is not made of steps, or of sequences in sequences")
     if given.get("type") != "Sequence":
         yield given
         return
     if not isinstance(given.get(inner), list):
-        raise ValueError(f"has a sequence without {inner}")  # noqa: TRY004 (told as a fault)
+        raise ValueError(f"has a sequence without {inner}")  # noqa: TRY004 (reported as a fault)
     for one in given[inner]:
         yield from _steps(one, inner, depth + 1)
 
@@ -132,7 +132,7 @@ def _charsmap_faults(step: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _charsmap_growth(step: Mapping[str, Any]) -> int:
-    """The longest replacement of SentencePiece's character map: a size, a trie of that size, texts."""
+    """Return the longest replacement in SentencePiece's character map: a size, a trie of that size, texts."""
     encoded = step.get("precompiled_charsmap")
     if not isinstance(encoded, str) or len(encoded) > CHARSMAP_CHARS:
         raise ValueError("no character map, or a large one")
@@ -152,7 +152,7 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
 
 
 def _growth_of(document: Mapping[str, Any]) -> float:
-    """What one character may become, at worst, in a document without other faults."""
+    """Return the most characters that one may become, in a document without other faults."""
     found = 1.0
     for part in ("normalizer", "pre_tokenizer"):
         given = document.get(part)
@@ -191,7 +191,7 @@ def _model_faults(model: Mapping[str, Any], vocabulary: int | None) -> Iterator[
 
 
 def _vocabulary_faults(vocab: Any, most: int | None) -> Iterator[str]:
-    if isinstance(vocab, list):  # of a Unigram: tokens and scores in the order of their ids
+    if isinstance(vocab, list):  # Unigram: tokens and scores in the order of their ids
         vocab = {str(one[0]): number for number, one in enumerate(vocab) if isinstance(one, list) and one}
     if not isinstance(vocab, Mapping) or len(vocab) > MOST_TOKENS:
         yield f"vocab must have at most {MOST_TOKENS:,} tokens"
@@ -236,6 +236,6 @@ def _length_faults(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _said_chars(document: Mapping[str, Any]) -> int:
-    """Characters of all steps but character maps, which have a bound of their own."""
+    """Return the number of characters of all steps except character maps, which have their own bound."""
     said = json.dumps([document.get(part) for part in _PARTS])
     return len(_CHARSMAP.sub("", said))

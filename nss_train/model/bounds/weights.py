@@ -1,4 +1,4 @@
-"""The headers of safetensors files: what they say of themselves, before any tensor is read."""
+"""The headers of safetensors files, checked before any tensor is read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nss_train.model.local.folder import BadDocument, open_plain, parse_object
 
 INDEX = "model.safetensors.index.json"
 HEADER_BYTES = 16 * 2**20
-"""A file of 50,000 tensors has 6 MB."""
+"""Largest header in bytes; that of 50,000 tensors has 6 MB."""
 _LENGTH_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weights:
-    """What the files of a model hold, and what is wrong with them."""
+    """The contents of a model's weight files, and what is wrong with them."""
 
     tensors: int
     bytes_there: int
@@ -25,7 +25,7 @@ class Weights:
 
 
 def read_headers(folder: Path, names: list[str]) -> Weights:
-    """Look into the header of each file."""
+    """Read the header of each file."""
     tensors = bytes_there = 0
     faults = []
     for name in names:
@@ -39,7 +39,7 @@ def read_headers(folder: Path, names: list[str]) -> Weights:
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header without its metadata, and the bytes that follow it."""
+    """Return the header without its metadata, and the number of bytes after it."""
     with open_plain(path) as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         if length > HEADER_BYTES:

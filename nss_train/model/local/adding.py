@@ -1,4 +1,4 @@
-"""A base model from a folder, or from the hub, put among this machine's models."""
+"""Adding a base model from a folder or the hub to this machine's models."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _OF_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def add_model(source: str, models_dir: Path, *, link: bool = False) -> Path:
     """Copy a model, or link to its folder, after the checks that a job makes; return its new folder.
 
-    Raises :class:`ParameterError` with every reason against it, :class:`InfrastructureError` when it is on
-    the hub, which is out of reach.
+    Raises :class:`ParameterError` with every reason against it, and :class:`InfrastructureError` when the hub
+    is needed but unreachable.
     """
     is_folder = Path(source).is_dir()
     if not is_folder and _OF_THE_HUB.fullmatch(source) is None:
@@ -38,7 +38,7 @@ def add_model(source: str, models_dir: Path, *, link: bool = False) -> Path:
 
 
 def _found(source: str, models_dir: Path, *, is_folder: bool) -> ModelSource:
-    """The model, checked. Whoever adds one by hand wants it, whatever jobs may load."""
+    """Return the checked model. A model added by hand is wanted, whatever the policy of jobs."""
     policy = ModelPolicy(models_dir=str(models_dir), allow_paths=is_folder, allow_hub=not is_folder)
     try:
         return find_model(str(Path(source).resolve()) if is_folder else source, policy)

@@ -1,4 +1,4 @@
-"""The files of a model's folder as somebody else may have left them: links, devices, huge or odd JSON."""
+"""Safe access to the files of an untrusted model folder: links, devices, huge or odd JSON."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any, NoReturn
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 
 FOLDER_ENTRIES = 10_000
-"""Files and folders that are looked at; a published model has fewer than 300."""
+"""Most files and folders that are listed; a published model has fewer than 300."""
 VALUES = 4_000_000
-"""Of one JSON document. Gemma 3's tokenizer.json has 1.4 million; each takes about 70 bytes in memory."""
+"""Most values of a JSON document, at about 70 bytes each; Gemma 3's tokenizer.json has 1.4 million."""
 
 
 class BadDocument(ValueError):
-    """A JSON document that is not read; its text says what to do about it."""
+    """A JSON document that is refused; the message says why."""
 
 
 def model_files(folder: Path, *, trusted: bool) -> list[Path]:
-    """The files of a folder that a model is made of, sorted; no others are opened."""
+    """Return the files of a folder that are part of a model, sorted; no others are opened."""
     return sorted(path for path in folder.iterdir() if is_read(path.name, trusted=trusted))
 
 
 def file_faults(folder: Path, *, trusted: bool) -> Iterator[str]:
-    """Why files of the model are not opened: each must be a plain file of the folder, of a bounded size."""
+    """Yield why files are refused: each must be a plain file of the folder, of limited size."""
     for path in model_files(folder, trusted=trusted):
         fault = _fault(path)
         if fault:
@@ -50,10 +50,10 @@ def _fault(path: Path) -> str:
 
 
 def resolved(path: Path) -> Path:
-    """The plain path of a model's file. Raises :class:`OSError` for a link that leads elsewhere.
+    """Return the plain path of a model's file; raise :class:`OSError` for a link that leads elsewhere.
 
-    The hub's cache is the exception: there ``snapshots/<commit>/<file>`` is a link to ``blobs/<digest>`` of
-    the same model, so that files are kept once. Whoever can put a file there can put one into the folder.
+    The hub's cache is the exception: there ``snapshots/<commit>/<file>`` links to ``blobs/<digest>`` of the
+    same model, so files are stored once. A user who can write there can also write to the folder.
     """
     if not path.is_symlink():
         return path
@@ -65,7 +65,7 @@ def resolved(path: Path) -> Path:
 
 
 def open_plain(path: Path) -> BufferedReader:
-    """Open a model's file for reading, though it might be exchanged for a link or a device right now."""
+    """Open a model's file for reading, safely even if it is being replaced by a link or a device."""
     descriptor = os.open(resolved(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -81,13 +81,13 @@ def copy_plain(path: Path, target: Path) -> None:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; :class:`BadDocument` when it is none, too large, or says something twice."""
+    """Return the JSON object in a file; raise :class:`BadDocument` if invalid, too large or ambiguous."""
     with open_plain(path) as file:
         return parse_object(file.read(DOCUMENT_BYTES[path.name] + 1), path.name)
 
 
 def parse_object(data: bytes, name: str) -> dict[str, Any]:
-    """The same for bytes."""
+    """Return the JSON object in bytes; see :func:`read_object`."""
     if data.count(b",") + data.count(b"[") + data.count(b"{") > VALUES:
         raise BadDocument(f"{name} has more than {VALUES:,} values")
     try:
@@ -102,7 +102,7 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Names that come twice would be read differently by the libraries that read them after us."""
+    """Return the object; refuse duplicate names, which other libraries would read differently."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise BadDocument("says something twice")
@@ -114,7 +114,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def names_below(folder: Path) -> list[str]:
-    """Names of all files in the folder and below, links not followed; :class:`BadDocument` for too many."""
+    """Return all file names below the folder, links not followed; raise :class:`BadDocument` for too many."""
     found: list[str] = []
     for parent, folders, names in os.walk(folder):
         found += [str(Path(parent, name).relative_to(folder)) for name in names]

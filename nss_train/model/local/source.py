@@ -1,4 +1,4 @@
-"""Where a base model comes from, and whether it may be used."""
+"""The source of a base model, and the checks before it is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 REQUIRED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 STORE = "store:"
 ADAPTER = "adapter_config.json"
-"""transformers would load the base model that it names, from wherever that is."""
+"""Name of an adapter's config; transformers would load the base model that it names, from anywhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,15 +33,15 @@ class ModelSource:
 
     @property
     def files(self) -> list[Path]:
-        """What a prepared model is made of, sorted."""
+        """Return the files of a prepared model, sorted."""
         return model_files(self.folder, trusted=self.trust_remote_code)
 
 
 def find_model(name: str, policy: ModelPolicy, *, fetched: Path | None = None) -> ModelSource:
-    """The model a config names: a folder, a name below the operator's models, a store key, a hub id.
+    """Return the model that a config names: a folder, a name below ``models_dir``, a store key, a hub id.
 
-    ``fetched`` is the local copy of a ``store:`` model. Raises :class:`ParameterError` with every
-    reason why the model cannot be used, :class:`InfrastructureError` when the hub does not answer.
+    ``fetched`` is the local copy of a ``store:`` model. Raises :class:`ParameterError` with every reason
+    why the model cannot be used, and :class:`InfrastructureError` when the hub does not answer.
     """
     folder = fetched or _folder(name, policy)
     if folder is None:
@@ -53,7 +53,7 @@ def find_model(name: str, policy: ModelPolicy, *, fetched: Path | None = None) -
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The ``config.json`` of a model that passed the checks."""
+    """Return the ``config.json`` of a model that passed the checks."""
     found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return found
 
@@ -78,7 +78,7 @@ def _folder(name: str, policy: ModelPolicy) -> Path | None:
 
 
 def _stays_inside(path: Path) -> bool:
-    """Whether a name leads nowhere but below the folder in which it is looked up."""
+    """Tell whether a name stays below the folder in which it is looked up."""
     return not path.is_absolute() and ".." not in path.parts
 
 
@@ -101,12 +101,12 @@ def _faults(folder: Path, name: str, policy: ModelPolicy) -> list[str]:
         faults = _folder_faults(folder, names_below(folder), trusted=trusted)
     except (BadDocument, OSError) as error:
         return [str(error)]
-    # What is no plain file of the folder is not opened.
+    # Only plain files of the folder are opened.
     return faults or _content_faults(folder, trusted=trusted)
 
 
 def _folder_faults(folder: Path, below: list[str], *, trusted: bool) -> list[str]:
-    """What is wrong with the names, kinds and sizes of files; none is opened."""
+    """Return what is wrong with the names, kinds and sizes of files, without opening any."""
     names = {name for name in below if "/" not in name}
     faults = [f"{one} is missing from the model folder" for one in REQUIRED if one not in names]
     pickles = [name for name in below if name.endswith(PICKLES)]
@@ -120,7 +120,7 @@ def _folder_faults(folder: Path, below: list[str], *, trusted: bool) -> list[str
 
 
 def _content_faults(folder: Path, *, trusted: bool) -> list[str]:
-    """What is wrong with what the files say. A trusted model, which may run code, may say what it likes."""
+    """Return what is wrong with the files' contents; a trusted model, which may run code, is checked less."""
     documents: dict[str, dict[str, Any]] = {}
     faults = []
     for path in model_files(folder, trusted=False):
@@ -171,7 +171,7 @@ def _bounds(documents: Mapping[str, dict[str, Any]], weights: Weights) -> list[s
 
 
 def _shards(folder: Path, index: Mapping[str, Any]) -> list[str] | str:
-    """The files that hold the weights, or why there are none."""
+    """Return the files that hold the weights, or why there are none."""
     weights = index.get("weight_map", {})
     if not isinstance(weights, dict) or not all(map(_is_weights_name, weights.values())):
         return f"{INDEX} names what is no file of the folder"

@@ -1,4 +1,4 @@
-"""What a mechanism costs: ε at a δ, by Google's dp-accounting, for neighbours by zero-out."""
+"""The cost of a mechanism: ε at a δ, by Google's dp-accounting, for zero-out neighbours."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution,
 from dp_accounting.rdp import RdpAccountant
 
 SMALLEST_NOISE, LARGEST_NOISE = 0.2, 100.0
-"""Below the first the guarantee is one in name only; above the second nothing is learned."""
+"""Range of the noise: below it the guarantee is meaningless; above it nothing is learned."""
 NOISE_TOLERANCE = 1e-4
 ZERO_OUT = NeighboringRelation.REPLACE_SPECIAL
-"""One unit's records turn into null records, which have no effect; how many places there are is public."""
+"""One unit's records become null records, which have no effect; the number of places is public."""
 _NARROW = 0.85
 _PLD_INTERVAL = 1e-4
-"""Width of the intervals of privacy losses: the accountant's own."""
+"""Width of the intervals of privacy losses: the accountant's default."""
 _COARSE_INTERVALS = (1e-2, 1e-3)
-"""They take a hundredth and a tenth of its time, and say too much (connect-the-dots), never too little."""
+"""Coarser widths, in a hundredth and a tenth of the time: ε is never less (connect-the-dots)."""
 _CLOSE = 0.999
-"""A found noise that spends this share of ε is as good as the least one."""
+"""Share of ε; a noise that spends it is as good as the least one."""
 RDP_ORDERS = (*(1 + i / 10 for i in range(5, 100)), *range(11, 64), 128, 256, 512, 1024)
-"""From 1.5: the smaller ones converge slowly, and no ε that is of use is found there."""
+"""Rényi orders from 1.5: smaller ones converge slowly, and give no useful ε."""
 
 
 class Accountant(StrEnum):
-    """How privacy loss is composed."""
+    """The method by which privacy loss is composed."""
 
     PLD = "pld"
     """Privacy loss distributions with connect-the-dots (Doroshenko et al. 2022, arXiv 2207.04380): tight."""
@@ -55,7 +55,7 @@ class Accountant(StrEnum):
 
 
 def training(*, noise_multiplier: float, sampling_rate: float, steps: int) -> DpEvent:
-    """So many steps of a Gaussian mechanism on Poisson-sampled units.
+    """Return the event of ``steps`` Gaussian mechanisms on Poisson-sampled units.
 
     ``noise_multiplier`` is the noise's standard deviation in units of the sensitivity.
     """
@@ -64,19 +64,19 @@ def training(*, noise_multiplier: float, sampling_rate: float, steps: int) -> Dp
 
 
 def together(*events: DpEvent) -> DpEvent:
-    """All of them on the same data."""
+    """Return the composition of all events on the same data."""
     return ComposedDpEvent(list(events))
 
 
 def spent(event: DpEvent, delta: float, accountant: Accountant = Accountant.PLD) -> float:
-    """The smallest ε for which the event is (ε, ``delta``)-differentially private."""
+    """Return the smallest ε for which the event is (ε, ``delta``)-differentially private."""
     with _without_warnings():
         return float(accountant.fresh().compose(event).get_epsilon(delta))
 
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """An order of RDP that does not converge is left out with a warning; ε never becomes smaller by it."""
+    """Silence the warnings of RDP orders left out for not converging: that never makes ε smaller."""
     log = logging.getLogger("absl")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -88,7 +88,7 @@ def _without_warnings() -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def spent_in_steps(*, noise_multiplier: float, sampling_rate: float, steps: int, delta: float) -> float:
-    """What :func:`spent` says of a training, by PLD; many numbers of steps cost little more than one."""
+    """Return :func:`spent` of a training, by PLD; further numbers of steps cost little extra time."""
     step = _one_step(noise_multiplier, sampling_rate, _PLD_INTERVAL)
     return float(step.self_compose(steps).get_epsilon_for_delta(delta))
 
@@ -96,14 +96,14 @@ def spent_in_steps(*, noise_multiplier: float, sampling_rate: float, steps: int,
 def spent_in_steps_at_most(
     *, noise_multiplier: float, sampling_rate: float, steps: int, delta: float
 ) -> float:
-    """A little more than :func:`spent_in_steps` says, in a tenth of its time."""
+    """Return an upper bound just above :func:`spent_in_steps`, in a tenth of its time."""
     step = _one_step(noise_multiplier, sampling_rate, _COARSE_INTERVALS[-1])
     return float(step.self_compose(steps).get_epsilon_for_delta(delta))
 
 
 @lru_cache(maxsize=8)
 def _one_step(noise_multiplier: float, sampling_rate: float, interval: float) -> PrivacyLossDistribution:
-    """As the accountant makes it; the slow part of accounting for a training."""
+    """Return the accountant's loss distribution of one step, the slow part of accounting for a training."""
     return from_gaussian_mechanism(
         noise_multiplier,
         value_discretization_interval=interval,
@@ -113,9 +113,9 @@ def _one_step(noise_multiplier: float, sampling_rate: float, interval: float) ->
 
 
 def noise_multiplier(*, epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
-    """The least noise with which a training stays within (ε, δ), rounded to the safe side.
+    """Return the least noise with which a training stays within (ε, δ), rounded to the safe side.
 
-    What it spends is 99.9% of ε at least. :data:`SMALLEST_NOISE` at least, ``inf`` when more than
+    It spends at least 99.9% of ε. The result is at least :data:`SMALLEST_NOISE`, and ``inf`` when more than
     :data:`LARGEST_NOISE` would be needed.
     """
     search = _Search(epsilon=epsilon, delta=delta, sampling_rate=sampling_rate, steps=steps)
@@ -142,7 +142,7 @@ _COARSE = tuple(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Search:
-    """For the noise of a training that stays within (ε, δ)."""
+    """The search for the least noise with which a training stays within (ε, δ)."""
 
     epsilon: float
     delta: float
@@ -150,18 +150,18 @@ class _Search:
     steps: int
 
     def cost(self, noise: float, accountant: _MakeAccountant) -> float:
-        """ε of the training with a noise."""
+        """Return ε of the training with this noise."""
         with _without_warnings():
             return float(accountant().compose(self._event(noise)).get_epsilon(self.delta))
 
     def by_rdp(self) -> float:
-        """A noise that is enough and not far from the least: fast, and never too little."""
+        """Return a noise that suffices and is close to the least: fast, and never too small."""
         if not self.cost(LARGEST_NOISE, _RDP) <= self.epsilon < self.cost(SMALLEST_NOISE, _RDP):
             return LARGEST_NOISE
         return self._least(SMALLEST_NOISE, LARGEST_NOISE, _RDP, 1e-2)
 
     def below(self, enough: float, accountant: _MakeAccountant) -> float:
-        """The least noise up to one that is enough; that one where this accountant does not find it so."""
+        """Return the least sufficient noise up to ``enough``, or ``enough`` if this accountant rejects it."""
         low = high = enough
         while self.cost(low, accountant) <= self.epsilon:
             if low == SMALLEST_NOISE:

@@ -1,4 +1,4 @@
-"""What the private jobs on a dataset may cost in all: limits, unit and owner. Light: no accountant."""
+"""The budget of all private jobs on a dataset: limits, unit and owner. Imports no accountant."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Order = Annotated[float, Field(gt=1, le=1024)]
 
 
 class Composition(StrEnum):
-    """What decides whether a job fits into the budget."""
+    """The rule that decides whether a job fits into the budget."""
 
     ADAPTIVE = "adaptive"
-    """A Rényi filter: jobs may be chosen, and left out, by what earlier ones have shown."""
+    """A Rényi filter: jobs may be chosen, or skipped, depending on earlier results."""
     FIXED = "fixed"
-    """Privacy loss distributions: tighter, and true only if all settings were fixed beforehand."""
+    """Privacy loss distributions: tighter, but valid only if all settings were fixed beforehand."""
 
 
 class Budget(Frozen):
-    """What a dataset may cost in all, from now on; it replaces the budget before it.
+    """The total budget of a dataset from now on; it replaces the previous one.
 
-    Its defaults are what older releases promised and did not write.
+    The defaults are what older releases promised without recording it.
     """
 
     kind: Literal["budget"] = "budget"
@@ -34,14 +34,14 @@ class Budget(Frozen):
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     delta: Annotated[float, Field(gt=0, lt=1)]
     unit: str | None = None
-    """Whom it protects, ``record`` or ``value of <column>``; ``None``: what its first job protects."""
+    """Unit it protects, ``record`` or ``value of <column>``; ``None``: that of its first job."""
     owner: str | None = None
-    """The tenant whose jobs are charged to it; ``None``: anybody's."""
+    """The tenant whose jobs are charged to it; ``None``: any tenant's."""
     composition: Composition = Composition.FIXED
     orders: Annotated[tuple[Order, ...], Field(max_length=32)] = ()
-    """Λ: at one of these orders of Rényi divergence the jobs must stay within the budget (adaptive only)."""
+    """Λ: orders of Rényi divergence; the jobs must stay within the budget at one of them (adaptive only)."""
     by_products_delta: Annotated[float, Field(ge=0)] = 0.0
-    """What is set aside of δ for by-products that are only (ε, δ)-private (adaptive only)."""
+    """Part of δ set aside for by-products that are only (ε, δ)-private (adaptive only)."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -53,11 +53,11 @@ class Budget(Frozen):
 
     @property
     def training_delta(self) -> float:
-        """δ that is left for training."""
+        """Return the δ that is left for training."""
         return self.delta - self.by_products_delta
 
     def loosens(self, other: Budget) -> bool:
-        """Whether it allows what another budget did not promise."""
+        """Tell whether it allows more than another budget, or composes in another way."""
         same = ("composition", "orders", "by_products_delta")
         return (
             self.epsilon > other.epsilon
@@ -67,6 +67,6 @@ class Budget(Frozen):
 
 
 def in_words(unit: str) -> str:
-    """A unit in a sentence: ``records``, ``values of `patient```."""
+    """Return a unit for use in a sentence: ``records``, ``values of `patient```."""
     kind, _, column = unit.partition(" of ")
     return f"{kind}s of `{column}`" if column else f"{kind}s"

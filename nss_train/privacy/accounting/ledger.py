@@ -1,4 +1,4 @@
-"""What all private jobs on a dataset cost together, and whether one more fits. Pure: no files, no store."""
+"""The total cost of all private jobs on a dataset, and whether one more fits. Pure: no files, no store."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nss_train.privacy.accounting.plan import ByProduct, PrivacyPlan
 from nss_train.privacy.accounting.renyi_filter import Release
 
 NAMELESS_GROUP = "group"
-"""What older releases recorded as the unit of a job with groups. By which column, they did not say."""
+"""Unit that older releases recorded for a job with groups, without naming the column."""
 ROUNDING = 1e-9
-"""A sum of floats may miss the budget by this share of it and still be the budget."""
+"""Share of the budget by which a sum of floats may exceed it."""
 
 
 class Reservation(Frozen):
-    """What a job may cost; a later one of the same job replaces it."""
+    """The most that a job may cost; a later reservation of the same job replaces it."""
 
     kind: Literal["reservation"] = "reservation"
     at: AwareDatetime
@@ -34,16 +34,16 @@ class Reservation(Frozen):
 
 
 class Settlement(Frozen):
-    """What a job that has ended did."""
+    """The actual spending of a job that has ended."""
 
     kind: Literal["settlement"] = "settlement"
     at: AwareDatetime
     job_id: str
     outcome: Literal["succeeded", "failed", "cancelled"]
     steps: Annotated[int, Field(ge=0)]
-    """Private steps that were really run, those of lost attempts included."""
+    """Private steps that were actually run, those of lost attempts included."""
     by_products: bool
-    """Whether they were released."""
+    """``True`` if the by-products were released."""
 
 
 Entry = Annotated[Budget | Reservation | Settlement, Field(discriminator="kind")]
@@ -51,7 +51,7 @@ Entry = Annotated[Budget | Reservation | Settlement, Field(discriminator="kind")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a job is charged: what it ran once it is settled, all that it reserved until then."""
+    """A job's charge: its whole reservation, or what it actually ran once it is settled."""
 
     job_id: str
     plan: PrivacyPlan
@@ -75,15 +75,15 @@ class Cost:
 
     @property
     def epsilon(self) -> float:
-        """ε of this job alone, at its own δ."""
+        """Return ε of this job alone, at its own δ."""
         return composed([self], self.plan.delta)
 
 
 def composed(costs: Iterable[Cost], delta: float, by: Accountant = Accountant.PLD) -> float:
-    """ε of several jobs together at a δ, as if their settings had been fixed beforehand.
+    """Return ε of several jobs together at a δ, as if their settings had been fixed beforehand.
 
-    The accountant composes the steps. By-products are added (basic composition): their ε to what it
-    finds, and their δ is taken off the one it is asked at. ``inf`` when that leaves nothing.
+    The accountant composes the steps. By-products are added (basic composition): their ε to its result,
+    and their δ is subtracted from ``delta`` first. ``inf`` when that leaves nothing.
     """
     costs = list(costs)
     products = _by_products(costs)
@@ -100,7 +100,7 @@ def composed(costs: Iterable[Cost], delta: float, by: Accountant = Accountant.PL
 
 
 def filtered(costs: Iterable[Cost], budget: Budget) -> float:
-    """ε of several jobs by the budget's Rényi filter: true however each was chosen.
+    """Return ε of several jobs by the budget's Rényi filter: valid however each was chosen.
 
     ``inf`` when by-products take more δ than is set aside for them.
     """
@@ -115,7 +115,7 @@ def filtered(costs: Iterable[Cost], budget: Budget) -> float:
 
 
 def order_for(expected: PrivacyPlan, *, epsilon: float, delta: float) -> float:
-    """The order of a filter at which most jobs like the expected one fit into a budget."""
+    """Return the filter's order at which most jobs like the expected one fit into a budget."""
     steps = {(expected.noise_multiplier, expected.sampling_rate): expected.steps}
     release = Release(steps=steps, pure=tuple(product.epsilon for product in expected.by_products))
     return renyi_filter.best_order(release, epsilon=epsilon, delta=delta)
@@ -126,7 +126,7 @@ def _by_products(costs: Iterable[Cost]) -> list[ByProduct]:
 
 
 def _steps(costs: Iterable[Cost]) -> Counter[tuple[float, float]]:
-    """Number of steps by noise and rate: what is alike is composed at once."""
+    """Return the number of steps by noise and rate: equal steps are composed at once."""
     steps: Counter[tuple[float, float]] = Counter()
     for cost in costs:
         steps[cost.plan.noise_multiplier, cost.plan.sampling_rate] += cost.steps
@@ -135,14 +135,14 @@ def _steps(costs: Iterable[Cost]) -> Counter[tuple[float, float]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ledger:
-    """Everything that happened to the privacy of one dataset, in its order."""
+    """The history of one dataset's privacy, in order."""
 
     dataset: str
     entries: tuple[Entry, ...] = ()
 
     @property
     def budget(self) -> Budget | None:
-        """The one in force. Without any there is a history, but no limit."""
+        """Return the budget in force; without one there is a history, but no limit."""
         return next((entry for entry in reversed(self.entries) if isinstance(entry, Budget)), None)
 
     def reservation(self, job_id: str) -> Reservation | None:
@@ -153,18 +153,18 @@ class Ledger:
 
     @property
     def costs(self) -> tuple[Cost, ...]:
-        """Of every job, in the order of their first reservations."""
+        """Return the cost of every job, in the order of their first reservations."""
         settled = self._settlements
         return tuple(Cost.of(held, settled.get(job_id)) for job_id, held in self._reservations.items())
 
     @property
     def units(self) -> tuple[str, ...]:
-        """What the jobs that cost anything count as a unit of privacy. Different ones do not add up."""
+        """Return the units of privacy of all jobs that cost anything; different units do not add up."""
         return tuple(dict.fromkeys(cost.plan.unit for cost in self.costs if not cost.is_nothing))
 
     @property
     def delta(self) -> float:
-        """The δ that ε is told at: the budget's, or else the sum of the jobs' own."""
+        """Return the δ at which ε is reported: the budget's, or else the sum of the jobs' own."""
         return (
             min(1.0, sum(cost.plan.delta for cost in self.costs))
             if self.budget is None
@@ -173,9 +173,9 @@ class Ledger:
 
     @property
     def is_promise(self) -> bool:
-        """Whether the budget in force was promised before the first result, or is stricter than that.
+        """Tell whether the budget in force was promised before the first result, or is stricter than that.
 
-        A budget that was set, or raised, after results tells what was spent, and limits nothing beforehand.
+        A budget that was set, or raised, after results only documents spending; it did not limit it.
         """
         kinds = [isinstance(entry, Reservation) for entry in self.entries]
         first = kinds.index(True) if any(kinds) else len(kinds)
@@ -184,28 +184,28 @@ class Ledger:
         return promised is not None and not any(budget.loosens(promised) for budget in later)
 
     def epsilon(self, by: Accountant = Accountant.PLD) -> float:
-        """ε of all jobs together at :attr:`delta`, as if their settings had been fixed beforehand."""
+        """Return ε of all jobs together at :attr:`delta`, as if their settings had been fixed beforehand."""
         return composed(self.costs, self.delta, by)
 
     @property
     def adaptive_epsilon(self) -> float | None:
-        """ε of all jobs together by the budget's filter; ``None`` for a budget without orders."""
+        """Return ε of all jobs together by the budget's filter; ``None`` for a budget without orders."""
         held = self.budget
         return None if held is None or not held.orders else filtered(self.costs, held)
 
     @property
     def by_products_delta(self) -> float:
-        """δ that the by-products of all jobs take."""
+        """Return the δ that the by-products of all jobs take."""
         return sum(product.delta for product in _by_products(self.costs))
 
     @property
     def left(self) -> float | None:
-        """ε that is left by what decides; ``None`` without a budget."""
+        """Return the remaining ε by the budget's composition; ``None`` without a budget."""
         held = self.budget
         return None if held is None else max(0.0, held.epsilon - _cost(self.costs, held))
 
     def epsilon_with(self, job_id: str, plan: PrivacyPlan) -> float:
-        """The same with one more job, or with another plan for one that is there."""
+        """Return :meth:`epsilon` with one more job, or with another plan for an existing one."""
         return composed(self._costs_with(job_id, plan), self.delta)
 
     def check(self, job_id: str, plan: PrivacyPlan) -> None:
@@ -225,7 +225,7 @@ class Ledger:
         if budget.unit is not None and not _add_up(budget.unit, plan.unit):
             yield other_unit(plan.unit, protected=budget.unit)
             return
-        # Not its own: this plan would replace that one.
+        # Not the job's own unit: this plan would replace its earlier one.
         others_units = (other.plan.unit for other in costs if other.job_id != job_id and not other.is_nothing)
         stranger = next((unit for unit in others_units if not _add_up(unit, plan.unit)), None)
         if stranger is not None:
@@ -245,7 +245,7 @@ class Ledger:
 
 
 def _add_up(unit: str, other: str) -> bool:
-    """Whether jobs that protect these protect the same; where nobody knows, they do not."""
+    """Tell whether costs of jobs with these units add up: if the units are equal, and known."""
     return unit == other != NAMELESS_GROUP
 
 
@@ -265,7 +265,7 @@ def _other_units(plan: PrivacyPlan, others: str) -> Problem:
 
 
 def other_unit(unit: str, *, protected: str) -> Problem:
-    """A job that protects others than the budget does: the two do not add up."""
+    """Return the problem of a job whose unit differs from the budget's: the two do not add up."""
     remedy = (
         f"the dataset protects {in_words(protected)}; this job protects {in_words(unit)}: set"
         " guarantee.unit_column (or data.group_training_examples_by) to match"
@@ -280,7 +280,7 @@ def _takes_too_much_delta(delta: float, budget: Budget) -> bool:
 
 
 def _cost(costs: Iterable[Cost], budget: Budget) -> float:
-    """ε by what decides on the budget."""
+    """Return ε by the budget's composition."""
     if budget.composition is Composition.FIXED:
         return composed(costs, budget.delta)
     return filtered(costs, budget)

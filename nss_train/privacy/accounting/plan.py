@@ -1,4 +1,4 @@
-"""What a private training will do, and what it will cost: decided from public facts before it begins."""
+"""The plan of a private training and its cost, decided from public facts before it begins."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CURVE_POINTS = 8
 COUNT, SCHEMA = "count", "schema"
 """Names of the by-products."""
 LOSS_NOISE_RATIO = 5.0
-"""A reported loss gets this many times the gradients' noise: it costs 2% of the noise."""
+"""Ratio of a reported loss's noise to the gradients' noise; reporting costs 2% more gradient noise."""
 
 
 class ByProduct(Frozen):
-    """Something that is published beside the adapter, and its price."""
+    """A result that is published beside the adapter, and its price."""
 
     name: str
     epsilon: float
@@ -40,13 +40,13 @@ their places and have no effect (Kairouz et al. 2021, arXiv 2103.00039, Definiti
 
 
 class Source(StrEnum):
-    """How the number of units becomes known."""
+    """The way in which the number of units becomes known."""
 
     ROWS = "rows"
-    """The places of the file: each is one unit."""
+    """Counted as the file's rows: each is one unit."""
     DECLARED = "declared"
     NOISY = "noisy"
-    """Counted, with noise that the plan pays for."""
+    """Counted with noise that the plan pays for."""
 
 
 KNOWN_AS = {
@@ -63,16 +63,16 @@ class Units:
     kind: str
     """``record`` or ``value of <column>``."""
     count: int
-    """n."""
+    """n: the number of units."""
     passes: float
-    """How often each shall be seen, on average (NSS's ``data_fraction``)."""
+    """How often each unit should be seen, on average (NSS's ``data_fraction``)."""
     source: Source = Source.ROWS
     held_out: float = 0.0
-    """Share of the units that no step can draw, on average."""
+    """Average share of the units that no step can draw."""
 
     @property
     def training(self) -> float:
-        """Units that steps draw from, on average."""
+        """Return the average number of units that steps draw from."""
         return self.count * (1 - self.held_out)
 
 
@@ -80,22 +80,22 @@ class PrivacyPlan(Frozen):
     """``privacy.json``: the mechanism of a job."""
 
     adjacency: str = "add-or-remove"
-    """:data:`ZERO_OUT`; the default is what older releases promised and did not write."""
+    """Neighbouring relation: :data:`ZERO_OUT`; the default is what older releases promised unrecorded."""
     dataset: str
-    """Whose budget it is charged to."""
+    """Dataset whose budget it is charged to."""
     unit: str
-    """``record`` or ``value of <column>``; ``group`` in what older releases wrote of groups."""
+    """``record`` or ``value of <column>``; ``group`` in plans of older releases for groups."""
     units: int
     """n: the number of places, which is public."""
     units_source: Source = Source.ROWS
-    """How n became known."""
+    """Source of n."""
     holdout: float = 0.0
-    """h: the share of places that is held out on average."""
+    """h: the average share of places that is held out."""
     without_effect: int | None = None
-    """Units whose records are all null or too long, by a noisy count; ``None`` in older releases' plans."""
+    """Noisy number of units whose records are all null or too long; ``None`` in older releases' plans."""
     epsilon: float
     delta: float
-    """What the job may spend in all."""
+    """δ that the job may spend in total; ``epsilon`` is its ε."""
     by_products: tuple[ByProduct, ...] = ()
     clip: float
     """C: the largest ℓ2 norm that a unit's gradient keeps."""
@@ -108,10 +108,10 @@ class PrivacyPlan(Frozen):
     """σ: standard deviation of a step's noise in units of the sensitivity."""
     report_loss: bool = False
     curve: tuple[tuple[int, float], ...] = ()
-    """Some numbers of steps, ascending up to all of them, and ε after each."""
+    """Pairs of a number of steps, ascending up to all of them, and ε after it."""
 
     def promise(self) -> str:
-        """What is promised, in the one sentence that plan, card, status and estimate share."""
+        """Return the promise as the one sentence that plan, card, status and estimate share."""
         unit = (
             f"any one {self.unit} was"
             if self.unit == "record"
@@ -131,7 +131,7 @@ class PrivacyPlan(Frozen):
 
     @property
     def gradient_noise(self) -> float:
-        """σ of the gradients alone.
+        """Return σ of the gradients alone.
 
         Gradient and loss of a step are one Gaussian release with multiplier σ when
         1/σ² = 1/σ_gradient² + 1/σ_loss².
@@ -140,11 +140,11 @@ class PrivacyPlan(Frozen):
 
     @property
     def loss_noise(self) -> float:
-        """σ of a reported loss."""
+        """Return σ of a reported loss."""
         return self.gradient_noise * LOSS_NOISE_RATIO
 
     def spent(self, steps: int, by: Accountant = Accountant.PLD) -> float:
-        """ε after so many steps, by-products included (they are added: basic composition)."""
+        """Return ε after ``steps`` steps, by-products included (they are added: basic composition)."""
         if steps == 0:
             return self._paid
         options = {"noise_multiplier": self.noise_multiplier, "sampling_rate": self.sampling_rate}
@@ -155,20 +155,20 @@ class PrivacyPlan(Frozen):
 
     @property
     def _paid(self) -> float:
-        """ε of the by-products."""
+        """Return ε of the by-products."""
         return sum(product.epsilon for product in self.by_products)
 
     @property
     def _delta_left(self) -> float:
-        """δ of the steps."""
+        """Return the δ that is left for the steps."""
         return self.delta - sum(product.delta for product in self.by_products)
 
     def spent_at_most(self, steps: int) -> float:
-        """ε at the next point of the curve: near enough for watching, and never too little."""
+        """Return ε at the next point of the curve: close enough for monitoring, and never too small."""
         return next((spent for at, spent in self.curve if at >= steps), self.epsilon)
 
     def _points(self) -> Iterator[tuple[int, float]]:
-        """Of the curve, the last as it is and the others a little too high, which is faster."""
+        """Yield the points of the curve: the last is exact, the others slightly too high, which is faster."""
         for at in sorted({math.ceil(self.steps * part / CURVE_POINTS) for part in range(1, CURVE_POINTS)}):
             if at < self.steps:
                 spent = accountant.spent_in_steps_at_most(
@@ -184,9 +184,9 @@ class PrivacyPlan(Frozen):
     def of_by_products(
         cls, config: SafeSynthesizerParameters, *, kind: str, source: Source, dataset: str
     ) -> Self:
-        """The price of what prepare_data draws, from the config alone: a plan of no step.
+        """Return the price of what prepare_data draws, from the config alone: a plan with no steps.
 
-        Where δ follows from n, which may be one of the things to draw, it is the most that it can be.
+        Where δ follows from n, which may itself be drawn, it is the largest possible.
         """
         privacy, most = _required(config), most_delta(config)
         return cls(
@@ -207,7 +207,7 @@ class PrivacyPlan(Frozen):
 
     @classmethod
     def of(cls, config: SafeSynthesizerParameters, units: Units, *, dataset: str) -> Self:
-        """The plan of a resolved config; :class:`ParameterError` with every reason why there is none.
+        """Return the plan of a resolved config; raise :class:`ParameterError` with every reason against it.
 
         As in NSS, q = min(1, B/n) and there are ``passes`` · (1/q + 1) steps; n is the expected number of
         units that are not held out.
@@ -251,7 +251,7 @@ class PrivacyPlan(Frozen):
         return plan
 
     def log(self) -> None:
-        """Say what was chosen, why, and what the cross-check makes of it."""
+        """Log what was chosen and why, with the ε of the cross-check."""
         pld, rdp = self.spent(self.steps), self.spent(self.steps, Accountant.RDP)
         training = self.units * (1 - self.holdout)
         reasons = {
@@ -273,25 +273,25 @@ def _required(config: SafeSynthesizerParameters) -> DifferentialPrivacyParameter
 
 
 def most_delta(config: SafeSynthesizerParameters) -> float:
-    """The given δ, or the most that an automatic one can be."""
+    """Return the given δ, or the largest that an automatic one can be."""
     given = _required(config).delta
     return given if isinstance(given, float) else MOST_DELTA
 
 
 def by_products(config: SafeSynthesizerParameters, delta: float) -> tuple[ByProduct, ...]:
-    """What is published beside the adapter, at a job's δ."""
+    """Return what is published beside the adapter, at a job's δ."""
     guarantee, epsilon = config.guarantee, _required(config).epsilon
     found = [ByProduct(name=COUNT, epsilon=guarantee.count_share * epsilon)]
     if guarantee.schema_source is SchemaSource.PRIVATE:
         share = guarantee.schema_share
-        # NSS's rule for δ passes the cap where units are few, and what a draw costs is fixed before it.
+        # NSS's rule for δ exceeds the cap where units are few, and a draw's cost is fixed before it.
         capped = min(delta, most_delta(config))
         found.append(ByProduct(name=SCHEMA, epsilon=share * epsilon, delta=share * capped))
     return tuple(found)
 
 
 def plan_problems(config: SafeSynthesizerParameters, units: Units) -> Iterator[Problem]:
-    """Every reason why n units cannot be trained on as the config asks, but for too much noise."""
+    """Yield every reason why n units cannot be trained on as configured, except too much noise."""
     privacy, batch = _required(config), config.training.effective_batch_size
     if not isinstance(privacy.delta, float) or not 0 < privacy.delta < 1 / units.count:
         remedy = f"must be above 0 and below 1/n = {1 / units.count:.3g} for {units.count} units; use auto"

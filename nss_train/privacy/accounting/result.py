@@ -1,4 +1,4 @@
-"""What a private training really did: ``privacy_result.json`` of the train stage."""
+"""The outcome of a private training: ``privacy_result.json`` of the train stage."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ if TYPE_CHECKING:
 
 
 class AuditBound(Frozen):
-    """What an attack on the training could prove."""
+    """The result of an attack on the training."""
 
     epsilon_lower_bound: float
-    """At the δ of the plan."""
+    """Lower bound of ε at the plan's δ."""
     confidence: float
     canaries: int
     guesses: int
     correct: int
     steps: int
-    """Those that were seen: of a training that went on from a checkpoint, the ones since."""
+    """Steps that the attack saw; in a training resumed from a checkpoint, the ones since."""
     weak_because: str | None = None
-    """Why hardly more could be proved, whatever the training gave away."""
+    """Why the bound could hardly be higher, whatever the training leaked."""
 
 
 class Coupling(Frozen):
-    """What the check of invented units found before the first step."""
+    """The result of the check on invented units before the first step."""
 
     change: float
-    """The most by which one unit moved another's clipped gradient, in units of C; 0: not by one bit."""
+    """Most by which one unit moved another's clipped gradient, in units of C; 0: not by one bit."""
     drawn_at_most: int
-    """Units of a step, but for one in a thousand million."""
+    """Most units of a step, except with a probability of 1e-9."""
     units: int
-    """Invented ones that one more joined; the change of all grows at most with their number."""
+    """Invented units that one more unit joined; the total change grows at most with their number."""
     longest_tokens: int
-    """Of the rows that were tried."""
+    """Tokens of the longest row that was tried."""
     reason: str
 
     @property
     def slack(self) -> float:
-        """s: the share of C by which one unit may move the sum besides its own gradient."""
+        """Return s: the share of C by which one unit may move the sum besides its own gradient."""
         return self.change * self.drawn_at_most
 
 
 class PrivacyResult(Frozen):
-    """Steps that were taken, and what they cost."""
+    """The steps that were taken, and their cost."""
 
     steps_applied: int
     epsilon_spent: float
-    """By-products included."""
+    """ε spent, by-products included."""
     delta: float
     audit: AuditBound | None = None
     loss_reported: bool = False
     slack: float = 0.0
     """s: the noise is σ·C·(1 + s), because a unit moves the sum by C·(1 + s) at most."""
     coupling: Coupling | None = None
-    """``None`` in what older releases wrote, which did not check."""
+    """Result of the coupling check; ``None`` in results of older releases, which did not check."""
 
 
 def check_release(plan: PrivacyPlan, result: PrivacyResult) -> None:
-    """Raise :class:`BudgetExceeded` when more was spent than the job may spend."""
+    """Raise :class:`BudgetExceeded` if more was spent than the job may spend."""
     pairs = (
         ("privacy.epsilon", result.epsilon_spent, plan.epsilon),
         ("privacy.delta", result.delta, plan.delta),

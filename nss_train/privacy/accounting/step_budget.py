@@ -1,4 +1,4 @@
-"""Steps are paid for before they are taken, and put on record where a machine's loss cannot erase them."""
+"""Payment for steps before they are taken, recorded where the loss of a machine cannot erase it."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _POLL_S = 0.002
 
 
 class StepRecorder(Protocol):
-    """Where the private steps of an attempt are kept, out of reach of what may end it."""
+    """The record of an attempt's private steps, which outlives the attempt."""
 
     def put(self, steps: int) -> None:
-        """Return when it is on record that this attempt took ``steps`` steps."""
+        """Return once it is recorded that this attempt took ``steps`` steps."""
 
 
 class NullRecorder:
-    """Of a training that nobody goes on with: a lost one is done again from its beginning."""
+    """The recorder of a training that is never resumed: a lost one starts over."""
 
     def put(self, steps: int) -> None:
-        """Nothing outlives this process."""
+        """Record nothing: nothing outlives this process."""
 
 
 class SupervisedRecorder:
-    """The supervisor of this process puts steps on record, and says so in a file."""
+    """A recorder that asks the supervisor of this process, which confirms steps in a file."""
 
     def __init__(self, folder: Path, report: Report) -> None:
         self._file = folder / CHARGED
         self._report = report
 
     def put(self, steps: int) -> None:
-        """Ask, and wait for as long as it takes: who stops waiting is ended from outside."""
+        """Ask, and wait without a limit; the supervisor ends a process that should not wait any longer."""
         self._report(Event(action=CHARGE, fields={"steps": steps}))
         while self._on_record() < steps:
             time.sleep(_POLL_S)
@@ -44,9 +44,9 @@ class SupervisedRecorder:
 
 
 class StepBudget:
-    """The steps that a plan affords. Those of lost attempts are spent, although nothing is left of them.
+    """The steps that a plan allows. Steps of lost attempts are spent, although their updates are lost.
 
-    Several are paid for at once, so that when they are paid says nothing of a single one.
+    Several are paid for at once, so that the time of payment reveals nothing about a single step.
     """
 
     def __init__(self, plan: PrivacyPlan, *, charged: int, record: StepRecorder) -> None:
@@ -59,13 +59,13 @@ class StepBudget:
 
     @property
     def steps(self) -> int:
-        """Steps that are paid for, over all attempts."""
+        """Return the number of steps paid for, over all attempts."""
         return self._charged + self._paid
 
     def take(self, *, ahead: int) -> bool:
-        """Take one step, and pay for ``ahead`` of them when none is paid for yet.
+        """Take one step; pay for ``ahead`` of them first when all paid ones are taken.
 
-        Fewer are paid for where fewer stay within ε; ``False`` when none does, and then none is taken.
+        Pays for fewer where fewer stay within ε; returns ``False``, and takes none, when none does.
         """
         if self._taken == self._paid:
             paid = self._paid + min(ahead, self._most - self.steps)
@@ -77,7 +77,7 @@ class StepBudget:
         return True
 
     def leave(self) -> None:
-        """Put on record that the steps that are paid for and were not taken will not be taken any more."""
+        """Record that the steps that are paid for but not taken will never be taken."""
         if self._taken < self._paid:
             self._paid = self._taken
             self._record.put(self._paid)

@@ -1,1 +1,1 @@
-"""Does the guarantee hold? Attacks on the private step and on whole trainings, and what they prove."""
+"""Attacks on the private step and on whole trainings that test the guarantee, and what they prove."""

@@ -1,7 +1,7 @@
-"""Audit the private step, or a table's way to it: ``python -m nss_train.privacy.audit --help``.
+"""Audit the private step, or a table's path to it: ``python -m nss_train.privacy.audit --help``.
 
-Exit code 1 when the claim does not hold, when neighbours of the table can be told apart, or when a planted
-fault is not found.
+The exit code is 1 when the claim does not hold, when neighbours of the table can be distinguished, or when
+a planted fault is not found.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.from_file is not None:
         return _from_file(arguments)
-    # Its tensors are so small that threads only wait for each other.
+    # The tensors are so small that threads only wait for each other.
     torch.set_num_threads(1)
     verdict = audit()
     faults = planted() if arguments.faults else {}
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def _from_file(arguments: argparse.Namespace) -> int:
-    """Print what tells the table from its neighbours."""
+    """Print what distinguishes the table from its neighbours; return the exit code."""
     status = 0
 
     def compare() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What guesses prove: lower bounds on ε that hold with a stated confidence."""
+"""Lower bounds on ε that guesses prove, with a stated confidence."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from scipy.special import expit
 from nss_train.privacy.audit.evidence import Floats
 
 CANDIDATES = 400
-"""Thresholds that are tried."""
+"""Number of thresholds that are tried."""
 LARGEST_EPSILON = 50.0
-"""Nobody has enough guesses to prove more."""
+"""Upper end of the search for ε: no realistic number of guesses proves more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,17 +23,17 @@ class Threshold:
 
     at: float
     tells_in: bool
-    """Whether the guess "in" proves more than the guess "out"."""
+    """``True`` if the guess "in" proves more than the guess "out"."""
 
 
 def epsilon_of_scores(
     inside: Floats, outside: Floats, *, delta: float, alpha: float, threshold: Threshold
 ) -> float:
-    """The ε that scores of units in and out of the data prove, wrong with probability ``alpha`` at most.
+    """Return the ε that scores in and out of the data prove, with error probability ``alpha`` at most.
 
     An (ε, δ)-private mechanism has P(guess | true) ≤ e^ε · P(guess | wrong) + δ for each guess (Kairouz
     et al. 2015, arXiv 1311.0776); both are bounded by Clopper and Pearson's intervals. The threshold
-    was chosen without a look at these scores.
+    must have been chosen without these scores.
     """
     true, wrong = (inside, outside) if threshold.tells_in else (outside, inside)
 
@@ -47,7 +47,7 @@ def epsilon_of_scores(
 
 
 def best_threshold(inside: Floats, outside: Floats, *, delta: float, alpha: float) -> Threshold:
-    """The threshold by which these scores prove the most."""
+    """Return the threshold by which these scores prove the most."""
     candidates = np.quantile(np.concatenate([inside, outside]), np.linspace(0, 1, CANDIDATES))
     above = [
         len(side) - np.searchsorted(np.sort(side), candidates, side="right") for side in (inside, outside)
@@ -63,7 +63,7 @@ def best_threshold(inside: Floats, outside: Floats, *, delta: float, alpha: floa
 def _epsilon(
     true: np.ndarray, trues: int, wrong: np.ndarray, wrongs: int, *, delta: float, alpha: float
 ) -> Floats:
-    """ε of each of several numbers of hits."""
+    """Return ε for each of several numbers of hits."""
     least = np.where(true > 0, stats.beta.ppf(alpha / 2, np.maximum(true, 1), trues - true + 1), 0.0)
     most = np.where(
         wrong < wrongs, stats.beta.ppf(1 - alpha / 2, wrong + 1, np.maximum(wrongs - wrong, 1)), 1.0
@@ -73,7 +73,7 @@ def _epsilon(
 
 
 def epsilon_of_guesses(*, canaries: int, guesses: int, correct: int, delta: float, alpha: float) -> float:
-    """The largest ε that so many correct guesses refute, wrong with probability ``alpha`` at most."""
+    """Return the largest ε that ``correct`` guesses refute, with error probability ``alpha`` at most."""
 
     def refuted(epsilon: float) -> bool:
         return (
@@ -86,22 +86,22 @@ def epsilon_of_guesses(*, canaries: int, guesses: int, correct: int, delta: floa
 def epsilon_of_independent_guesses(
     *, canaries: int, right: int, wrong: int, delta: float, alpha: float
 ) -> float:
-    """The ε that guesses about canaries with independent scores prove, wrong with probability ``alpha``.
+    """Return the ε that guesses about independent canaries prove, with error probability ``alpha``.
 
     Each canary is in or out by a fair coin, and is guessed right, wrong or not at all. Over the coin the
     inequalities for the guesses "in" and "out" add up to P(right) ≤ e^ε · P(wrong) + δ; both are bounded by
     Clopper and Pearson's intervals.
 
-    That coordinates and coins are independent is assumed, where :func:`epsilon_of_guesses` assumes nothing.
-    But the latter adds 2 · canaries · δ to the chance of being wrong: at δ = 0.01 it proves nothing whatever
-    is guessed.
+    Coordinates and coins are assumed independent, while :func:`epsilon_of_guesses` assumes nothing. But the
+    latter adds a term in 2 · canaries · δ to the error probability: at δ = 0.01 it proves nothing, whatever
+    the guesses.
     """
     found = _epsilon(np.array([right]), canaries, np.array([wrong]), canaries, delta=delta, alpha=alpha)
     return float(found[0])
 
 
 def chance(*, canaries: int, guesses: int, correct: int, epsilon: float, delta: float) -> float:
-    """The most probable that an (ε, δ)-private mechanism can make so many correct guesses, or more.
+    """Return the highest probability of ``correct`` or more right guesses under (ε, δ)-privacy.
 
     Each canary was in or out by a fair coin, and the guesses name some of them. Steinke, Nasr and
     Jagielski 2023 (arXiv 2305.08846), Corollary 5.4: with W ~ Binomial(guesses, e^ε / (1 + e^ε)),
@@ -117,7 +117,7 @@ def chance(*, canaries: int, guesses: int, correct: int, epsilon: float, delta: 
 
 
 def _last(holds: Callable[[float], bool], low: float, high: float) -> float:
-    """The largest value for which something holds that ceases to hold once; ``low`` when it never does."""
+    """Return the largest value for which a monotone condition holds; ``low`` when it never does."""
     if not holds(low):
         return low
     for _ in range(40):

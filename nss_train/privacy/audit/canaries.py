@@ -1,4 +1,4 @@
-"""The audit of a whole training: invented units take part in it, and an attacker guesses which of them."""
+"""The audit of a whole training: some invented units take part, and an attacker guesses which."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ logger = logging.getLogger(__name__)
 
 CONFIDENCE = 0.95
 GUESSES = {0.95: 0.046, 0.1: 0.004}
-"""Shares of the canaries that are guessed, and the chance of being wrong that each may use; fixed
-beforehand. The first refutes an ε of 8 where there is no noise at all: at δ = 1e-5 it takes 19,000
-guesses, none of them wrong, and nearly all of the chance. The second proves the most of an honest ε."""
+"""Shares of the canaries that are guessed, each with its error probability; fixed beforehand. The first
+refutes an ε of 8 when there is no noise at all: at δ = 1e-5 that takes 19,000 guesses, none of them wrong,
+and nearly all of the error probability. The second proves the most of an honest ε."""
 NEVER_DRAWN = 0.5
-"""Share of canaries that no step draws above which an audit is weak."""
+"""Share of never-drawn canaries above which an audit is weak."""
 FEWEST_GUESSES = 50
 
 
 class Canaries:
-    """Units whose gradients are one coordinate of the adapter each, of a norm that is clipped to C.
+    """Invented units, each with a gradient in a single coordinate of the adapter, clipped to a norm of C.
 
     Half of them, by coins, take part like any other unit: each step draws them with probability q and
-    clips them. The attacker sees the gradient of every step (white box), and no unit's gradient can be
-    told from noise better than one that is as long as the clip allows and alone at its place. So this
-    is the worst that the guarantee covers, stronger than any record of a table could be.
+    clips them. The attacker sees the gradient of every step (white box), and no gradient is easier to
+    distinguish from noise than one of the largest norm, alone in its coordinate. This is the worst case
+    that the guarantee covers, stronger than any record of a table could be.
 
-    They cost no forward or backward pass. But each pulls at its coordinate: an audit with thousands
-    of them tests the software, and its adapter is not one to use. Who takes part is in this object's
-    memory alone: a training that goes on from a checkpoint is audited from there on, with new coins.
+    They cost no forward or backward pass, but each moves its coordinate: an audit with thousands of them
+    tests the software, and its adapter should not be used. Which canaries take part is in this object's
+    memory alone: a training resumed from a checkpoint is audited from there on, with new coins.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Canaries:
         parameters: Sequence[torch.Tensor],
         randomness: SecretRandomness | None = None,
     ) -> None:
-        """Raises :class:`~nss_train.errors.ParameterError` when there are not so many coordinates."""
+        """Choose coordinates; raise :class:`~nss_train.errors.ParameterError` when there are too few."""
         values = sum(parameter.numel() for parameter in parameters)
         if count > values:
             remedy = f"the adapter has {values} coordinates, and each canary needs one; ask for fewer"
@@ -64,20 +64,20 @@ class Canaries:
         self._steps = 0
 
     def join(self, gradients: ClippedSum) -> None:
-        """Add those that a step draws to its sum."""
+        """Add the canaries that a step draws to its sum."""
         drawn = self._takes_part & self._secret.heads(len(self._scores), self._plan.sampling_rate)
         coordinates = self._coordinates[torch.from_numpy(drawn).to(self._coordinates.device)]
         norms = torch.full(coordinates.shape, NORM * self._plan.clip, device=coordinates.device)
         gradients.add_sparse(coordinates, norms)
 
     def see(self, released: Sequence[torch.Tensor]) -> None:
-        """Let the attacker look at the gradient of a step."""
+        """Show the attacker the gradient of a step."""
         values = torch.cat([part.flatten() for part in released])[self._coordinates].double().cpu().numpy()
         self._scores += log_likelihood_ratio(values * self._plan.batch / self._plan.clip, self._plan)
         self._steps += 1
 
     def result(self) -> AuditBound:
-        """The best of some numbers of guesses; the chance of being wrong is shared among them."""
+        """Return the best bound of several numbers of guesses, which share the error probability."""
         tried = [self._guess(share, alpha) for share, alpha in GUESSES.items()]
         found = max(tried, key=lambda one: one.epsilon_lower_bound)
         fields = {"action": "privacy.audited", "epsilon_lower_bound": found.epsilon_lower_bound}
@@ -93,7 +93,7 @@ class Canaries:
         return found
 
     def _guess(self, share: float, alpha: float) -> AuditBound:
-        """The highest scores are guessed to take part, the lowest not to; nothing is said of the rest."""
+        """Guess that the highest scores take part and the lowest do not; abstain on the rest."""
         count = len(self._scores)
         each = int(count * share / 2)
         order = np.argsort(self._scores, kind="stable")

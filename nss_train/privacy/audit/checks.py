@@ -1,4 +1,4 @@
-"""What must be true of an honest mechanism beside the bound: each statement with its p-value."""
+"""Statements, with p-values, that must hold for an honest mechanism besides the bound."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nss_train.privacy.audit.observations import CROWD, Observations
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """A statement and how probable such data, or stranger, would be if it were true."""
+    """A statement and the probability of such data, or more extreme, if it were true."""
 
     name: str
     statement: str
@@ -24,7 +24,7 @@ class Check:
 
 
 def checks(seen: Observations, plan: PrivacyPlan) -> Iterator[Check]:
-    """All of them; each is an exact test, or one of so many values that the normal law holds."""
+    """Yield all checks; each is an exact test, or one of so many values that the normal law holds."""
     rate, noise = plan.sampling_rate, plan.gradient_noise
     outside, inside = _by_step(seen.outside), _by_step(seen.inside) - rate
     yield Check(
@@ -71,23 +71,23 @@ def checks(seen: Observations, plan: PrivacyPlan) -> Iterator[Check]:
 
 
 def _by_step(values: Floats) -> Floats:
-    """Shape (runs × steps, canaries)."""
+    """Return the values in shape (runs × steps, canaries)."""
     return values.reshape(-1, values.shape[-1])
 
 
 def _variance(values: Floats) -> float:
-    """Of standard normal values."""
+    """Return the p-value of the variance of standard normal values."""
     total = float(np.square(values).sum())
     return float(2 * min(stats.chi2.sf(total, values.size), stats.chi2.cdf(total, values.size)))
 
 
 def _mean(values: Floats) -> float:
-    """Of values of mean 0 and variance 1."""
+    """Return the p-value of the mean of values of mean 0 and variance 1."""
     return _both_sides(float(values.sum()) / math.sqrt(values.size))
 
 
 def _same(one: Floats, other: Floats) -> float:
-    """Of values of mean 0 that have nothing to do with each other. Constants repeat themselves."""
+    """Return the p-value of the correlation of independent values of mean 0; 0 for all-zero values."""
     norms = float(np.linalg.norm(one) * np.linalg.norm(other))
     if norms == 0:
         return 0.0

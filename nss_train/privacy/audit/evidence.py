@@ -1,4 +1,4 @@
-"""How strongly what is released speaks for a unit's being in the data."""
+"""The evidence in released values that a unit is in the data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Floats = npt.NDArray[np.float64]
 
 
 def log_likelihood_ratio(values: Floats, plan: PrivacyPlan) -> Floats:
-    """ln p(value | in the data) - ln p(value | not in it), of the same shape; over steps it is added up.
+    """Return ln p(value | in the data) - ln p(value | not in it), of the same shape; sum it over steps.
 
-    ``values`` are what a step released along the gradient of a unit of the largest norm, in units of
-    the clip: N(0, σ²) without the unit, N(1, σ²) with probability q with it. By Neyman and Pearson no
-    other statistic tells the two apart better.
+    ``values`` are a step's releases along the gradient of a unit of the largest norm, in units of the
+    clip: N(0, σ²) without the unit, N(1, σ²) with probability q with it. By Neyman and Pearson no other
+    statistic distinguishes the two better.
     """
     drawn = (values - 0.5) / plan.gradient_noise**2
     rate = plan.sampling_rate

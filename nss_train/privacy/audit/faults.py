@@ -1,4 +1,4 @@
-"""Mistakes that have been made in private trainings, planted on purpose: an audit has to find each."""
+"""Known mistakes of private trainings, planted on purpose: an audit must find each."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.poisson_sampling import Indices, PoissonSampler
 
 RUNS_OF_FAULTS = 200
-"""Enough to see them; an honest mechanism takes more to be cleared."""
+"""Runs that suffice to see a fault; clearing an honest mechanism takes more."""
 
 Parameters = Sequence[torch.Tensor]
 
 
 def planted(runs: int = RUNS_OF_FAULTS) -> dict[str, Verdict]:
-    """What the audit says of each fault."""
+    """Return the audit's verdict on each fault."""
     return {name: audit(make, runs=runs) for name, make in FAULTS.items()}
 
 
 class NoisePerRank(Noise):
-    """Two ranks each add the noise of all."""
+    """Noise that two ranks add, each in full."""
 
     def draw(self, total: torch.Tensor) -> torch.Tensor:
         return super().draw(total) + super().draw(total)
 
 
 class PublicNoise(Noise):
-    """From the generator that the job has seeded."""
+    """Noise from the generator that the job has seeded."""
 
     def draw(self, total: torch.Tensor) -> torch.Tensor:
         return self.deviation * torch.randn_like(total)
 
 
 class OneNoise(Noise):
-    """One number for all values."""
+    """Noise of one number for all values."""
 
     def draw(self, total: torch.Tensor) -> torch.Tensor:
         return super().draw(total[:1]).expand_as(total)
@@ -49,7 +49,7 @@ class OneNoise(Noise):
 
 @dataclass(frozen=True, kw_only=True)
 class StaleNoise(Noise):
-    """Drawn once."""
+    """Noise that is drawn only once."""
 
     kept: list[torch.Tensor] = field(default_factory=list)
 
@@ -59,21 +59,21 @@ class StaleNoise(Noise):
 
 
 class Unclipped(ClippedSum):
-    """No gradient is clipped."""
+    """A sum that clips no gradient."""
 
     def _scale(self, squares: torch.Tensor) -> torch.Tensor:
         return torch.full_like(squares, STEPS_PER_CLIP / self._clip)
 
 
 class ClipOfRows(ClippedSum):
-    """Each example of a unit is clipped for itself."""
+    """A sum that clips each example of a unit separately."""
 
     def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
         super().add(rows, torch.arange(len(places)))
 
 
 class ClipOfTensors(ClippedSum):
-    """Each parameter's gradient is clipped for itself."""
+    """A sum that clips each parameter's gradient separately."""
 
     def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
         for kept in range(len(rows)):
@@ -82,7 +82,7 @@ class ClipOfTensors(ClippedSum):
 
 
 class DividedByDrawn(ClippedSum):
-    """The sum is divided by the number of units that happened to be drawn."""
+    """A sum that is divided by the number of units actually drawn."""
 
     _drawn = 0
 
@@ -96,14 +96,14 @@ class DividedByDrawn(ClippedSum):
 
 
 class FixedSize(PoissonSampler):
-    """As many units in each step, drawn anew."""
+    """A sampler that draws the same number of units in each step."""
 
     def draw(self) -> Indices:
         return np.sort(np.random.default_rng().permutation(self._units)[: int(self._units * self._rate)])
 
 
 class Shuffled(PoissonSampler):
-    """An order of all units, cut into batches; a new one after each pass."""
+    """A sampler that shuffles all units and cuts them into batches, again in each pass."""
 
     _left: Indices = np.empty(0, dtype=np.int64)
 
@@ -116,14 +116,14 @@ class Shuffled(PoissonSampler):
 
 
 class PublicDraws(PoissonSampler):
-    """From the generator that the job has seeded."""
+    """A sampler that draws from the generator that the job has seeded."""
 
     def draw(self) -> Indices:
         return np.flatnonzero(np.random.random(self._units) < self._rate)
 
 
 class Copies(PoissonSampler):
-    """Each unit is in the data twice, as two units."""
+    """A sampler of data that holds each unit twice, as two units."""
 
     def draw(self) -> Indices:
         return np.sort(np.concatenate([super().draw(), super().draw()]))

@@ -1,4 +1,4 @@
-"""What the mechanism released in many short runs on units that are made to be seen."""
+"""The mechanism's releases in many short runs on units made to be visible."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from nss_train.privacy.dpsgd.poisson_sampling import Indices
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 CANARIES = CROWD = 256
-"""Units that are alone at their coordinate, and units that share one."""
+"""Number of units that are alone in their coordinate, and of units that share one."""
 UNITS = CANARIES + CROWD
 WIDTH = 2 * CANARIES + 1
-"""Coordinates: of canaries, of as many that are not in the data, and the crowd's."""
+"""Number of coordinates: one per canary, one per canary outside the data, and the crowd's."""
 NORM = 10.0
-"""Of a unit's gradient, in units of the clip."""
+"""Norm of a unit's gradient, in units of the clip."""
 
 MakeMechanism = Callable[[PrivacyPlan, Sequence[torch.Tensor]], Mechanism]
 
@@ -33,27 +33,27 @@ class Observations:
     """Released values along the units' gradients, in units of the clip, summed over the batch.
 
     Each run is a mechanism of its own. All begin with the same public seed, and each is followed by a
-    replay without data: what an attacker can do who knows the seed.
+    replay without data, as an attacker who knows the seed could make it.
     """
 
     inside: Floats
-    """Of canaries in the data; shape (runs, steps, canaries)."""
+    """Values of canaries in the data; shape (runs, steps, canaries)."""
     outside: Floats
-    """Of as many that are not."""
+    """Values of as many canaries that are not in the data."""
     crowd: Floats
-    """Of all units of the crowd together; shape (runs, steps)."""
+    """Values of all units of the crowd together; shape (runs, steps)."""
     replay_inside: Floats
-    """Where canaries would be; of the shape of ``inside``."""
+    """Replayed values where canaries would be, in the shape of ``inside``."""
     replay_outside: Floats
 
 
 def real(plan: PrivacyPlan, parameters: Sequence[torch.Tensor]) -> Mechanism:
-    """The one that trains."""
+    """Return the mechanism that really trains."""
     return Mechanism.of(plan, parameters, units=plan.units, randomness=SecretRandomness())
 
 
 def observe(make: MakeMechanism, plan: PrivacyPlan, *, runs: int) -> Observations:
-    """Run the mechanism again and again."""
+    """Run the mechanism ``runs`` times, each with a replay, and return its releases."""
     pairs = [(_run(make, plan), _run(make, plan, replay=True)) for _ in range(runs)]
     released, replayed = (np.stack(side) for side in zip(*pairs, strict=True))
     return Observations(
@@ -66,7 +66,7 @@ def observe(make: MakeMechanism, plan: PrivacyPlan, *, runs: int) -> Observation
 
 
 def _run(make: MakeMechanism, plan: PrivacyPlan, *, replay: bool = False) -> Floats:
-    """Shape (steps, coordinates)."""
+    """Return the releases of one run; shape (steps, coordinates)."""
     parameters = [torch.zeros(WIDTH), torch.zeros(WIDTH, 1)]
     with _same_public_state():
         mechanism = make(plan, parameters)
@@ -74,7 +74,7 @@ def _run(make: MakeMechanism, plan: PrivacyPlan, *, replay: bool = False) -> Flo
 
 
 def _step(mechanism: Mechanism, plan: PrivacyPlan, *, replay: bool) -> Floats:
-    """A step as the trainer takes it, in two micro-batches; nobody is drawn of no data."""
+    """Take a step as the trainer does, in two micro-batches; a replay adds no units."""
     drawn = mechanism.draw()
     for units in [] if replay else np.array_split(drawn, 2):
         if len(units):
@@ -85,7 +85,7 @@ def _step(mechanism: Mechanism, plan: PrivacyPlan, *, replay: bool) -> Floats:
 
 
 def _gradients(units: Indices, plan: PrivacyPlan) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Two rows for each unit, in two tensors: a clip of rows, or of tensors, would let too much through."""
+    """Return two rows per unit, in two tensors: clipping rows, or tensors, would let too much through."""
     coordinates = torch.from_numpy(np.where(units < CANARIES, units, WIDTH - 1)).repeat_interleave(2)
     rows = torch.zeros(len(coordinates), WIDTH)
     rows[torch.arange(len(coordinates)), coordinates] = NORM * plan.clip / (2 * math.sqrt(2))
@@ -94,9 +94,9 @@ def _gradients(units: Indices, plan: PrivacyPlan) -> tuple[list[torch.Tensor], t
 
 @contextmanager
 def _same_public_state() -> Iterator[None]:
-    """Leave the generators of Python, NumPy and Torch as they were, as if a job had seeded them anew.
+    """Restore the generators of Python, NumPy and Torch afterwards, as if a job had seeded them anew.
 
-    Whoever draws from them what has to be secret draws the same in every run.
+    A mechanism that draws its secrets from them draws the same in every run.
     """
     kept = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

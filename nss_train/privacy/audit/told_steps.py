@@ -1,4 +1,4 @@
-"""Do the events of a private training, and when they come, tell the steps apart?"""
+"""A test of whether a private training's events, and their times, distinguish its steps."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from nss_train.contract import CHARGE, CHARGED, CHECKPOINT_SAVED, TRAIN_STEP, Ev
 from nss_train.privacy.audit.evidence import Floats
 
 TOLD = (TRAIN_STEP, CHECKPOINT_SAVED, "train.started")
-"""Events that say after which step they come; a charge says up to which it pays."""
+"""Events that name the step they follow; a charge names the step up to which it pays."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Watcher:
-    """Takes the events of a train stage as they come, and pays for its steps as a supervisor does."""
+    """An observer of a train stage's events, which pays for its steps as a supervisor does."""
 
     folder: Path
     now: Callable[[], float] = time.monotonic
     seen: list[tuple[int, float]] = field(default_factory=list)
-    """A number of steps that are done, and when that was told."""
+    """Pairs of a number of finished steps and the time of its report."""
     events: list[Event] = field(default_factory=list)
     _paid: int = 0
 
     def take(self, event: Event) -> None:
-        """Note the time; put charges on record."""
+        """Note the time; record charges."""
         self.events.append(event)
         if event.action == CHARGE:
-            # What was paid for is done when more is asked for.
+            # The paid steps are done when more are requested.
             self.seen.append((self._paid, self.now()))
             self._paid = int(event.fields["steps"])
             (self.folder / CHARGED).write_text(str(self._paid), encoding="utf-8")
@@ -40,7 +40,7 @@ class Watcher:
             self.seen.append((int(event.fields["step"]), self.now()))
 
     def durations(self, steps: int) -> Floats:
-        """How long each step seems to take: the time between tellings, shared evenly; shape (steps,)."""
+        """Return each step's apparent duration: the time between reports, divided evenly; shape (steps,)."""
         first: dict[int, float] = {}
         for step, at in self.seen:
             first.setdefault(step, at)
@@ -50,18 +50,18 @@ class Watcher:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
-    """How well an observer tells steps apart; an area of 0.5 and a correlation of 0 is not at all."""
+    """How well an observer distinguishes steps; an area of 0.5 and a correlation of 0 mean not at all."""
 
     steps: int
     tellings: int
     correlation: float
-    """Of supposed durations with the drawn numbers."""
+    """Correlation of apparent durations with the numbers of units drawn."""
     area: float
-    """AUC of telling the steps that draw a target from the others, by their supposed durations."""
+    """AUC of distinguishing the steps that draw a target from the others, by apparent duration."""
 
 
 def told(watcher: Watcher, drawn: Sequence[int], has_target: Sequence[bool]) -> Told:
-    """Compare what the events say with what was drawn."""
+    """Compare what the events reveal with what was drawn."""
     durations = watcher.durations(len(drawn))
     with_target = np.asarray(has_target)
     area = 0.5

@@ -1,4 +1,4 @@
-"""The audit of the private step: what it claims, what an attacker proves, and whether that fits together."""
+"""The audit of the private step: its claim, what an attacker proves, and whether they agree."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from nss_train.privacy.audit.evidence import Floats, log_likelihood_ratio
 from nss_train.privacy.audit.observations import UNITS, MakeMechanism, Observations, observe, real
 
 STEPS, SAMPLING_RATE, NOISE_MULTIPLIER, DELTA = 8, 0.25, 1.59, 1e-2
-"""They cost ε = 1. At this δ 100,000 canaries prove most of it; at 1e-5 it would take many millions."""
+"""Settings that cost ε = 1. At this δ, 100,000 canaries prove most of it; 1e-5 would take many millions."""
 RUNS = 1000
 CHECKS = 8
 ALARM = 1e-4 / (CHECKS + 1)
-"""p-value of a fault: of 10,000 audits of an honest mechanism one raises an alarm, bound included."""
+"""p-value of a fault: one in 10,000 audits of an honest mechanism raises an alarm, bound included."""
 BOUND = "bound"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What an audit has found."""
+    """The result of an audit."""
 
     epsilon: float
-    """As claimed, at ``delta``."""
+    """Claimed ε, at ``delta``."""
     delta: float
     epsilon_lower_bound: float
-    """What an attacker proves, with ``confidence``."""
+    """ε that an attacker proves, with ``confidence``."""
     confidence: float
     checks: tuple[Check, ...]
 
     @property
     def flagged_by(self) -> tuple[str, ...]:
-        """What speaks against the claim."""
+        """Return the names of the bound and checks that contradict the claim."""
         bound = (BOUND,) if self.epsilon_lower_bound > self.epsilon else ()
         return bound + tuple(check.name for check in self.checks if check.p_value < ALARM)
 
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def audit(make: MakeMechanism = real, *, runs: int = RUNS) -> Verdict:
-    """Attack the mechanism where it is most vulnerable, and see whether it keeps its claim."""
+    """Attack the mechanism where it is most vulnerable; return whether its claim holds, and the evidence."""
     plan = audited_plan()
     seen = observe(make, plan, runs=runs)
     return Verdict(
@@ -62,7 +62,7 @@ def audit(make: MakeMechanism = real, *, runs: int = RUNS) -> Verdict:
 
 @cache
 def audited_plan() -> PrivacyPlan:
-    """A short training, at what the accountant says that it costs."""
+    """Return the plan of a short training, with the ε that the accountant computes."""
     plan = PrivacyPlan(
         dataset="canaries",
         unit="canary",
@@ -79,7 +79,7 @@ def audited_plan() -> PrivacyPlan:
 
 
 def _proved(seen: Observations, plan: PrivacyPlan) -> float:
-    """By what was released as it is, or less a replay; one half of the runs decides which, and how."""
+    """Return the ε proved by the releases, or by them less a replay; half of the runs chooses the attack."""
     attacks = [
         (seen.inside, seen.outside),
         (seen.inside - seen.replay_inside, seen.outside - seen.replay_outside),
@@ -89,7 +89,7 @@ def _proved(seen: Observations, plan: PrivacyPlan) -> float:
 
 
 def _proved_by(inside: Floats, outside: Floats, plan: PrivacyPlan) -> tuple[float, float]:
-    """ε by the half that chooses the threshold, and by the half that judges it."""
+    """Return ε by the half of the runs that chooses the threshold, and by the half that judges it."""
     scores = [log_likelihood_ratio(side, plan).sum(axis=1) for side in (inside, outside)]
     half = len(inside) // 2
     choosing, judging = [side[:half].ravel() for side in scores], [side[half:].ravel() for side in scores]

@@ -1,8 +1,8 @@
-"""Does one unit change another's gradient? Tried on invented units before the first private step.
+"""A check, on invented units before the first private step, that no unit changes another's gradient.
 
-A unit's gradient is clipped, so that the unit moves the sum by C at most. That holds only if nothing else
-in the sum moves with it: no dropout mask, no statistic of the batch, no place in an expert's queue. What
-the invented units do not bring about is not found, so that known kinds are refused by name as well.
+A unit's gradient is clipped, so the unit moves the sum by at most C. That holds only if nothing else in the
+sum moves with it: no dropout mask, no statistic of the batch, no place in an expert's queue. Couplings that
+the invented units do not trigger are not found, so known kinds are refused by name as well.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from nss_train.privacy.dpsgd.passes import Passes
 logger = logging.getLogger(__name__)
 
 MOST_SLACK = 0.05
-"""Noise grows by the slack; a model that needs more is refused."""
+"""Largest slack by which the noise may grow; a model that needs more is refused."""
 RARE = 1e-9
-"""The probability with which a step draws more units than are counted on."""
+"""Probability that a step draws more units than assumed."""
 TOLERANCE = {torch.float32: 1e-5}
-"""Relative difference of a norm from that of rows alone, by the type of products; 1e-8 was measured."""
+"""Allowed relative difference from the norm of rows alone, by the products' dtype; 1e-8 was measured."""
 LOW_TOLERANCE = 5e-3
-"""In lower precision, where padding alone changes a norm: by 4e-4 of it in bfloat16, measured on a CPU."""
+"""Same in lower precision, where padding alone changes a norm by 4e-4 (bfloat16, measured on a CPU)."""
 _STD = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """What is checked, and by which name it is known."""
+    """The model under check, with its name, probe and invented units."""
 
     passes: Passes
     probe: Probe
     invented: Invented
     name: str
     dtype: torch.dtype
-    """What matrix products are computed in."""
+    """Precision of matrix products."""
 
 
 def most_drawn(plan: PrivacyPlan, *, rare: float = RARE) -> int:
-    """Units that a step draws at most, but for a rare one."""
+    """Return the most units that a step draws, except with probability ``rare``."""
     return max(1, int(stats.binom.isf(rare, plan.units, plan.sampling_rate)))
 
 
 def check_couplings(subject: Subject, *, drawn: int) -> Coupling:
-    """The slack that a step of so many units needs; the model is left as it was.
+    """Return the coupling found, with the slack for a step of ``drawn`` units; the model stays unchanged.
 
-    Raises :class:`ParameterError` naming the layer that couples units, and where norms are not those of
-    rows alone.
+    Raises :class:`ParameterError` that names the layer that couples units, or says that norms differ from
+    those of rows alone.
     """
     probe, invented = subject.probe, subject.invented
     with _every_factor_moving(subject.passes), _no_state_changed(subject):
@@ -120,7 +120,7 @@ def _error(subject: Subject, remedy: str) -> ParameterError:
 
 @contextmanager
 def _every_factor_moving(passes: Passes) -> Iterator[None]:
-    """Give values to weights that are all zero: while B is, A has no gradient that could give it away."""
+    """Give values to all-zero weights: while B is zero, A has no gradient that could reveal a coupling."""
     still = [weight for weight in passes.weights if not weight.detach().any()]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -136,9 +136,9 @@ def _every_factor_moving(passes: Passes) -> Iterator[None]:
 
 @contextmanager
 def _no_state_changed(subject: Subject) -> Iterator[None]:
-    """Refuse layers that remember what they have seen: the next unit would be computed by it.
+    """Refuse layers that keep state from their inputs, as it would affect the next unit.
 
-    That is the reason of whatever else is found, and said instead.
+    Such state causes any other finding, and is reported instead of it.
     """
     model = subject.passes.model
     before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}

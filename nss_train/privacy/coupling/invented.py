@@ -1,4 +1,4 @@
-"""Invented units, with which a training tries itself before it sees a real one."""
+"""Invented units, on which a training is tried before it sees a real one."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL, Shapes, UnitExa
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
 
 CROWD = 4
-"""Short units that are always there: couplings are between the rows of a micro-batch, or lie in the model's
-state, so that more of them find no more. What grows with their number is scaled instead."""
+"""Number of short units that are always present: couplings are between rows of a micro-batch or in the
+model's state, so more units find no more. Effects that grow with their number are scaled instead."""
 SEED = 20_210_300
-"""Public, as all of an invented unit is."""
+"""Public seed; everything about an invented unit is public."""
 _SPECIALS = 16
-"""Tokens that a vocabulary begins with and that are more often special than not."""
+"""Number of first tokens of a vocabulary, which are usually special tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invented:
-    """Units D that are always there, and units x of which one joins them at a time."""
+    """Units D that are always present, and units x, one of which joins them at a time."""
 
     units: UnitExamples
-    """All of them."""
+    """All units."""
     others: UnitExamples
-    """The same with other tokens as padding and filler."""
+    """The same units with another token as padding and filler."""
     short: Indices
-    """Of D: some of one short row, and one of two."""
+    """Units of D with one short row, and one unit with two."""
     middle: Indices
-    """Of D: some of middle length."""
+    """Units of D of middle length."""
     longest: int
-    """The longest of D."""
+    """The longest unit of D."""
     joining: dict[str, int]
-    """The units x by what is odd about them."""
+    """The units x by their peculiarity."""
     widths: dict[str, int]
-    """Those of the shortest, the middle and the longest rows."""
+    """Widths of the shortest, the middle and the longest rows."""
 
     @classmethod
     def of(cls, shapes: Shapes, *, prompt: int, vocabulary: int, pad_id: int) -> Invented:
-        """Units of random tokens behind the prompt's number of them."""
+        """Return units of random tokens, of which the first ``prompt`` are not learned."""
         random = np.random.default_rng(SEED)
         shortest, longest = min(prompt + 4, shapes.longest), shapes.longest
         middle = max(shortest, round(math.sqrt(shortest * longest)))
@@ -77,14 +77,14 @@ class Invented:
 
     @property
     def base(self) -> Indices:
-        """All of D."""
+        """Return all units of D."""
         return np.arange(self.longest + 1)
 
     def neighbours(self) -> Iterator[tuple[Indices, Indices]]:
-        """Units of D that one x joins, and all of them in another order; for each x.
+        """Yield, for each x, the units of D that it joins, and all of them with x in another order.
 
-        Each x meets those of its own width, which share micro-batches with it, and some of another that
-        come after it. The longest one meets all: what it leaves in the model's state would reach them.
+        Each x meets units of its own width, which share micro-batches with it, and some of another width that
+        come after it. The longest x meets all: what it leaves in the model's state would reach them.
         """
         random = np.random.default_rng(SEED)
         first = self.short[:1]

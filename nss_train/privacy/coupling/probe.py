@@ -1,4 +1,4 @@
-"""Invented units in the real model: each one's gradient, how long it takes, and which layer is to blame."""
+"""Invented units in the real model: each unit's gradient, its time, and the layer that couples units."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
 
 FAR = 64.0
-"""Clips are so many times below and above a short unit's norm: what is clipped, and what is not."""
+"""Factor of the two clips below and above a short unit's norm: one clips all, the other nothing."""
 BLAME = 0.1
-"""Share of the largest change from which on a layer may be its cause: rounding changes things, too."""
+"""Least share of the largest change that makes a layer a suspect: rounding causes changes, too."""
 _GROWTH = 4.0
 ORIGIN = "base_model.model."
-"""What PEFT puts in front of the names of a base model's layers."""
+"""Prefix that PEFT adds to the names of a base model's layers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """Some units in some order, beside some filler, when public generators are in some state."""
+    """Units in an order, with their filler and a seed of the public generators."""
 
     units: UnitExamples
     order: Indices
@@ -37,7 +37,7 @@ class Run:
 
 
 class Witness(ClippedSum):
-    """Keeps what each unit adds, beside the sum."""
+    """A sum that also keeps what each unit adds."""
 
     def __init__(self, parameters: Sequence[torch.Tensor], *, clip: float) -> None:
         super().__init__(parameters, clip=clip)
@@ -50,7 +50,7 @@ class Witness(ClippedSum):
         return found
 
     def note(self, units: np.ndarray, places: torch.Tensor) -> None:
-        """Say whose the gradients were that came last."""
+        """Assign the last gradients to their units."""
         if self._last is not None:
             for unit, place in zip(units.tolist(), places.tolist(), strict=True):
                 if unit != FILLER:
@@ -60,39 +60,39 @@ class Witness(ClippedSum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """What the units of a run gave: where all are clipped, where none is, and of the losses."""
+    """The units' results in a run: gradients with all clipped, gradients with none clipped, and losses."""
 
     clipped: Witness
     free: Witness
     losses: Witness
 
     def moved(self, other: Seen, unit: int) -> float:
-        """How far a unit's gradient or loss is from its own in another run, in units of the clip."""
+        """Return how far a unit's gradient or loss moved from another run, in units of the clip."""
         free = _distance(self.free.seen[unit], other.free.seen[unit])
         return max(
             _distance(self.clipped.seen[unit], other.clipped.seen[unit]) / STEPS_PER_CLIP,
-            # Of one that is not clipped, whose norm is C at most.
+            # Relative to an unclipped gradient's norm, which is C at most.
             free / max(1.0, float(self.free.seen[unit].double().norm())),
             _distance(self.losses.seen[unit], other.losses.seen[unit]) / STEPS_PER_CLIP,
         )
 
     def beyond(self, other: Seen, there: Indices) -> float:
-        """By how much of C one unit more moves the sum of these units further than it may."""
+        """Return by how much more than C one added unit moves the sum of these units, in units of C."""
         sides = ((self.clipped, other.clipped), (self.free, other.free))
         return max(_norm_of_change(one, more, there) for one, more in sides) - 1
 
 
 class Probe:
-    """Takes invented units through a model as a step takes real ones."""
+    """A probe that takes invented units through a model as a step takes real ones."""
 
     def __init__(self, passes: Passes, shapes: Shapes) -> None:
         self._passes, self._shapes = passes, shapes
         self.seconds: dict[int, list[float]] = defaultdict(list)
-        """What micro-batches of each width took."""
+        """Seconds that micro-batches of each width took."""
         self._usual = 1.0
 
     def begin(self, units: UnitExamples, unit: int) -> None:
-        """Look at the norm that a short unit has, on its own."""
+        """Measure the norm of a short unit alone."""
         self._usual = self.norm_alone(units, unit) or 1.0
 
     def run(self, run: Run) -> Seen:
@@ -109,7 +109,7 @@ class Probe:
         return Seen(clipped=clipped, free=free, losses=losses)
 
     def norm_alone(self, units: UnitExamples, unit: int) -> float:
-        """Of a unit's gradient by plain backpropagation, each of its rows alone and without padding."""
+        """Return the norm of a unit's gradient by plain backpropagation, each row alone, without padding."""
         self._forget()
         for batch in units.rows_alone(unit):
             self._passes.losses(batch.to(self._passes.device)).sum().backward()
@@ -119,11 +119,11 @@ class Probe:
         return found
 
     def norm(self, seen: Seen, unit: int) -> float:
-        """Of a unit's gradient in a run, where it was not clipped."""
+        """Return the norm of a unit's unclipped gradient in a run."""
         return float(seen.free.seen[unit].double().norm()) * self._usual * FAR / STEPS_PER_CLIP
 
     def culprit(self, unit: int, one: Run, other: Run) -> str:
-        """The first layer that gives the unit's first row something else, although it gets the same."""
+        """Return the first layer whose output changes more than its input, for the unit's first row."""
         first, second = (self._trace(unit, run) for run in (one, other))
         changes = {name: _change(first[name], second[name]) for name in first if name in second}
         suspects = {name: gave for name, (got, gave) in changes.items() if gave > _GROWTH * got}
@@ -134,7 +134,7 @@ class Probe:
         return found.removeprefix(ORIGIN) or "model"
 
     def _trace(self, unit: int, run: Run) -> dict[str, tuple[Any, Any]]:
-        """What each module got and gave for the unit's first row, in the order in which they ended."""
+        """Return each module's input and output for the unit's first row, in the order of completion."""
         found: dict[str, tuple[Any, Any]] = {}
         row: _Row | None = None
 
@@ -165,7 +165,7 @@ class Probe:
 
 @contextmanager
 def public_luck(seed: int) -> Iterator[None]:
-    """Seed the generators that any code may use, and leave them as they were."""
+    """Seed the global random generators, and restore their states afterwards."""
     kept = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         random.seed(seed)
@@ -183,7 +183,7 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _norm_of_change(one: Witness, more: Witness, there: Indices) -> float:
-    """Of the sum, in units of the clip, when a unit joins those that were there."""
+    """Return the norm of the sum's change, in units of the clip, when a unit joins those present."""
     total = more.steps().cpu()
     for unit in there.tolist():
         total = total - one.seen[unit].long()
@@ -192,7 +192,7 @@ def _norm_of_change(one: Witness, more: Witness, there: Indices) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Row:
-    """A row of a micro-batch, without its padding: that may be other tokens the next time."""
+    """A row of a micro-batch without its padding, which may differ between runs."""
 
     number: int
     tokens: int
@@ -201,7 +201,7 @@ class _Row:
 
     @classmethod
     def of_unit(cls, unit: int, batch: MicroBatch) -> _Row | None:
-        """The unit's first, or ``None`` when it has none there."""
+        """Return the unit's first row, or ``None`` when it has none in the batch."""
         rows = np.flatnonzero(batch.units == unit)
         if not len(rows):
             return None
@@ -210,7 +210,7 @@ class _Row:
         return cls(number=int(rows[0]), tokens=int(learned.max()) + 1, shape=(rows_there, width))
 
     def of(self, value: Any) -> list[torch.Tensor]:
-        """The tensors in something, and of those that are of all rows the part of this one."""
+        """Return the tensors in a value; of those that hold all rows, only this row's part."""
         if isinstance(value, torch.Tensor):
             return [self._part(value.detach()).float().cpu()]
         if isinstance(value, dict):
@@ -230,7 +230,7 @@ class _Row:
 
 
 def _change(one: tuple[Any, Any], other: tuple[Any, Any]) -> tuple[float, float]:
-    """Relative, of what a module got and of what it gave."""
+    """Return the relative changes of a module's input and of its output."""
     got, gave = (
         max((_relative(a, b) for a, b in zip(*sides, strict=False)), default=0.0)
         for sides in zip(one, other, strict=True)

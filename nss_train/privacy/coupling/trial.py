@@ -1,4 +1,4 @@
-"""What a training learns of itself before it sees a real unit: couplings, times, whether memory suffices."""
+"""A trial before a training sees a real unit: couplings, times, and whether memory suffices."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from nss_train.training.group import group_state
 logger = logging.getLogger(__name__)
 
 CPU_TOKENS = 128
-"""Of the longest row that is tried on a CPU, which takes seconds for each thousand tokens of a small model.
+"""Most tokens of a row tried on a CPU, which takes seconds per thousand tokens of a small model.
 
-Its memory is the machine's; a GPU, where memory is what runs out, tries the longest that there may be."""
+A CPU's memory is the machine's; on a GPU, where memory runs out, the longest possible row is tried."""
 OVERRUN = 1e-6
-"""Share of the steps that may draw more units than a slot has time for."""
+"""Probability that a step draws more units than a slot has time for."""
 SPARE = 1.25
-"""Slots are so many times as long as what was measured."""
+"""Ratio of a slot's length to the measured time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """Its results; all of them follow from invented units, and so from public facts."""
+    """The results of a trial, which follow from invented units, hence from public facts."""
 
     coupling: Coupling
     marks: Marks
@@ -60,8 +60,8 @@ class Trial:
         clock: Clock,
         randomness: SecretRandomness,
     ) -> Trial:
-        """Take invented units through the model. Memory runs out here, if it does at all."""
-        # Only a slot needs to know how long the longest take, whatever that costs.
+        """Take invented units through the model; if memory runs out at all, it does so here."""
+        # Only slots need the longest rows' time, whatever measuring it costs.
         tried = shapes if clock is Clock.PACED else _tried(shapes, passes.device)
         config: Any = passes.model.config
         invented = Invented.of(
@@ -89,22 +89,22 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Times:
-    """What micro-batches of the shortest, the middle and the longest rows take."""
+    """Times of micro-batches of the shortest, the middle and the longest rows."""
 
     batch_s: dict[str, float]
     rows: dict[str, int]
     release_s: float
 
     def usual_s(self, plan: PrivacyPlan) -> float:
-        """A step of as many units as are expected, each a row of middle length."""
+        """Return the time of a step of the expected number of units, each a row of middle length."""
         share = math.ceil(plan.batch / _ranks())
         return math.ceil(share / self.rows["middle"]) * self.batch_s["middle"] + self.release_s
 
     def worst_s(self, plan: PrivacyPlan, *, most_rows: int) -> float:
-        """A step of as many units as hardly any step has, each as large as there may be one."""
+        """Return the time of a step of more units than almost any step draws, each of the largest size."""
         drawn = most_drawn(plan, rare=OVERRUN)
         share = math.ceil(drawn / _ranks())
-        # A unit that does not fit beside others is alone in its micro-batches.
+        # A unit that fits with no other is alone in its micro-batches.
         rows = self.rows["longest"]
         each = math.ceil(most_rows / rows) if most_rows > 1 else 1 / rows
         return SPARE * (math.ceil(share * each) * self.batch_s["longest"] + 2 * self.release_s)
@@ -115,7 +115,7 @@ def _ranks() -> int:
 
 
 def _of_all_ranks(mine: Coupling) -> Coupling:
-    """The one that needs the most slack: rank 0 adds the noise for all."""
+    """Return the result with the largest change of all ranks, because rank 0 adds the noise for all."""
     state = group_state()
     if state.num_processes == 1:
         return mine
@@ -137,7 +137,7 @@ def _tried(shapes: Shapes, device: torch.device) -> Shapes:
 
 
 def _release_s(plan: PrivacyPlan, passes: Passes, randomness: SecretRandomness) -> float:
-    """What the noise of a step takes, which is the same for any draw."""
+    """Return the time of a step's noise, which is the same for any draw."""
     spare = Mechanism.of(plan, passes.weights, units=1, randomness=randomness)
     started = time.monotonic()
     spare.release()

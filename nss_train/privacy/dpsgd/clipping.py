@@ -1,4 +1,4 @@
-"""The private gradient of a step: clip each unit's, add them up, add noise once, divide by a constant."""
+"""The private gradient of a step: clip each unit's gradient, sum, add noise once, divide by a constant."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.group import group_state, is_first
 
 GRID = 2.0**-20
-"""Noisy sums are multiples of this many standard deviations of the noise.
+"""Grid of noisy sums: they are multiples of this many standard deviations of the noise.
 
-A sum of floating-point numbers gives itself away by its lowest bits (Mironov 2012, "On significance
+The lowest bits of a floating-point sum can reveal it (Mironov 2012, "On significance
 of the least significant bits for differential privacy"). The noise has 2^52 possible values per power
-of two, so that each multiple of the grid can be reached in some 2^32 ways, whatever the sum was.
+of two, so each multiple of the grid can be reached in about 2^32 ways, whatever the sum was.
 """
 STEPS_PER_CLIP = 2**30
-"""Clipped gradients are whole multiples of C / 2^30, so that their sum is exact and has no order.
+"""Clipped gradients are integer multiples of C / 2^30, so their sum is exact in any order.
 
-Floating-point sums have: one unit more can change them by more than its norm (Casacuberta et al. 2022,
-arXiv 2207.10635). A coordinate of one unit is at most 2^30, so that 2^33 units fit into 64 bits: more
-than a table may have rows.
+A floating-point sum is not: one more unit can change it by more than its norm (Casacuberta et al. 2022,
+arXiv 2207.10635). A coordinate of one unit is at most 2^30, so 2^33 units fit into 64 bits: more than a
+table may have rows.
 """
 ROUNDING = 2.0**-20
-"""Share of C that is left free for what float32 makes of norms and products, 2^-22.5 at the most: a square,
-the norm, the factor and the product are each wrong by 2^-24 of themselves."""
+"""Share of C reserved for float32's rounding errors of norms and products, at most 2^-22.5: a square, the
+norm, the factor and the product each have a relative error of 2^-24."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Noise:
-    """Gaussian noise of a standard deviation, from a secret source."""
+    """Gaussian noise of a given standard deviation, from a secret source."""
 
     deviation: float
     randomness: SecretRandomness
 
     def draw(self, total: torch.Tensor) -> torch.Tensor:
-        """Noise for each of the values of ``total``, in double precision."""
+        """Return noise for each value of ``total``, in double precision."""
         drawn = torch.from_numpy(self.randomness.gaussian(total.numel()))
         return self.deviation * drawn.to(total.device).view_as(total)
 
     def on_grid(self, noisy: torch.Tensor) -> torch.Tensor:
-        """The nearest multiples of the grid."""
+        """Return the nearest multiples of the grid."""
         grid = self.deviation * GRID
         return torch.round(noisy / grid) * grid if grid else noisy
 
 
 class ClippedSum:
-    """Sum of the units' gradients of a step, each clipped to an ℓ2 norm of ``clip`` over all parameters.
+    """The sum of a step's unit gradients, each clipped to an ℓ2 norm of ``clip`` over all parameters.
 
     ``rows`` of gradients come as one tensor per parameter, of shape (rows, *parameter's shape), with the
     place of each row's unit among the units of the same call, ascending. All rows of a unit come in one
-    call, or it is alone in several: :meth:`hold` for all but the last. What is computed for a unit
-    depends on its own rows, and on how many rows there are: the kernels go by that.
+    call, or it is alone in several: :meth:`hold` for all but the last. A unit's result depends on its own
+    rows and on the number of rows, by which kernels are chosen.
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor], *, clip: float) -> None:
@@ -63,7 +63,7 @@ class ClippedSum:
         self._shapes = [parameter.shape for parameter in parameters]
         self._sums = [torch.zeros_like(parameter, dtype=torch.int64) for parameter in parameters]
         values = sum(parameter.numel() for parameter in parameters)
-        # To round each of d values moves the whole by half a step times √d at most.
+        # Rounding each of d values moves the vector by at most half a step times √d.
         self._longest = STEPS_PER_CLIP * (1 - ROUNDING) - 0.5 * math.sqrt(values)
         self._held: list[torch.Tensor] | None = None
 
@@ -77,14 +77,14 @@ class ClippedSum:
             held.add_(more)
 
     def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
-        """Clip and add some units, in float32 whatever the gradients were computed in; these are used up."""
+        """Clip and add some units, in float32 whatever the gradients' dtype; may overwrite ``rows``."""
         for total, clipped in zip(self._sums, self.clipped(rows, places), strict=True):
             total.add_(clipped.sum(0, dtype=torch.int64))
 
     def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> list[torch.Tensor]:
-        """The clipped gradients of some units in steps of the grid: whole numbers; shape (rows, …).
+        """Return the clipped gradients of some units in steps of the grid: whole numbers; shape (rows, …).
 
-        There are as many places as rows; what is behind the last unit is zero.
+        There are as many places as rows; those after the last unit are zero.
         """
         units = [_of_units(gradient.float(), places) for gradient in rows]
         for gradient, held in zip(units, self._held or [], strict=False):
@@ -93,13 +93,13 @@ class ClippedSum:
         squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in units])
         scale = self._scale(squares.sum(0))
         for gradient in units:
-            # A weight of 0 is not enough: 0 · ∞ is no number.
+            # A weight of 0 is not enough: 0 · ∞ is NaN.
             finite = gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
             finite.mul_(scale.view(-1, *[1] * (gradient.dim() - 1))).round_()
         return units
 
     def add_sparse(self, coordinates: torch.Tensor, values: torch.Tensor) -> None:
-        """Clip and add units whose gradients have one value each that is not zero; both of shape (units,).
+        """Clip and add units whose gradients have a single non-zero value; both of shape (units,).
 
         ``coordinates`` count through all values of all parameters.
         """
@@ -110,11 +110,11 @@ class ClippedSum:
             total.add_(part)
 
     def steps(self) -> torch.Tensor:
-        """The sum of this rank so far, in steps of the grid; shape (values,)."""
+        """Return this rank's sum so far, in steps of the grid; shape (values,)."""
         return torch.cat([part.flatten() for part in self._sums])
 
     def release(self, noise: Noise, *, batch: float) -> list[torch.Tensor]:
-        """The noisy sum over all ranks, divided by the expected ``batch``; the next step begins at zero.
+        """Return the noisy sum over all ranks, divided by the expected ``batch``; reset the sum to zero.
 
         Rank 0 alone adds noise; every rank gets the same values, of the parameters' shapes.
         """
@@ -129,24 +129,24 @@ class ClippedSum:
         return self._apart(from_first_rank(total).float())
 
     def _scale(self, squares: torch.Tensor) -> torch.Tensor:
-        """Steps of the grid that units of these squared norms get for each unit of length.
+        """Return the grid steps per unit of length for units of these squared norms.
 
-        0 where the norm is no finite number: the sum would be none either, and so tell of the unit.
+        The scale is 0 where the norm is not finite: otherwise a non-finite sum would reveal the unit.
         """
         least = self._longest / squares.double().sqrt()
         scale = least.clamp(max=STEPS_PER_CLIP / self._clip)
         return torch.where(squares.isfinite(), scale, 0.0).float()
 
     def _apart(self, values: torch.Tensor) -> list[torch.Tensor]:
-        """The values of all parameters as one tensor for each."""
+        """Split the values of all parameters into one tensor for each."""
         pieces = values.split([shape.numel() for shape in self._shapes])
         return [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
 
 def _of_units(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Sums of the rows that belong to one unit, and zeros behind them; shape (rows, …).
+    """Return the sums of each unit's rows, followed by zeros; shape (rows, …).
 
-    First rows, then second ones: no unit's order of addition depends on others.
+    It adds all first rows, then all second ones: no unit's order of addition depends on others.
     """
     sizes = torch.bincount(places)
     if len(sizes) == len(rows):

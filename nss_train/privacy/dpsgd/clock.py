@@ -1,4 +1,4 @@
-"""When a private step may be seen to begin: where it is asked for, on slots of a fixed length."""
+"""The visible timing of private steps: on request, they begin in slots of a fixed length."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from collections.abc import Callable
 from typing import Protocol
 
 _EARLY_S = 1e-6
-"""So little before a slot's end is at it."""
+"""Tolerance, in seconds: a time this little after a slot's end still counts as in the slot."""
 
 
 class Pace(Protocol):
-    """Waits between steps."""
+    """A wait between steps."""
 
     def wait(self) -> None:
-        """Return when the next step may begin, or what follows a step be seen."""
+        """Return when the next step may begin, or the last one's effects may become visible."""
 
 
 class Unpaced:
-    """Steps follow each other as they are done."""
+    """No wait: each step follows as soon as the last one is done."""
 
     def wait(self) -> None:
         """Return at once."""
 
 
 class Slots:
-    """Each step takes a slot; one that takes longer takes whole ones.
+    """Slots of a fixed length: a step takes one slot, or several whole ones.
 
-    Nothing is proved by that: what a machine does inside a slot can still be heard or measured.
+    They are no proof: the machine's activity inside a slot can still be observed.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Slots:
             self._began = self._now()
             return
         slots = (self._now() - self._began - _EARLY_S) / self._slot_s
-        # From the beginning each time: rounding and late awakenings do not add up.
+        # Counted from the slot's nominal beginning: rounding and late wake-ups do not add up.
         end = self._began + max(1, math.ceil(slots)) * self._slot_s
         while (left := end - self._now()) > 0:
             self._sleep(left)

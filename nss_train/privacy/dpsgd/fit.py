@@ -1,4 +1,4 @@
-"""One private training from start to end, and what may be said of it."""
+"""One private training from start to end, and what may be reported about it."""
 
 from __future__ import annotations
 
@@ -41,31 +41,30 @@ from nss_train.training.trainer import incomplete_reason
 logger = logging.getLogger(__name__)
 
 MOST_TOKENS, MOST_ROWS = 8192, 64
-"""Of a micro-batch: larger ones are no faster."""
+"""Most tokens and rows of a micro-batch: larger ones are no faster."""
 UNITS_PER_ROW = 8
-"""A step expects so many units for each row of a micro-batch: on average half a micro-batch of each width is
-filler."""
+"""Expected units of a step per row of a micro-batch: on average half of a width's micro-batch is filler."""
 ROW_BYTES = 2 * 2**30
-"""For the gradients of single rows."""
+"""Memory for the gradients of single rows, in bytes."""
 WHOLE_MINUTE_S = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Private:
-    """What makes a training a private one."""
+    """The parts that make a training private."""
 
     plan: PrivacyPlan
     unit_of: npt.NDArray[np.int64]
     """The unit of each training example, ascending; shape (examples,)."""
     longest: int
-    """Tokens of the longest example that there may be, which is public."""
+    """Most tokens that an example may have, which is public."""
     record: StepRecorder = field(default_factory=NullRecorder)
     charged: int = 0
-    """Steps of attempts that are lost: they count as spent."""
+    """Steps of lost attempts: they count as spent."""
 
     @classmethod
     def read(cls, prepared: Path, *, record: StepRecorder, charged: int = 0) -> Private:
-        """What prepare_data left in a folder."""
+        """Read it from the folder that prepare_data wrote."""
         metadata = json.loads((prepared / "metadata.json").read_text(encoding="utf-8"))
         return cls(
             plan=PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes()),
@@ -94,9 +93,9 @@ def fit_privately(
 ) -> Fitted:
     """Train the adapter of ``model`` on ``examples["train"]`` as planned.
 
-    ``seed`` decides nothing that has to be secret. Raises
-    :class:`~nss_train.errors.BudgetExceeded` instead of handing over an adapter that cost too much, and
-    :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
+    ``seed`` decides nothing that must be secret. Raises :class:`~nss_train.errors.BudgetExceeded` instead of
+    handing over an adapter that cost too much, and :class:`~nss_train.contract.StageDrained` when the
+    training was asked to stop.
     """
     reported = ReportMarks(report)
     limits = [] if max_seconds is None else [TimeLimit(max_seconds, may_end=reported.ends_block)]
@@ -137,10 +136,10 @@ def make_private_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     halvings: int = 0,
 ) -> OpacusDPTrainer:
-    """A trainer over the units of ``examples["train"]``."""
+    """Return a trainer over the units of ``examples["train"]``."""
     keep_memory_to_itself()
     validation = examples["validation"]
-    # Perhaps no unit has an effect; that is a training like any other.
+    # There may be no unit with an effect; that is a training like any other.
     training = examples["train"] or Dataset.from_dict({"input_ids": [], "labels": []})
     units = UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0))
     arguments = training_arguments(
@@ -173,7 +172,7 @@ def make_private_trainer(
 
 
 def canaries_of(model: PeftModel, plan: PrivacyPlan, count: int) -> Canaries | None:
-    """So many invented units that the training is audited with; rank 0 alone has them."""
+    """Return ``count`` invented units to audit the training with; only rank 0 has them."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     return Canaries(count, plan=plan, parameters=trained) if count and is_first() else None
 
@@ -181,7 +180,7 @@ def canaries_of(model: PeftModel, plan: PrivacyPlan, count: int) -> Canaries | N
 def shapes_for(
     model: PeftModel, private: Private, config: SafeSynthesizerParameters, *, prompt: int, halvings: int
 ) -> Shapes:
-    """Micro-batches that fit into memory; half as large for each time that it ran out."""
+    """Return shapes of micro-batches that fit into memory, halved for each time that it ran out."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     tokens = min(MOST_TOKENS, fits(model.config, bytes_per_value=model.dtype.itemsize))
     # Gradients of single rows, in float32: as computed, clipped, and twice as the trial clips them.
@@ -205,7 +204,7 @@ def shapes_for(
 
 
 def _most_rows(config: SafeSynthesizerParameters) -> int:
-    """The most examples that a unit may have."""
+    """Return the most examples that a unit may have."""
     several = config.guarantee.unit_column is not None and config.data.group_training_examples_by is None
     return config.guarantee.max_records_per_unit if several else 1
 
@@ -224,7 +223,7 @@ def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, stri
         log_history=history,
         steps=trainer.state.global_step,
         reason=incomplete_reason(history),
-        # The numbers that were drawn are in it.
+        # The exact time would depend on the numbers of units drawn.
         seconds=math.ceil(seconds / WHOLE_MINUTE_S) * WHOLE_MINUTE_S if strict else seconds,
         ranks=trainer.args.world_size,
         figures={

@@ -1,4 +1,4 @@
-"""The mechanism of a private step, as the plan wants it: what a training takes and an audit examines."""
+"""The mechanism of a private step, as planned: a training takes it, and an audit examines it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mechanism:
-    """Draw units, add up their clipped gradients, release the noisy sum; again for each step."""
+    """The mechanism of each step: draw units, sum their clipped gradients, release the noisy sum."""
 
     sampler: PoissonSampler
     gradients: ClippedSum
     noise: Noise
     batch: float
-    """What a released sum is divided by."""
+    """Divisor of a released sum."""
 
     @classmethod
     def of(
@@ -34,10 +34,10 @@ class Mechanism:
         randomness: SecretRandomness,
         slack: float = 0.0,
     ) -> Self:
-        """The one whose cost the plan has computed.
+        """Return the mechanism whose cost the plan has computed.
 
         ``slack`` is the share of C by which one unit may move the sum besides its own gradient: the noise
-        grows by it, so that σ, and with it ε, stays what the plan says.
+        grows by it, so σ, and with it ε, stays as planned.
         """
         return cls(
             sampler=PoissonSampler(units=units, rate=plan.sampling_rate, randomness=randomness),
@@ -47,9 +47,9 @@ class Mechanism:
         )
 
     def draw(self) -> Indices:
-        """The units of the next step; shape (drawn,)."""
+        """Draw the units of the next step; shape (drawn,)."""
         return self.sampler.draw()
 
     def release(self) -> list[torch.Tensor]:
-        """The step's gradient, of the parameters' shapes."""
+        """Return the step's noisy gradient, in the parameters' shapes."""
         return self.gradients.release(self.noise, batch=self.batch)

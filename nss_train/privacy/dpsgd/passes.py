@@ -1,4 +1,4 @@
-"""Forward and backward passes of micro-batches, whose units' gradients are clipped and added up."""
+"""Forward and backward passes of micro-batches, whose units' gradients are clipped and summed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nss_train.privacy.dpsgd.per_sample_gradients import RowGradients
 from nss_train.privacy.dpsgd.token_losses import TokenLosses
 
 LOSS_CLIP = 10.0
-"""Nats per token that a unit adds to a reported loss at most: a guess among 22,000 tokens."""
+"""Most nats per token that a unit adds to a reported loss: that of a guess among 22,000 tokens."""
 
 
 class Passes:
-    """Those of one model, on its device and in its precision; from its making to :meth:`close`."""
+    """The passes of one model, on its device and in its precision, until :meth:`close`."""
 
     def __init__(
         self,
@@ -35,16 +35,16 @@ class Passes:
     def add(
         self, batch: MicroBatch, gradients: Sequence[ClippedSum], losses: Sequence[ClippedSum] = ()
     ) -> None:
-        """Add each unit's clipped gradient, and its mean loss per token, to these sums.
+        """Add each unit's clipped gradient, and its mean loss per token, to the given sums.
 
-        A unit that is not complete yet is held: what is clipped is always the whole unit's.
+        An incomplete unit is held: clipping always applies to the whole unit's gradient.
         """
         batch = batch.to(self.device)
         found = self.losses(batch)
         found.sum().backward()
         rows = self._rows.take()
         for total in gradients[1:]:
-            # A sum uses up what it is given.
+            # A sum overwrites its input.
             _into(total, [one.clone() for one in rows], batch)
         for total in gradients[:1]:
             _into(total, rows, batch)
@@ -52,20 +52,20 @@ class Passes:
             _into(total, [(found.detach() / batch.learned)[:, None]], batch)
 
     def losses(self, batch: MicroBatch) -> torch.Tensor:
-        """Those of :func:`row_losses`, of a micro-batch that is on the device."""
+        """Return :func:`row_losses` of a micro-batch that is on the device."""
         with self._autocast():
             return row_losses(self.model, batch)
 
     def close(self) -> None:
-        """Leave the model as it was. Idempotent."""
+        """Restore the model by removing the hooks. Idempotent."""
         self._rows.close()
 
 
 def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-    """Sum of the losses of each row's tokens; shape (rows,). No row's depends on another row.
+    """Return the sum of each row's token losses; shape (rows,). No row's loss depends on another row.
 
-    The prompt is not learned, so that no logits are computed for it: they are most of the work of a
-    small model with a large vocabulary.
+    The prompt is not learned, so no logits are computed for it: logits are most of the work of a small
+    model with a large vocabulary.
     """
     first = max(1, batch.prompt)
     targets = batch.labels[:, first:]

@@ -1,4 +1,4 @@
-"""Which units take part in a step: each of them by a coin of its own (Poisson sampling)."""
+"""Poisson sampling: each unit takes part in a step by a coin toss of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class PoissonSampler:
-    """Draws units, each independently with probability ``rate``; none at all is a draw like any other."""
+    """A sampler that draws each unit independently with probability ``rate``; a draw may be empty."""
 
     def __init__(self, *, units: int, rate: float, randomness: SecretRandomness) -> None:
         self._units = units
@@ -21,13 +21,13 @@ class PoissonSampler:
         self._randomness = randomness
 
     def draw(self) -> Indices:
-        """Numbers of the units of a step, ascending, the same on every rank; shape (drawn,)."""
+        """Return the numbers of a step's units, ascending, the same on every rank; shape (drawn,)."""
         mask = self._randomness.heads(self._units, self._rate)
         return np.flatnonzero(from_first_rank(torch.from_numpy(mask)).numpy())
 
 
 def from_first_rank(values: torch.Tensor) -> torch.Tensor:
-    """Rank 0's values on every rank, back on the device that they came from."""
+    """Return rank 0's values on every rank, on the device that they came from."""
     state = group_state()
     if state.num_processes == 1:
         return values

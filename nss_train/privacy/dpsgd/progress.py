@@ -1,4 +1,4 @@
-"""What may be told of a private training while it runs, and when: nothing that follows a step's draw."""
+"""The reports of a running private training and their times: nothing that depends on a step's draw."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from nss_train.contract import TRAIN_STEP, Event, Report
 from nss_train.training.callbacks import report_start
 
 MOST_MARKS = 20
-"""Of a training, its start and its end included."""
+"""Most marks of a training, its start and its end included."""
 APART_S = 30.0
-"""Between marks: many steps of most trainings, so that none is seen alone."""
+"""Least seconds between marks: many steps of most trainings, so that none is seen alone."""
 BLOCKS = 20
-"""Parts of a training that are paid for at once: a machine that is lost costs 5% of the steps at most."""
+"""Number of blocks that a training pays for at once: a lost machine costs 5% of the steps at most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Marks:
-    """After which steps something may be told. They follow from public numbers alone."""
+    """The steps after which something may be reported. They follow from public numbers alone."""
 
     steps: int
     block: int
@@ -30,48 +30,48 @@ class Marks:
     every: int
     """Steps between two marks, whole blocks."""
     step_s: float
-    """What a step takes, as measured on invented units."""
+    """Seconds per step, as measured on invented units."""
 
     @classmethod
     def of(cls, steps: int, *, step_s: float) -> Marks:
-        """Those of a training of so many steps."""
+        """Return the marks of a training of ``steps`` steps."""
         block = max(1, steps // BLOCKS)
         # The start is a mark too.
         blocks = max(math.ceil(steps / block / (MOST_MARKS - 1)), math.ceil(APART_S / (block * step_s)))
         return cls(steps=steps, block=block, every=block * blocks, step_s=step_s)
 
     def at(self, step: int) -> bool:
-        """Whether it is a mark to have done so many steps; the last one is, and none shortly before it."""
+        """Tell whether ``step`` is a mark; the last step is, and none shortly before it."""
         return step >= self.steps or (step % self.every == 0 and step + self.every <= self.steps)
 
     def ends_block(self, step: int) -> bool:
-        """Whether all steps that are paid for are done."""
+        """Tell whether all paid steps are done."""
         return step % self.block == 0
 
     def paid_up_to(self, step: int) -> int:
-        """Steps that are paid for once the one after ``step`` is."""
+        """Return the number of paid steps once the one after ``step`` is paid for."""
         return min(self.steps, (step // self.block + 1) * self.block)
 
     def left_s(self, step: int) -> float:
-        """Seconds that the rest takes."""
+        """Return the expected seconds of the remaining steps."""
         return (self.steps - step) * self.step_s
 
 
 class ReportMarks(TrainerCallback):
-    """Reports the start and each mark with ε and the time that is left by public numbers."""
+    """A callback that reports the start and each mark, with ε and the remaining time by public numbers."""
 
     def __init__(self, report: Report, *, now: Callable[[], float] = time.monotonic) -> None:
         self._report, self._now = report, now
         self._told_at = -math.inf
         self.marks: Marks | None = None
-        """Known when the training has measured invented units."""
+        """Marks of the training; set once it has measured invented units."""
 
     def is_mark(self, step: int) -> bool:
-        """Whether something may be told after so many steps."""
+        """Tell whether something may be reported after ``step`` steps."""
         return self.marks is not None and self.marks.at(step)
 
     def ends_block(self, step: int) -> bool:
-        """Whether the training may end after so many steps."""
+        """Tell whether the training may end after ``step`` steps."""
         return self.marks is not None and self.marks.ends_block(step)
 
     def on_train_begin(
@@ -90,7 +90,7 @@ class ReportMarks(TrainerCallback):
     ) -> None:
         if self.marks is None or "epsilon" not in (logs or {}):
             return
-        # What was measured may be slower than what is done.
+        # The real steps may be faster than the measured ones.
         if self._now() - self._told_at < APART_S and state.global_step < state.max_steps:
             return
         self._told_at = self._now()

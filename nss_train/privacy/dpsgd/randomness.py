@@ -1,4 +1,4 @@
-"""Randomness that nobody can repeat: what sampling and noise are drawn from."""
+"""Unrepeatable randomness, from which sampling and noise are drawn."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from randomgen import ChaCha
 
 KEY_BYTES = 32
 ROUNDS = 20
-"""Of ChaCha: the number for which no attack is known."""
+"""Rounds of ChaCha: the number for which no attack is known."""
 
 
 class SecretRandomness:
     """ChaCha20 under a key from the operating system.
 
-    The key is in this process's memory and nowhere else: it is not a seed of the job, it is never
-    logged, and it cannot be stored, so that an attempt that goes on from a checkpoint draws anew.
-    Torch's own generator would not do: on a CPU it keeps 32 bits of its seed.
+    The key is in this process's memory and nowhere else: it is not a seed of the job, it is never logged,
+    and it cannot be stored, so an attempt that resumes from a checkpoint draws anew. Torch's own generator
+    would not do: on a CPU it keeps 32 bits of its seed.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class SecretRandomness:
         self._generator = np.random.Generator(ChaCha(key=key, rounds=ROUNDS))
 
     def heads(self, count: int, probability: float) -> npt.NDArray[np.bool_]:
-        """So many independent tosses of a coin; shape (count,)."""
+        """Return ``count`` independent coin tosses; shape (count,)."""
         return self._generator.random(count) < probability
 
     def gaussian(self, count: int) -> npt.NDArray[np.float64]:
-        """Standard normal values in double precision; shape (count,)."""
+        """Return standard normal values in double precision; shape (count,)."""
         return self._generator.standard_normal(count)
 
     def __reduce__(self) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The losses of single tokens, without the copies of the logits that a large vocabulary makes dear."""
+"""The losses of single tokens, without copies of the logits, which a large vocabulary makes expensive."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL
 
 
 class TokenLosses(torch.autograd.Function):
-    """Cross-entropy of each token, as ``torch.nn.functional.cross_entropy(reduction="none")`` gives it.
+    """The cross-entropy of each token, as in ``torch.nn.functional.cross_entropy(reduction="none")``.
 
-    That makes three tensors of the logits' size on its way to the gradient, which takes longer than
-    anything else in a small model. This one works in the logits' own memory: they are gone afterwards,
-    and so the gradient can be asked for once.
+    PyTorch's makes three tensors of the logits' size on its way to the gradient, which takes longer than
+    anything else in a small model. This one works in the logits' own memory: they are overwritten, so the
+    gradient can be computed only once.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """``logits`` in float32, (tokens, vocabulary); ``targets`` of shape (tokens,), -100 for none."""
+        """Return losses (tokens,) of float32 ``logits`` (tokens, vocabulary); a target of -100 has none."""
         learned = targets != IGNORED_LABEL
         chosen = targets.clamp(min=0)[:, None]
         powers = logits.detach()
@@ -33,7 +33,7 @@ class TokenLosses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """softmax(logits) − the target's indicator, for each token that is learned."""
+        """Return softmax(logits) − the target's indicator, for each learned token, times its gradient."""
         powers, total, chosen, learned = ctx.saved_tensors
         (gradient,) = gradients
         scale = (gradient * learned)[:, None]

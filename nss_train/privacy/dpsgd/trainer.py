@@ -30,7 +30,7 @@ from nss_train.training.trainer import AdapterTrainer
 logger = logging.getLogger(__name__)
 
 BUDGET_SPENT = "privacy_budget"
-"""Reason of a training that ended before its last step because lost attempts had spent ε."""
+"""Reason why a training ended before its last step: lost attempts had spent ε."""
 
 
 class OpacusDPTrainer(AdapterTrainer):
@@ -53,24 +53,24 @@ class OpacusDPTrainer(AdapterTrainer):
         train_dataset: Dataset,
         **options: Any,
     ) -> None:
-        """``name`` is the base model's, ``most_rows`` the most examples that a unit may have."""
+        """Take the base model's ``name`` and ``most_rows``, the most examples that a unit may have."""
         super().__init__(model=model, train_dataset=train_dataset, **options)
         self._model, self._name = model, name
         self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
         self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
-        # Opacus sees nothing of a layer that is recomputed in any other way.
+        # Opacus' hooks miss a layer that is recomputed in any other way.
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": True}
         self._secret = randomness or SecretRandomness()
         self._reports_loss = plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self.coupling: Coupling | None = None
-        """Known when the invented units were tried."""
+        """Result of the check of invented units, set once it has run."""
         self.marks: Marks | None = None
 
     def _inner_training_loop(
         self, *_: Any, resume_from_checkpoint: str | None = None, **__: Any
     ) -> TrainOutput:
-        """All steps that the plan has and the budget affords, from the checkpoint's on."""
+        """Take all steps that the plan has and the budget allows, starting from the checkpoint."""
         self._begin(resume_from_checkpoint)
         passes = Passes(self._model, device=self.args.device, autocast=self.accelerator.autocast)
         try:
@@ -101,7 +101,7 @@ class OpacusDPTrainer(AdapterTrainer):
         return trial
 
     def take_steps(self, passes: Passes, trial: Trial) -> None:
-        """Draw, clip, add, release, step; what may be seen of it is seen between the slots."""
+        """Draw, clip, sum, release and step; effects become visible between the slots only."""
         mechanism = Mechanism.of(
             self._plan,
             self._trained,
@@ -135,7 +135,7 @@ class OpacusDPTrainer(AdapterTrainer):
         self._optimizer.zero_grad()
 
     def _released(self, mechanism: Mechanism) -> list[torch.Tensor]:
-        """The step's gradient, with the canaries among the units where there are any."""
+        """Return the step's gradient, with any canaries among the units."""
         if self._canaries is None:
             return mechanism.release()
         self._canaries.join(mechanism.gradients)
@@ -144,7 +144,7 @@ class OpacusDPTrainer(AdapterTrainer):
         return released
 
     def _after_step(self, marks: Marks, loss: float | None) -> None:
-        """Count it, keep what was paid for, and tell what may be told; evaluate and save where it is due."""
+        """Count the step and report what may be reported; evaluate and save where due."""
         self.state.global_step += 1
         self.state.epoch = self.state.global_step * self._plan.sampling_rate
         self.control = self.callback_handler.on_step_end(self.args, self.state, self.control)
@@ -153,25 +153,25 @@ class OpacusDPTrainer(AdapterTrainer):
         if marks.at(self.state.global_step):
             self.log(self._figures() | found)
         elif found:
-            # Whoever listens to the log hears when it was written; the history does not say.
+            # A log listener would learn the time of writing; the history does not contain it.
             self.state.log_history.append(found | {"step": self.state.global_step})
         if self.control.should_evaluate:
             self.evaluate()
-            # It leaves the model in evaluation mode, in which Opacus sees nothing of a step.
+            # It leaves the model in evaluation mode, in which Opacus' hooks miss a step.
             self._model.train()
         if self.control.should_save:
             self._save_checkpoint(self._model, trial=None)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
 
     def _figures(self) -> dict[str, float]:
-        """What may be known at a mark."""
+        """Return the figures that may be public at a mark."""
         return {
             "learning_rate": self._get_learning_rate(),
             "epsilon": self._plan.spent_at_most(self._budget.steps),
         }
 
     def _begin(self, checkpoint: str | None) -> None:
-        """Optimizer, schedule and state; those of a checkpoint when there is one."""
+        """Set up optimizer, schedule and state, from a checkpoint if there is one."""
         self._optimizer = self.create_optimizer()
         self._schedule = self.create_scheduler(self._plan.steps)
         self._init_training_state(self._plan.steps, self._plan.steps, 1, checkpoint, None)
@@ -183,14 +183,14 @@ class OpacusDPTrainer(AdapterTrainer):
         self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
 
     def _save_rng_state(self, output_dir: str) -> None:
-        """Nothing: whoever goes on draws anew."""
+        """Save nothing: a resumed training draws anew."""
 
     def get_epsilon(self) -> float:
-        """ε of all steps that were paid for, accounted anew, at the plan's δ."""
+        """Return ε of all paid steps, accounted anew, at the plan's δ."""
         return self._plan.spent(self._budget.steps)
 
     def privacy_result(self) -> PrivacyResult:
-        """What was spent so far; steps whose update was lost with a machine included."""
+        """Return what was spent so far, including steps whose update was lost with a machine."""
         return PrivacyResult(
             steps_applied=self._budget.steps,
             epsilon_spent=self.get_epsilon(),
@@ -207,6 +207,6 @@ def _pace(trial: Trial) -> Pace:
 
 
 def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, slack: float) -> Noise:
-    """None where losses are published outside of the guarantee."""
+    """Return the noise of a reported loss; it is zero where losses are published outside the guarantee."""
     deviation = plan.loss_noise * LOSS_CLIP * (1 + slack) if plan.report_loss else 0.0
     return Noise(deviation=deviation, randomness=secret)

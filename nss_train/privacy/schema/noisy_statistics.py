@@ -1,6 +1,6 @@
-"""What may be said of one column: noisy categories and noisy bounds, by OpenDP and its own randomness.
+"""Noisy statistics of one column, categories and bounds, by OpenDP with its own randomness.
 
-One value of each unit goes in, so that a unit changes one count by one.
+One value of each unit goes in, so a unit changes one count by one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy.typing as npt
 Numbers = npt.NDArray[np.float64]
 
 COVERED = 0.9
-"""Categories are published when they make up this share of the units: others would be rejected for good."""
+"""Share of the units that published categories must cover: any other value would be rejected for good."""
 MISTAKE = 0.02
-"""Chance that a bucket without any unit passes for one that has some; it makes bounds wider, no more."""
+"""Probability that any empty bucket counts as occupied; it only makes bounds wider."""
 OCTAVES = 40
-"""Bounds are 0, powers of two from 1 to two to this, and their negatives; beyond there is no bound.
-Smaller ones would put many buckets between 0 and 1, and a 0 that is overlooked out of reach."""
+"""Bounds are 0, powers of two from 1 to 2 to this power, and their negatives; beyond, there is no bound.
+Smaller powers would put many buckets between 0 and 1, and an overlooked 0 out of reach."""
 FINE = 8
-"""Parts of a bucket, where there are units enough."""
+"""Parts of a bucket, if there are enough units."""
 FINE_UNITS = 200
-"""They are enough when a part that is overlooked holds at most one in so many of them."""
+"""Units are enough when an overlooked part holds at most one in this many of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,25 +33,25 @@ class Categories:
     """The values that enough units share."""
 
     found: tuple[int, ...]
-    """Numbers of the values, ascending."""
+    """Codes of the values, ascending."""
     threshold: int
-    """A value needs a noisy count of at least this."""
+    """Least noisy count of a published value."""
     share: float
-    """Of all units, by the noisy counts less their standard deviation."""
+    """Share of all units, by the noisy counts less their standard deviation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """Between these most values lie; ``None``: no bound."""
+    """Bounds between which most values lie; ``None``: no bound."""
 
     minimum: float | None
     maximum: float | None
     threshold: int
-    """A bucket needs a noisy count of at least this to be seen."""
+    """Least noisy count of a bucket that counts as occupied."""
 
 
 def count(units: int, *, epsilon: float) -> int:
-    """How many units there are, with discrete Laplace noise: ε-differentially private. May be below 0."""
+    """Return the number of units with discrete Laplace noise: ε-differentially private. May be below 0."""
     dp = _opendp()
     space = dp.atom_domain(T=int), dp.absolute_distance(T=int)
     mechanism = dp.m.make_laplace(*space, scale=_scale(epsilon))
@@ -61,11 +61,11 @@ def count(units: int, *, epsilon: float) -> int:
 
 
 def categories(values: Sequence[int], *, units: int, epsilon: float, delta: float) -> Categories:
-    """Values, given by number, whose noisy count passes a threshold: (ε, δ)-differentially private.
+    """Return the values, given as codes, whose noisy count passes a threshold: (ε, δ)-differentially private.
 
-    Stability-based selection (Korolova et al. 2009; OpenDP's Laplace threshold). A value that one unit
-    has is found with probability ``delta``. The numbers may come from the values: which number a value
-    has changes nothing but its name.
+    This is stability-based selection (Korolova et al. 2009; OpenDP's Laplace threshold). A value that one
+    unit has is found with probability ``delta``. The codes may depend on the values: a value's code affects
+    only its name.
     """
     dp = _opendp()
     scale = _scale(epsilon)
@@ -82,15 +82,15 @@ def categories(values: Sequence[int], *, units: int, epsilon: float, delta: floa
 
 
 def bounds(values: Numbers, *, units: int, epsilon: float) -> Bounds:
-    """The outermost buckets of a public grid in which noisy counts tell of units: ε-differentially private.
+    """Return the outermost occupied buckets of a public grid, by noisy counts: ε-differentially private.
 
-    These are the extreme quantiles of a noisy histogram over powers of two, as in the approximate bounds
-    of Wilson et al. 2020 (arXiv 1909.01917). A bucket with few units is overlooked, so bounds lie one
-    bucket further out. ``units`` is their public number; some may have no value.
+    They are the extreme quantiles of a noisy histogram over powers of two, as in the approximate bounds of
+    Wilson et al. 2020 (arXiv 1909.01917). A bucket with few units is overlooked, so bounds lie one bucket
+    further out. ``units`` is their public number; some may have no value.
 
-    Quantiles by the exponential mechanism have no use for so wide a grid: all candidates beyond the data
-    are nearly equally good for them. For 342 lengths of 32 to 60 mm and ε = 0.07 three draws of the two at
-    1% and 99% gave (-1.1e12, 65536), (-8.4e6, 3.4e7) and (-4096, 262144); this here gives (16, 128).
+    Quantiles by the exponential mechanism do not work on so wide a grid: they rate all candidates beyond the
+    data nearly equally. For 342 lengths of 32 to 60 mm and ε = 0.07, three draws of the two at 1% and 99%
+    gave (-1.1e12, 65536), (-8.4e6, 3.4e7) and (-4096, 262144); this function gives (16, 128).
     """
     edges = _edges(FINE)
     if FINE_UNITS * _threshold(edges, epsilon) > units:
@@ -110,7 +110,7 @@ def bounds(values: Numbers, *, units: int, epsilon: float) -> Bounds:
 
 
 def _edges(parts: int) -> Numbers:
-    """Ascending edges of the buckets; two more buckets lie outside."""
+    """Return the ascending edges of the buckets; two more buckets lie outside."""
     part = np.arange(parts) / parts
     octaves = np.multiply.outer(2.0 ** np.arange(OCTAVES), 1 + part).ravel()
     positive = np.concatenate([part[1:], octaves, [2.0**OCTAVES]])
@@ -118,7 +118,7 @@ def _edges(parts: int) -> Numbers:
 
 
 def _threshold(edges: Numbers, epsilon: float) -> int:
-    """Noise alone passes it in none of the buckets but with probability :data:`MISTAKE`."""
+    """Return the count that noise alone reaches in any bucket with probability :data:`MISTAKE` at most."""
     buckets = len(edges) + 1
     return math.ceil(_scale(epsilon) * math.log(buckets / (2 * MISTAKE)))
 
@@ -133,12 +133,12 @@ def _noisy_counts(buckets: npt.NDArray[np.int64], size: int, epsilon: float) -> 
 
 
 def _scale(epsilon: float) -> float:
-    """Of Laplace noise for a sensitivity of 1, rounded to the safe side."""
+    """Return the scale of Laplace noise for a sensitivity of 1, rounded to the safe side."""
     return (1 + 1e-9) / epsilon
 
 
 def _column(dp: Any) -> Any:
-    """One number of each unit; neighbours differ by one of them."""
+    """Return the domain and metric of one number per unit; neighbours differ by one of them."""
     return dp.vector_domain(dp.atom_domain(T=int)), dp.symmetric_distance()
 
 

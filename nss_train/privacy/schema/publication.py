@@ -1,4 +1,4 @@
-"""What a private job makes public before it trains: n, its plan and its schema."""
+"""The facts that a private job publishes before it trains: n, its plan and its schema."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ _REFUSED = "The guarantee cannot be given."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shares:
-    """Which shares of the units are not trained on, on average."""
+    """Average shares of the units that are not trained on."""
 
     holdout: float
     validation: float
-    """Of those that are not held out."""
+    """Share of the units that are not held out."""
 
     @property
     def together(self) -> float:
-        """Both, as a share of all units."""
+        """Return both, as a share of all units."""
         return self.holdout if self.validation == 0 else 1 - (1 - self.holdout) * (1 - self.validation)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """Plan and schema, how the schema came about, and the config that all of this goes by."""
+    """Plan and schema, and the resolved config with the reasons for all choices."""
 
     resolved: Resolved
     plan: PrivacyPlan
     passes: float
-    """How often each unit is trained on, on average."""
+    """Average number of times that each unit is trained on."""
     shares: Shares
     schema: Mapping[str, Any]
 
@@ -65,16 +65,16 @@ class Publisher:
     resolved: Resolved
     types: Types
     places: int
-    """Of the file."""
+    """Number of places in the file."""
     dataset: str
     holds_out: bool
     keeper: DrawKeeper
 
     def publish(self, table: PrivateTable, units: FoundUnits) -> Publication:
-        """Draw what is drawn, once, and plan the job for the price of that.
+        """Draw once what must be drawn, and plan the job including its price.
 
-        Raises :class:`ParameterError` with every reason why the guarantee cannot be given; before anything
-        is drawn where n is public.
+        Raises :class:`ParameterError` with every reason why the guarantee cannot be given; where n is public,
+        before anything is drawn.
         """
         self._refuse_unsupported()
         known = public_units(self._config, places=self.places)
@@ -94,7 +94,7 @@ class Publisher:
         )
 
     def plan(self, count: int) -> PrivacyPlan:
-        """The plan for n units."""
+        """Return the plan for n units."""
         shares = self._shares(count)
         units = Units(
             kind=kind_of_units(self._config),
@@ -113,7 +113,7 @@ class Publisher:
 
     @property
     def _config(self) -> SafeSynthesizerParameters:
-        """The config with nothing set aside for a schema that has no use for it."""
+        """Return the config, with no budget set aside for a schema that needs none."""
         config = self.resolved.config
         if paid_columns(self.types, config.guarantee):
             return config
@@ -158,7 +158,7 @@ class Publisher:
         return Shares(holdout=holdout, validation=self._config.training.validation_ratio)
 
     def _delta(self, count: int) -> float:
-        # Not logged: n is not known to anybody before its draw is kept.
+        # Not logged: n must stay unknown until its draw is kept.
         privacy = self._config.privacy
         choice = None if privacy is None else automatic_delta(privacy, units=count)
         return float(choice.value if choice is not None else getattr(privacy, "delta", 0))

@@ -1,7 +1,7 @@
-"""The schema that a private job publishes: what is declared, what noise allows, and types besides.
+"""The schema that a private job publishes: declarations, noisy statistics and types.
 
-Names and order of the columns count as public, and so do types that are declared or the file's own. A column
-whose cells decide for themselves has no type here.
+Names and order of the columns count as public, and so do types that are declared or given by the file. A
+column typed cell by cell has no type here.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ JSON_TYPES: Mapping[ColumnType, tuple[str, ...]] = {
 NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
 CATEGORIES = (ColumnType.STRING, ColumnType.ANY)
 WEIGHTS = dict.fromkeys(CATEGORIES, 2) | dict.fromkeys(NUMBERS, 1)
-"""Shares of ε by type, as far as noise is of use. Categories need counts of some 14 times the noise's
-scale to be found at a usual δ, buckets of a number some 7 times."""
+"""Weights of ε by type, for the types that noisy statistics suit. At a usual δ, categories are found from
+counts of about 14 times the noise's scale on, buckets of a number from about 7 times."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedSchema:
-    """A JSON schema, and why each column is described as it is."""
+    """A JSON schema, and the reason for each column's description."""
 
     document: Mapping[str, Any]
     choices: tuple[Choice, ...]
@@ -51,14 +51,14 @@ class PublishedSchema:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Purse:
-    """What one column may spend."""
+    """The share of ε and δ that one column may spend."""
 
     epsilon: float
     delta: float
 
 
 def paid_columns(types: Types, guarantee: GuaranteeParameters) -> list[str]:
-    """Names of the columns that ε is spent on: of a type that noise is of use for, and not declared."""
+    """Return the names of the columns that ε is spent on: undeclared ones of a type in :data:`WEIGHTS`."""
     if guarantee.schema_source is not SchemaSource.PRIVATE:
         return []
     return [name for name, type_ in types.items() if not _is_declared(name, guarantee) and type_ in WEIGHTS]
@@ -74,9 +74,9 @@ def draw_schema(
     epsilon: float,
     delta: float,
 ) -> dict[str, DrawnColumn]:
-    """Look at one record of each unit (``firsts``), within (ε, δ) for all columns together.
+    """Draw the columns' statistics from one record of each unit (``firsts``), within (ε, δ) in total.
 
-    ``units`` is n: how many units there are is not asked of the table.
+    ``units`` is n, which is not taken from the table.
     """
     purses = _purses(paid_columns(types, guarantee), types, epsilon, delta)
     return {
@@ -89,7 +89,7 @@ def draw_schema(
 def publish_schema(
     types: Types, guarantee: GuaranteeParameters, drawn: Mapping[str, DrawnColumn]
 ) -> PublishedSchema:
-    """Describe all columns by what is public and what was drawn; a raw schema is nothing of either."""
+    """Return a schema of all columns from public facts and drawn ones; a raw schema stays empty here."""
     if guarantee.schema_source is SchemaSource.RAW:
         reason = "guarantee.schema_source is raw: the table's own values, outside the guarantee"
         return PublishedSchema(document={}, choices=(Choice(name="schema", value="raw", reason=reason),))
@@ -112,7 +112,7 @@ def publish_schema(
 
 
 def _is_declared(name: str, guarantee: GuaranteeParameters) -> bool:
-    """Whether a declaration says what the schema shall hold. One of a type alone leaves the rest to noise."""
+    """Tell whether a declaration fixes a column's schema; one of a type alone leaves the rest to noise."""
     column = guarantee.columns.get(name)
     if column is None:
         return False
@@ -121,7 +121,7 @@ def _is_declared(name: str, guarantee: GuaranteeParameters) -> bool:
 
 
 def _purses(paid: Sequence[str], types: Types, epsilon: float, delta: float) -> dict[str, _Purse]:
-    """ε by weight; δ among those that look for categories."""
+    """Divide ε by weight, and δ equally among the columns searched for categories."""
     searched = sum(types[name] in CATEGORIES for name in paid)
     total = sum(WEIGHTS[types[name]] for name in paid)
     return {
@@ -150,7 +150,7 @@ def _public(name: str, type_: ColumnType, guarantee: GuaranteeParameters) -> Dra
 
 
 def _drawn(column: Column, type_: ColumnType, firsts: Order, purse: _Purse, units: int) -> DrawnColumn:
-    # What comes out is not logged: of an attempt that is lost nothing shall be known.
+    # The result is not logged: nothing of a lost attempt may become known.
     if type_ in CATEGORIES:
         paid = f"ε = {purse.epsilon:.4g} and δ = {purse.delta:.3g} of the schema's share"
         _log(column.name, "categories with noise", f"it may be text and is not declared; {paid}")
@@ -176,7 +176,7 @@ def _categories(column: Column, firsts: Order, purse: _Purse, paid: str, units: 
 
 
 def _in_order(value: Any) -> tuple[str, Any]:
-    """A key that sorts the values of a column, whatever they are: numbers, then texts, then the rest."""
+    """Return a key that sorts a column's mixed values: numbers, then texts, then the rest."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return "3", json.dumps(value)
     return ("2", value) if isinstance(value, str) else ("1", value)

@@ -1,4 +1,4 @@
-"""n, the number of units: how it becomes known, and what is held out of it."""
+"""The number of units n: how it becomes known, and the share held out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nss_train.privacy.draw import Draw
 from nss_train.privacy.schema import noisy_statistics
 
 MIN_HELD_OUT = 10
-"""As of rows without privacy: fewer are no use to compare with."""
+"""Least units held out, as of rows without privacy: fewer are useless for comparison."""
 
 
 def kind_of_units(config: SafeSynthesizerParameters) -> str:
-    """``record`` or ``value of <column>``, whether the column makes groups or units alone.
+    """Return ``record`` or ``value of <column>``, whether the column makes groups or only units.
 
     The column is always named: jobs on one dataset add up only where it is the same.
     """
@@ -26,7 +26,7 @@ def kind_of_units(config: SafeSynthesizerParameters) -> str:
 
 
 def source_of_units(config: SafeSynthesizerParameters) -> Source:
-    """How n becomes known. Rows tell how many records there are, but would count the values of a column."""
+    """Return how n becomes known; the rows give the number of records, not of a column's values."""
     asked = config.guarantee.units
     if isinstance(asked, int):
         return Source.DECLARED
@@ -36,7 +36,7 @@ def source_of_units(config: SafeSynthesizerParameters) -> Source:
 
 
 def public_units(config: SafeSynthesizerParameters, *, places: int) -> int | None:
-    """n where it needs no draw."""
+    """Return n where it needs no draw, else ``None``."""
     asked, source = config.guarantee.units, source_of_units(config)
     if source is Source.ROWS:
         return places
@@ -48,9 +48,9 @@ def draw_counts(
 ) -> Draw:
     """Count the units with noise, within the price of the count.
 
-    A unit counts once: among those with an effect or among the idle. Both counts together differ by one
-    where one value of a column goes or comes, so that each may cost all of the price. A record that turns
-    null moves from one to the other: then each costs half.
+    A unit counts once: among those with an effect or among the idle. When one value of a column comes or
+    goes, only one of the two counts changes, by one, so each may cost the whole price. A record that turns
+    null moves from one count to the other, so each costs half.
     """
     epsilon = sum(product.epsilon for product in products if product.name == COUNT)
     both = source_of_units(config) is Source.NOISY
@@ -62,25 +62,25 @@ def draw_counts(
 
 
 def units_of(draw: Draw, config: SafeSynthesizerParameters, *, places: int) -> int:
-    """n, once it is drawn."""
+    """Return n, from the draw where it is not public."""
     known = public_units(config, places=places)
     return max(1, draw.effective) if known is None else known
 
 
 def without_effect(draw: Draw, units: int) -> int:
-    """About how many units count for nothing."""
+    """Return the approximate number of units without effect."""
     return max(0, units - draw.effective if draw.idle is None else draw.idle)
 
 
 def share_held_out(config: SafeSynthesizerParameters, units: int) -> float:
-    """h: ``holdout`` as a share of n, ``max_holdout`` at most."""
+    """Return h: ``holdout`` as a share of n, ``max_holdout`` units at most."""
     data = config.data
     share = data.holdout if data.holdout < 1 else data.holdout / units
     return min(share, data.max_holdout / units)
 
 
 def unit_problems(config: SafeSynthesizerParameters, units: int, held_out: float) -> Iterator[Problem]:
-    """What is wrong with n and with the share of it that is held out."""
+    """Yield what is wrong with n and with the share held out."""
     if units < MIN_ROWS and "dataset.size" not in config.preflight.disabled_checks:
         remedy = (
             f"n = {units} places; at least {MIN_ROWS} are needed; bring more, or list dataset.size under"
@@ -97,7 +97,7 @@ def unit_problems(config: SafeSynthesizerParameters, units: int, held_out: float
 
 
 def chosen(draw: Draw, config: SafeSynthesizerParameters, units: int) -> Choice:
-    """How n became known, and about how many units count for nothing."""
+    """Return n as a choice, with how it became known and about how many units have no effect."""
     idle, kind = without_effect(draw, units), kind_of_units(config)
     reason = (
         f"a unit is one {kind}, and their number is {KNOWN_AS[source_of_units(config)]}; about {idle} of them"

@@ -1,1 +1,1 @@
-"""Neighbouring tables, as files: do they leave the same traces, but for what the guarantee allows?"""
+"""Neighbouring tables, as files, which must leave the same traces except for what the guarantee allows."""

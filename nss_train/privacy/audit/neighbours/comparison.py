@@ -1,4 +1,4 @@
-"""What two neighbouring tables may differ in, and what they differ in."""
+"""The comparison of two neighbouring tables: their differences beyond the allowed ones."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from nss_train.privacy.audit.neighbours.edits import Edit, Moved
 from nss_train.privacy.audit.neighbours.worlds import World
 
 SHOWN = 60
-"""Characters of either side that a difference shows, around the first that differs."""
+"""Bytes of each side that a difference shows, around the first different one."""
 MOST = 20
-"""Moves that are looked for: with more of them the two have nothing to do with each other."""
+"""Most moves that are searched for; with more, two sequences count as unrelated."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Something that tells two neighbours apart although nothing may."""
+    """An observation that distinguishes two neighbours, although nothing may."""
 
     check: str
-    """Which of the comparisons found it."""
+    """Name of the comparison that found it."""
     detail: str
 
     def __str__(self) -> str:
@@ -27,7 +27,7 @@ class Difference:
 
 
 def differences(one: World, other: World, edit: Edit, *, public_is_same: bool) -> list[Difference]:
-    """All that differs and must not. Where the edit changes what is public, only the rest is compared."""
+    """Return all forbidden differences. Where the edit changes public facts, only the rest is compared."""
     return [
         *_accidents(one, other),
         *(_published(one.published, other.published) if public_is_same else ()),
@@ -37,7 +37,7 @@ def differences(one: World, other: World, edit: Edit, *, public_is_same: bool) -
 
 
 def _accidents(one: World, other: World) -> Iterator[Difference]:
-    """A table ends a job by a refusal or not at all."""
+    """Yield a failure that is not a refusal: a table may end a job in no other way."""
     for world in (one, other):
         if not (world.succeeded or world.was_refused):
             yield Difference(check="ending", detail=f"it failed inside: {world.ended_by!r}"[:300])
@@ -52,7 +52,7 @@ def _published(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> Iterator
 
 
 def _around(one: bytes, other: bytes) -> str:
-    """Both sides, from a little before the first byte that differs."""
+    """Return both sides, from a little before the first different byte."""
     at = next(
         (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
@@ -61,7 +61,7 @@ def _around(one: bytes, other: bytes) -> str:
 
 
 def _releases(one: World, other: World, steps: int) -> Iterator[Difference]:
-    """Inputs of noisy releases; where a world ended before them there is nothing to compare."""
+    """Yield differences of the inputs of noisy releases, if neither world ended before them."""
     if not (one.succeeded and other.succeeded):
         return
     if [r.of for r in one.releases] != [r.of for r in other.releases]:
@@ -75,7 +75,7 @@ def _releases(one: World, other: World, steps: int) -> Iterator[Difference]:
 
 
 def _units(one: World, other: World, edit: Edit) -> Iterator[Difference]:
-    """Other units have the same tokens in the same order, on the same side of each split."""
+    """Yield changes to other units: of their tokens, their order or their side of a split."""
     if not (one.succeeded and other.succeeded):
         return
     units, rows = moves(one.train, other.train), moves(one.validation, other.validation)
@@ -91,10 +91,10 @@ def _units(one: World, other: World, edit: Edit) -> Iterator[Difference]:
 
 
 def moves(one: Sequence[bytes], other: Sequence[bytes]) -> Moved:
-    """The least number of elements to take from a sequence, and to put into it, so that it becomes another.
+    """Return the least numbers of elements to remove from and to insert into a sequence to get the other.
 
-    Myers 1986: the furthest that each diagonal reaches with so many edits. From :data:`MOST` on the rest
-    is counted as it is.
+    Myers 1986: the furthest point of each diagonal for each number of edits. Beyond :data:`MOST` edits, all
+    remaining elements are counted.
     """
     start = _common(one, other)
     one, other = one[start:], other[start:]
@@ -114,7 +114,7 @@ def moves(one: Sequence[bytes], other: Sequence[bytes]) -> Moved:
 
 
 def _common(one: Sequence[bytes], other: Sequence[bytes]) -> int:
-    """Length of the common beginning."""
+    """Return the length of the common beginning."""
     length = 0
     for a, b in zip(one, other, strict=False):
         if a != b:

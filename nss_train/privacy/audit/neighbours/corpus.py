@@ -1,4 +1,4 @@
-"""Small tables with neighbours, at least one of which shows each mistake that we know of."""
+"""Small tables with neighbours; each known mistake shows in at least one pair."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ODD = (
     "long text",
     "all null",
 )
-"""Records that come instead of others; each format has those that it can have."""
+"""Kinds of odd records that replace others; each format uses the ones it can express."""
 
 
 def corpus(model: Path) -> Iterator[Case]:
-    """Tables of records, of units of several records, and of groups, in two formats."""
+    """Yield tables of records, of units of several records, and of groups, in two formats."""
     tables: tuple[TableFile, ...] = (_csv(), _json_lines())
     for table in tables:
         for unit, held_out in (("record", 0.5), ("column", 0.5), ("group", 0.5), ("record", 0)):

@@ -1,4 +1,4 @@
-"""Is a digest of something private published? One that has no key is an oracle for guesses."""
+"""A search for published digests of private data; an unkeyed digest is an oracle for guesses."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ALGORITHMS = (
     "blake2s",
 )
 BLAKE2B_BYTES = (8, 16, 20, 32)
-"""Other lengths than its full one: each is a digest of its own."""
+"""Lengths of BLAKE2b besides the full one: each is a digest of its own."""
 SHOWN = 12
-"""Characters by which a digest is recognised, cut off or not. Less than 48 bits of hex, or 72 of base64,
-would be found by chance in a million published characters."""
+"""Characters by which a digest is recognised, truncated or not. Fewer than 48 bits of hex, or 72 of base64,
+would occur by chance in a million published characters."""
 _HEX = re.compile(rb"[0-9a-fA-F]{%d,}" % SHOWN)
 _BASE64 = re.compile(rb"[0-9A-Za-z+/_=-]{%d,}" % SHOWN)
 
 
 def digests(secret: bytes) -> Iterator[tuple[str, bytes]]:
-    """Each digest of some bytes under the name of its algorithm."""
+    """Yield each digest of some bytes with the name of its algorithm."""
     for name in ALGORITHMS:
         yield name, hashlib.new(name, secret, usedforsecurity=False).digest()
     for size in BLAKE2B_BYTES:
@@ -37,10 +37,10 @@ def digests(secret: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 class DigestScanner:
-    """Knows the digests of private pieces and finds them in what is published."""
+    """A scanner that finds digests of private pieces in published data."""
 
     def __init__(self, private: Mapping[str, bytes]) -> None:
-        """``private`` are files, rows and cells under a name for people."""
+        """Compute the digests of ``private``: files, rows and cells by a name for people."""
         self._written: dict[bytes, str] = {}
         self._plain: dict[bytes, str] = {}
         for of, secret in private.items():
@@ -48,7 +48,7 @@ class DigestScanner:
                 self._learn(f"{algorithm} of {of}", digest)
 
     def find(self, published: Mapping[str, bytes]) -> list[str]:
-        """Which digests stand where; a published thing's name is looked through as well as its bytes."""
+        """Return which digests occur where; both names and contents of published items are searched."""
         found = set()
         for name, content in published.items():
             for place in (name.encode(), content):

@@ -1,4 +1,4 @@
-"""One unit more, less or different: the edits that make a table's neighbour."""
+"""The edits that make a table's neighbour: one unit added, removed or changed."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from nss_train.privacy.audit.neighbours.tables import Record, TableFile
 
 
 class Kind(StrEnum):
-    """What is done to a unit."""
+    """The kind of an edit."""
 
     NULL_OUT = "null out"
-    """All its records become null records: the step that the guarantee is about."""
+    """All records of a unit become null records: the step that the guarantee covers."""
     DELETE = "delete"
-    """All its records go, and their places with them."""
+    """All records of a unit are removed with their places."""
     INSERT = "insert"
-    """One record more."""
+    """One record is added."""
     REPLACE = "replace"
-    """One record becomes another: two steps, for it could have been nulled in between."""
+    """One record becomes another: two steps, as it could have been nulled in between."""
 
 
 class Odd(NamedTuple):
-    """A record that comes instead of another."""
+    """An odd record that replaces another or is added."""
 
     what: str
-    """What is odd about it, for people."""
+    """Its peculiarity, for people."""
     record: Record
 
 
 class Moved(NamedTuple):
-    """How many units an edit may take from the examples, and how many it may bring."""
+    """Numbers of units that an edit may remove from the examples and add to them."""
 
     lost: int
     gained: int
@@ -42,18 +42,18 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edit:
-    """A neighbour of a table, and what the guarantee allows it to change."""
+    """A neighbour of a table, and the changes that the guarantee allows."""
 
     kind: Kind
     what: str
-    """The kind of record that comes instead, for people."""
+    """The kind of the new record, for people."""
     place: int
     changed: TableFile
     moved: Moved
     records: int
-    """Records of the units that it changes, before and after."""
+    """Number of records of the changed units, before and after."""
     steps: int
-    """Zero-out steps between the two: so much may each input of a noisy release differ."""
+    """Zero-out steps between the two tables: the most by which an input of a noisy release may differ."""
 
     @property
     def keeps_places(self) -> bool:
@@ -64,21 +64,21 @@ class Edit:
 
 
 def null_out(table: TableFile, place: int, unit_column: str | None) -> Edit:
-    """Null all records of the unit that a place belongs to."""
+    """Return the edit that nulls all records of the unit at a place."""
     its = _places_of_unit(table, place, unit_column)
     records = [table.null if at in its else record for at, record in enumerate(table.records)]
     return _edit(Kind.NULL_OUT, table, place, records, Moved(1, 0), of=len(its))
 
 
 def delete(table: TableFile, place: int, unit_column: str | None) -> Edit:
-    """Leave out all records of the unit that a place belongs to."""
+    """Return the edit that removes all records of the unit at a place."""
     its = _places_of_unit(table, place, unit_column)
     records = [record for at, record in enumerate(table.records) if at not in its]
     return _edit(Kind.DELETE, table, place, records, Moved(1, 0), of=len(its))
 
 
 def insert(table: TableFile, place: int, odd: Odd, unit_column: str | None) -> Edit:
-    """Put one record more before a place: a unit more, or another record of the unit that it names."""
+    """Return the edit that inserts a record before a place: a new unit, or a record of the unit it names."""
     records = [*table.records[:place], odd.record, *table.records[place:]]
     if unit_column is None:
         return _edit(Kind.INSERT, table, place, records, Moved(0, 1), what=odd.what)
@@ -87,7 +87,7 @@ def insert(table: TableFile, place: int, odd: Odd, unit_column: str | None) -> E
 
 
 def replace(table: TableFile, place: int, odd: Odd, unit_column: str | None) -> Edit:
-    """Put another record into a place; where it names another unit, both are different now."""
+    """Return the edit that replaces the record at a place; if it names another unit, both units change."""
     records = [*table.records[:place], odd.record, *table.records[place + 1 :]]
     changed = table.with_records(records)
     its = sum(len(_places_of_unit(one, place, unit_column)) for one in (table, changed))
@@ -97,7 +97,7 @@ def replace(table: TableFile, place: int, odd: Odd, unit_column: str | None) -> 
 
 
 def draw(table: TableFile, unit_column: str | None, secret: random.Random) -> Edit:
-    """Any of the edits, at any place."""
+    """Return a random edit at a random place."""
     place, kind = secret.randrange(len(table.records)), secret.choice(list(Kind))
     if kind is Kind.NULL_OUT:
         return null_out(table, place, unit_column)
@@ -124,7 +124,7 @@ def _edit(
 
 
 def _places_of_unit(table: TableFile, place: int, unit_column: str | None) -> set[int]:
-    """The places whose records share the value of the unit column; without one this place alone."""
+    """Return the places that share this place's unit-column value; without a column, only this place."""
     if unit_column is None:
         return {place}
     value = table.cell(place, unit_column)

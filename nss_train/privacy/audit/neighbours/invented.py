@@ -1,4 +1,4 @@
-"""A base model of no use and an accountant of no worth: enough to prepare a table in milliseconds."""
+"""A dummy base model and a dummy accountant, enough to prepare a table in milliseconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTEXT = 8192
 
 
 def write_model(root: Path) -> Path:
-    """Write a folder that passes for a base model; its tokens are bytes."""
+    """Write a folder that is accepted as a base model; its tokens are bytes."""
     folder = root / MODEL
     folder.mkdir(parents=True)
     letters = sorted(ByteLevel.alphabet())
@@ -43,10 +43,10 @@ def write_model(root: Path) -> Path:
 
 @contextmanager
 def cheap_plans() -> Iterator[None]:
-    """Let plans be made by functions of the same public numbers, and the model be read once.
+    """Replace the accountant by cheap functions of the same public numbers, and read the model once.
 
-    The accountant takes a minute for each new plan. Whatever else a plan followed from would show in what
-    these functions answer, for all that they are asked stands in it.
+    The accountant takes a minute for each new plan. If a plan depended on anything else, these functions'
+    results would show it, as they depend on all of their arguments.
     """
 
     def noise(*, epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
@@ -66,7 +66,7 @@ def cheap_plans() -> Iterator[None]:
 
 @contextmanager
 def remembered_plans() -> Iterator[None]:
-    """Let the accountant plan each job once, and the model be read once."""
+    """Cache the accountant's results and the model."""
     with ExitStack() as planted:
         for name in ("noise_multiplier", "spent_in_steps", "spent_in_steps_at_most"):
             remembering = _remembered(getattr(accountant, name))
@@ -77,7 +77,7 @@ def remembered_plans() -> Iterator[None]:
 
 @contextmanager
 def remembered_model() -> Iterator[None]:
-    """Let what follows from the base model alone be computed once."""
+    """Cache what follows from the base model alone."""
     with ExitStack() as planted:
         named = ((stage, "find_model"), (prepare, "load_tokenizer"), (pieces, "_boundaries"))
         for module, name in named:
@@ -86,13 +86,13 @@ def remembered_model() -> Iterator[None]:
 
 
 def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, called once for each argument; a tokenizer has no hash, so it goes by identity."""
+    """Return the function with a cache of its results, by identity because a tokenizer has no hash."""
     found: dict[Any, tuple[Any, Any]] = {}
 
     def remembering(*of: Any, **named: Any) -> Any:
         key = (*(one if isinstance(one, Path) else id(one) for one in of), *sorted(named.items()))
         if key not in found:
-            # The arguments are kept, so that no other object gets their id.
+            # The arguments are kept so that no other object gets their id.
             found[key] = function(*of, **named), of
         return found[key][0]
 

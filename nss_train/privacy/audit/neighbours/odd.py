@@ -1,4 +1,4 @@
-"""What one record may hold that a reader of the whole table stumbles over."""
+"""Odd contents of a single record that could affect the reading of a whole table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import types
 
 LONG = 100_000
-"""Characters of a cell that no context holds."""
+"""Characters of a cell that exceeds any context."""
 DEEP = 200
 """Levels of a nested value: more than any limit."""
 
@@ -43,7 +43,7 @@ TEXTS: Mapping[str, str] = {
     "deep list": "[" * DEEP + "]" * DEEP,
     "template": "{bos} <|im_end|> [SCHEMA]",
 }
-"""Cells of a text; in CSV all cells are."""
+"""Odd text cells; in CSV every cell is text."""
 
 RAW_CELLS: Mapping[str, bytes] = {
     "stray quote": b'"',
@@ -56,7 +56,7 @@ RAW_CELLS: Mapping[str, bytes] = {
     "form feed": b"a\x0cb",
     "next line": b"a\xc2\x85b",
 }
-"""Cells of CSV that no writer would have written so."""
+"""Malformed cells of CSV."""
 
 VALUES: Mapping[str, Any] = {
     "null": None,
@@ -70,7 +70,7 @@ VALUES: Mapping[str, Any] = {
     "list of other": ["a", 1, None, {"k": 2.5}],
     "record": {"k": None, "new": 1},
 }
-"""Cells of JSON."""
+"""Odd cells of JSON."""
 
 RAW_JSON: Mapping[str, bytes] = {
     "bare NaN": b"NaN",
@@ -85,7 +85,7 @@ RAW_JSON: Mapping[str, bytes] = {
     "deep list": b"[" * DEEP + b"]" * DEEP,
     "deep nonsense": b"[" * 50 * DEEP,
 }
-"""Cells of JSON that no writer would have written so, or that are none."""
+"""Malformed cells of JSON."""
 
 LINES: Mapping[str, bytes] = {
     "blank line": b"",
@@ -95,19 +95,19 @@ LINES: Mapping[str, bytes] = {
     "two objects": b"{} {}",
     "no JSON": b"hello",
 }
-"""Lines of a JSON Lines file that are no object."""
+"""Lines of a JSON Lines file that are not a single object."""
 
 _DATES = datetime.date(9999, 12, 31), datetime.date(1, 1, 1)
 
 
 def arrow_cells(kind: pa.DataType) -> Iterator[tuple[str, pa.Array]]:
-    """Strange cells of an Arrow type, each as an array of one."""
+    """Yield odd cells of an Arrow type, each as an array of one."""
     yield "gap", pa.nulls(1, kind)
     for name, value in _values(kind):
         try:
             yield name, pa.array([value], type=kind)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            # The type cannot hold it: then no file of this schema can.
+            # The type cannot hold it, so no file of this schema can.
             continue
 
 

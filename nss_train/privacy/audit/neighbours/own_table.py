@@ -1,4 +1,4 @@
-"""The audit of one's own table: neighbours of it, drawn at random, through the real stages."""
+"""The audit of a user's own table: random neighbours of it go through the real stages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from nss_train.privacy.audit.neighbours.tables import read_table_file
 
 PAIRS = 100
 SEED = 1
-"""An audit that is run again compares the same neighbours."""
+"""Seed of the edits, so that a repeated audit compares the same neighbours."""
 
 
 def audit_table(
     path: Path, config: SafeSynthesizerParameters, *, models: Path, pairs: int = PAIRS
 ) -> dict[str, Any]:
-    """Compare a table with neighbours of it, by the real accountant.
+    """Compare a table with neighbours of it, with the real accountant.
 
     Raises :class:`~nss_train.errors.ParameterError` where the config asks for no privacy, and
     :class:`~nss_train.errors.DataError` where there is nothing to edit.

@@ -1,4 +1,4 @@
-"""Mistakes between a table's file and its gradients, planted on purpose: each has to be found."""
+"""Mistakes between a table's file and its gradients, planted on purpose: each must be found."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ logger = logging.getLogger("nss_train.planted")
 
 Plant = Callable[[], AbstractContextManager[Any]]
 BATCH = 4
-"""Rows that decide on a type together, where a fault is about batches."""
+"""Number of rows that decide on a type together, in faults about batches."""
 
 
 class Fault(NamedTuple):
-    """A mistake, and the comparisons of which one has to see it."""
+    """A mistake, and the comparisons that must see it."""
 
     plant: Plant
     seen_by: frozenset[str]
@@ -55,7 +55,7 @@ def _seen(plant: Plant, *checks: str) -> Fault:
 
 @contextmanager
 def digest_as_name() -> Iterator[None]:
-    """The budget of a table without a name is named by the table's digest."""
+    """Name an unnamed table's budget by the table's digest."""
     honest = stage._prepare_private  # noqa: SLF001 - faults are planted where they were made
 
     def prepared(folder: Path, request: Request, *given: Any) -> Any:
@@ -68,7 +68,7 @@ def digest_as_name() -> Iterator[None]:
 
 
 def written_beside(write: Callable[[Path], None]) -> Plant:
-    """Publish something more when the results are written."""
+    """Return a fault that publishes something more when the results are written."""
 
     @contextmanager
     def plant() -> Iterator[None]:
@@ -104,7 +104,7 @@ def _logged(out: Path) -> None:
 
 @contextmanager
 def count_in_the_figures() -> Iterator[None]:
-    """How many examples there are stands among the figures of a job."""
+    """Publish the number of examples among a job's figures."""
     honest = write_outputs
 
     def written(out: Path, prepared: Any, request: Any, **named: Any) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def count_in_the_figures() -> Iterator[None]:
 
 
 def types_of(rows: int | None) -> Plant:
-    """A column is of numbers if the cells of its first rows are, else of texts."""
+    """Return a fault that types a column by the cells of its first rows: numbers, or else texts."""
 
     @contextmanager
     def plant() -> Iterator[None]:
@@ -146,7 +146,7 @@ def _is_number(cell: bytes) -> bool:
 
 @contextmanager
 def types_per_batch() -> Iterator[None]:
-    """Some rows together decide whether a column is one of numbers."""
+    """Type a column batch by batch, by several rows together."""
     honest = conversion.convert
 
     def converted(read: AsRead, *given: Any) -> PrivateTable:
@@ -187,7 +187,7 @@ def _joined(parts: list[PrivateTable]) -> PrivateTable:
 
 @contextmanager
 def union_of_columns() -> Iterator[None]:
-    """JSON Lines has the columns that its records have together."""
+    """Take the union of all records' keys as the columns of JSON Lines."""
     honest = reading._read_json_lines  # noqa: SLF001 - faults are planted where they were made
 
     def read(path: Path, guarantee: GuaranteeParameters, *given: Any) -> AsRead:
@@ -209,7 +209,7 @@ def _keys(line: bytes) -> list[str]:
 
 @contextmanager
 def quotes_across_lines() -> Iterator[None]:
-    """A quote that is open at the end of a line takes the next lines along."""
+    """Let a quote that is open at the end of a line include the next lines."""
     honest = csv_lines.records
 
     def records(path: Path, *, multiline: bool) -> Any:  # noqa: ARG001 - the fault is that it is ignored
@@ -221,7 +221,7 @@ def quotes_across_lines() -> Iterator[None]:
 
 @contextmanager
 def trained_nulls() -> Iterator[None]:
-    """Null records are trained on like any other."""
+    """Train on null records like any other."""
 
     def none(read: AsRead, _: Any) -> Any:
         return np.zeros(len(read.faults), dtype=bool)
@@ -231,7 +231,7 @@ def trained_nulls() -> Iterator[None]:
 
 
 def held_out_by(choose: Callable[[FoundUnits, float], Any]) -> Plant:
-    """Something else than each unit's own coin says who is held out."""
+    """Return a fault that holds units out by ``choose`` instead of each unit's own coin."""
 
     @contextmanager
     def plant() -> Iterator[None]:
@@ -258,7 +258,7 @@ def _longest(units: FoundUnits, share: float) -> Any:
 
 @contextmanager
 def distinct_values_as_n() -> Iterator[None]:
-    """n is the exact number of distinct values of the unit's column."""
+    """Use the exact number of distinct values of the unit's column as n."""
     counted = [0]
 
     def found(*given: Any) -> FoundUnits:
@@ -275,7 +275,7 @@ def distinct_values_as_n() -> Iterator[None]:
 
 @contextmanager
 def records_in_the_count() -> Iterator[None]:
-    """The noise of one unit is added to a count of records, of which a unit has several."""
+    """Add the noise for one unit to a count of records, of which a unit has several."""
 
     def counts(config: Any, products: Any, *, effective: int, idle: int) -> Any:
         return draw_counts(config, products, effective=3 * effective, idle=idle)
@@ -286,7 +286,7 @@ def records_in_the_count() -> Iterator[None]:
 
 @contextmanager
 def own_draw() -> Iterator[None]:
-    """An attempt that follows a lost one draws anew, and what it draws is used."""
+    """Let an attempt that follows a lost one use a new draw."""
 
     def keep(keeper: Any, drawn: Any, *, price: Any) -> Any:  # noqa: ARG001 - the fault is that nothing is kept
         return drawn
@@ -296,7 +296,7 @@ def own_draw() -> Iterator[None]:
 
 
 def refused_by_a_row(*, shows_it: bool) -> Plant:
-    """A record that is none ends the job; with its own text in the error, or by its mere presence."""
+    """Return a fault that ends the job at a bad record, by an error with a cell's text or without."""
 
     @contextmanager
     def plant() -> Iterator[None]:
@@ -321,7 +321,7 @@ def _about(what: str) -> Problem:
 
 
 def replays_of_faults() -> dict[str, Replay]:
-    """What tells neighbours apart where each fault is planted."""
+    """Return what distinguishes neighbours under each planted fault."""
     with tempfile.TemporaryDirectory() as root, cheap_plans():
         model = write_model(Path(root))
         return {name: _replay(fault, model) for name, fault in FAULTS.items()}

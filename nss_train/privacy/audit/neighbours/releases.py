@@ -1,4 +1,4 @@
-"""What goes into each noisy release: every one is a measurement of OpenDP, and all of those are seen."""
+"""The inputs of all noisy releases: each is an OpenDP measurement, and every measurement is recorded."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Released:
     """The secret input of one noisy release."""
 
     of: str
-    """What it is about: public."""
+    """Public description of the release."""
     values: tuple[Any, ...]
-    """A value of each unit, or one number that they make together."""
+    """One value per unit, or one number that aggregates them."""
     is_number: bool = False
     has_names: bool = True
-    """Whether a value stands for itself, or for a number that it happened to get."""
+    """``True`` if a value stands for itself, not for an arbitrary code."""
 
     def distance(self, other: Released) -> float:
-        """How far two inputs are apart: values more or less, or the difference of two numbers."""
+        """Return the distance of two inputs: values added and removed, or the difference of two numbers."""
         if self.is_number:
             return float(abs(self.values[0] - other.values[0]))
         one, two = Counter(self.values), Counter(other.values)
@@ -41,9 +41,9 @@ class Released:
 
 @contextmanager
 def seen_releases() -> Iterator[list[Released]]:
-    """A list that the input of each noisy release is put into while this lasts.
+    """Yield a list to which the input of each noisy release is appended.
 
-    OpenDP gets values by numbers, which are given as they come; what they stand for is seen where the schema
+    OpenDP gets values as codes, assigned in order of appearance; their meaning is recorded where the schema
     is drawn.
     """
     from opendp.mod import Measurement

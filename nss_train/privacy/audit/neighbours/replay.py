@@ -1,4 +1,4 @@
-"""Neighbours of a table through the real stages, one after the other, and what tells them apart."""
+"""The replay of a table's neighbours through the real stages, and what distinguishes them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from nss_train.privacy.audit.neighbours.worlds import Secrets, World, private_pi
 from nss_train.privacy.schema.unit_count import share_held_out, source_of_units
 
 NOISY_COUNT = 40
-"""What a noisy count says of the small tables here; as it falls it would refuse most of them."""
+"""Noisy count injected for the small tables here; a real one would refuse most of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """A table, the job that is asked for, and neighbours."""
+    """A table, a job on it, and neighbours."""
 
     table: TableFile
     request: Request
@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """A difference, and the pair of worlds that it is between."""
+    """A difference, and the pair of worlds that it distinguishes."""
 
     pair: str
     difference: Difference
@@ -47,25 +47,25 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replay:
-    """What became of some pairs of worlds."""
+    """The result of comparing pairs of worlds."""
 
     pairs: int
     refused: int
-    """Tables that were refused, in both worlds of each pair: of these the refusal is compared."""
+    """Number of tables that were refused; their refusals are compared with those of their neighbours."""
     found: tuple[Found, ...]
 
     @property
     def seen_by(self) -> Mapping[str, int]:
-        """How often each comparison found something."""
+        """Return how often each comparison found something."""
         return Counter(found.difference.check for found in self.found)
 
     @property
     def holds(self) -> bool:
-        """Whether nothing tells any pair apart."""
+        """Tell whether no pair can be distinguished."""
         return not self.found
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain JSON."""
+        """Return the result as plain JSON."""
         return {
             "pairs": self.pairs,
             "refused": self.refused,
@@ -76,7 +76,7 @@ class Replay:
 
 
 def replay(cases: Iterable[Case], *, until: Collection[str] = ()) -> Replay:
-    """Compare tables with their neighbours: all, or ``until`` some comparisons have found something each."""
+    """Compare all tables with their neighbours, or stop once each comparison in ``until`` found something."""
     pairs = refused = 0
     found: list[Found] = []
     for case in cases:
@@ -93,9 +93,9 @@ def replay(cases: Iterable[Case], *, until: Collection[str] = ()) -> Replay:
 
 
 def public_is_same(config: SafeSynthesizerParameters, edit: Edit) -> bool:
-    """Whether the guarantee hides all that the edit does: n must not go by the rows that come or go.
+    """Tell whether the guarantee hides the whole edit: n must not follow rows that are added or removed.
 
-    A job that is not strict publishes what it likes; then only the other units' tokens are compared.
+    A job that is not strict may publish more; then only the other units' tokens are compared.
     """
     return config.strictly_private and (edit.keeps_places or source_of_units(config) is not Source.ROWS)
 
@@ -115,9 +115,9 @@ def _compared(case: Case, one: World, edit: Edit, folder: Path) -> Iterator[Foun
 
 
 def _share_follows_rows(case: Case, edit: Edit) -> bool:
-    """Whether a row more moves the threshold of all coins: ``holdout`` is a number, and n counts rows.
+    """Tell whether one more row moves all coins' threshold: ``holdout`` is a number, and n counts rows.
 
-    n is public then, and tables of different n are no neighbours.
+    Then n is public, and tables of different n are not neighbours.
     """
     places = {len(case.table.records), len(edit.changed.records)}
     return len({share_held_out(case.request.config, n) for n in places}) > 1

@@ -1,8 +1,8 @@
-"""Canaries through a real file: what the released gradients say of who is in the table, as a bound on ε.
+"""Canaries in a real file: a bound on ε by what released gradients reveal about the table's units.
 
-A unit's gradient is the worst there is: as long as the clip allows, on a coordinate that a hash of the unit's
-own tokens names. So whoever rewrites another unit's tokens, or moves it to another side of a split, moves
-that unit's gradient too.
+A unit's gradient is the worst case: of the largest norm, in a coordinate chosen by a hash of the unit's own
+tokens. Code that rewrites another unit's tokens, or moves it to another side of a split, therefore moves that
+unit's gradient too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 STEPS, SAMPLING_RATE, NOISE_MULTIPLIER, DELTA = 2, 0.8, 2.227, 1e-2
-"""They cost ε = 1 and give most of it away: of 20,000 canaries the bound is 0.63 in the middle of 2,000
-simulations, and above 0.53 in 999 of 1,000."""
+"""Settings that cost ε = 1 and reveal most of it: with 20,000 canaries the median bound of 2,000 simulations
+is 0.63, and it is above 0.53 in 999 of 1,000."""
 ALPHA = 1e-4
 CUT = 0.6
 """Log-likelihood ratio from which a canary is guessed, chosen by the same simulations beforehand."""
@@ -44,7 +44,7 @@ Coordinates = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CoinBound:
-    """What guesses prove."""
+    """The bound on ε that guesses prove."""
 
     claim: float
     epsilon_lower_bound: float
@@ -53,16 +53,16 @@ class CoinBound:
     right: int
     wrong: int
     without_assumption: float
-    """By Steinke et al. 2023, who do not take the canaries' scores for independent."""
+    """Bound by Steinke et al. 2023, who do not assume the canaries' scores independent."""
 
 
 def audit_rows(
     make_table: Callable[[Sequence[bool]], TableFile], count: int, request: Request, folder: Path
 ) -> CoinBound:
-    """Toss a coin for each of so many rows, whether it is there or null, train, and guess.
+    """Toss a coin for each of ``count`` rows to keep or null it, train, and guess the coins.
 
-    ``make_table`` makes the table of those that are there. Who guesses knows each row, and what its tokens
-    would be.
+    ``make_table`` makes the table from a flag for each row. The attacker knows each row and the tokens that
+    it would have.
     """
     coins = SecretRandomness().heads(count, 0.5)
     every = run(make_table([True] * count), request, folder / "every")
@@ -77,7 +77,7 @@ def audit_rows(
 
 
 def audit_pairs(pairs: Iterable[tuple[Examples, Examples]], *, steps: int = 1) -> CoinBound:
-    """Train in one of two worlds, by a coin, and guess which; again for each pair.
+    """Train in one world of each pair, chosen by a coin, and guess which.
 
     The claim for worlds that are two zero-out steps apart is (2ε, (1 + e^ε) δ).
     """
@@ -93,7 +93,7 @@ def audit_pairs(pairs: Iterable[tuple[Examples, Examples]], *, steps: int = 1) -
 
 
 def _guess(pair: tuple[Examples, Examples], plan: PrivacyPlan, *, is_other: bool) -> bool:
-    """Whether what is released is nearer to what the second world releases on average."""
+    """Tell whether the release is closer to the second world's mean release than to the first's."""
     sides = [_coordinates(side, PAIR_WIDTH) for side in pair]
     trained = sides[is_other]
     released = _train(trained, range(len(trained)), plan, PAIR_WIDTH).sum(0)
@@ -104,7 +104,7 @@ def _guess(pair: tuple[Examples, Examples], plan: PrivacyPlan, *, is_other: bool
 
 @cache
 def audited_plan(units: int) -> PrivacyPlan:
-    """A short training of so many units, at what the accountant says that it costs."""
+    """Return the plan of a short training of ``units`` units, with the ε that the accountant computes."""
     epsilon = spent_in_steps(
         noise_multiplier=NOISE_MULTIPLIER, sampling_rate=SAMPLING_RATE, steps=STEPS, delta=DELTA
     )
@@ -124,13 +124,13 @@ def audited_plan(units: int) -> PrivacyPlan:
 
 
 def _coordinates(examples: Examples, width: int) -> Coordinates:
-    """The coordinate that a hash of each unit's tokens names."""
+    """Return the coordinate given by a hash of each unit's tokens."""
     digests = [hashlib.blake2b(tokens, digest_size=8).digest() for tokens in examples]
     return np.asarray([int.from_bytes(digest, "big") % width for digest in digests], dtype=np.int64)
 
 
 def _train(coordinates: Coordinates, units: Sequence[int], plan: PrivacyPlan, width: int) -> Floats:
-    """Released sums in units of the clip; shape (steps, width). Units without an example add nothing."""
+    """Return released sums in units of the clip; shape (steps, width). Units without examples add nothing."""
     count = max(plan.units, max(units, default=0) + 1)
     parameters = [torch.zeros(width)]
     mechanism = Mechanism.of(plan, parameters, units=count, randomness=SecretRandomness())

@@ -1,4 +1,4 @@
-"""A table file as its records, each of which can be changed without a look at the others."""
+"""A table file as its records, each of which can be changed without reading the others."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ Record = Any
 
 
 class TableFile(Protocol):
-    """A table, and what its neighbours are made of."""
+    """A table from which neighbours can be made."""
 
     @property
     def suffix(self) -> str:
-        """Ending of the file's name."""
+        """Return the suffix of the file's name."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names; of JSON Lines those of the first record."""
+        """Return the column names; for JSON Lines, those of the first record."""
 
     @property
     def records(self) -> Sequence[Record]:
-        """All of them, in order."""
+        """Return all records, in order."""
 
     @property
     def null(self) -> Record:
-        """A record without effect."""
+        """Return a record without effect."""
 
     def cell(self, place: int, column: str) -> str:
-        """A cell as text, good for telling two cells apart."""
+        """Return a cell as text, for comparing two cells."""
 
     def odd(self, place: int, column: str) -> Mapping[str, Record]:
-        """Strange records by name: the one at a place with another cell in a column, or no record at all."""
+        """Return odd records by name: the one at a place with another cell in a column, or an invalid one."""
 
     def with_records(self, records: Sequence[Record]) -> Self:
-        """The same table with other records."""
+        """Return the same table with other records."""
 
     def write(self, path: Path) -> None:
         """Write the file."""
@@ -61,7 +61,7 @@ class Csv:
 
     @classmethod
     def read(cls, path: Path, *, multiline: bool = False) -> Self:
-        """Split a file into its lines; where cells may hold line breaks, into its records."""
+        """Split a file into its lines or, where cells may hold line breaks, into its records."""
         lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
         header, *records = _joined(lines) if multiline else lines
         return cls(header=header, records=tuple(records))
@@ -152,12 +152,12 @@ class Parquet:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Take a file apart into its rows."""
+        """Split a file into its rows."""
         return cls.of(pq.read_table(path))
 
     @classmethod
     def of(cls, table: pa.Table) -> Self:
-        """Take a table apart into its rows."""
+        """Split a table into its rows."""
         rows = tuple(table.slice(row, 1) for row in range(len(table)))
         return cls(schema=table.schema, records=rows)
 
@@ -189,14 +189,14 @@ class Parquet:
 
 
 def read_table_file(path: Path, *, multiline: bool = False) -> TableFile:
-    """The records of a table file, by the ending of its name."""
+    """Read the records of a table file, by its suffix."""
     if path.suffix.lower() == ".csv":
         return Csv.read(path, multiline=multiline)
     return Parquet.read(path) if path.suffix.lower() == ".parquet" else JsonLines.read(path)
 
 
 def _joined(lines: Sequence[bytes]) -> list[bytes]:
-    """Records of lines: a quote that is open at the end of a line takes the next one along (RFC 4180)."""
+    """Join lines into records: a quote that is open at the end of a line includes the next one (RFC 4180)."""
     found: list[bytes] = []
     for line in lines:
         if found and found[-1].count(b'"') % 2:
@@ -207,7 +207,7 @@ def _joined(lines: Sequence[bytes]) -> list[bytes]:
 
 
 def _fields(line: bytes) -> list[str]:
-    """Cells of a line of CSV as well as they can be told apart."""
+    """Return the cells of a CSV line, as well as they can be separated."""
     try:
         return next(csv.reader([line.decode(errors="replace")]), [])
     except csv.Error:
@@ -215,7 +215,7 @@ def _fields(line: bytes) -> list[str]:
 
 
 def quoted(text: str) -> bytes:
-    """A cell as a correct writer writes it."""
+    """Return a cell as a correct CSV writer writes it."""
     written = io.StringIO()
     csv.writer(written, lineterminator="").writerow([text, ""])
     return written.getvalue().removesuffix(",").encode(errors="surrogatepass")

@@ -1,4 +1,4 @@
-"""One table through the real stages: everything that a job leaves, public and private."""
+"""One table's run through the real stages, and everything that it leaves, public and private."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from nss_train.privacy.audit.neighbours.releases import Released, seen_releases
 from nss_train.privacy.audit.neighbours.tables import TableFile
 
 PRIVATE = ("train.arrow", "validation.arrow", "units.arrow", "statistics.json", "training.csv", "test.csv")
-"""Files of prepare_data that stay where the table is."""
+"""Private files of prepare_data, which stay with the table."""
 KEY = bytes(range(32))
-"""Of whoever audits: both worlds have the same secrets, so that whatever differs comes from the table."""
+"""Key of the audit: both worlds have the same secrets, so every difference comes from the table."""
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 Examples = tuple[bytes, ...]
@@ -34,21 +34,21 @@ Examples = tuple[bytes, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Secrets:
-    """What is drawn at random in an honest run, and injected here."""
+    """The values that an honest run draws at random, and that are injected here."""
 
     holdout_key: bytes = KEY
     draw: bytes | None = None
-    """What an earlier attempt has put on record; ``None``: this one draws."""
+    """Draw recorded by an earlier attempt; ``None``: this attempt draws."""
     units: int | None = None
-    """The noisy count that this one draws; ``None``: as it falls."""
+    """Noisy count that this attempt draws; ``None``: a real draw."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """What a run with one table left."""
+    """Everything that a run with one table left."""
 
     published: Mapping[str, bytes]
-    """All that leaves the stage: files, events, log lines, figures, prices, how it ended."""
+    """Everything that leaves the stage: files, events, log lines, figures, prices, and its ending."""
     private: Mapping[str, bytes]
     """Files that stay inside, the table among them."""
     train: Examples
@@ -58,7 +58,7 @@ class World:
     releases: tuple[Released, ...]
     """Secret inputs of noisy releases."""
     draw: bytes | None
-    """The draw that is on record now."""
+    """The draw that is recorded now."""
     ended_by: Exception | None = None
 
     @property
@@ -67,12 +67,12 @@ class World:
 
     @property
     def was_refused(self) -> bool:
-        """Whether it ended in a refusal of the request, which is no accident."""
+        """Tell whether it ended by refusing the request, which is no failure."""
         return isinstance(self.ended_by, UserError)
 
 
 def private_pieces(world: World) -> dict[str, bytes]:
-    """What no digest of may be published: private files as wholes, and each line of the table."""
+    """Return the data whose digests must not be published: private files, and each line of the table."""
     found = dict(world.private)
     for name, content in world.private.items():
         if Path(name).suffix in {".csv", ".jsonl"}:
@@ -83,7 +83,7 @@ def private_pieces(world: World) -> dict[str, bytes]:
 
 @dataclass(kw_only=True, slots=True)
 class _Trace:
-    """What is said while a stage runs."""
+    """The events and log lines of a running stage."""
 
     folder: Path
     secrets: Secrets
@@ -92,7 +92,7 @@ class _Trace:
     events: list[Event] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
-        """Play the supervisor, who puts a draw on record before it is used, and keeps the first one."""
+        """Act as the supervisor, which records a draw before it is used and keeps the first one."""
         self.events.append(event)
         if event.action == DRAW:
             self.draw = self.secrets.draw or self._proposed()
@@ -139,7 +139,7 @@ def _prepare(
 ) -> tuple[Mapping[str, Any], Exception | None]:
     try:
         return stages.prepare_data(folder, request, report=take).figures, None
-    except Exception as error:  # noqa: BLE001 - as at the boundary of the stage's process: every end is seen
+    except Exception as error:  # noqa: BLE001 - as at the boundary of the stage's process: every ending is recorded
         return {}, error
 
 
@@ -173,7 +173,7 @@ def _private_files(folder: Path) -> Iterator[Path]:
 
 
 def _examples(folder: Path, side: str) -> Examples:
-    """Bytes of each unit's tokens and labels, a row after the other."""
+    """Return the bytes of each unit's tokens, row after row."""
     found = next(iter((folder / "out").rglob(f"{side}.arrow")), None)
     if found is None:
         return ()
@@ -187,13 +187,13 @@ def _examples(folder: Path, side: str) -> Examples:
 
 
 def _owners(folder: Path) -> npt.NDArray[np.int64]:
-    """The number of the unit that each training example belongs to."""
+    """Return the unit number of each training example."""
     found = next(iter((folder / "out").rglob("units.arrow")), None)
     return np.zeros(0, dtype=np.int64) if found is None else _read(found).column("unit").to_numpy()
 
 
 def _spans(units: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Where each unit's rows begin and end."""
+    """Yield the first and last index of each unit's rows."""
     ends = np.flatnonzero(np.diff(units)) + 1
     edges = [0, *ends.tolist(), len(units)]
     yield from pairwise(edges) if len(units) else ()
@@ -206,7 +206,7 @@ def _read(path: Path) -> pa.Table:
 
 @contextmanager
 def _listening(lines: list[str]) -> Iterator[None]:
-    """Every log line with its fields, and every warning."""
+    """Collect every log line with its fields, and every warning."""
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
