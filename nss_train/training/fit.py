@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +13,9 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.contract import Report, StageDrained
 from nss_train.training.callbacks import ReportSteps, TimeLimit
-from nss_train.training.checkpoint import Checkpoints, step_of
-from nss_train.training.out_of_memory import typed_out_of_memory
+from nss_train.training.checkpoint import step_of
+from nss_train.training.options import RunOptions
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.reporters import choose_reporters
 from nss_train.training.sharing import share_held
@@ -58,24 +55,13 @@ def fit(
     tokenizer: PreTrainedTokenizerFast,
     examples: Mapping[str, Dataset | None],
     config: SafeSynthesizerParameters,
+    run: RunOptions,
     *,
-    output: Path,
-    seed: int,
-    checkpointing: bool,
-    report: Report,
     callbacks: Sequence[TrainerCallback] = (),
     generation_eval: GenerationQuality | None = None,
-    max_seconds: float | None = None,
-    reporters: tuple[str, ...] = (),
-    halvings: int = 0,
-    fsdp: bool = False,
-    checkpoints: Checkpoints | None = None,
-    resume_from: Path | None = None,
 ) -> Fitted:
-    """Train the adapter of ``model`` on ``examples["train"]``; raise this library's ``OutOfMemory``.
+    """Train the adapter of ``model`` on ``examples["train"]``. Raises what :meth:`RunOptions.train` raises.
 
-    ``resume_from`` is a folder that ``checkpoints`` saved: the run resumes as if it had never stopped.
-    Raises :class:`~nss_train.contract.StageDrained` when the training was asked to stop.
     ``generation_eval`` samples at each evaluation, so it needs ``examples["validation"]``.
     """
     if generation_eval is not None and examples["validation"] is None:
@@ -84,28 +70,23 @@ def fit(
     if training is None:
         raise ValueError("there are no training examples")
     tokens = sum(len(ids) for ids in training["input_ids"])
-    limits = [] if max_seconds is None else [TimeLimit(max_seconds)]
+    limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds)]
     quality = [] if generation_eval is None else [generation_eval]
-    keeping = [] if checkpoints is None else [checkpoints]
     trainer = make_trainer(
         model,
         tokenizer,
         config,
-        output=output,
+        output=run.output,
         examples=examples,
-        seed=seed,
-        checkpointing=checkpointing,
-        callbacks=[ReportSteps(report, total_tokens=tokens), *callbacks, *limits, *quality, *keeping],
-        reporters=choose_reporters(reporters),
-        halvings=halvings,
-        fsdp=fsdp,
+        seed=run.seed,
+        checkpointing=run.checkpointing,
+        callbacks=[ReportSteps(run.report, total_tokens=tokens), *callbacks, *limits, *quality, *run.keeping],
+        reporters=choose_reporters(run.reporters),
+        halvings=run.halvings,
+        fsdp=run.fsdp,
     )
-    started, first_step = time.monotonic(), 0 if resume_from is None else step_of(resume_from)
-    with typed_out_of_memory():
-        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
-    seconds = time.monotonic() - started
-    if checkpoints is not None and checkpoints.drained:
-        raise StageDrained(trainer.state.global_step)
+    first_step = 0 if run.resume_from is None else step_of(run.resume_from)
+    seconds = run.train(trainer)
     return _fitted(trainer, examples=len(training), tokens=tokens, seconds=seconds, first_step=first_step)
 
 

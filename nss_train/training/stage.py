@@ -34,6 +34,7 @@ from nss_train.model.scheme import choose_scheme
 from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import Fitted, fit
 from nss_train.training.group import is_first, on_device, placement
+from nss_train.training.options import RunOptions
 from nss_train.training.trainer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -88,21 +89,10 @@ def _fit(
     checkpointing: bool,
     report: Report,
 ) -> Fitted:
-    kept = folder / "in" / "checkpoint"
+    run = _run_options(folder, request, checkpointing=checkpointing, report=report)
     tokenizer = load_tokenizer(folder / "in" / "model" / "base")
-    options: dict[str, Any] = {
-        "output": folder / "trainer",
-        "seed": request.seed,
-        "checkpointing": checkpointing,
-        "report": report,
-        "max_seconds": request.max_train_s,
-        "halvings": request.halvings,
-        "checkpoints": _checkpoints(folder, request, report),
-        "resume_from": kept if kept.is_dir() else None,
-    }
     if not config.dp_enabled:
-        options |= {"reporters": request.reporters, "fsdp": request.fsdp}
-        return fit(model, tokenizer, examples, config, **options)
+        return fit(model, tokenizer, examples, config, run)
     # Imported late: most trainings need neither Opacus nor an accountant.
     from nss_train.privacy.accounting.step_budget import NullRecorder, SupervisedRecorder
     from nss_train.privacy.dpsgd.fit import Private, fit_privately
@@ -112,7 +102,23 @@ def _fit(
         record=NullRecorder() if request.charged_steps is None else SupervisedRecorder(folder, report),
         charged=request.charged_steps or 0,
     )
-    return fit_privately(model, tokenizer, examples, config, private, **options)
+    return fit_privately(model, tokenizer, examples, config, run, private=private)
+
+
+def _run_options(folder: Path, request: Request, *, checkpointing: bool, report: Report) -> RunOptions:
+    kept = folder / "in" / "checkpoint"
+    return RunOptions(
+        output=folder / "trainer",
+        seed=request.seed,
+        checkpointing=checkpointing,
+        report=report,
+        max_seconds=request.max_train_s,
+        reporters=request.reporters,
+        halvings=request.halvings,
+        fsdp=request.fsdp,
+        checkpoints=_checkpoints(folder, request, report),
+        resume_from=kept if kept.is_dir() else None,
+    )
 
 
 def _checkpoints(folder: Path, request: Request, report: Report) -> Checkpoints | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,6 @@ from transformers import DataCollatorForTokenClassification, PreTrainedTokenizer
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.contract import Report, StageDrained
 from nss_train.data.assembly.packing import SPECIAL_TOKENS
 from nss_train.model.memory import fits
 from nss_train.model.metadata import metadata_from_json
@@ -32,10 +30,9 @@ from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
-from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import Fitted
 from nss_train.training.group import group_state, is_first
-from nss_train.training.out_of_memory import typed_out_of_memory
+from nss_train.training.options import RunOptions
 from nss_train.training.trainer import incomplete_reason
 
 logger = logging.getLogger(__name__)
@@ -80,46 +77,32 @@ def fit_privately(
     tokenizer: PreTrainedTokenizerFast,
     examples: Mapping[str, Dataset | None],
     config: SafeSynthesizerParameters,
-    private: Private,
+    run: RunOptions,
     *,
-    output: Path,
-    seed: int,
-    checkpointing: bool,
-    report: Report,
-    max_seconds: float | None = None,
-    halvings: int = 0,
-    checkpoints: Checkpoints | None = None,
-    resume_from: Path | None = None,
+    private: Private,
 ) -> Fitted:
     """Train the adapter of ``model`` on ``examples["train"]`` as planned.
 
-    ``seed`` decides nothing that must be secret. Raises :class:`~nss_train.errors.BudgetExceeded` instead of
-    handing over an adapter that cost too much, and :class:`~nss_train.contract.StageDrained` when the
-    training was asked to stop.
+    Raises :class:`~nss_train.errors.BudgetExceeded` instead of handing over an adapter that cost too much,
+    and what :meth:`RunOptions.train` raises.
     """
-    reported = ReportMarks(report)
-    limits = [] if max_seconds is None else [TimeLimit(max_seconds, may_end=reported.ends_block)]
-    keeping = [] if checkpoints is None else [checkpoints]
-    if checkpoints is not None:
+    reported = ReportMarks(run.report)
+    limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds, may_end=reported.ends_block)]
+    for checkpoints in run.keeping:
         checkpoints.may_follow_the_clock = reported.is_mark
     trainer = make_private_trainer(
         model,
         tokenizer,
         config,
         private,
-        output=output,
+        output=run.output,
         examples=examples,
-        seed=seed,
-        checkpointing=checkpointing,
-        callbacks=[reported, *limits, *keeping],
-        halvings=halvings,
+        seed=run.seed,
+        checkpointing=run.checkpointing,
+        callbacks=[reported, *limits, *run.keeping],
+        halvings=run.halvings,
     )
-    started = time.monotonic()
-    with typed_out_of_memory():
-        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
-    if checkpoints is not None and checkpoints.drained:
-        raise StageDrained(trainer.state.global_step)
-    seconds = time.monotonic() - started
+    seconds = run.train(trainer)
     return _fitted(trainer, private.plan, seconds=seconds, strict=config.guarantee.strict)
 
 

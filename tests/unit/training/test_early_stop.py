@@ -15,6 +15,7 @@ from nss_train.artifacts.preview import Sampling
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.training.fit import Fitted, fit
+from nss_train.training.options import RunOptions
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.trainer import load_tokenizer
 
@@ -38,7 +39,7 @@ METADATA = {
 def run(tiny_model: Path, tmp_path: Path) -> Fit:
     """Twelve steps, evaluated after every second one."""
 
-    def fitted(**options: Any) -> Fitted:
+    def fitted(max_seconds: float | None = None, **options: Any) -> Fitted:
         config = make_request(tiny_model, learning_rate=0.001, validation_steps=2).config
         base = load_base(tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False)
         # Dropout, so that the training draws random numbers that sampling might disturb.
@@ -50,10 +51,13 @@ def run(tiny_model: Path, tmp_path: Path) -> Fit:
             load_tokenizer(tiny_model),
             {"train": Dataset.from_list([row] * 24), "validation": Dataset.from_list([row] * 4)},
             config,
-            output=tmp_path / "trainer",
-            seed=1,
-            checkpointing=False,
-            report=silent,
+            RunOptions(
+                output=tmp_path / "trainer",
+                seed=1,
+                checkpointing=False,
+                report=silent,
+                max_seconds=max_seconds,
+            ),
             **options,
         )
 

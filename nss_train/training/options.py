@@ -1,0 +1,51 @@
+"""The options of one run of a trainer, whichever trainer it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import Trainer
+
+from nss_train.contract import Report, StageDrained
+from nss_train.training.checkpoint import Checkpoints
+from nss_train.training.out_of_memory import typed_out_of_memory
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """Where a run writes, what it reports, where it begins, and when it has to end."""
+
+    output: Path
+    seed: int
+    """Seed of shuffles and dropout. Nothing that must be secret depends on it."""
+    checkpointing: bool
+    """Whether activations are recomputed instead of kept."""
+    report: Report
+    max_seconds: float | None = None
+    reporters: tuple[str, ...] = ()
+    halvings: int = 0
+    """How often the micro-batch was halved because memory had run out."""
+    fsdp: bool = False
+    checkpoints: Checkpoints | None = None
+    resume_from: Path | None = None
+    """Folder that ``checkpoints`` kept: the run continues as if it had never stopped."""
+
+    @property
+    def keeping(self) -> list[Checkpoints]:
+        """Return the callbacks that keep checkpoints: one or none."""
+        return [] if self.checkpoints is None else [self.checkpoints]
+
+    def train(self, trainer: Trainer) -> float:
+        """Run a trainer to its end; return the seconds that it took.
+
+        Raises :class:`~nss_train.errors.OutOfMemory` for any library's own error, and
+        :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
+        """
+        started = time.monotonic()
+        with typed_out_of_memory():
+            trainer.train(resume_from_checkpoint=None if self.resume_from is None else str(self.resume_from))
+        if self.checkpoints is not None and self.checkpoints.drained:
+            raise StageDrained(trainer.state.global_step)
+        return time.monotonic() - started
