@@ -65,7 +65,7 @@ class App(Celery):
         self.heartbeat: Heartbeat | None = None
         """Heartbeat of a worker's process; a client has none."""
         self.exit_policy: ExitPolicy | None = None
-        """When a worker exits by itself; ``None``: it stays."""
+        """Policy by which a worker exits by itself; ``None``: it stays."""
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 (Celery's name)

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     """Folder for base models, prepared models, scratch and the default store."""
 
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Redis or Valkey, ``redis://`` or ``rediss://``."""
+    """URL of Redis or Valkey, ``redis://`` or ``rediss://``."""
     queue_cpu: str = "cpu"
     queue_cuda: str = "cuda"
     """Queue of trainings, unless ``cuda_queues`` names several."""
@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     A training goes to the smallest queue that has enough memory for it."""
 
     store_url: str = ""
-    """``file:///folder`` or ``s3://bucket``; empty means ``<home>/store``."""
+    """URL of the store, ``file:///folder`` or ``s3://bucket``; empty means ``<home>/store``."""
     s3_endpoint: str = ""
     """Host and port of the S3 service, such as ``minio:9000``."""
     s3_region: str = ""
@@ -64,9 +64,9 @@ class Settings(BaseSettings):
     admission_window: int = 8
     """Stages that may wait in each queue; other jobs wait outside for their tenant's turn."""
     lease_ttl_s: float = 60.0
-    """How long a silent worker keeps its lease of a stage."""
+    """Time for which a silent worker keeps its lease of a stage."""
     tick_s: float = 0.5
-    """How often a running stage is checked for cancellation; bounds the cancel delay."""
+    """Interval at which a running stage is checked for cancellation; bounds the cancel delay."""
     kill_grace_s: float = 2.0
     """Time between SIGTERM and SIGKILL of a child's process group."""
     start_deadline_s: float = 120.0
@@ -78,20 +78,20 @@ class Settings(BaseSettings):
     drain_grace_s: float = 120.0
     """Time that a stage has after the first SIGTERM to save its state, or to end."""
     store_patience_s: float = 600.0
-    """How long a finished stage waits for an unavailable store before the stage is repeated."""
+    """Time that a finished stage waits for an unavailable store before the stage is repeated."""
     prepared_max_bytes: int | None = None
     """Size limit of this machine's copies of prepared base models; the least recently used go first.
     ``None``: as much as leaves ``scratch_free_bytes`` on the disk."""
     scratch_free_bytes: int = 64 * 2**20
     """Free disk space below which a worker takes no stage."""
     checkpoint_every_s: float | None = 300.0
-    """How often a training saves its state, in seconds and in optimizer steps; whichever is due first."""
+    """Interval of a training's checkpoints, in seconds and in optimizer steps; whichever is due first."""
     checkpoint_every_steps: int | None = None
     keep_checkpoints: int = 2
     ranks: int = 0
     """Processes that a training may use; 0: one for each CUDA device, or one."""
     devices: tuple[str, ...] = ()
-    """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: what the environment says."""
+    """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: those of the environment."""
     log_format: Literal["text", "json"] = "text"
     unlisted_raises: bool = False
     """Whether a field that is not listed as public ends a strictly private job (for tests) or is left out."""
@@ -120,8 +120,8 @@ class Settings(BaseSettings):
     prepare_cpu_s: int | None = 800
     """CPU time of the process that reads a table (RLIMIT_CPU); ``None``: no limit.
 
-    Fifty million rows of a usual table take 300 s. The limit lies below ``progress_deadline_s``, so that
-    endless computing can be told apart from waiting for a disk."""
+    Fifty million rows of a usual table take 300 s. The limit lies below ``progress_deadline_s``, to
+    distinguish endless computing from waiting for a disk."""
 
     datasets: Literal["any", "known"] = "any"
     """Datasets that private jobs may name: any, or only those with a budget (``nss-train budget set``).

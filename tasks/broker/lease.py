@@ -20,7 +20,8 @@ class Renewal(StrEnum):
 
     HELD = "held"
     REGAINED = "regained"
-    """It was gone, as after Redis was emptied, and was free. Another worker may have held it in between."""
+    """The lease was gone, as after Redis was emptied, and was free. Another worker may have held it in
+    between."""
     LOST = "lost"
 
 
@@ -60,7 +61,7 @@ class Lease:
         return Renewal.HELD
 
     def release(self) -> None:
-        """Give the lease back. Idempotent; one that is lost already is left to its owner."""
+        """Release the lease. Idempotent; a lease that is lost already is left to its owner."""
         try:
             self._lock.release()
         except LockError:

@@ -15,7 +15,8 @@ from nss_train import documents
 from tasks.broker.task_names import STAMP, TASK_NAMES
 
 MESSAGE_MAX_BYTES = 2**19
-"""Size limit of a message: twice a submission with 4,000 columns; a table goes by key, never by value."""
+"""Size limit of a message: twice a submission that declares 4,000 columns; a table goes by its key, never by
+value."""
 PREFIX = "nss_train."
 SUBMIT = f"{PREFIX}submit"
 SMALL_MAX_BYTES = 2**14
@@ -23,7 +24,8 @@ SMALL_MAX_BYTES = 2**14
 SMALL_LINE_MAX_BYTES = 2 * SMALL_MAX_BYTES
 """Size limit of any message but a submission: body in Base64, and headers of a few thousand bytes."""
 MOST_KEYWORDS = 64
-"""Four times the keywords of a submission, so that one with a wrong field is answered, not dropped."""
+"""Most arguments of a message: four times those of a submission, so that one with a wrong field is answered,
+not dropped."""
 NAME_CHARS = 200
 """Most characters of an id, a task, a host or a queue."""
 REPR_CHARS = 1024
@@ -34,8 +36,8 @@ MOST_LINKS = len(TASK_NAMES) - 1
 LINK_MAX_BYTES = 4096
 _LINK = {"task", "args", "kwargs", "options", "subtask_type", "immutable"}
 _CHAINED_OPTIONS = {STAMP, "stamped_headers", "task_id", "reply_to", "root_id", "parent_id", "priority"}
-"""Options that :mod:`tasks.scheduling.chain` writes. Others would send a worker's messages where their writer
-wants."""
+"""Options that :mod:`tasks.scheduling.chain` writes. Others would let a message's writer send a worker's
+messages anywhere."""
 _EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
 _OF_CELERY = "celery."
 _HIDDEN = "{…}"

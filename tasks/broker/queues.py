@@ -11,7 +11,8 @@ from tasks.broker.message_guard import Refused, read_line
 from tasks.settings import Settings
 
 PRIORITY_STEPS = (0, 3, 6, 9)
-"""Transport's priority steps: a message goes into the list of the step below its priority; 0 is first."""
+"""Priority steps of the transport: a message goes into the list of the step below its priority; 0 is served
+first."""
 _SEPARATOR = "\x06\x16"
 
 
@@ -37,7 +38,7 @@ def now_s(redis: Redis) -> float:
 
 
 def stages_waiting(redis: Redis, settings: Settings) -> dict[str, int]:
-    """Return the stages that wait in each queue; other tasks have the first list for themselves."""
+    """Return how many stages wait in each queue; other tasks have the first list for themselves."""
     return _lengths(redis, settings, first=1)
 
 

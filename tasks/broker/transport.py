@@ -78,7 +78,7 @@ class GuardedTransport(Transport):
     def _hand_in(self, message: dict[str, Any], queue: str) -> None:
         """Give a message to the consumer, and refuse for good one that cannot be handed on.
 
-        It is listed as delivered by then: without an end it would count as unfinished work for ever, and the
+        By then it is listed as delivered: without an end it would count as unfinished work forever, and the
         worker would wait for it instead of taking others.
         """
         try:

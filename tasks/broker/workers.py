@@ -1,4 +1,4 @@
-"""The reports of live workers: every few seconds each says that it is up, and what it is busy with."""
+"""The reports of live workers: every few seconds each reports that it is up, and what it is busy with."""
 
 from __future__ import annotations
 

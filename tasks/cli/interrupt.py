@@ -19,12 +19,12 @@ CANCEL_S = 15.0
 
 
 class Interrupted(Exception):
-    """A person ended the command; the text says what became of what it had begun."""
+    """A person ended the command; the text says what became of its work."""
 
 
 @contextmanager
 def saying(text: str) -> Iterator[None]:
-    """Say ``text`` of a command that is interrupted inside the block."""
+    """Raise :class:`Interrupted` with ``text`` when the command is interrupted inside the block."""
     try:
         yield
     except KeyboardInterrupt:

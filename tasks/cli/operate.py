@@ -1,4 +1,4 @@
-"""Commands for those who run workers."""
+"""Commands for the operators of workers."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ class Uploader:
         self._pool.shutdown()
 
     def _wait(self, timeout_s: float, look: Callable[[], object]) -> None:
-        """Wait until the last upload is done, and with it those before."""
+        """Wait until the last upload is done, and with it every earlier one."""
         deadline = time.monotonic() + timeout_s
         while self._last is not None and not wait([self._last], self._tick_s).done:
             if time.monotonic() >= deadline:

@@ -67,15 +67,14 @@ class TryLater(Exception):
 def run_stage(message: StageMessage, *, worker: Worker) -> None:
     """Do what a message asks for, once; return when its stage is committed.
 
-    Raises :class:`JobEnded` or :class:`Superseded` when the chain must stop here,
-    :class:`TryLater` when the message should come again, and the stage's own error after
-    recording it as the job's outcome.
+    Raises :class:`JobEnded` or :class:`Superseded` when the chain must stop here, :class:`TryLater` when the
+    message should be delivered again, and the stage's own error after recording it as the job's outcome.
     """
     with about(job_id=message.job_id, stage=message.stage.value), tracing.of_job(message.job_id):
         try:
             _deliver(message, JobRepository(worker.store, message.job_id), worker)
         except Unreadable as error:
-            # Its message would come again and again; reconcile sends another when the document is repaired.
+            # Its message would only fail again; reconcile sends another when the document is repaired.
             logger.exception("job %s is left alone", message.job_id, extra={"action": "job.unreadable"})
             raise Superseded(str(error)) from error
         except InfrastructureError as error:

@@ -68,7 +68,7 @@ class Charges:
             return None
 
     def record(self, attempt: int, steps: int) -> None:
-        """Put on record that an attempt takes so many steps, the next included."""
+        """Put on record that an attempt takes this many steps, the next included."""
         charge = Charge(attempt=attempt, steps=steps)
         self._store.write(self._keys.charge(attempt), charge.model_dump_json().encode())
 

@@ -65,7 +65,7 @@ class Server(ABC):
     def __init__(self, folder: Path, *, host: str = _LOOPBACK) -> None:
         self.folder = folder
         self.host = host
-        """Address that it listens on."""
+        """Address that the server listens on."""
         self.ports: tuple[int, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -82,7 +82,7 @@ def apply(app: Deployment, job_id: str) -> None:
 
 
 def hold(redis: Redis, request: JobRequest) -> None:
-    """Let a job wait."""
+    """Put a job in its tenant's line."""
     score = request.priority * _YEARS_S + request.submitted_at.timestamp()
     redis.zadd(held_key(request.tenant), {request.job_id: score})
     redis.zadd(TENANTS, {request.tenant: 0}, nx=True)

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 STRANDED = "nss-train:stranded"
 """Hash of the jobs that were found without message and lease, and since when by the clock of Redis."""
 ABANDONED = timedelta(days=1)
-"""Time after which a submission is forgotten that its client did not finish."""
+"""Time after which an unfinished submission is forgotten."""
 
 
 def reconcile(app: Deployment, *, after_s: float | None = None) -> list[str]:

@@ -18,7 +18,7 @@ class StoreRefuses(StoreUnavailable):
 
 
 class StoreMisset(StoreUnavailable):
-    """The store answers, and the settings are not those that it wants: only a change of them helps.
+    """The store answers, but not with these settings: only a change of them helps.
 
     A worker waits all the same: certificates and keys are renewed while jobs are under way.
     """

@@ -19,7 +19,7 @@ class Action(StrEnum):
     """The actions that are counted. Each is exported from the start, so that the first is an increase."""
 
     REDELIVERED = "redelivered"
-    """A message came again: its first worker died, or gave it back."""
+    """A message was delivered again: its first worker died, or gave it back."""
     DUPLICATES = "duplicates"
     """A delivery found another worker at its stage."""
     FENCED = "fenced"

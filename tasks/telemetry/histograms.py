@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 TOTALS = "nss-train:totals"
 LOSSES = "nss-train:losses"
 COUNTED_S = 7 * 24 * 3600
-"""How long an ended job is remembered, so that it is counted once."""
+"""Time for which an ended job is remembered, so that it is counted once."""
 FLUSH_S = 2.0
 INFINITY = "+Inf"
 
@@ -102,7 +102,7 @@ class TrainingMeter:
         self._began = False
 
     def take(self, event: Event) -> None:
-        """Add what an event says of the training."""
+        """Update the totals and the loss from an event."""
         if event.action == "train.started":
             self._began, self._started_at = True, time.monotonic()
             self._seen["steps"] = self._told["steps"] = int(event.fields["step"])

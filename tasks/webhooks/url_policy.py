@@ -19,7 +19,7 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 URL_MAX_CHARS = 2000
 _PORTS = {"https": 443, "http": 80}
 _FIRST_FREE_PORT = 1024
-"""Lowest port besides the scheme's own: those below are mail, names, shells and the like."""
+"""Lowest port besides the scheme's own: the ones below are mail, names, shells and the like."""
 _UNICAST = ipaddress.ip_network("2000::/3")
 """All addresses that are routed in IPv6 today (RFC 4291, §2.4). Site-local, IPv4-compatible, SIIT's and
 local-use NAT64 addresses lie outside."""
