@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESTORE_INTERVAL_S = 30
-"""At most this long, or the visibility timeout if that is shorter, until messages of the dead come again."""
+"""Pause between two restorations of dead workers' messages; the visibility timeout if that is shorter."""
 
 # By name: a client imports nothing of Celery's worker.
 WORKER_STEPS = (
@@ -63,9 +63,9 @@ class App(Celery):
         self.steps["worker"].update(WORKER_STEPS)
         self.steps["consumer"].update(CONSUMER_STEPS)
         self.heartbeat: Heartbeat | None = None
-        """What a worker's process beats while it lives; a client has none."""
+        """Heartbeat of a worker's process; a client has none."""
         self.exit_policy: ExitPolicy | None = None
-        """What a worker does before it leaves; ``None``: it stays."""
+        """Policy by which a worker exits by itself; ``None``: it stays."""
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 (Celery's name)
@@ -80,12 +80,12 @@ class App(Celery):
         return connect_redis(self.settings)
 
     def stage_done(self) -> None:
-        """A stage that this worker worked on has come to its end."""
+        """Count a stage that has ended on this worker, for its exit policy."""
         if self.exit_policy is not None:
             self.exit_policy.count()
 
     def leave(self, why: str) -> None:
-        """Let this worker finish what it does and end: it holds something that it could not release."""
+        """Start a warm shutdown of this worker: it holds something that it could not release."""
         logger.error("the worker leaves: %s", why, extra={"action": "worker.unhealthy"})
         count(self.redis, Action.TEARDOWN_LEAKS)
         # Stages run in a child of the worker's main process.
@@ -93,7 +93,7 @@ class App(Celery):
 
 
 def connect_redis(settings: Settings, *, timeout_s: float = 30) -> Redis:
-    """A client that notices a dead peer within seconds."""
+    """Return a client that notices a dead peer within seconds."""
     return Redis.from_url(
         transport.verified(settings.broker_url.get_secret_value()),
         socket_connect_timeout=min(5, timeout_s),
@@ -104,7 +104,7 @@ def connect_redis(settings: Settings, *, timeout_s: float = 30) -> Redis:
 
 
 def make_app(settings: Settings) -> App:
-    """An application for a client or a worker; nothing is connected yet."""
+    """Return an application for a client or a worker; nothing is connected yet."""
     tracing.configure(settings)
     app = App(settings)
     app.conf.include = ["tasks.celery_tasks"]
@@ -112,7 +112,7 @@ def make_app(settings: Settings) -> App:
 
 
 def delivery_options(settings: Settings) -> dict[str, object]:
-    """Options whose reasons are in Celery's and kombu's documentation of the Redis transport."""
+    """Return the options that Celery's and kombu's documentation of the Redis transport explains."""
     return {
         # JSON only: a pickle on the broker would run code.
         "task_serializer": "json",

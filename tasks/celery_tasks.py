@@ -36,14 +36,14 @@ from tasks.telemetry.counters import Action, count
 from tasks.webhooks import delivery
 
 EXPECTED = (UserError, ValidationError, versioning.NewerVersion, versioning.Unreadable)
-"""Of one message or job: one line in the log, not a traceback."""
+"""Errors of one message or job: one line in the log, not a traceback."""
 WEBHOOK_S = 60
-"""A receiver that answers byte by byte does not keep a worker for longer."""
+"""Soft time limit of a delivery: a receiver that answers byte by byte holds a worker no longer."""
 SUBMIT_S = 120
-"""A submission is checked in a second at most; the rest is for a store that is slow."""
+"""Soft time limit of a submission, which is checked within a second; the rest is for a slow store."""
 SLOW_TRIES = 3
 ADMIT_RETRIES = 3
-"""Then reconcile asks for what the store tells it."""
+"""Retries of an admission; after them, reconcile finds the job in the store and asks again."""
 
 
 def _run(task: Task, message: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ def _run(task: Task, message: Mapping[str, Any]) -> None:
         announce=partial(delivery.announce, app),
     )
     with admission.best_effort():
-        admission.admit(app)  # a message less waits
+        admission.admit(app)  # one message fewer waits
     if task.request.delivery_info.get("redelivered"):
         count(app.redis, Action.REDELIVERED)
     try:
@@ -97,18 +97,18 @@ def _run_stage(asked: StageMessage, worker: Worker) -> None:
 
 
 def _let_another_begin(app: App, job_id: str) -> None:
-    """The job has ended; let another begin."""
+    """Release the ended job's place, and admit the next job."""
     with admission.best_effort():
         admission.release(app.redis, job_id)
         admission.admit(app)
 
 
 def read_message(message: Any, store: Store) -> StageMessage:
-    """What a message asks for.
+    """Return what a message asks for.
 
-    Anybody can say that a message is newer, and a worker that waits does no other work. So it is
-    believed if the job in the store is newer, too: :class:`TryLater`. Else it is dropped
-    (:class:`Superseded`): reconcile sends what this release can do.
+    A message that claims to be newer is believed only if the job in the store is newer, too
+    (:class:`TryLater`): anyone can make the claim, and a worker that waits does no other work. Otherwise the
+    message is dropped (:class:`Superseded`), and reconcile sends one that this release can read.
     """
     try:
         return versioning.parse(StageMessage, message, what="A message")
@@ -125,11 +125,11 @@ def read_message(message: Any, store: Store) -> StageMessage:
 
 
 def _hand_back(task: Task, error: Exception, *, delay_s: float) -> NoReturn:
-    """Put the message back for whoever is free, and stay away from it for a while.
+    """Put the message back for any free worker, then wait ``delay_s`` before taking another.
 
-    The waiting is done here, not by the message: Celery would hand a delayed one to a worker that
-    may be busy for hours when its time has come. And it is done afterwards: of two workers the one
-    that cannot reach the store must not be the one that takes it again.
+    The worker waits, not the message: Celery would hand a delayed message to a worker that may be busy for
+    hours when it is due. It waits after the message is back: of two workers, the one that cannot reach the
+    store must not be the one that takes it again.
     """
     again = task.retry(countdown=0, exc=error, throw=False)
     cast("App", task.app).drain.wait(delay_s)
@@ -175,7 +175,7 @@ def admit(self: Task, *, job_id: str) -> None:
     name=delivery.TASK, bind=True, throws=EXPECTED, soft_time_limit=WEBHOOK_S, time_limit=2 * WEBHOOK_S
 )
 def webhook(self: Task, *, job_id: str) -> None:
-    """Tell a job's owner what became of it. What fails is tried again by reconcile, later and later."""
+    """Notify a job's owner of its progress or outcome. Reconcile retries failures at growing intervals."""
     app = cast("App", self.app)
     with broker_errors(app):
         delivery.deliver(app, check_job_id(str(job_id)))
@@ -193,16 +193,16 @@ def submit(
     self: Task,
     **message: Any,
 ) -> None:
-    """Submit a job from any Celery client: its id is the key's, or else the id of this task.
+    """Submit a job from any Celery client; its id follows from its key, or is the id of this task.
 
     The keywords are the fields of :class:`~tasks.jobs.documents.SubmitMessage`.
     """
     try:
         _submit(cast("App", self.app), message, task_id=str(self.request.id))
     except versioning.Unreadable:
-        raise  # the job of this id, which reconcile tells of; its message would come again and again
+        raise  # of a document of the job, which reconcile reports; a retry would fail the same way
     except InfrastructureError as error:
-        # Nobody else knows of it yet.
+        # The submission is recorded nowhere else yet.
         _hand_back(self, error, delay_s=RETRY_DELAY_S)
     except SoftTimeLimitExceeded as error:
         if self.request.retries >= SLOW_TRIES:
@@ -214,6 +214,6 @@ def _submit(app: App, message: Mapping[str, Any], *, task_id: str) -> None:
     try:
         found = versioning.parse(SubmitMessage, message, what="A submission")
     except (versioning.NewerVersion, ValidationError) as error:
-        # Without its cause, which holds what was sent.
+        # The cause is left out: it holds what was sent.
         raise refuse_message(app, message, task_id=task_id, error=error) from None
     submit_message(app, found, task_id=task_id)

@@ -1,4 +1,4 @@
-"""What other services use: submit, status, watch, cancel, fetch, list. Imports no torch and no pandas."""
+"""The client for other services: submit, status, watch, cancel, fetch, list. Imports no torch or pandas."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 MOST_MATCHES = 10
-"""Jobs that are named when an id's beginning is that of several."""
+"""Most jobs that are named when several ids begin alike."""
 
 
 class Client:
@@ -74,14 +74,15 @@ class Client:
     ) -> str:
         """Enqueue a job and return its id; the same key again is the same job.
 
-        ``table`` is a local CSV, Parquet or JSON Lines file, or an ``s3://`` URI that the operator
-        allows. ``family`` states the base model's family if its name does not tell it. ``ranks``
-        processes train together (0 leaves it to the worker), with ``fsdp`` each of them holds a
-        part of the base model. Tenants share the workers fairly; among the jobs of one the smaller
-        ``priority`` (0 to 9) begins first. ``webhook`` is told how the job ends, and with
-        ``webhook_progress`` of each stage before. A private job on a dataset with an owner needs the
-        ``dataset_token`` (without it, the setting of this name); what is sent is a proof for this job. Raises
-        :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
+        ``table`` is a local CSV, Parquet or JSON Lines file, or an ``s3://`` URI that the operator allows.
+        ``family`` states the base model's family if its name does not show it. ``ranks`` processes train
+        together (0 leaves it to the worker); with ``fsdp`` each of them holds a part of the base model.
+        Tenants share the workers fairly; within a tenant the smaller ``priority`` (0 to 9) begins first.
+        ``webhook`` is notified of the job's outcome, and with ``webhook_progress`` of each committed stage. A
+        private job on a dataset with an owner needs the ``dataset_token`` (by default the setting of this
+        name); only a proof for this job is sent.
+
+        Raises :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
         problem of a bad request.
         """
         return submit.submit(
@@ -100,10 +101,9 @@ class Client:
         )
 
     def find(self, beginning: str) -> str:
-        """The id of the only job that begins like this; an id that is whole is its own beginning.
+        """Return the id of the only job that begins like this; a whole id is its own beginning.
 
-        :class:`~nss_train.errors.ParameterError` when there is none, or which ones there are when there are
-        several.
+        Raises :class:`~nss_train.errors.ParameterError` when there is none, or several; then it names them.
         """
         if is_job_id(beginning) and self.records(beginning).is_submitted():
             return beginning
@@ -117,14 +117,14 @@ class Client:
         raise ParameterError("Unknown job.", [Problem(field="job_id", value=beginning, remedy=remedy)])
 
     def status(self, job_id: str) -> JobStatus:
-        """Where the job stands; :class:`~nss_train.errors.ParameterError` for an unknown id."""
+        """Return the job's status; raise :class:`~nss_train.errors.ParameterError` for an unknown id."""
         found = read_status(self.records(job_id))
         if found.state is not JobState.QUEUED:
             return found
         return found.model_copy(update={"place": self._place(found)})
 
     def watch(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[JobStatus]:
-        """The job's status whenever it changes, until it has ended; ``TimeoutError`` after ``timeout_s``."""
+        """Yield the job's status whenever it changes, until it ends; ``TimeoutError`` after ``timeout_s``."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         last = None
         while last is None or not last.ended:
@@ -138,9 +138,9 @@ class Client:
                 time.sleep(POLL_S)
 
     def cancel(self, job_id: str, *, reason: str, requested_by: str) -> JobState:
-        """Ask for cancellation; a job that has ended stays as it is. Returns the state now.
+        """Ask for cancellation and return the state now; a job that has ended stays as it is.
 
-        A job that nobody works on is cancelled at once; a worker ends its processes first.
+        A job that no worker holds is cancelled at once; a worker ends its processes first.
         """
         records = self.records(job_id)
         records.request()
@@ -154,9 +154,10 @@ class Client:
     def logs(
         self, job_id: str, *, stage: Stage | None = None, attempt: int | None = None, private: bool = False
     ) -> str:
-        """The end of what a stage's process printed; of the last stage and attempt that printed anything.
+        """Return the end of a stage's output, by default of the last stage and attempt that has any.
 
-        Of a strictly private job what may be told of it; ``private`` is the whole, for its operator.
+        For a strictly private job this is what may be published; ``private`` returns all of it, for the
+        operator.
         """
         records = self.records(job_id)
         records.request()
@@ -171,14 +172,14 @@ class Client:
         raise ParameterError("No log.", [Problem(field="job_id", value=job_id, remedy=remedy)])
 
     def _place(self, queued: JobStatus) -> Place | None:
-        """Where a job stands in line. A broker that is away, or an older one's users, tell nothing."""
+        """Return a job's place in line; ``None`` if Redis is down, or its users predate this permission."""
         try:
             return admission.place(self._app.redis, queued.job_id, queued.tenant)
         except RedisError:
             return None
 
     def _is_worked_on(self, job_id: str) -> bool:
-        """Whether a worker holds a stage. Unknown is a yes: the worker, or reconcile, ends the job then."""
+        """Tell whether a worker holds a stage. Unknown means yes: a worker or reconcile ends the job then."""
         try:
             return any(self._app.redis.exists(lease_key(job_id, stage)) for stage in Stage)
         except RedisError:
@@ -196,7 +197,7 @@ class Client:
         return folder
 
     def base_model(self, job_id: str) -> Path:
-        """This machine's copy of the base model that the job's adapter belongs to; read-only."""
+        """Return the path of this machine's copy of the job's base model; it is read-only."""
         marker = self.records(job_id).marker(Stage.LOAD_MODEL)
         if marker is None or marker.model_digest is None:
             problem = Problem(
@@ -207,25 +208,25 @@ class Client:
         return cache.fetch(marker.model_digest) / "base"
 
     def ledger(self, dataset: str) -> DatasetLedger:
-        """What the private jobs on a dataset cost, and its budget.
+        """Return a dataset's ledger: its budget, and what its private jobs cost.
 
         Raises :class:`~nss_train.errors.NotInstalled` where the accountant is not installed.
         """
         return open_ledger(self._app.store, dataset)
 
     def ledgers(self) -> Iterator[str]:
-        """Names of all ledgers, declared and drawn."""
+        """Return the names of all ledgers, declared and drawn."""
         return filter(is_dataset, self._app.store.children("privacy/"))
 
     def rename_ledger(self, dataset: str, *, to: str | None = None) -> str:
-        """Give a ledger a drawn name, or one to declare; see :func:`tasks.jobs.renaming.rename`."""
+        """Rename a ledger to a drawn or a declared name; see :func:`tasks.jobs.renaming.rename`."""
         require(ACCOUNTANT)
         from tasks.jobs.renaming import rename
 
         return rename(self._app.store, dataset, to=to)
 
     def list(self) -> Iterator[JobStatus]:
-        """Every job in the store whose submission has come to its end, and that can be read."""
+        """Yield the status of every job in the store that is completely submitted and can be read."""
         for job_id in self._ids():
             if self.records(job_id).is_submitted():
                 yield from self._readable(job_id)
@@ -242,7 +243,7 @@ class Client:
             yield status
 
     def records(self, job_id: str) -> JobRepository:
-        """A job's documents in the store."""
+        """Return the repository of a job's documents."""
         return JobRepository(self._app.store, job_id)
 
 

@@ -1,4 +1,4 @@
-"""What a part of this service needs of the whole: a store, a broker, the settings."""
+"""The interface that parts of this service use: a store, a broker, the settings."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tasks.store.base import Store
 
 
 class Deployment(Protocol):
-    """A broker and a store, and the Celery application that sends its messages by them."""
+    """A broker, a store, and the Celery application that sends messages through the broker."""
 
     settings: Settings
 
     @property
     def store(self) -> Store:
-        """Connect on first use."""
+        """Return the store, connected on first use."""
 
     @property
     def redis(self) -> Redis:
-        """Connect on first use."""
+        """Return the Redis client, connected on first use."""
 
     def send_task(self, name: str, *, kwargs: Mapping[str, Any], priority: int | None = None) -> Any:
         """Send a message. Raises what the connection raises."""

@@ -15,19 +15,19 @@ UNACKED = {
     "unacked_index_key": "flower-unacked-index",
     "unacked_mutex_key": "flower-unacked-mutex",
 }
-"""Lists of its own: in the shared ones kombu would put back overdue messages of workers, here too."""
+"""Flower's own lists: from the shared ones, kombu would restore workers' overdue messages here, too."""
 
 
 def flower_app(settings: Settings) -> App:
-    """The application of a dashboard, which leaves all messages to the workers."""
+    """Return the application of a dashboard, which leaves all messages to the workers."""
     app = make_app(settings)
     app.conf.broker_transport_options |= UNACKED
-    app.conf.include = ()  # the stages' code, which takes what only workers have
+    app.conf.include = ()  # the stages' code, which needs what only workers have
     return app
 
 
 def main() -> int:
-    """Serve until SIGTERM; without Flower one line, and the exit code of a request that is wrong."""
+    """Serve until SIGTERM; without Flower, print one line and return the exit code of a bad request."""
     try:
         require_extras(FLOWER)
     except NSSTrainError as error:

@@ -1,4 +1,4 @@
-"""What other users of the machine may see of the files that are kept here: nothing."""
+"""Permissions of the files that are kept here: other users of the machine see nothing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and those above it, each for its own user alone, whatever the umask."""
+    """Create a folder and its missing parents, each for its own user alone, whatever the umask."""
     missing = list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
     for one in reversed(missing):
         one.mkdir(mode=_FOLDER_MODE, exist_ok=True)
 
 
 def private_file(path: Path, mode: Literal["wb", "ab"]) -> BinaryIO:
-    """Open a file for writing that its own user alone may read, also one that was open to others before."""
+    """Open a file for writing that only its own user may read; a file open to others is closed to them."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags, _FILE_MODE))  # noqa: SIM115
     if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & _OTHERS:
         os.fchmod(file.fileno(), _FILE_MODE)
@@ -53,15 +53,15 @@ class OpenFolder:
 
 
 def open_folders(settings: Settings) -> list[OpenFolder]:
-    """The folders with private files that others may look into.
+    """Return the folders with private files that others may look into.
 
-    A closed home closes all that is in it. Below an open one each folder counts for itself.
+    A closed home closes everything in it. Below an open one each folder is checked by itself.
     """
     return list(_open(settings.home, _below(settings))) + list(_open_elsewhere(settings))
 
 
 def warn_of_open_folders(settings: Settings) -> None:
-    """Log each open folder. Closing it is its owner's to do: others may have been given access on purpose."""
+    """Log each open folder. Closing it is left to its owner: others may have access on purpose."""
     for found in open_folders(settings):
         fields = {"action": "home.open", "path": str(found.path), "mode": f"{found.mode:04o}"}
         logger.warning("%s; mend: %s", found, found.remedy, extra=fields)
@@ -81,7 +81,7 @@ def _open(folder: Path, below: list[Path]) -> Iterator[OpenFolder]:
 
 
 def _open_elsewhere(settings: Settings) -> Iterator[OpenFolder]:
-    """A store in a folder outside of the home."""
+    """Yield the store's folder if it lies outside the home and is open."""
     url = urlsplit(settings.effective_store_url)
     folder = Path(url2pathname(url.path))
     if url.scheme == "file" and not folder.is_relative_to(settings.home.absolute()):

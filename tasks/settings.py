@@ -24,81 +24,81 @@ class Settings(BaseSettings):
     """Folder for base models, prepared models, scratch and the default store."""
 
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
-    """Redis or Valkey, ``redis://`` or ``rediss://``."""
+    """URL of Redis or Valkey, ``redis://`` or ``rediss://``."""
     queue_cpu: str = "cpu"
     queue_cuda: str = "cuda"
-    """Of trainings, unless ``cuda_queues`` names several."""
+    """Queue of trainings, unless ``cuda_queues`` names several."""
     cuda_queues: dict[str, float] = Field(default_factory=dict)
     """Queues of trainings and the GiB of device memory that their workers have: ``{"cuda-24g": 24}``.
 
-    A training goes to the smallest that has enough for it."""
+    A training goes to the smallest queue that has enough memory for it."""
 
     store_url: str = ""
-    """``file:///folder`` or ``s3://bucket``; empty means ``<home>/store``."""
+    """URL of the store, ``file:///folder`` or ``s3://bucket``; empty means ``<home>/store``."""
     s3_endpoint: str = ""
     """Host and port of the S3 service, such as ``minio:9000``."""
     s3_region: str = ""
-    """Such as ``eu-central-1``; empty: asked of the service."""
+    """Region of the bucket, such as ``eu-central-1``; empty: the service is asked."""
     s3_access_key: SecretStr = SecretStr("")
     s3_secret_key: SecretStr = SecretStr("")
     s3_secure: bool = True
-    """Whether it speaks TLS. A certificate of one's own is named in ``SSL_CERT_FILE``."""
+    """Whether the S3 service uses TLS. ``SSL_CERT_FILE`` names a PEM file for a private certificate."""
 
     allowed_table_uris: tuple[str, ...] = ()
     """Prefixes (``s3://bucket/folder/``) under which a job may name its table by URI."""
     allow_model_paths: bool = True
-    """Whether a job may name a base model by any path of the worker; off where strangers submit."""
+    """Whether a job may name a base model by any path on the worker; turn it off for untrusted users."""
     allow_hub: bool = False
     """Whether a base model may be downloaded from the model hub."""
     trust_remote_code: tuple[str, ...] = ()
     """Base models whose own Python code may run."""
 
     visibility_timeout_s: float = 900.0
-    """A message whose worker is dead comes again after this time; a living worker keeps renewing it."""
+    """Time after which a dead worker's message is delivered again; a live worker keeps renewing it."""
     visibility_heartbeat: bool = True
-    """Off only to show what happens without it."""
+    """Whether workers renew their messages; off only to show what happens without it."""
     reconcile_every_s: float = 60.0
-    """How often jobs without a message are looked for; 0 for never."""
+    """Interval at which jobs without a message are looked for; 0: never."""
     tenant_quota: int = 0
-    """Jobs of one tenant that may be at work at a time; 0: as many as there is room for."""
+    """Jobs of one tenant that may run at a time; 0: as many as there is room for."""
     admission_window: int = 8
-    """So many stages may wait in each queue; other jobs wait outside for their tenant's turn."""
+    """Stages that may wait in each queue; other jobs wait outside for their tenant's turn."""
     lease_ttl_s: float = 60.0
-    """How long a stage belongs to a worker that says nothing."""
+    """Time for which a silent worker keeps its lease of a stage."""
     tick_s: float = 0.5
-    """How often a running stage is checked for cancellation; bounds the cancel delay."""
+    """Interval at which a running stage is checked for cancellation; bounds the cancel delay."""
     kill_grace_s: float = 2.0
-    """Between SIGTERM and SIGKILL of a child's process group."""
+    """Time between SIGTERM and SIGKILL of a child's process group."""
     start_deadline_s: float = 120.0
-    """Until a stage's process must be up."""
+    """Time within which a stage's process must be up."""
     progress_deadline_s: float = 900.0
     """Longest silence of a stage before it counts as stalled."""
     stage_deadline_s: float | None = None
     """Longest run of a stage, which then fails its job; ``None``: as long as it makes progress."""
     drain_grace_s: float = 120.0
-    """After the first SIGTERM a stage has this long to keep its state, or to end."""
+    """Time that a stage has after the first SIGTERM to save its state, or to end."""
     store_patience_s: float = 600.0
-    """How long a finished stage waits for a store that does not answer, before it is done again."""
+    """Time that a finished stage waits for an unavailable store before the stage is repeated."""
     prepared_max_bytes: int | None = None
-    """Of this machine's copies of prepared base models; those used longest ago go first. ``None``: as much
-    as leaves ``scratch_free_bytes`` on the disk."""
+    """Size limit of this machine's copies of prepared base models; the least recently used go first.
+    ``None``: as much as leaves ``scratch_free_bytes`` on the disk."""
     scratch_free_bytes: int = 64 * 2**20
-    """With less free space than this a worker takes no stage."""
+    """Free disk space below which a worker takes no stage."""
     checkpoint_every_s: float | None = 300.0
-    """How often a training keeps its state, in seconds and in optimizer steps; whichever is due first."""
+    """Interval of a training's checkpoints, in seconds and in optimizer steps; whichever is due first."""
     checkpoint_every_steps: int | None = None
     keep_checkpoints: int = 2
     ranks: int = 0
     """Processes that a training may use; 0: one for each CUDA device, or one."""
     devices: tuple[str, ...] = ()
-    """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: what the environment says."""
+    """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: those of the environment."""
     log_format: Literal["text", "json"] = "text"
     unlisted_raises: bool = False
     """Whether a field that is not listed as public ends a strictly private job (for tests) or is left out."""
     otlp_endpoint: str = ""
-    """Where traces go, such as ``http://collector:4318/v1/traces``; empty: nothing is traced."""
+    """Endpoint of traces, such as ``http://collector:4318/v1/traces``; empty: nothing is traced."""
     max_train_s: float | None = None
-    """Training of a job ends in good order after this time; ``None``: never."""
+    """Time after which a job's training ends gracefully; ``None``: never."""
     report_to: tuple[str, ...] = ()
     """Experiment trackers: ``["wandb", "mlflow", "tensorboard"]``, their own variables apply."""
     max_attempts: int = 3
@@ -109,56 +109,56 @@ class Settings(BaseSettings):
     table_max_columns: int = 4_000
     table_max_cell_chars: int = 200_000
     table_max_decoded_bytes: int = 16 * 2**30
-    """Of a table in memory: each text written out, each other cell as 8 bytes."""
+    """Size of a table in memory: each text written out, each other cell as 8 bytes."""
     table_max_expansion: int = 200
-    """Decoded bytes for each byte of a table's file, unless they are few."""
+    """Decoded bytes for each byte of a table's file, unless the decoded bytes are few."""
     table_max_depth: int = 32
-    """Of lists and objects in JSON Lines."""
+    """Nesting depth of lists and objects in JSON Lines."""
     prepare_memory_bytes: int | None = None
-    """Of the process that reads a table (RLIMIT_DATA); ``None``: as much as there is."""
+    """Memory of the process that reads a table (RLIMIT_DATA); ``None``: as much as there is."""
 
     prepare_cpu_s: int | None = 800
-    """Time of its processors that this process may take (RLIMIT_CPU); ``None``: as much as it wants.
+    """CPU time of the process that reads a table (RLIMIT_CPU); ``None``: no limit.
 
-    Fifty million rows of a usual table take 300 s. Below ``progress_deadline_s``, so that one that computes
-    without an end is told from one that waits for a disk."""
+    Fifty million rows of a usual table take 300 s. The limit lies below ``progress_deadline_s``, to
+    distinguish endless computing from waiting for a disk."""
 
     datasets: Literal["any", "known"] = "any"
-    """Which datasets private jobs may name: any, or those with a budget alone (``nss-train budget set``).
+    """Datasets that private jobs may name: any, or only those with a budget (``nss-train budget set``).
 
     With ``known`` a private job that names none is refused, too."""
     same_data: Literal["warn", "refuse"] = "warn"
-    """What becomes of a private job whose table was seen under another dataset's name: the operator is told
-    in the log, by a counter and by ``budget show``, or the job is refused as well."""
+    """Response to a private job whose table was seen under another dataset's name: the operator is warned (in
+    the log, by a counter and by ``budget show``), or the job is refused as well."""
     dataset_token: SecretStr = SecretStr("")
-    """Of a client: the token that ``budget set`` printed for the dataset of its jobs."""
+    """Token that ``budget set`` printed for the dataset of a client's jobs."""
 
     webhook_hosts: tuple[str, ...] = ()
     """Hosts that a job may name as a webhook's receiver; empty: no webhooks."""
     webhook_secret: SecretStr = SecretStr("")
-    """``whsec_`` and Base64, as standardwebhooks.com has it; several, while one is replaced, with spaces."""
+    """Signing secret, ``whsec_`` and Base64 (standardwebhooks.com); several, with spaces, to replace one."""
     webhook_http: bool = False
     """Whether ``http://`` is allowed as well."""
     webhook_networks: tuple[str, ...] = ()
     """Networks (``10.1.0.0/16``) whose addresses may be called though they are not public."""
     webhook_timeout_s: float = 10.0
     webhook_attempts: int = 8
-    """Tries to give a notice before it is given up."""
+    """Attempts to deliver a notice before it is given up."""
     webhook_backoff_s: float = 30.0
-    """Between the first and the second try; the pause grows fourfold."""
+    """Pause between the first and the second attempt; each further pause is four times as long."""
 
     def __init__(self, **given: Any) -> None:
         try:
             super().__init__(**given)
         except ValidationError as error:
-            # Without its cause, which holds the values of secrets.
+            # The cause is left out: it holds the values of secrets.
             raise ParameterError("The settings are wrong.", list(_problems(error))) from None
         except SettingsError as error:
             problem = Problem(field="NSS_TRAIN_…", value=None, remedy=f"{error}; lists and maps are JSON")
             raise ParameterError("The settings are wrong.", [problem]) from None
 
     def as_environment(self) -> dict[str, str]:
-        """Variables from which the same settings can be read."""
+        """Return environment variables from which the same settings can be read."""
         return {f"NSS_TRAIN_{name.upper()}": _as_text(value) for name, value in self if value is not None}
 
     @property
@@ -183,7 +183,7 @@ class Settings(BaseSettings):
 
     @property
     def paces_dir(self) -> Path:
-        """What the speed of this machine was found to be."""
+        """Return the folder of the speeds that were measured on this machine."""
         return self.home / "paces"
 
     @property
@@ -192,7 +192,7 @@ class Settings(BaseSettings):
 
     @property
     def cuda_queue_names(self) -> tuple[str, ...]:
-        """Queues that trainings may go to, from the smallest on."""
+        """Return the queues that trainings may go to, the smallest first."""
         return tuple(sorted(self.cuda_queues, key=lambda name: self.cuda_queues[name])) or (self.queue_cuda,)
 
     @property
@@ -220,11 +220,11 @@ def _as_text(value: object) -> str:
 
 
 def child_environment(devices: tuple[str, ...] = ()) -> dict[str, str]:
-    """The environment for a stage's process: this one without our settings, which hold secrets."""
+    """Return the environment for a stage's process: this one without our settings, which hold secrets."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NSS_TRAIN_")}
     return kept | ({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {})
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
-    """The environment for a worker that shall have these settings."""
+    """Return the environment for a worker with these settings."""
     return child_environment() | settings.as_environment()

@@ -1,4 +1,4 @@
-"""Where a job stands, read from the store alone."""
+"""The status of a job, read from the store alone."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from tasks.scheduling.admission import Place
 
 
 class StageState(StrEnum):
-    """Where a stage of a job stands."""
+    """The state of one stage of a job."""
 
     PENDING = "pending"
     RUNNING = "running"
     DONE = "done"
     STOPPED = "stopped"
-    """It was begun, and the job ended before it was done."""
+    """The stage had begun, and the job ended before the stage was done."""
 
 
 class StageStatus(Frozen):
-    """One stage of a job."""
+    """The status of one stage of a job."""
 
     stage: Stage
     state: StageState
     attempt: int = 0
     retries: tuple[str, ...] = ()
-    """Why earlier attempts ended."""
+    """Reasons why earlier attempts ended."""
     seconds: float | None = None
     progress: dict[str, Any] | None = None
-    """The last progress event's fields: step, total_steps, loss, tokens_per_s, eta_s."""
+    """Fields of the last progress event: step, total_steps, loss, tokens_per_s, eta_s."""
     figures: dict[str, Any] = Field(default_factory=dict)
 
 
 class JobStatus(Frozen):
-    """What `status` shows."""
+    """The status of a job, as `status` shows it."""
 
     job_id: str
     state: JobState
@@ -58,19 +58,19 @@ class JobStatus(Frozen):
     priority: int = DEFAULT_PRIORITY
     tenant: str = DEFAULT_TENANT
     place: Place | None = None
-    """Where a queued job stands in line, when the broker tells."""
+    """Place of a queued job in line, if the broker reports it."""
     outcome: OutcomeRecord | None = None
     error: dict[str, Any] | None = None
     reason: str | None = None
     warnings: tuple[str, ...] = ()
-    """As soon as prepare_data knows them."""
+    """Warnings about the job, known once prepare_data is done."""
 
     cost: Cost | None = None
-    """Of the training: without its time once prepare_data is done, with it once load_model is."""
+    """Cost of the training: without its time once prepare_data is done, with it once load_model is done."""
 
     @property
     def is_training(self) -> bool:
-        """Whether the training has begun, or is over."""
+        """Tell whether the training has begun; this stays true once it is over."""
         train = next((stage for stage in self.stages if stage.stage is Stage.TRAIN), None)
         return train is not None and train.state is not StageState.PENDING
 
@@ -80,7 +80,7 @@ class JobStatus(Frozen):
 
 
 def read_status(records: JobRepository) -> JobStatus:
-    """The job's status; :class:`~nss_train.errors.ParameterError` when there is no such job."""
+    """Return the job's status; raise :class:`~nss_train.errors.ParameterError` for an unknown job."""
     request = records.request()
     outcome = records.outcome()
     stages = tuple(_stages(records, ended=outcome is not None))

@@ -1,4 +1,4 @@
-"""What a broker's settings mean for jobs, said before something is lost."""
+"""Checks of a broker's settings, made before they lose something."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLDEST = (6, 2)
 
 
 def weaknesses(redis: Redis) -> list[Problem]:
-    """Each setting that can lose messages, with its remedy. Raises what the connection raises."""
+    """Return each setting that can lose messages, with its remedy. Raises what the connection raises."""
     info: Mapping[str, Any] = redis.info()
     return list(_weaknesses(info, _policy(redis, info)))
 
@@ -34,7 +34,7 @@ def _weaknesses(info: Mapping[str, Any], policy: str) -> Iterator[Problem]:
 
 
 def _policy(redis: Redis, info: Mapping[str, Any]) -> str:
-    """From ``INFO``, or from ``CONFIG`` where an operator allows it; empty when neither tells."""
+    """Return the policy from ``INFO``, or from ``CONFIG`` where that is allowed; empty without either."""
     told = info.get("maxmemory_policy")
     if told:
         return str(told)

@@ -1,4 +1,4 @@
-"""A broker that is away, or that refuses its user, as this project's errors."""
+"""The errors of a broker that is unreachable, or that refuses its user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BrokerRefuses(BrokerUnavailable):
 
 @contextmanager
 def broker_errors(app: Deployment) -> Iterator[None]:
-    """Redis trouble as :class:`BrokerUnavailable`, without the password."""
+    """Raise Redis errors as :class:`BrokerUnavailable`, without the password."""
     try:
         yield
     except (RedisError, OperationalError, OSError) as error:
@@ -38,7 +38,7 @@ def broker_errors(app: Deployment) -> Iterator[None]:
 
 
 def reach(redis: Redis) -> None:
-    """Raise what the connection raises, unless it only died while it was idle: then a new one answers."""
+    """Raise what the connection raises, unless it only died while idle: then a new one answers."""
     try:
         redis.ping()
     except LostConnection:

@@ -1,4 +1,4 @@
-"""Who works on a stage right now. It saves wasted work; the store's claims keep the result right."""
+"""The lease of a stage, held by its worker. It saves wasted work; the store's claims ensure the result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 class Renewal(StrEnum):
-    """What came of renewing a lease."""
+    """The result of renewing a lease."""
 
     HELD = "held"
     REGAINED = "regained"
-    """It was gone, as after Redis was emptied, and nobody had taken it. Somebody may have in between."""
+    """The lease was gone, as after Redis was emptied, and was free. Another worker may have held it in
+    between."""
     LOST = "lost"
 
 
@@ -29,14 +30,14 @@ def lease_key(job_id: str, stage: Stage) -> str:
 
 
 class Lease:
-    """A lock in Redis that ends by itself unless it is renewed."""
+    """A lock in Redis that expires unless it is renewed."""
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
 
     @classmethod
     def acquire(cls, redis: Redis, job_id: str, stage: Stage, *, ttl_s: float) -> Lease | None:
-        """The lease, or ``None`` when somebody holds it; :class:`BrokerUnavailable` without Redis."""
+        """Return the lease, or ``None`` when it is held; raise :class:`BrokerUnavailable` without Redis."""
         lock = redis.lock(lease_key(job_id, stage), timeout=ttl_s, thread_local=False)
         try:
             return cls(lock) if lock.acquire(blocking=False) else None
@@ -44,7 +45,7 @@ class Lease:
             raise BrokerUnavailable(f"The broker does not answer: {type(error).__name__}.") from error
 
     def renew(self) -> Renewal:
-        """Put the lease's end off. A Redis that is away proves nothing: the lease counts as held."""
+        """Extend the lease. An unreachable Redis proves nothing: the lease then counts as held."""
         try:
             return self._renew()
         except RedisError:
@@ -60,7 +61,7 @@ class Lease:
         return Renewal.HELD
 
     def release(self) -> None:
-        """Give the lease back. Idempotent; one that is lost already is left to its owner."""
+        """Release the lease. Idempotent; a lease that is lost already is left to its owner."""
         try:
             self._lock.release()
         except LockError:

@@ -1,7 +1,7 @@
-"""What a message must be to come in: looked at before kombu parses it, and before the pool gets it.
+"""The checks that a message must pass before kombu parses it, and before the pool gets it.
 
-A worker reads of an honest message what it needs and nothing else. What is no honest message is refused
-here, at a cost that its size bounds: its sender pays, nobody else does.
+A worker reads what it needs of a valid message and nothing else. Any other message is refused here, at a cost
+that is bounded by its size.
 """
 
 from __future__ import annotations
@@ -15,37 +15,39 @@ from nss_train import documents
 from tasks.broker.task_names import STAMP, TASK_NAMES
 
 MESSAGE_MAX_BYTES = 2**19
-"""Twice a submission that declares 4,000 columns; a table goes by its key, never by value."""
+"""Size limit of a message: twice a submission that declares 4,000 columns; a table goes by its key, never by
+value."""
 PREFIX = "nss_train."
 SUBMIT = f"{PREFIX}submit"
 SMALL_MAX_BYTES = 2**14
-"""Of the body of any message but a submission: ids, and the links of a chain."""
+"""Size limit of the body of any message but a submission: ids, and the links of a chain."""
 SMALL_LINE_MAX_BYTES = 2 * SMALL_MAX_BYTES
-"""Of a whole message but a submission: its body in Base64, and headers of a few thousand bytes."""
+"""Size limit of any message but a submission: body in Base64, and headers of a few thousand bytes."""
 MOST_KEYWORDS = 64
-"""Four times what a submission has, so that one with a wrong field is answered, not dropped."""
+"""Most arguments of a message: four times those of a submission, so that one with a wrong field is answered,
+not dropped."""
 NAME_CHARS = 200
-"""Of an id, a task, a host, a queue."""
+"""Most characters of an id, a task, a host or a queue."""
 REPR_CHARS = 1024
-"""Of the arguments as a dashboard shows them; Celery's senders write no more."""
+"""Most characters of the arguments as a dashboard shows them; Celery's senders write no more."""
 MOST_RETRIES = 10**7
-"""A submission that is handed back every 5 s while the store is away comes to this after a year and more."""
+"""Most retries: a submission handed back every 5 s while the store is down gets there after over a year."""
 MOST_LINKS = len(TASK_NAMES) - 1
 LINK_MAX_BYTES = 4096
 _LINK = {"task", "args", "kwargs", "options", "subtask_type", "immutable"}
 _CHAINED_OPTIONS = {STAMP, "stamped_headers", "task_id", "reply_to", "root_id", "parent_id", "priority"}
-"""What :mod:`tasks.scheduling.chain` writes. Others would send a worker's messages where their writer
-wants."""
+"""Options that :mod:`tasks.scheduling.chain` writes. Others would let a message's writer send a worker's
+messages anywhere."""
 _EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
 _OF_CELERY = "celery."
 _HIDDEN = "{…}"
-"""Stands for a submission's arguments in events, and so in Flower; a config or a URL may hold secrets."""
+"""Placeholder for a submission's arguments in events, and so in Flower; a config or URL may hold secrets."""
 _TYPED = "__type__"
-"""Key by which kombu makes dates, decimals and bytes of JSON; a message holds none."""
+"""JSON key by which kombu makes dates, decimals and bytes; a message holds none."""
 
 
 class Refused(Exception):
-    """A message does not come in; the text says why and quotes nothing of it."""
+    """A message is refused; the text says why and quotes nothing of it."""
 
 
 def _is_name(value: Any) -> bool:
@@ -57,7 +59,7 @@ def _is_optional_name(value: Any) -> bool:
 
 
 def _is_stamp(value: Any) -> bool:
-    """Celery makes a list of a stamp that it passes on."""
+    """Tell whether a value is a stamp; Celery makes a list of a stamp that it passes on."""
     return all(map(_is_name, value)) if isinstance(value, list) else _is_optional_name(value)
 
 
@@ -89,8 +91,8 @@ _HEADERS: Mapping[str, Callable[[Any], bool]] = {
     "argsrepr": _is_optional_text,
     "kwargsrepr": _is_optional_text,
 }
-"""What a worker may read of a message's headers. Any other would be part of a task's request: an
-``expires`` that cancels a job, a ``chain`` that is sent with the worker's rights."""
+"""Headers that a worker may read of a message. Any other would be part of a task's request: an ``expires``
+that cancels a job, a ``chain`` that is sent with the worker's rights."""
 _PROPERTIES: Mapping[str, Callable[[Any], bool]] = {
     "body_encoding": _is_name,
     "correlation_id": _is_optional_name,
@@ -108,7 +110,7 @@ _ADDRESS: Mapping[str, Callable[[Any], bool]] = {
 
 
 def read_line(line: bytes) -> Any:
-    """What a line of a queue says; :class:`Refused` for one that must not be parsed any further."""
+    """Return what a line of a queue holds; raise :class:`Refused` for one that must not be parsed further."""
     if len(line) > MESSAGE_MAX_BYTES:
         raise Refused(f"more than {MESSAGE_MAX_BYTES} bytes")
     if len(line) > SMALL_LINE_MAX_BYTES and SUBMIT.encode() not in line:
@@ -120,12 +122,12 @@ def read_line(line: bytes) -> Any:
 
 
 def _why(error: Exception) -> str:
-    """An error in words; that of a decoder would quote what was sent."""
+    """Return an error in words; those of a decoder would quote what was sent."""
     return type(error).__name__ if isinstance(error, UnicodeError) else str(error)[:NAME_CHARS]
 
 
 def faults(message: Any, queue: str) -> Iterator[str]:
-    """Why a message is refused; nothing for an honest one. Later checks rely on the ones before."""
+    """Yield why a message is refused; nothing for a valid one. Later checks rely on the ones before."""
     if not isinstance(message, dict):
         yield "not an object"
         return
@@ -154,7 +156,7 @@ def faults(message: Any, queue: str) -> Iterator[str]:
 
 
 def arguments_of(body: str) -> Any:
-    """What a body says; :class:`ValueError` or one of its kin when it is none that a worker reads."""
+    """Return what a body holds; raise :class:`ValueError` or the like when a worker reads no such body."""
     text = binascii.a2b_base64(body, strict_mode=True)
     if f'"{_TYPED}"'.encode() in text:
         raise ValueError("a value that is none of JSON's own")
@@ -192,7 +194,7 @@ def _delivery_faults(properties: Mapping[str, Any], queue: str) -> Iterator[str]
         return
     yield from _wrong(info, _ADDRESS, "address")
     if info.get("routing_key") != queue or info.get("exchange") not in ("", queue):
-        # A worker hands a message back to where it says that it came from.
+        # A worker hands a message back to the queue that the message names as its own.
         yield "addressed to another queue"
 
 
@@ -218,7 +220,7 @@ def _embedded_faults(embedded: Mapping[str, Any], *, task: str) -> Iterator[str]
 
 
 def _link_faults(link: Any) -> Iterator[str]:
-    """Why a link of a chain is refused: a worker would send it, with rights that its writer has not."""
+    """Yield why a link of a chain is refused: a worker would send it, with rights that its writer lacks."""
     if not isinstance(link, dict) or link.get("task") not in TASK_NAMES.values():
         yield "a chain to another task"
         return
@@ -234,14 +236,14 @@ def _link_faults(link: Any) -> Iterator[str]:
 
 
 def _list(value: Any) -> list[Any]:
-    """An absent list is an empty one; what is none at all counts as an entry that no check accepts."""
+    """Return a list; an absent one is empty, and what is no list counts as an entry that no check accepts."""
     if value is None:
         return []
     return value if isinstance(value, list) else ["not a list"]
 
 
 def cleaned(message: Mapping[str, Any]) -> dict[str, Any]:
-    """An honest message with what a worker reads of it.
+    """Return a valid message with what a worker reads of it.
 
     Its delivery has a tag of our own: under the tag of another message it would be counted, kept and
     acknowledged in its place.
@@ -259,9 +261,9 @@ def cleaned(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _clean_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers that a worker reads; a dashboard shows no submission's arguments.
+    """Return the headers that a worker reads; a dashboard shows no submission's arguments.
 
-    Only the tasks themselves limit their time. Of the stamps the job's means something.
+    Only the tasks themselves limit their time. Of the stamps only the job's is kept.
     """
     kept = _known(headers, _HEADERS)
     stamps = headers.get("stamps")
@@ -279,12 +281,12 @@ def _known(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]
 
 
 def id_of(message: Any) -> str:
-    """The id of a message, as far as it has one."""
+    """Return the id of a message, as far as it has one."""
     return str(named_of(message).get("id", ""))[:100]
 
 
 def named_of(message: Any) -> Mapping[str, Any]:
-    """Where a message says its task and id: in the headers, or in the body as Celery's protocol 1 has it."""
+    """Return where a message names its task and id: the headers, or the body in Celery's protocol 1."""
     headers, body = _parts(message, "headers", "body")
     if isinstance(headers, dict) and headers.get("task") is not None:
         return headers

@@ -11,38 +11,39 @@ from tasks.broker.message_guard import Refused, read_line
 from tasks.settings import Settings
 
 PRIORITY_STEPS = (0, 3, 6, 9)
-"""Of the transport: a message goes into the list of the step below its priority; 0 is served first."""
+"""Priority steps of the transport: a message goes into the list of the step below its priority; 0 is served
+first."""
 _SEPARATOR = "\x06\x16"
 
 
 def names(settings: Settings) -> tuple[str, ...]:
-    """Every queue: that of the processor, and those of the accelerators from the smallest on."""
+    """Return every queue: that of the CPU, then those of the accelerators from the smallest on."""
     return tuple(dict.fromkeys((settings.queue_cpu, *settings.cuda_queue_names)))
 
 
 def lists(queue: str) -> list[str]:
-    """The lists that a queue consists of, the first served first."""
+    """Return the lists that a queue consists of, in the order in which they are served."""
     return [f"{queue}{_SEPARATOR}{step}" if step else queue for step in PRIORITY_STEPS]
 
 
 def of_list(key: str) -> str:
-    """The queue that a list belongs to."""
+    """Return the queue that a list belongs to."""
     return key.split(_SEPARATOR, 1)[0]
 
 
 def now_s(redis: Redis) -> float:
-    """The time by the clock of Redis, which is one for everybody."""
+    """Return the time by the clock of Redis, which is the same for all machines."""
     seconds, microseconds = redis.time()
     return float(seconds) + float(microseconds) / 1e6
 
 
 def stages_waiting(redis: Redis, settings: Settings) -> dict[str, int]:
-    """Stages that wait in each queue, without what is no stage: that has the first list for itself."""
+    """Return how many stages wait in each queue; other tasks have the first list for themselves."""
     return _lengths(redis, settings, first=1)
 
 
 def waiting(redis: Redis, settings: Settings) -> dict[str, int]:
-    """Messages that wait in each queue."""
+    """Return how many messages wait in each queue."""
     return _lengths(redis, settings)
 
 
@@ -51,7 +52,7 @@ def _lengths(redis: Redis, settings: Settings, *, first: int = 0) -> dict[str, i
 
 
 def messages(redis: Redis, settings: Settings) -> Iterator[Mapping[str, Any]]:
-    """Every message that waits."""
+    """Yield every message that waits."""
     for queue in names(settings):
         for key in lists(queue):
             lines: list[bytes] = redis.lrange(key, 0, -1)  # type: ignore[assignment]
@@ -60,7 +61,7 @@ def messages(redis: Redis, settings: Settings) -> Iterator[Mapping[str, Any]]:
 
 
 def _parsed(message: bytes) -> list[Mapping[str, Any]]:
-    """A forged one waits for the worker that refuses it, and says nothing here."""
+    """Return a message in a list; a forged one gives none, and waits for the worker that refuses it."""
     try:
         found = read_line(message)
     except Refused:

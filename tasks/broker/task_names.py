@@ -1,9 +1,9 @@
-"""What messages are called, and what marks those of a job."""
+"""The names of the tasks, and the stamp that marks a job's messages."""
 
 from __future__ import annotations
 
 from nss_train.contract import Stage
 
 STAMP = "job_id"
-"""Celery revokes all messages of a job by it."""
+"""Stamp by which Celery revokes all messages of a job."""
 TASK_NAMES: dict[Stage, str] = {stage: f"nss_train.{stage}" for stage in Stage}

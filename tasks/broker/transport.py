@@ -1,9 +1,9 @@
 """The Redis transport looks at each line of a queue before anything parses it, and drops what is refused.
 
-Whoever may write to a queue could otherwise end a worker with one line that is not JSON, or have it
-send messages that the writer itself may not. A message that is refused is logged and gone: a job
-whose own message is lost is sent again by reconcile, and :mod:`tasks.submission.answers` tells the
-sender of a submission. :mod:`tasks.broker.message_guard` says what is honest.
+Otherwise a writer to a queue could end a worker with one line that is not JSON, or have it send messages that
+the writer itself may not. A message that is refused is logged and gone: a job whose own message is lost is
+sent again by reconcile, and :mod:`tasks.submission.answers` informs the sender of a submission. The checks
+are in :mod:`tasks.broker.message_guard`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class GuardedRedis(Redis):
-    """A connection that looks at each line of a guarded queue before anybody parses it."""
+    """A connection that looks at each line of a guarded queue before it is parsed."""
 
     def __init__(self, *args: Any, guarded: frozenset[str], **options: Any) -> None:
         super().__init__(*args, **options)
@@ -58,7 +58,7 @@ class GuardedChannel(Channel):
 
 
 class GuardedTransport(Transport):
-    """A transport that lets honest messages of the guarded queues pass, and everything of other queues."""
+    """A transport that lets valid messages of the guarded queues pass, and everything of other queues."""
 
     Channel = GuardedChannel
 
@@ -76,10 +76,10 @@ class GuardedTransport(Transport):
         self._hand_in(cleaned(message), queue)
 
     def _hand_in(self, message: dict[str, Any], queue: str) -> None:
-        """Give a message to the consumer. One that cannot be handed on is refused, once and for all.
+        """Give a message to the consumer, and refuse for good one that cannot be handed on.
 
-        It is listed as delivered by then: without an end it would count as work in hand for ever, and
-        the worker would wait for it instead of taking others.
+        By then it is listed as delivered: without an end it would count as unfinished work forever, and the
+        worker would wait for it instead of taking others.
         """
         try:
             super()._deliver(message, queue)
@@ -104,9 +104,9 @@ def install() -> None:
 
 
 def verified(url: str) -> str:
-    """The broker's URL, with TLS that checks the certificate; kombu's own default is not to.
+    """Return the broker's URL, with TLS that checks the certificate, unlike kombu's own default.
 
-    Raises :class:`ParameterError` for one that switches the check off, or that is no broker's.
+    Raises :class:`ParameterError` for a URL that switches the check off, or that is no broker's.
     """
     parts = urlsplit(url)
     if not _is_of_a_broker(parts):
@@ -135,7 +135,7 @@ def _is_of_a_broker(parts: SplitResult) -> bool:
 
 
 def log_refusal(why: str, *, queue: str = "", task_id: str = "") -> None:
-    """Say that a message is dropped. Its sender chose the id, so that it is printed as a literal."""
+    """Log that a message is dropped. Its sender chose the id, so that it is printed as a literal."""
     shown = ascii(task_id)[1:-1]
     fields = {"action": "message.refused", "queue": queue, "task_id": shown}
     logger.warning("a message was refused: %s (id: %s)", why, shown or "none", extra=fields)

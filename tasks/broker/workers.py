@@ -1,4 +1,4 @@
-"""What a living worker says of itself every few seconds: that it is there, and what it is busy with."""
+"""The reports of live workers: every few seconds each reports that it is up, and what it is busy with."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tasks.broker.queues import now_s
 logger = logging.getLogger(__name__)
 
 WORKERS = "nss-train:workers"
-"""Hash of worker names and what each said last."""
+"""Hash of worker names and the last report of each."""
 UP_S = 60.0
-"""A worker that said nothing for so long is down."""
+"""Silence after which a worker counts as down."""
 FORGOTTEN_S = 3600.0
-"""And after so long nobody remembers it. One that leaves in good order is forgotten at once."""
+"""Silence after which a worker is forgotten. One that shuts down cleanly is forgotten at once."""
 
 
 class WorkerInfo(Frozen):
-    """What one worker said last."""
+    """The last report of one worker."""
 
     seen_s: float
-    """By the clock of Redis."""
+    """Time of the report by the clock of Redis."""
     running: dict[str, int] = Field(default_factory=dict)
     """Stages at work, by the queue that they came from."""
     gpu_bytes: dict[str, int] = Field(default_factory=dict)
@@ -33,13 +33,13 @@ class WorkerInfo(Frozen):
 
 
 def read(redis: Redis) -> dict[str, WorkerInfo]:
-    """What the workers said last; raises what the connection raises."""
+    """Return the last report of each worker. Raises what the connection raises."""
     found: Mapping[bytes, bytes] = redis.hgetall(WORKERS)  # type: ignore[assignment]
     return {name.decode(): WorkerInfo.model_validate_json(text) for name, text in sorted(found.items())}
 
 
 def publish(redis: Redis, name: str, *, running: Mapping[str, int], gpu_bytes: Mapping[str, int]) -> None:
-    """Say that a worker is there, and forget those that are long gone."""
+    """Report that a worker is up, and forget those that are long gone."""
     now = now_s(redis)
     mine = WorkerInfo(seen_s=now, running=dict(running), gpu_bytes=dict(gpu_bytes))
     redis.hset(WORKERS, name, mine.model_dump_json())

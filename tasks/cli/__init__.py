@@ -42,7 +42,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("doctor", operate.doctor, "doctor"),
     ("version", operate.show_version, "version"),
 )
-"""Each with an example of its use."""
+"""Commands, each with an example of its use."""
 WITH_CONFIG = {"run", "submit", "examples", "estimate"}
 """Commands that take ``--set``, and NSS's options for it."""
 
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command; an error is one message and an exit code: 2 bad request, 3 missing service."""
+    """Run a command and return its exit code; an error is one message: 2 bad request, 3 missing service."""
     as_json = "--json" in arguments
     try:
         # Outside its standalone mode typer returns the code of an Exit instead of leaving.
@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
 
 @cache
 def _command_line() -> Callable[..., Any]:
-    """The app as typer runs it, put together once."""
+    """Return the app as typer runs it, put together once."""
     return typer.main.get_command(app)
 
 

@@ -1,4 +1,4 @@
-"""A job that can teach nothing, or takes hours: a person is asked, once for each, while it goes on."""
+"""Questions about a job that teaches nothing, or takes hours: each is asked once, while the job runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Declined(Exception):
 
 
 class Asking:
-    """Whether to go on with a job, once its cost is known; without a terminal a warning, and it goes on."""
+    """The question whether to continue a job, once its cost is known; without a terminal only a warning."""
 
     def __init__(self, *, yes: bool, as_json: bool) -> None:
         self._yes = yes
@@ -25,7 +25,7 @@ class Asking:
         self._told: set[str] = set()
 
     def doubts(self, found: JobStatus) -> Iterator[str]:
-        """What a person should think about and has not been told yet."""
+        """Yield what a person should think about and has not seen yet."""
         if found.cost is None or found.ended:
             return
         doubts = {"short": next(found.cost.warnings(), None), "long": None}
@@ -40,11 +40,11 @@ class Asking:
 
     @property
     def asks(self) -> bool:
-        """Whether there is a question, and somebody to answer it."""
+        """Tell whether there is a question, and a person at a terminal to answer it."""
         return self._at_terminal and not self._yes
 
     def settle(self, doubts: Sequence[str]) -> None:
-        """Ask, or warn; raise :class:`Declined` for a no, and where the terminal goes away."""
+        """Ask, or warn; raise :class:`Declined` for a no, and where the terminal is closed."""
         if not self.asks:
             for doubt in doubts:
                 display.stderr.print(display.plain(f"warning: {doubt}"), soft_wrap=True)

@@ -1,5 +1,4 @@
-"""``nss-train audit``: does the private step do what it claims, can neighbours of a table be told apart, and
-what did a job's own audit find?"""
+"""``nss-train audit``: attacks on the private step or on a table's way to it, and a job's own audit."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from tasks.cli.options import AsJson, ConfigFile
 from tasks.jobs.repository import JobRepository
 
 RESULT = "privacy_result.json"
-"""Of the train stage."""
+"""Result file of the train stage."""
 
 
 def audit(
@@ -65,7 +64,7 @@ def _show_job(job_id: str, *, as_json: bool) -> None:
 
 
 def read_result(records: JobRepository) -> PrivacyResult:
-    """What a job's private training spent; :class:`ParameterError` when there was none, or none yet."""
+    """Return what a job's private training spent; raise :class:`ParameterError` when there is none yet."""
     records.request()
     marker = records.marker(Stage.TRAIN)
     keys = [] if marker is None else [file.key for file in marker.files if file.path == RESULT]

@@ -1,4 +1,4 @@
-"""``nss-train config``: write a config, show it, check it; and what the other commands make of ``--set``."""
+"""``nss-train config``: write, show and check a config; and ``--set`` for the other commands."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def validate(
 
 
 def checked(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
-    """The config as a submission checks it."""
+    """Return the config as a submission checks it."""
     config = parse_config(given)
     problems = list(unsupported_training(config))
     if problems:
@@ -111,20 +111,20 @@ def checked(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
 
 
 def template() -> str:
-    """The config that ``init`` writes; without another choice it names this machine's only model."""
+    """Return the config that ``init`` writes; it names this machine's model if there is only one."""
     given = parse_config(default_config())
     return TEMPLATE.substitute(model=given.training.pretrained_model)
 
 
 def chosen(path: Path | None, sets: Sequence[str] | None) -> Mapping[str, Any]:
-    """What the command line says of the config, unchecked."""
+    """Return what the command line says of the config, unchecked."""
     given = default_config() if path is None else read_config(path)
     return with_overrides(given, sets or ())
 
 
 @contextmanager
 def as_file(path: Path | None, sets: Sequence[str] | None) -> Iterator[Path | None]:
-    """The config as a file for a program of the library; ``None`` for NSS's defaults."""
+    """Yield the config as a file for a program of the library; ``None`` for NSS's defaults."""
     if not sets:
         yield path
         return
@@ -134,7 +134,7 @@ def as_file(path: Path | None, sets: Sequence[str] | None) -> Iterator[Path | No
 
 @contextmanager
 def written(config: Mapping[str, Any]) -> Iterator[Path]:
-    """A config as a file for a program of the library."""
+    """Yield a config as a file for a program of the library."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         yaml.safe_dump(dict(config), file)
         file.flush()
@@ -142,6 +142,6 @@ def written(config: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def default_config() -> dict[str, Any]:
-    """Without a config the only model of this machine is trained."""
+    """Return the config of a command without one: the only model of this machine is trained."""
     names = subprograms.models(Settings())
     return {"training": {"pretrained_model": names[0]}} if len(names) == 1 else {}

@@ -1,4 +1,4 @@
-"""Rows for people and programs. What would run in a spreadsheet as a formula is text in a CSV file."""
+"""Rows for people and programs. A cell that a spreadsheet would run as a formula is text in a CSV file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nss_train.formulas import defused
 
 
 class RowFormat(StrEnum):
-    """How sampled rows are printed."""
+    """The format in which sampled rows are printed."""
 
     TABLE = "table"
     CSV = "csv"

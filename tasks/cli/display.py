@@ -1,4 +1,4 @@
-"""What the command line shows to a person."""
+"""The output of the command line."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ stderr = Console(stderr=True)
 
 
 class Asking(Protocol):
-    """Has something to ask of a job that a person waits for."""
+    """The questions about a job that a person waits for."""
 
     def doubts(self, found: JobStatus) -> Iterable[str]:
-        """What the person should think about now."""
+        """Return what the person should think about now."""
         ...
 
     def settle(self, doubts: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class Asking(Protocol):
 
 
 def plain(text: object) -> Text:
-    """Text as it is: neither rich's markup nor codes that steer a terminal, wherever it came from."""
+    """Return text as it is: neither rich's markup nor codes that steer a terminal, wherever it came from."""
     return Text("".join(map(_shown, str(text))))
 
 
@@ -55,7 +55,7 @@ def watch(states: Iterable[JobStatus], asking: Asking | None = None) -> JobStatu
 
 
 def _told(states: Iterable[JobStatus]) -> Iterator[JobStatus]:
-    """The states, with what is known of the job shown once."""
+    """Yield the states, and show what is known of the job once."""
     warned, costs = False, False
     for found in states:
         if found.warnings and not warned:
@@ -132,11 +132,11 @@ _TOLD = {
     "tokens_per_s": "{} tokens/s",
     "units_per_s": "{} units/s",
 }
-"""Of a step; a private training tells no loss but its ε, and the first event has none of them."""
+"""Figures of a step; a private training shows ε and no loss, and the first event has none of them."""
 
 
 def detail(stage: StageStatus) -> str:
-    """Step, loss, speed and remaining time of a running stage, or the duration of one that is done."""
+    """Return step, loss, speed and remaining time of a running stage, or the duration of a finished one."""
     if stage.state is StageState.DONE:
         return duration(stage.seconds) if stage.seconds is not None else ""
     found = stage.progress or {}
@@ -149,13 +149,13 @@ def detail(stage: StageStatus) -> str:
 
 
 def place(found: Place) -> str:
-    """Jobs ahead of one that waits, and when it may begin."""
+    """Return in words how many jobs are ahead of one that waits, and when it may begin."""
     when = "" if found.starts_in_s is None else f", begins in about {duration(found.starts_in_s)}"
     return f"waits for its turn: {found.ahead} ahead{when}"
 
 
 def job_table(jobs: Iterable[JobStatus]) -> Table:
-    """Jobs with their ids whole, whatever the width: they are there to be copied."""
+    """Return a table of jobs with their ids whole, whatever the width: they are there to be copied."""
     table = Table(
         Column("job", no_wrap=True), "state", "stage", Column("table", overflow="fold"), "submitted"
     )
@@ -183,7 +183,7 @@ def _ended(status: JobStatus | None) -> JobStatus:
 
 
 def show_status(found: JobStatus, *, as_json: bool, warned: bool = False) -> None:
-    """``warned``: the warnings were shown on the way."""
+    """Show a status; ``warned`` says that cost and warnings were shown on the way."""
     if as_json:
         show(found.model_dump(mode="json"), as_json=True)
         return
@@ -200,13 +200,13 @@ def show_status(found: JobStatus, *, as_json: bool, warned: bool = False) -> Non
 
 
 def show_cost(found: JobStatus) -> None:
-    """What the training takes, as far as it is known."""
+    """Show what the training takes, as far as it is known."""
     if found.cost is not None:
         console.print(plain(f"training: {found.cost}"), soft_wrap=True)
 
 
 def show_warnings(found: JobStatus) -> None:
-    """Beside the output, where they do not end in a pipe."""
+    """Show the warnings beside the output, where they do not end in a pipe."""
     for warning in found.warnings:
         stderr.print(plain(f"warning: {warning}"), soft_wrap=True)
 
@@ -220,7 +220,7 @@ def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
 
 
 def tell_validity(preview: dict[str, Any], to: Console) -> None:
-    """How many sampled records are valid, and why the others are not, each with its first one's message."""
+    """Show how many sampled records are valid, and each reason of the others with its first message."""
     total = preview["valid"] + preview["invalid"]
     share = f"{100 * preview['valid'] / total:.0f}%" if total else "none"
     to.print(f"{preview['valid']} of {total} sampled records are valid ({share})", highlight=False)

@@ -1,4 +1,4 @@
-"""Ctrl-C: what it did, and what it left alone."""
+"""The handling of Ctrl-C: a message says what it ended, and what it left alone."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from tasks.client import Client
 
 EXIT_CODE = 130
-"""As a shell has it: 128 and the number of SIGINT."""
+"""Exit code as a shell has it: 128 and the number of SIGINT."""
 CANCEL_S = 15.0
-"""A stage's processes are ended within a tick and a grace period, 2.5 s as the settings are."""
+"""Longest wait for a cancellation; a stage ends within a tick and a grace period, 2.5 s by default."""
 
 
 class Interrupted(Exception):
-    """A person ended the command; the text says what became of what it had begun."""
+    """A person ended the command; the text says what became of its work."""
 
 
 @contextmanager
 def saying(text: str) -> Iterator[None]:
-    """Say this of a command that is interrupted inside the block."""
+    """Raise :class:`Interrupted` with ``text`` when the command is interrupted inside the block."""
     try:
         yield
     except KeyboardInterrupt:
@@ -33,7 +33,7 @@ def saying(text: str) -> Iterator[None]:
 
 @contextmanager
 def cancelling(client: Client, job_id: str) -> Iterator[None]:
-    """Cancel the job if a person ends the command: nobody else would wait for it."""
+    """Cancel the job if a person ends the command: no one else would wait for it."""
     try:
         yield
     except KeyboardInterrupt:
@@ -42,7 +42,7 @@ def cancelling(client: Client, job_id: str) -> Iterator[None]:
 
 
 def cancel(client: Client, job_id: str) -> str:
-    """Cancel a job that nobody wants; the state that it comes to, which is stored before workers go."""
+    """Cancel an unwanted job; return the state that it comes to, which is stored before workers go."""
     try:
         client.cancel(job_id, reason="interrupted", requested_by=getpass.getuser())
         *_, last = client.watch(job_id, timeout_s=CANCEL_S)

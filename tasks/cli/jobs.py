@@ -183,7 +183,7 @@ def list_jobs(*, as_json: AsJson = False) -> None:
 
 
 def client_and_id(beginning: str) -> tuple[Client, str]:
-    """A client, and the whole id of the job that a person means: each command takes a beginning as well."""
+    """Return a client and the whole id of the job: each command takes the beginning of one as well."""
     client = _client()
     return client, client.find(beginning)
 
@@ -195,9 +195,9 @@ def _client() -> Client:
 
 
 def follow(client: Client, job_id: str, *, as_json: bool, asking: Asking | None = None) -> JobStatus:
-    """The status of a job at its end, shown on the way; ends the command with the error of one that failed.
+    """Follow a job and return its status at the end; end the command with the error of one that failed.
 
-    As JSON Lines the last status has told the error. A job that the person does not want is cancelled.
+    As JSON Lines the last status has the error. A job that the person declines is cancelled.
     """
     if not as_json:
         display.console.print(f"job {job_id}", highlight=False)
@@ -213,7 +213,7 @@ def follow(client: Client, job_id: str, *, as_json: bool, asking: Asking | None 
 
 
 def read_token(file: Path) -> str:
-    """The token in a file. It is never an argument, which every user of the machine could read."""
+    """Return the token in a file. It is never an argument, which every user of the machine could read."""
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -98,7 +98,7 @@ def up(
 
 @contextmanager
 def _dashboard(settings: Settings) -> Iterator[dict[str, str]]:
-    """Where Flower is, for whom, and the password; where it is not installed, that it is not."""
+    """Yield Flower's address, user and password; or that it is not installed."""
     from tasks.local.stack import flower
 
     try:

@@ -23,7 +23,7 @@ class ConfigCommand(TyperCommand):
 
 
 def translated(arguments: Iterable[str]) -> Iterator[str]:
-    """The arguments with ``--set`` for each of NSS's options; what stands behind ``--`` stays as it is."""
+    """Yield the arguments with ``--set`` for each of NSS's options; those after ``--`` stay as they are."""
     rest = iter(arguments)
     for argument in rest:
         found = _FIELD.fullmatch(argument)

@@ -1,4 +1,4 @@
-"""Commands for those who run workers."""
+"""Commands for the operators of workers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def metrics(
     from tasks.telemetry import logs as log
 
     settings = Settings()
-    open_store(settings)  # what is wrong with its settings is told before anything begins
+    open_store(settings)  # wrong settings of the store are reported before anything begins
     log.configure(settings.log_format)
     with make_server_on(settings, host=host, port=port) as server, suppress(KeyboardInterrupt):
         server.serve_forever()

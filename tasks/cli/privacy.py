@@ -99,7 +99,7 @@ def set_(
 def _limits(
     epsilon: float | None, delta: float | None, for_: Path | None, table: str | None, *, rotate_token: bool
 ) -> dict[str, float] | None:
-    """ε and δ of a new budget; ``None`` when only the token is replaced."""
+    """Return ε and δ of a new budget; ``None`` when only the token is replaced."""
     if rotate_token and epsilon is None and delta is None:
         return None
     remedy = "a budget needs it"
@@ -123,7 +123,7 @@ def _orders(given: str | None) -> tuple[float, ...] | None:
 def _chosen_order(
     dataset: str, config: Path, table: str | None, *, epsilon: float, delta: float
 ) -> tuple[float, ...]:
-    """The order at which most jobs like the expected one fit."""
+    """Return the order at which most jobs like the expected one fit."""
     from nss_train.privacy.accounting.ledger import order_for
     from nss_train.privacy.accounting.plan import PrivacyPlan
 
@@ -244,7 +244,7 @@ def _ledger(dataset: str) -> DatasetLedger:
 
 
 def _epsilons(*, sigma: float, rate: float, steps: int, delta: float) -> dict[str, float]:
-    """ε by each accountant."""
+    """Return ε by each accountant."""
     subprograms.require(ACCOUNTANT)
     from nss_train.privacy.accounting.accountant import Accountant, spent, training
 
@@ -269,7 +269,7 @@ def _problems(given: dict[str, float]) -> Iterator[Problem]:
 
 
 def _describe(ledger: Ledger) -> dict[str, Any]:
-    """The ledger in figures; an ε without bound is ``null``."""
+    """Return the ledger in figures; an ε without bound is ``null``."""
     from nss_train.privacy.accounting.accountant import Accountant
 
     held, costs = ledger.budget, ledger.costs

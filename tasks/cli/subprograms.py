@@ -14,11 +14,12 @@ from nss_train.extras import require, require_extras
 from tasks.settings import Settings, child_environment
 
 _APART = True
-"""Ctrl-C in a terminal goes to this process alone, which ends its children without their tracebacks."""
+"""Whether children get a session of their own: Ctrl-C in a terminal then goes to this process alone, which
+ends them without their tracebacks."""
 
 
 def run(module: str, *arguments: str) -> int:
-    """Run a part of the library in a process of its own: this one stays free of torch and pandas."""
+    """Run a part of the library in its own process, as this one has no torch; return its exit code."""
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         env=child_environment(),
@@ -28,7 +29,7 @@ def run(module: str, *arguments: str) -> int:
 
 
 def output(module: str, *arguments: str) -> str:
-    """The same, for its output; raises what it says went wrong."""
+    """Run a part of the library and return its output; raise :class:`NSSTrainError` if it left no answer."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(
         command,

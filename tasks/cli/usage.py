@@ -1,4 +1,4 @@
-"""A command that was not typed as it must be: one line, whatever typer would print."""
+"""The refusal of a command that was mistyped: one line, whatever typer would print."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _POSSIBLE = re.compile(r" \(Possible options?: (.+)\)$")
 
 
 def is_call_for_help(error: typer.TyperException) -> bool:
-    """Whether nothing was typed behind a group of commands; typer has printed its help by then."""
+    """Tell whether nothing was typed after a group of commands; typer has printed its help by then."""
     return not error.format_message().strip()
 
 
 def refusal(error: typer.TyperException) -> ParameterError:
-    """What is wrong with the command line, the nearest name that there is, and where the help is."""
+    """Return what is wrong with the command line, the nearest name that exists, and where the help is."""
     # The help of a choice goes over several lines.
     said = " ".join(error.format_message().split())
-    said = said.replace("Value error, ", "")  # pydantic's word for what it was told
+    said = said.replace("Value error, ", "")  # pydantic's prefix
     said = _POSSIBLE.sub(r"; did you mean \1?", said)
     return ParameterError(f"{said}{'' if said.endswith(('.', '?')) else '.'}{_help_of(error)}")
 

@@ -67,7 +67,7 @@ class Attempt:
         self._checkpoints = CheckpointStore(worker.store, records.keys)
 
     def run(self) -> bool:
-        """Whether this attempt's outputs are those of the stage now; what it wrote is gone if they are not.
+        """Run the attempt; return whether its outputs are now those of the stage. If not, they are deleted.
 
         Raises the stage's error, or :class:`StageStopped`.
         """
@@ -80,7 +80,7 @@ class Attempt:
             ):
                 committed = self._work(folder)
         except DiskFull:
-            # Nobody knows how much was missing: the next attempt gets all that can be had.
+            # How much was missing is unknown: the next attempt gets all that can be freed.
             _remove_copies(self._worker, free_bytes=math.inf)
             raise
         finally:
@@ -172,14 +172,14 @@ class Attempt:
                 self._finish_upload(uploader)
             raise
         finally:
-            uploader.close(self._interrupts.poll)  # whatever it says: this is the fastest way out already
+            uploader.close(self._interrupts.poll)  # its answer is ignored: this is the fastest way out
             progress.close()
             self._interrupts.store_log(folder)
             self._interrupts.folder = None
 
     def _progress(self) -> Progress:
         worker = self._worker
-        # Of a strictly private training not even its steps are counted as they are taken.
+        # Not even the steps of a strictly private training are counted as they are taken.
         meter = None if self._gate.strict else TrainingMeter(worker.redis, worker=worker.name)
         return Progress(
             redis=worker.redis,
@@ -202,7 +202,7 @@ class Attempt:
         )
 
     def _charge(self, folder: Path, steps: int) -> None:
-        """Put private steps on record, however long that takes, and let the stage go on."""
+        """Put private steps on record, however long that takes, and let the stage continue."""
         self._interrupts.retry_while_store_unavailable(
             lambda: self._records.charges.record(self._number, steps)
         )
@@ -210,7 +210,7 @@ class Attempt:
         allow(folder, steps)
 
     def _keep_draw(self, folder: Path, price: dict[str, Any]) -> None:
-        """Put on record what the stage drew, paid for, and give it what is on record."""
+        """Put on record what the stage drew, paid for, and give the stage what is on record."""
         proposed = (folder / PROPOSED_DRAW).read_bytes()
         kept = self._interrupts.retry_while_store_unavailable(
             lambda: self._records.charges.keep_draw(price, proposed)
@@ -221,8 +221,8 @@ class Attempt:
     def _look_for_seal(self) -> None:
         """Stop when what was just put on record may have come too late to be counted.
 
-        Who settles the job ends it first and sums up then; who takes the stage over claims it first and sums
-        up then. So either they saw it, or it is not used.
+        A settlement ends the job before it sums up, and a takeover claims the stage before it sums up. So
+        either they have seen the record, or it is not used.
         """
         if self._records.settle() or self._records.is_fenced(self._stage, self._number):
             raise StageStopped(StopReason.LEASE_LOST)
@@ -230,18 +230,18 @@ class Attempt:
     def _reserve(self, folder: Path, result: StageResult) -> None:
         """Set aside what a private job may cost before anything expensive.
 
-        Raises :class:`~nss_train.errors.BudgetExceeded` when its dataset has not enough left.
+        Raises :class:`~nss_train.errors.BudgetExceeded` when too little of its dataset's budget is left.
         """
         if result.stage is not Stage.PREPARE_DATA or "privacy" not in result.figures:
             return
         self._compare(folder / SKETCH, str(result.figures["privacy"]["dataset"]))
         self._records.charges.reserve(result.figures["privacy"])
         if self._records.settle():
-            # The job ended elsewhere, and whoever tidied it up may have looked before we reserved.
+            # The job ended elsewhere, and its settlement may have come before this reservation.
             raise StageStopped(StopReason.LEASE_LOST)
 
     def _compare(self, file: Path, dataset: str) -> None:
-        """Tell the operator of a table that was seen under another name, and refuse it where they say so."""
+        """Report a table that was seen under another name to the operator; refuse it if the settings do."""
         if not file.is_file():
             return
         store, sketch = self._worker.store, Sketch.model_validate_json(file.read_bytes())
@@ -290,7 +290,7 @@ class Attempt:
 
 
 def _goes_on(end: StageStopped | NSSTrainError) -> bool:
-    """Whether another attempt takes over where this one ended."""
+    """Tell whether another attempt takes over where this one ended."""
     if isinstance(end, StageStopped):
         return end.reason is StopReason.DRAINED
     return end.retry is not Retry.NEVER
@@ -307,7 +307,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 def spare_disk(worker: Worker) -> None:
-    """Raise :class:`DiskFull` when the worker's disk has no room to begin with, whatever can be spared."""
+    """Raise :class:`DiskFull` when the worker's disk lacks room even after unused base models are removed."""
     settings = worker.settings
     _remove_copies(worker, free_bytes=settings.scratch_free_bytes)
     with _disk_errors(settings.scratch_dir):
@@ -318,7 +318,7 @@ def spare_disk(worker: Worker) -> None:
 
 
 def _remove_copies(worker: Worker, *, free_bytes: float) -> None:
-    """Remove base models that no stage works with until the disk has so much room."""
+    """Remove base models that no stage works with until the disk has ``free_bytes``."""
     settings = worker.settings
     with _disk_errors(settings.scratch_dir):
         worker.models.prune(
@@ -337,7 +337,7 @@ def _models_in_use(scratch_dir: Path) -> Iterator[str]:
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """The worker's own disk as :class:`DiskFull`."""
+    """Raise errors of the worker's own disk as :class:`DiskFull`."""
     try:
         yield
     except OSError as error:

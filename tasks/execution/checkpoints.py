@@ -1,4 +1,4 @@
-"""Checkpoints of a job in the store: uploaded while the training goes on, the newest kept, gone on from."""
+"""Checkpoints of a job in the store: uploaded during the training, the newest kept, resumed from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RETRY_S = 1.0
 
 
 class Kept(NamedTuple):
-    """A checkpoint whose manifest is there; attempts have folders of their own, so twins mix no files."""
+    """A checkpoint whose manifest exists; each attempt has a folder of its own, so that two mix no files."""
 
     step: int
     attempt: int
@@ -42,11 +42,11 @@ class CheckpointStore:
         self._root = keys.checkpoints
 
     def attended(self, look: Callable[[], None]) -> CheckpointStore:
-        """The same, with ``look`` called between the pieces of a transfer; it may raise to end it."""
+        """Return the same store with ``look`` called between pieces of a transfer; it may raise to end it."""
         return CheckpointStore(self._store.attended(look), self._keys)
 
     def complete(self) -> list[Kept]:
-        """Newest first."""
+        """Return the complete checkpoints, newest first."""
         names = (key.removeprefix(self._root).split("/") for key in self._store.list(self._root))
         found = {
             Kept(int(step), int(attempt)) for step, attempt, name in names if name == CHECKPOINT_MANIFEST
@@ -54,18 +54,18 @@ class CheckpointStore:
         return sorted(found, reverse=True)
 
     def newest(self) -> Kept | None:
-        """Return the newest, usable or not.
+        """Return the newest checkpoint, usable or not.
 
-        Raises :class:`~tasks.jobs.versioning.NewerVersion` when this release cannot tell.
+        Raises :class:`~tasks.jobs.versioning.NewerVersion` when this release cannot read it.
         """
         kept = next(iter(self.complete()), None)
         if kept is not None:
-            with suppress(KeyError, ValueError):  # `restore` passes over it
+            with suppress(KeyError, ValueError):  # `restore` skips it
                 self._manifest(kept)
         return kept
 
     def restore(self, folder: Path) -> Kept | None:
-        """Download the newest that is whole; one that is not is passed over for the one before it."""
+        """Download the newest checkpoint that is usable, and return it; others are skipped."""
         for kept in self.complete():
             try:
                 self._download(kept, folder)
@@ -87,7 +87,7 @@ class CheckpointStore:
         self._store.write(self._key(kept, CHECKPOINT_MANIFEST), document.encode())
 
     def prune(self, keep: int) -> None:
-        """Delete all but the newest ``keep``, and what half an upload left below them."""
+        """Delete all but the newest ``keep`` checkpoints, and what older partial uploads left."""
         newest = self.complete()[:keep]
         if not newest:
             return
@@ -118,11 +118,11 @@ class CheckpointStore:
 
 
 class _Closed(Exception):
-    """Nobody wants the upload any more."""
+    """The upload is not needed any more."""
 
 
 class Uploader:
-    """Uploads an attempt's checkpoints behind the training's back, one at a time, the newest first."""
+    """A background thread that uploads an attempt's checkpoints, one at a time, the newest first."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Uploader:
         self._last: Future[None] | None = None
 
     def offer(self, folder: Path, step: int) -> None:
-        """Upload a checkpoint and remove its folder; whatever waits to be uploaded is out of date now."""
+        """Queue a checkpoint's upload, which also removes its folder; any that still wait are out of date."""
         self._newest = step
         self._last = self._pool.submit(self._upload, folder, step)
 
@@ -160,15 +160,15 @@ class Uploader:
     def close(self, look: Callable[[], object] = lambda: None) -> None:
         """Give up what is not uploaded yet. Idempotent.
 
-        A piece that is on its way is waited for, so that nothing is written afterwards; ``look`` is
-        called each tick until then.
+        A piece that is on its way is waited for, so that nothing is written afterwards; ``look`` is called
+        each tick until then.
         """
         self._closed.set()
         self._wait(math.inf, look)
         self._pool.shutdown()
 
     def _wait(self, timeout_s: float, look: Callable[[], object]) -> None:
-        """Until the last upload is through, and so are those before it."""
+        """Wait until the last upload is done, and with it every earlier one."""
         deadline = time.monotonic() + timeout_s
         while self._last is not None and not wait([self._last], self._tick_s).done:
             if time.monotonic() >= deadline:
@@ -189,7 +189,7 @@ class Uploader:
             rmtree(folder, ignore_errors=True)
 
     def _keep_trying(self, folder: Path, step: int) -> None:
-        """A store that is away is waited for until there is something newer to upload."""
+        """Upload a checkpoint; retry while the store is unavailable and nothing newer waits."""
         while step == self._newest:
             self._raise_if_closed()
             if self._try(folder, step):

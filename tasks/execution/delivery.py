@@ -43,13 +43,13 @@ _ENDS = {
     EndKind.LOST: StageEnd.LOST,
 }
 _FINAL = (StageEnd.SUCCEEDED, StageEnd.FAILED, StageEnd.CANCELLED)
-"""Ends after which nobody has to do the stage again."""
+"""Ends after which the stage need not run again."""
 NEWER_DELAY_S = 30.0
-"""Between two looks at what only a worker of a newer release can do; it has that long to take it."""
+"""Pause between two looks at what only a newer release can do; one of its workers can take it meanwhile."""
 
 
 class JobEnded(Exception):
-    """The job has its outcome: nothing of it runs any more."""
+    """The job has its outcome: no stage of it runs any more."""
 
 
 class Superseded(Exception):
@@ -67,15 +67,14 @@ class TryLater(Exception):
 def run_stage(message: StageMessage, *, worker: Worker) -> None:
     """Do what a message asks for, once; return when its stage is committed.
 
-    Raises :class:`JobEnded` or :class:`Superseded` when the chain must stop here,
-    :class:`TryLater` when the message should come again, and the stage's own error after
-    recording it as the job's outcome.
+    Raises :class:`JobEnded` or :class:`Superseded` when the chain must stop here, :class:`TryLater` when the
+    message should be delivered again, and the stage's own error after recording it as the job's outcome.
     """
     with about(job_id=message.job_id, stage=message.stage.value), tracing.of_job(message.job_id):
         try:
             _deliver(message, JobRepository(worker.store, message.job_id), worker)
         except Unreadable as error:
-            # Its message would come again and again; reconcile sends another when the document is mended.
+            # Its message would only fail again; reconcile sends another when the document is repaired.
             logger.exception("job %s is left alone", message.job_id, extra={"action": "job.unreadable"})
             raise Superseded(str(error)) from error
         except InfrastructureError as error:
@@ -93,7 +92,7 @@ def _deliver(message: StageMessage, records: JobRepository, worker: Worker) -> N
     spare_disk(worker)
     lease = Lease.acquire(worker.redis, message.job_id, message.stage, ttl_s=worker.settings.lease_ttl_s)
     if lease is None:
-        # Should its holder be dead, reconcile sends the stage again once the lease has run out.
+        # If its holder is dead, reconcile sends the stage again once the lease has expired.
         count(worker.redis, Action.DUPLICATES)
         raise Superseded(f"another worker holds the lease of {message.stage}")
     try:
@@ -103,7 +102,7 @@ def _deliver(message: StageMessage, records: JobRepository, worker: Worker) -> N
 
 
 def _check_turn(stage: Stage, records: JobRepository) -> JobRequest:
-    """The job of a stage whose turn it is; :class:`Superseded` for what no honest sender sends.
+    """Return the job of a stage whose turn it is; raise :class:`Superseded` for any other message.
 
     Nothing is written or claimed for a message until then.
     """
@@ -138,7 +137,7 @@ class Delivery:
 
     def run(self) -> None:
         """Run the stage unless it turns out to be committed, and turn every end into a record."""
-        # Told after the handlers are left: a traceback would drag along what they caught.
+        # Handled outside the except blocks: a traceback would drag along what they caught.
         match self._work():
             case StageStopped(reason=reason):
                 self._stopped(reason)
@@ -146,7 +145,7 @@ class Delivery:
                 self._failed(error)
 
     def _work(self) -> StageStopped | NSSTrainError | None:
-        """What ended the work, if anything did."""
+        """Do the work; return what ended it early, if anything did."""
         try:
             if self._records.cancellation() is not None:
                 return StageStopped(StopReason.CANCELLED)
@@ -184,7 +183,7 @@ class Delivery:
             if self._attempt_number(self._number).run():
                 self._measure(StageEnd.SUCCEEDED)
             else:
-                # The twin that was first passes on to the next stage; that we do so too does no harm.
+                # The attempt that was first also passes on to the next stage; doing so twice does no harm.
                 self._end(EndKind.LOST)
         if self._webhook is not None and self._webhook.progress:
             self._worker.announce(self._records.job_id)
@@ -198,7 +197,7 @@ class Delivery:
 
     @contextmanager
     def _traced(self, number: int) -> Iterator[None]:
-        """A span of the attempt: of a strictly private one to the minute, and with nothing in it."""
+        """Trace the attempt as a span; that of a strictly private one is to the minute, and empty."""
         attributes: dict[str, str | int] = {"attempt": number, "worker": self._worker.name}
         if not self._gate.strict:
             with tracing.span(self._stage.value, **attributes):
@@ -212,7 +211,7 @@ class Delivery:
             tracing.past(self._stage.value, began, self._gate.ended(datetime.now(UTC)), **attributes)
 
     def _waited(self) -> None:
-        """Tell how long the stage waited for a worker."""
+        """Record how long the stage waited for a worker."""
         ready, began = self._ready_at(), datetime.now(UTC)
         waited_s = self._gate.seconds(QUEUE_WAIT_SECONDS.name, (began - ready).total_seconds())
         if waited_s is not None:
@@ -221,7 +220,7 @@ class Delivery:
             tracing.past("queued", ready, began, queue=self._worker.queue)
 
     def _ready_at(self) -> datetime:
-        """When the stage could have begun: after the one before it, or when the job was submitted."""
+        """Return when the stage could have begun: after the one before it, or when the job was submitted."""
         before = list(Stage)[: list(Stage).index(self._stage)]
         marker = self._records.marker(before[-1]) if before else None
         return self._records.request().submitted_at if marker is None else marker.finished_at
@@ -242,7 +241,7 @@ class Delivery:
         raise TryLater("the worker leaves", delay_s=0)
 
     def _failed(self, error: NSSTrainError) -> None:
-        """A retry where the error's class says that it can help, else the end of the job."""
+        """Retry where the error's class says that it can help; otherwise end the job."""
         number = self._number or 0
         told = self._gate.error(error, self._stage, reason=self._records.reason(self._stage, number))
         logger.warning("stage %s: %s", self._stage, told, extra={"action": "stage.failed"})
@@ -280,7 +279,7 @@ class Delivery:
             logger.warning("the job is not tidied up yet; reconcile will do it", exc_info=True)
 
     def _measure(self, end: StageEnd) -> None:
-        """Tell how the attempt ended. A delivery that never began one tells nothing."""
+        """Record how the attempt ended. A delivery that never began one records nothing."""
         if self._number is None:
             return
         seconds = self._gate.seconds(STAGE_SECONDS.name, time.monotonic() - self._began_at)

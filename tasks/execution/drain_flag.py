@@ -1,4 +1,4 @@
-"""Whether this worker leaves its machine, told to the processes that run its stages."""
+"""The flag that informs the processes of the stages that their worker leaves its machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DrainFlag:
         return self._memory[0] == 1
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, but not on after the flag is set; whether it is."""
+        """Sleep until the time is over or the flag is set; return whether it is set."""
         deadline = time.monotonic() + seconds
         while not self.is_set() and time.monotonic() < deadline:
             time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""What a stage's child process finds in its folder when it starts."""
+"""The inputs that a stage's child process finds in its folder when it starts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
-    """What a delivery needs of the process it arrives in."""
+    """The parts of a worker's process that a delivery needs."""
 
     name: str
     store: Store
@@ -38,24 +38,24 @@ class Worker:
     settings: Settings
     send_event: Callable[..., Any]
     queue: str = ""
-    """That the delivery came from."""
+    """Queue that the delivery came from."""
     drain: DrainFlag = field(default_factory=DrainFlag)
-    """Set when the worker is about to leave."""
+    """Flag that is set when the worker is about to leave."""
     unseen: Unseen = field(default_factory=Unseen)
-    """Set while a strictly private stage is at work: the worker tells no memory meanwhile."""
+    """Flag that is set while a strictly private stage runs: the worker reports no memory meanwhile."""
     leave: Callable[[str], None] = logger.error
-    """Called with what the worker could not release: it should not take another stage."""
+    """Callback for what the worker could not release: it should not take another stage."""
 
     done: Callable[[], None] = lambda: None
-    """Called when a stage that this worker worked on has come to its end."""
+    """Callback for the end of a stage that this worker worked on."""
     announce: Callable[[str], None] = logger.debug
-    """Called with a job that has something to tell its webhook."""
+    """Callback for a job that has a notice for its webhook."""
 
     look: Callable[[], None] = lambda: None
-    """Called between the pieces of a long transfer; may raise to end it."""
+    """Callback between the pieces of a long transfer; may raise to end it."""
 
     def attended(self, look: Callable[[], None]) -> Worker:
-        """The same worker, that looks around during transfers."""
+        """Return the same worker with ``look`` called during transfers."""
         return replace(self, store=self.store.attended(look), look=look)
 
     @property
@@ -119,7 +119,7 @@ def _marker(records: JobRepository, stage: Stage, *, needed_by: Stage) -> StageC
 
 
 def _fetch_source(name: str, folder: Path, *, store: Store, trusted: bool = False) -> None:
-    """A base model that the config names as ``store:<prefix>``."""
+    """Download a base model that the config names as ``store:<prefix>``."""
     if name.startswith("store:"):
         prefix = name.removeprefix("store:").strip("/") + "/"
         if prefix.split("/")[0] in RESERVED:
@@ -142,7 +142,7 @@ def _check_size(name: str, file: str, size: int) -> None:
 
 
 def _dataset_name(job: JobRequest) -> str:
-    """What the metadata call the table: its file's name, or of a strictly private one what was declared."""
+    """Return the table's name in the metadata: its file's, or for a strictly private job the declared one."""
     if job.config.strictly_private:
         return job.config.guarantee.dataset or DATASET_NAME
     return Path(job.table.name).stem

@@ -1,4 +1,4 @@
-"""What a running attempt listens to: its lease, a cancellation, the worker's wish to leave."""
+"""The interrupts of a running attempt: a lost lease, a cancellation, a drain of the worker."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ T = TypeVar("T")
 _PATIENCE_PAUSE_S = 1.0
 _FOLDER_S = 10.0
 _LEAVE_EARLY_S = 5.0
-"""Of the drain's grace, kept for what follows when a stage has not stopped by itself."""
+"""Part of the drain's grace that is kept for what follows when a stage has not stopped by itself."""
 
 
 class Interrupts:
-    """Looks around between two moments of work, for one attempt."""
+    """The checks that one attempt makes between two pieces of work."""
 
     def __init__(
         self, stage: Stage, number: int, *, records: JobRepository, worker: Worker, lease: Lease, gate: Gate
@@ -46,10 +46,10 @@ class Interrupts:
         self._looked_at = time.monotonic()
         self._drain_until: float | None = None
         self.folder: Path | None = None
-        """The stage's folder while its process runs."""
+        """Folder of the stage while its process runs."""
 
     def poll(self) -> StopReason | None:
-        """Renew the lease, pass on a wish to leave; a reason to stop, if there is one."""
+        """Renew the lease and pass on a drain; return a reason to stop, if there is one."""
         self._attend_folder()
         if not self._is_ours():
             return StopReason.LEASE_LOST
@@ -58,20 +58,20 @@ class Interrupts:
         return StopReason.DRAINED if self._must_leave() else None
 
     def poll_throttled(self) -> None:
-        """Look around between the pieces of a long transfer. Raises :class:`StageStopped`."""
+        """Check between the pieces of a long transfer. Raises :class:`StageStopped`."""
         if time.monotonic() - self._looked_at < self._worker.settings.tick_s:
             return
         self._looked_at = time.monotonic()
         self._go_on()
 
     def poll_ignoring_drain(self) -> None:
-        """Look around while the rest of the grace is used. Raises :class:`StageStopped`, but not to leave."""
+        """Check while the rest of the grace is used. Raises :class:`StageStopped`, but not for a drain."""
         reason = self.poll()
         if reason not in (None, StopReason.DRAINED):
             raise StageStopped(reason)
 
     def retry_while_store_unavailable(self, action: Callable[[], T]) -> T:
-        """Do what needs the store, waiting for one that is away. Raises :class:`StageStopped`."""
+        """Call ``action`` until the store answers, or patience ends. Raises :class:`StageStopped`."""
         deadline = time.monotonic() + self._worker.settings.store_patience_s
         while True:
             try:
@@ -85,7 +85,7 @@ class Interrupts:
 
     @property
     def grace_left_s(self) -> float:
-        """Seconds until a leaving worker must have left; its whole grace when it stays."""
+        """Return the seconds until a leaving worker must have left; its whole grace when it stays."""
         if self._drain_until is None:
             return self._worker.settings.drain_grace_s
         return max(0.0, self._drain_until - time.monotonic())
@@ -105,7 +105,7 @@ class Interrupts:
         try:
             return renewal is Renewal.REGAINED and not self._records.is_fenced(self._stage, self._number)
         except StoreUnavailable:
-            return True  # the commit will tell
+            return True  # the commit decides
 
     def _is_cancelled(self) -> bool:
         try:
@@ -133,7 +133,7 @@ class Interrupts:
         self.store_log(self.folder)
 
     def store_log(self, folder: Path) -> None:
-        """Keep the end of the stage's output, so that `logs` can show it to who may read it."""
+        """Store the end of the stage's output, so that `logs` can show it to readers with access."""
         try:
             self._worker.store.write(self._log, tail(folder).encode(errors="replace"))
         except StoreUnavailable:

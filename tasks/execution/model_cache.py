@@ -48,7 +48,7 @@ class ModelCache:
         self._keep(digest, folder)
 
     def fetch(self, digest: str) -> Path:
-        """The machine's copy, downloaded and verified if it is not there yet."""
+        """Return the machine's copy, downloaded and verified if it is not there yet."""
         target = self._root / digest
         make_folder(self._root)
         if self._touch(target):
@@ -63,9 +63,9 @@ class ModelCache:
         return target
 
     def prune(self, *, free_bytes: float, most_bytes: int | None, in_use: Collection[str]) -> list[str]:
-        """Remove copies until the disk has room and they take no more than ``most_bytes``; their digests.
+        """Remove copies until the disk has room and they take at most ``most_bytes``; return their digests.
 
-        Those used longest ago go first. One that was used a moment ago may be about to be used again.
+        The least recently used go first. A copy that was used a moment ago may be about to be used again.
         """
         for left in self._root.glob(".*-*"):  # by a worker that was killed
             if _idle_s(left) > _YOUNG_S + _DAY_S:
@@ -83,14 +83,14 @@ class ModelCache:
         return removed
 
     def _touch(self, copy: Path) -> bool:
-        """Keep the machine's copy for the moment in which it is about to be used; whether there is one."""
+        """Mark the machine's copy as used now, so that it is kept; return whether there is one."""
         with self._locked(), suppress(FileNotFoundError):
             os.utime(copy)
             return True
         return False
 
     def _remove(self, copy: Path) -> bool:
-        """Remove a copy unless it was used a moment ago; whether it is gone."""
+        """Remove a copy unless it was used a moment ago; return whether it is gone."""
         # Renamed first: half a model must not be found under its digest. A full disk makes no folder for it.
         gone = self._root / f".gone-{secrets.token_hex(8)}"
         with self._locked():
@@ -105,9 +105,9 @@ class ModelCache:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One worker of this machine at a time.
+        """Hold a lock that one worker of this machine has at a time.
 
-        The file is there since the first copy came, so that a full disk need not make it. The folder itself
+        The file exists since the first copy came, so that a full disk need not make it. The folder itself
         would not do: NFS grants this lock only on what is open for writing.
         """
         with (self._root / ".lock").open("ab") as file:
@@ -134,7 +134,7 @@ class ModelCache:
                 self._place(copy, self._root / digest)
 
     def _place(self, folder: Path, target: Path) -> None:
-        """Rename a model to where it is found, unless another worker was first; it counts as used now."""
+        """Rename a model to its final path, unless another worker was first; it counts as used now."""
         with self._locked():
             try:
                 folder.rename(target)
@@ -145,7 +145,7 @@ class ModelCache:
 
 
 def _idle_s(folder: Path) -> float:
-    """Seconds since it was last used; none since another worker removed it."""
+    """Return the seconds since a folder was last used; 0 when another worker has removed it."""
     try:
         return time.time() - folder.stat().st_mtime
     except FileNotFoundError:
@@ -153,7 +153,7 @@ def _idle_s(folder: Path) -> float:
 
 
 def _size(folder: Path) -> int:
-    """Its bytes, as far as no other worker is removing it."""
+    """Return the bytes of a folder, as far as no other worker is removing it."""
     found = 0
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -1,4 +1,4 @@
-"""How far a stage is: to Redis for those who watch, to Celery for Flower, to the store for `status`."""
+"""The progress of a stage: to Redis for subscribers, to Celery for Flower, to the store for `status`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STREAM_LENGTH = 1000
 STREAM_TTL_S = 7 * 24 * 3600
 SNAPSHOT_S = 2.0
 LINES = 1000
-"""Of the log that is handed out of a strictly private stage."""
+"""Most lines of the log that a strictly private stage hands out."""
 
 
 def stream_key(job_id: str) -> str:
@@ -34,7 +34,7 @@ def stream_key(job_id: str) -> str:
 
 
 class Progress:
-    """Takes the events of one attempt. Redis may be away; the stage does not care."""
+    """The recorder of one attempt's events. A Redis outage does not affect the stage."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Progress:
         self._redis_is_away = False
 
     def report(self, event: Event) -> None:
-        """Pass on to everyone what may be told of an event."""
+        """Publish what may be published of an event, everywhere."""
         if self._meter is not None:
             self._meter.take(event)
         told = self._gate.event(event)
@@ -101,7 +101,7 @@ class Progress:
             self._redis_is_away = False
 
     def _line(self, event: Event) -> str:
-        """What Flower shows as the result of a task that has none yet."""
+        """Return what Flower shows as the result of a task that has none yet."""
         left = f", {event.fields['eta_s']:.0f} s left" if "eta_s" in event.fields else ""
         return f"{self._names['job_id']} {self._names['stage']}: {event.message or event.action}{left}"
 

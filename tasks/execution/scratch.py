@@ -24,9 +24,9 @@ _START_TOLERANCE_S = 1.0
 
 @contextmanager
 def scratch(folder: Path, *, on_left: Callable[[str], None] = logger.error) -> Iterator[Path]:
-    """An empty stage folder with ``in`` and ``out``, removed at the end whatever happens.
+    """Yield an empty stage folder with ``in`` and ``out``, removed at the end whatever happens.
 
-    ``on_left`` is told what could not be released.
+    ``on_left`` is called with what could not be released.
     """
     rmtree(folder, ignore_errors=True)
     try:
@@ -49,7 +49,7 @@ def _check_released(folder: Path, on_left: Callable[[str], None]) -> None:
 
 
 def sweep(scratch_dir: Path) -> list[str]:
-    """Remove the folders whose owner is dead, and end the processes that still work in them; their names."""
+    """Remove folders whose owner is dead, end the processes that still work in them; return their names."""
     if not scratch_dir.is_dir():
         return []
     left = [folder for folder in sorted(scratch_dir.iterdir()) if folder.is_dir() and not _is_owned(folder)]
@@ -64,7 +64,7 @@ def sweep(scratch_dir: Path) -> list[str]:
 
 
 def _is_owned(folder: Path) -> bool:
-    """Whether the process that made the folder lives; a number alone may be somebody else's by now."""
+    """Tell whether the process that made the folder lives; a pid alone may be reused by now."""
     try:
         owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
         if owner["host"] != platform.node():
@@ -75,12 +75,12 @@ def _is_owned(folder: Path) -> bool:
         return _answers(gone.pid)
     except (OSError, ValueError, KeyError):
         return False
-    # In a container without an init process nobody reaps the children of a killed worker.
+    # In a container without an init process the children of a killed worker are not reaped.
     return not is_dead and bool(abs(started - owner["started"]) < _START_TOLERANCE_S)
 
 
 def _answers(pid: int) -> bool:
-    """Whether there is such a process: /proc may hide a worker, which keeps its memory to itself."""
+    """Tell whether such a process exists: /proc may hide a worker, which keeps its memory to itself."""
     try:
         os.kill(pid, 0)
     except OSError as error:

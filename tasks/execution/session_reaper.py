@@ -1,8 +1,8 @@
-"""Ends the processes of a session when the one that watched over them is gone: ``watchdog.py SESSION``.
+"""The watchdog that ends a session's processes when their supervisor is gone: ``session_reaper.py SESSION``.
 
-The kernel kills a stage's process with its worker, but not that process's own children. This one
-waits on its standard input, which closes with the worker, however the worker ended. Standard
-library only: it starts in milliseconds.
+The kernel kills a stage's process with its worker, but not that process's own children. This process waits on
+its standard input, which closes with the worker, however the worker ended. Standard library only: it starts
+in milliseconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PAUSE_S = 0.05
 
 
 def members(session: int) -> Iterator[int]:
-    """Processes of a session that still run, in whatever process group they put themselves."""
+    """Yield the processes of a session that still run, in whatever process group they put themselves."""
     for entry in Path("/proc").iterdir():
         with suppress(ValueError, OSError):
             pid = int(entry.name)

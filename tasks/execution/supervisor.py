@@ -32,7 +32,7 @@ _CLOSED_PIPE_S = 0.02
 
 
 class StopReason(StrEnum):
-    """Why a stage was stopped from outside. None of these is a failure of the stage."""
+    """The reason why a stage was stopped from outside. None of these is a failure of the stage."""
 
     CANCELLED = "cancelled"
     LEASE_LOST = "lease_lost"
@@ -49,16 +49,16 @@ class StageStopped(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Seconds that a stage's process is given."""
+    """The time limits of a stage's process, in seconds."""
 
     tick_s: float = 0.5
-    """Between two looks at whether to stop."""
+    """Time between two looks at whether to stop."""
     kill_grace_s: float = 2.0
-    """Between SIGTERM and SIGKILL."""
+    """Time between SIGTERM and SIGKILL."""
     start_s: float = 120.0
-    """Until its first event."""
+    """Time until the first event."""
     progress_s: float = 900.0
-    """Between two events."""
+    """Time between two events."""
     total_s: float | None = None
 
 
@@ -73,14 +73,13 @@ def run_child(
     module: str = "nss_train.stages",
     quiet: bool = False,
 ) -> StageResult:
-    """Run a stage in a child process in its own session and return what it says of its work.
+    """Run a stage in a child process in its own session and return its result.
 
-    ``on_tick`` may name a reason to stop. With ``quiet`` nothing that the stage printed or sent is quoted
-    in this process's own log. Raises :class:`StageStopped` then, the stage's own error
-    when it left one, :class:`~nss_train.errors.StageLost` when it ended without a word,
-    :class:`~nss_train.errors.StageStalled` when it fell silent and
-    :class:`~nss_train.errors.LimitExceeded` when it passed a limit of cost. Whatever happens, also to this
-    process, none of the session is left.
+    ``on_tick`` may name a reason to stop, which is raised as :class:`StageStopped`. With ``quiet`` nothing
+    that the stage printed or sent is quoted in this process's own log. Raises the stage's own error when it
+    left one, :class:`~nss_train.errors.StageLost` when it ended without result or error,
+    :class:`~nss_train.errors.StageStalled` when it fell silent and :class:`~nss_train.errors.LimitExceeded`
+    when it passed a limit of cost. Whatever happens, also to this process, none of the session is left.
     """
     reader, writer = os.pipe()
     try:
@@ -110,24 +109,24 @@ def run_child(
 
 @contextmanager
 def _watchdog(session: int) -> Iterator[None]:
-    """A process that outlives this one by a moment, and ends the session then."""
+    """Run a process that outlives this one by a moment, and then ends the session."""
     command = [sys.executable, "-I", "-S", session_reaper.__file__, str(session)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             yield
         finally:
-            # Nobody is left to be watched over: what is, is ended by the caller with more patience.
+            # The watchdog has done its part: the caller ends what is left, with more patience.
             process.kill()
 
 
 def tail(folder: Path, size: int = TAIL_BYTES) -> str:
-    """The end of what the child printed."""
+    """Return the end of what the child printed."""
     log = folder / "log.txt"
     return log.read_bytes()[-size:].decode(errors="replace") if log.is_file() else ""
 
 
 def end_session(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
-    """SIGTERM, then SIGKILL, to every process of the child's session; reaps the child. Idempotent."""
+    """Send SIGTERM, then SIGKILL, to every process of the child's session; reap the child. Idempotent."""
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _REAP_S)):
         for pid in session_reaper.members(process.pid):
             with suppress(ProcessLookupError):
@@ -186,7 +185,7 @@ def _tick(on_tick: Callable[[], StopReason | None], clock: _Clock) -> None:
 
 
 class _Clock:
-    """When a stage started, and when it was last heard of."""
+    """The times when a stage started and when it was last heard from."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -208,7 +207,7 @@ class _Clock:
 
 
 def _too_long(what: str) -> LimitExceeded:
-    """The submission's own doing: another worker would give it no more."""
+    """Return the error of a stage that is itself too costly: another worker would allow it no more."""
     remedy = "make the table, or what is asked of it, smaller, or ask the operator for more time"
     problem = Problem(field="job", value=None, remedy=remedy)
     return LimitExceeded(f"The stage took {what}.", [problem])

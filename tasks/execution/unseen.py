@@ -1,4 +1,4 @@
-"""Whether this worker is at a strictly private stage: what it measures of its machine is not told then."""
+"""The flag of a worker at a strictly private stage: measurements of its machine are not reported then."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLACES = 4096
 class Unseen:
     """Memory that the worker's processes share, with a place for each; made before they fork.
 
-    A process that is killed leaves its place taken, so that nothing is told by mistake.
+    A process that is killed leaves its place taken, so that nothing is reported by mistake.
     """
 
     def __init__(self) -> None:
@@ -30,5 +30,5 @@ class Unseen:
             self._memory[place] = 0
 
     def __bool__(self) -> bool:
-        """Whether any process is at a strictly private stage."""
+        """Tell whether any process is at a strictly private stage."""
         return any(self._memory[:])

@@ -1,6 +1,7 @@
 """Datasets whose private jobs are charged: their keys in the store, who owns them, and who may use them.
 
-Light, unlike :mod:`tasks.jobs.privacy_ledger`: a client asks before it submits, and may have no accountant.
+This module is light, unlike :mod:`tasks.jobs.privacy_ledger`: a client checks before it submits, and may have
+no accountant.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tasks.store.base import Store, StoreRefuses
 logger = logging.getLogger(__name__)
 
 PRIVATE = "private"
-"""Folder beside the numbered entries that workers alone may read."""
+"""Folder beside the numbered entries that only workers may read."""
 _KEY_OF_TOKEN = b"nss-train dataset token, version 1"
 
 
@@ -43,16 +44,16 @@ class DatasetKeys:
 
 
 class Binding(Versioned):
-    """``private/binding.json``: whose dataset it is, and what its budget protects."""
+    """``private/binding.json``: the owner of a dataset, and what its budget protects."""
 
     owner: str
     unit: str
     key: str
-    """What a job's proof is made with; it follows from the token, which is kept nowhere."""
+    """Key that a job's proof is made with; it follows from the token, which is stored nowhere."""
 
 
 def read_binding(store: Store, dataset: str) -> Binding | None:
-    """The owner and the unit of a dataset; ``None`` where no budget fixed them."""
+    """Return the owner and the unit of a dataset; ``None`` where no budget fixed them."""
     key = DatasetKeys(dataset).binding
     try:
         return versioning.read(Binding, store.read(key), what=f"The store's {key}")
@@ -61,7 +62,7 @@ def read_binding(store: Store, dataset: str) -> Binding | None:
 
 
 def bind(store: Store, dataset: str, *, owner: str, unit: str) -> str | None:
-    """Fix owner and unit; the token, which is told this once, or ``None`` where they are fixed already."""
+    """Fix owner and unit; return the token, shown this once, or ``None`` where they are fixed already."""
     token = _new_token()
     binding = Binding(owner=owner, unit=unit, key=_key_of(token).hex())
     first = store.put_if_absent(DatasetKeys(dataset).binding, _encode(binding))
@@ -69,7 +70,7 @@ def bind(store: Store, dataset: str, *, owner: str, unit: str) -> str | None:
 
 
 def rotate(store: Store, dataset: str) -> str:
-    """Replace a dataset's token; jobs that are past prepare_data go on, others need the new one."""
+    """Replace a dataset's token; jobs that are past prepare_data continue, others need the new one."""
     held = read_binding(store, dataset)
     if held is None:
         remedy = "it has no owner, and so no token; set a budget with --owner and --unit first"
@@ -81,15 +82,15 @@ def rotate(store: Store, dataset: str) -> str:
 
 
 def prove(token: str, job_id: str) -> str:
-    """Proof that the sender of a job holds a dataset's token. It is of use for this job alone."""
+    """Return the proof that the sender of a job holds a dataset's token. It is valid for this job alone."""
     return _proof(_key_of(token), job_id)
 
 
 def check_access(store: Store, request: JobRequest, *, known_only: bool) -> None:
     """Raise :class:`ParameterError` unless a private job may be charged to the dataset it names.
 
-    Nothing is charged by the attempt, and nobody kept out. Where a client may not read what is private of
-    a dataset, the worker decides.
+    A refused attempt charges nothing and locks no one out. Where a client may not read a dataset's private
+    documents, the worker decides.
     """
     if not request.config.dp_enabled:
         return
@@ -113,7 +114,7 @@ def _access_problems(store: Store, request: JobRequest, *, known_only: bool) -> 
 
 
 def strangers_problems(binding: Binding, request: JobRequest) -> Iterator[Problem]:
-    """Why a job may not use a dataset. What it protects is told to its owner alone."""
+    """Yield why a job may not use a dataset. What it protects is shown to its owner alone."""
     dataset, unit = request.config.guarantee.dataset, request.config.unit
     if request.tenant != binding.owner:
         yield Problem(field="guarantee.dataset", value=dataset, remedy="belongs to another owner")
@@ -129,7 +130,7 @@ def strangers_problems(binding: Binding, request: JobRequest) -> Iterator[Proble
 
 
 def _has_budget(store: Store, dataset: str) -> bool:
-    """Whether an older release's budget, which has no owner, makes the dataset known."""
+    """Tell whether an older release's budget, which has no owner, makes the dataset known."""
     root = DatasetKeys(dataset).root
     entries = (name for name in store.children(root) if name != PRIVATE)
     return any(_is_budget(store.read(root + name)) for name in entries)
@@ -139,7 +140,7 @@ def _is_budget(entry: bytes) -> bool:
     try:
         document = json.loads(entry)
     except (ValueError, RecursionError):
-        return False  # what it is instead is told by whoever reads the whole ledger
+        return False  # reading the whole ledger reports what it is instead
     return isinstance(document, dict) and document.get("kind") == "budget"
 
 

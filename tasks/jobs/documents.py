@@ -24,7 +24,7 @@ _JOB_ID = re.compile(r"[a-z0-9][a-z0-9-]{5,62}[a-z0-9]")
 _BEGINNING = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 OF_A_KEY = "key-"
-"""How the id of a job begins whose sender gave an idempotency key."""
+"""Prefix of the id of a job that was submitted with an idempotency key."""
 
 TENANT = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DEFAULT_PRIORITY = 5
@@ -36,7 +36,7 @@ def is_job_id(text: str) -> bool:
 
 
 def check_job_id(job_id: str) -> str:
-    """The id itself, or :class:`ParameterError`: it becomes part of store keys and folder names."""
+    """Return a valid id, or raise :class:`ParameterError`: it becomes part of store keys and folder names."""
     if not is_job_id(job_id):
         remedy = "use 7 to 64 lower-case letters, digits and inner hyphens, as `submit` printed it"
         raise ParameterError("Not a job id.", [Problem(field="job_id", value=job_id[:100], remedy=remedy)])
@@ -44,7 +44,7 @@ def check_job_id(job_id: str) -> str:
 
 
 def check_beginning(beginning: str) -> str:
-    """The beginning of an id itself, or :class:`ParameterError` when no id begins like this."""
+    """Return the beginning of an id, or raise :class:`ParameterError` when no id can begin like this."""
     if _BEGINNING.fullmatch(beginning) is None:
         check_job_id(beginning)
     return beginning
@@ -55,7 +55,7 @@ def new_job_id() -> str:
 
 
 def id_of_key(idempotency_key: str) -> str:
-    """The job id that belongs to an idempotency key, so that any client can compute it."""
+    """Return the job id that belongs to an idempotency key, so that any client can compute it."""
     return f"{OF_A_KEY}{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
 
 
@@ -63,20 +63,20 @@ JobId = Annotated[str, AfterValidator(check_job_id)]
 
 
 class Versioned(Frozen):
-    """What outlives the process that wrote it, and may be read by one of another release."""
+    """A document or message that outlives its process, and may be read by one of another release."""
 
     version: Annotated[int, Field(strict=True, ge=1, le=VERSION)] = VERSION
 
 
 class StageMessage(Versioned):
-    """The whole of what travels through the broker from stage to stage."""
+    """The message of a stage: all that travels through the broker."""
 
     job_id: JobId
     stage: Stage
 
 
 SEEDS = 2**32
-"""As many as NumPy takes."""
+"""Number of seeds that NumPy accepts."""
 KEY_MAX_CHARS = 1000
 URI_MAX_CHARS = 2048
 NAME_MAX_CHARS = 200
@@ -87,7 +87,7 @@ DatasetProof = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class SubmitMessage(Versioned):
-    """What other services send to ``nss_train.submit``. Its sender says the version, or means the first."""
+    """The message that other services send to ``nss_train.submit``. Without a version it has version 1."""
 
     table: Annotated[str, Field(max_length=URI_MAX_CHARS)]
     config: dict[str, Any]
@@ -104,33 +104,34 @@ class SubmitMessage(Versioned):
 
 
 class Webhook(Frozen):
-    """Whom to tell what becomes of a job."""
+    """The receiver of notices about a job."""
 
     url: str
     progress: bool = False
-    """Whether each committed stage is told too, and not the end alone."""
+    """Whether a notice is sent for each committed stage, too, and not for the outcome alone."""
 
 
 class Table(Frozen):
-    """Where a job's table is: in the store, or at an allowed URI. Nothing here follows from its content."""
+    """The location of a job's table: in the store, or at an allowed URI. Nothing follows from its content."""
 
     name: str
-    """The file's name; of a strictly private table only what it ends in."""
+    """Name of the file; of a strictly private table only its format (``table.csv``)."""
     input: str | None = None
-    """A random name, below which the store has the table and what it is (:class:`TableFile`)."""
+    """Random name under which the store holds the table and its description (:class:`TableFile`)."""
     uri: str | None = None
     sha256: str | None = None
-    """With ``bytes`` in what releases 1 to 3 wrote: the table's key in the store was its digest."""
+    """Digest of the table, with ``bytes``, as releases 1 to 3 wrote it: it was the table's key in the
+    store."""
     bytes: int | None = None
 
     @property
     def uri_path(self) -> str:
-        """``bucket/key`` of an ``s3://`` URI."""
+        """Return ``bucket/key`` of an ``s3://`` URI."""
         return str(self.uri).removeprefix("s3://")
 
 
 class TableFile(Versioned):
-    """``private/input/<random>.json``: the table that was uploaded, for who may know."""
+    """``private/input/<random>.json``: name, key, digest and size of the uploaded table."""
 
     name: str
     key: Annotated[str, AfterValidator(check_key)]
@@ -139,21 +140,21 @@ class TableFile(Versioned):
 
 
 class JobRequest(Versioned):
-    """``request.json``: what was submitted."""
+    """``request.json``: a submission."""
 
     job_id: JobId
     table: Table
     config: SafeSynthesizerParameters
     family: str = ""
-    """The base model's family, if neither its name nor its ``config.json`` tells it."""
+    """Family of the base model, if neither its name nor its ``config.json`` shows it."""
     ranks: int = 0
-    """Processes that shall train together; 0 leaves it to the worker."""
+    """Processes that train together; 0 leaves it to the worker."""
     fsdp: bool = False
-    """Whether they share the base model's weights instead of each holding all of them."""
+    """Whether the processes share the base model's weights instead of each holding all of them."""
     priority: Annotated[int, Field(ge=0, le=9)] = DEFAULT_PRIORITY
-    """0 begins first, 9 last."""
+    """Priority within the tenant: 0 begins first, 9 last."""
     tenant: Annotated[str, Field(pattern=TENANT)] = DEFAULT_TENANT
-    """Who shares the workers fairly with the others."""
+    """Tenant of the job; tenants share the workers fairly."""
     seed: int
     submitted_at: datetime
     idempotency_key: str | None = None
@@ -173,7 +174,7 @@ class StoredFile(Frozen):
 
 
 class PrivateFiles(Versioned):
-    """``private/attempts/<stage>/<n>/files.json``: what an attempt made that nobody else may see."""
+    """``private/attempts/<stage>/<n>/files.json``: an attempt's outputs that are not published."""
 
     files: tuple[StoredFile, ...] = ()
     input_digest: str
@@ -181,39 +182,39 @@ class PrivateFiles(Versioned):
 
 
 WARNINGS = "warnings"
-"""Name among prepare_data's figures. A strictly private job's gate lets it not pass."""
+"""Key of the warnings in prepare_data's figures. The gate of a strictly private job drops it."""
 
 
 def warnings_among(figures: Mapping[str, Any]) -> tuple[str, ...]:
-    """What prepare_data's figures warn of: how the table was read, and a training that is too short."""
+    """Return the warnings in prepare_data's figures: how the table was read, a training that is too short."""
     cost = Cost.among(figures)
     return (*figures.get(WARNINGS, ()), *(() if cost is None else cost.warnings()))
 
 
 class StageCommit(Versioned):
-    """``stages/<stage>.json``: a stage is done, and this is what it made for others to see."""
+    """``stages/<stage>.json``: the commit of a stage, with its published outputs."""
 
     stage: Stage
     attempt: int
     started_at: datetime
     finished_at: datetime
     files: tuple[StoredFile, ...]
-    """Those that are published; the others are in :class:`PrivateFiles`."""
+    """Published outputs; the others are in :class:`PrivateFiles`."""
     input_digest: str | None = None
-    """In what releases 1 to 3 wrote."""
+    """Digest of the inputs; only in what releases 1 to 3 wrote."""
     figures: dict[str, Any] = Field(default_factory=dict)
     model_digest: str | None = None
 
 
 class Claim(Versioned):
-    """``attempts/<stage>/<n>/claim.json``: who works on a stage; n is the fencing token."""
+    """``attempts/<stage>/<n>/claim.json``: a worker's claim of a stage; n is the fencing token."""
 
     attempt: int
     worker: str
     token: str = ""
-    """Of the delivery: a claim whose answer was lost on the way is known again by it."""
+    """Token of the delivery, by which a claim is recognized whose answer was lost on the way."""
     position: int = 0
-    """The step that the attempt begins after."""
+    """Step after which the attempt begins."""
     claimed_at: datetime
 
 
@@ -229,7 +230,7 @@ class CancelRequest(Versioned):
 
 
 class Outcome(StrEnum):
-    """How a job ended, once."""
+    """The final outcome of a job."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -237,21 +238,21 @@ class Outcome(StrEnum):
 
 
 class OutcomeRecord(Versioned):
-    """``outcome.json``: terminal, written once."""
+    """``outcome.json``: how the job ended; written once, never changed."""
 
     outcome: Outcome
     finished_at: datetime
     stage: Stage | None = None
     error: dict[str, Any] | None = None
-    """As :func:`nss_train.errors.to_json` writes it (failed only)."""
+    """Error as :func:`nss_train.errors.to_json` writes it (failed only)."""
     reason: str | None = None
-    """Why it was cancelled (cancelled only)."""
+    """Reason of the cancellation (cancelled only)."""
     warnings: tuple[str, ...] = ()
-    """What a person should know of how the table was read; nothing of a private one."""
+    """Warnings for a person about how the table was read; nothing of a private one."""
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -261,14 +262,14 @@ class JobState(StrEnum):
 
 
 class Charge(Versioned):
-    """``privacy/<attempt>.json``: how many private steps an attempt may have taken."""
+    """``privacy/<attempt>.json``: number of private steps that an attempt may have taken."""
 
     attempt: int
     steps: int
 
 
 class EndKind(StrEnum):
-    """How an attempt ended that committed nothing. Cancellation ends the job, not an attempt."""
+    """The end of an attempt that committed nothing. A cancellation ends the job, not an attempt."""
 
     FAILED = "failed"
     DRAINED = "drained"
@@ -283,15 +284,15 @@ class AttemptEnd(Versioned):
     ended_at: datetime
     kind: EndKind
     retry: Retry | None = None
-    """What can help (failed only)."""
+    """Kind of retry that can help (failed only)."""
     error: dict[str, Any] | None = None
-    """As :func:`nss_train.errors.to_json` writes it (failed only)."""
+    """Error as :func:`nss_train.errors.to_json` writes it (failed only)."""
     reason: str | None = None
-    """The id by which what was told elsewhere names this document (below ``private/`` only)."""
+    """Id by which published errors refer to this document (below ``private/`` only)."""
 
     @property
     def is_free(self) -> bool:
-        """Whether the attempt does not count: it was not the job's fault that it ended."""
+        """Tell whether the attempt does not count: the job was not the cause of its end."""
         return self.kind is not EndKind.FAILED or self.retry is Retry.SAME_WORKER
 
     def __str__(self) -> str:
@@ -309,7 +310,8 @@ class Keys:
     def __init__(self, job_id: str) -> None:
         self.root = f"jobs/{check_job_id(job_id)}"
         self.private = f"{self.root}/private/"
-        """For workers and operators alone: the table, and whatever tells more of it than was paid for."""
+        """Folder for workers and operators alone: the table, and what reveals more of it than was paid
+        for."""
         self.request = f"{self.root}/request.json"
         self.cancel = f"{self.root}/cancel.json"
         self.outcome = f"{self.root}/outcome.json"
@@ -317,13 +319,13 @@ class Keys:
         self.privacy_plan = f"{self.root}/privacy.json"
         self.charges = f"{self.root}/privacy/"
         self.private = f"{self.root}/private/"
-        """What workers alone may read."""
+        """Folder that only workers may read."""
         self.holdout_key = f"{self.private}key"
         self.draw = f"{self.private}draw.json"
         self.open = f"open/{job_id}"
-        """Written before the request, removed when the job has ended and is tidied up."""
+        """Key that is written before the request, and removed when the job has ended and is tidied up."""
         self.webhook_pending = f"webhooks/{job_id}"
-        """There as long as the job's owner has not been told everything."""
+        """Key that exists until all of the job's notices are delivered or given up."""
 
     def table(self, name: str) -> str:
         return f"{self.private}input/{name}"
@@ -332,7 +334,7 @@ class Keys:
         return f"{self.table(name)}.json"
 
     def old_table(self, sha256: str) -> str:
-        """Where releases 1 to 3 put it."""
+        """Return the key of a table that releases 1 to 3 stored."""
         return f"{self.root}/input/{sha256}"
 
     def marker(self, stage: Stage) -> str:
@@ -385,5 +387,5 @@ class Keys:
 
 
 def model_prefix(digest: str) -> str:
-    """Store folder of a prepared base model; its ``manifest.json`` is written last."""
+    """Return the store folder of a prepared base model; its ``manifest.json`` is written last."""
     return f"models/{digest}"

@@ -1,4 +1,4 @@
-"""The one gate that everything passes which is seen of a job; a strictly private one shows what is listed."""
+"""The one gate for everything that is seen of a job; a strictly private one shows only what is listed."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ logger = logging.getLogger(__name__)
 
 
 class Unlisted(NSSTrainError):
-    """A strictly private job was about to show what nobody said tells nothing."""
+    """A strictly private job was about to show something that is not listed as public."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """What may be seen of one job. One that is not strictly private shows everything."""
+    """The filter of what may be seen of one job. A job that is not strictly private shows everything."""
 
     strict: bool = False
     raises: bool = False
-    """Whether what is not listed is an error; else it is dropped, and the log names it."""
+    """Whether an unlisted field is an error; otherwise it is dropped, and named in the log."""
 
     @classmethod
     def of(cls, config: SafeSynthesizerParameters, settings: Settings) -> Gate:
-        """The gate of a job."""
+        """Return the gate of a job."""
         return cls(strict=config.strictly_private, raises=settings.unlisted_raises)
 
     def event(self, event: Event) -> Event | None:
-        """The event as it may be told; ``None`` when nothing of it may."""
+        """Return the event as it may be published; ``None`` when nothing of it may be."""
         if not self.strict:
             return event
         found = self._passed(Kind.EVENT, event.action, event.fields)
@@ -45,35 +45,35 @@ class Gate:
         return Event(action=event.action, message=words, fields=dict(found.fields))
 
     def figures(self, stage: Stage, figures: dict[str, Any]) -> dict[str, Any]:
-        """A stage's figures as its marker and `status` show them."""
+        """Return a stage's figures as its marker and `status` show them."""
         if not self.strict:
             return figures
         found = self._passed(Kind.FIGURES, stage, figures)
         return {} if found is None else dict(found.fields)
 
     def seconds(self, histogram: str, seconds: float) -> float | None:
-        """A measured time as it may be counted; ``None`` when it may not."""
+        """Return a measured time as it may be counted; ``None`` when it may not."""
         if not self.strict:
             return seconds
         found = self._passed(Kind.METRIC, histogram, {"seconds": seconds})
         return None if found is None else float(found.fields["seconds"])
 
     def error(self, error: NSSTrainError, stage: Stage | None, *, reason: str) -> NSSTrainError:
-        """An error as it may be told; ``reason`` is where the operator finds what was really said."""
+        """Return an error as it may be published; the operator finds the original under ``reason``."""
         return observables.published_error(error, stage, reason=reason) if self.strict else error
 
     def is_published(self, stage: Stage, path: str) -> bool:
-        """Whether a stage's output lies where results are read. What holds the table's rows never does."""
+        """Tell whether a stage's output lies among the results. A file with the table's rows never does."""
         if not self.strict and stage is not Stage.PREPARE_DATA:
             return True
         return observables.is_published_file(stage, path)
 
     def began(self, moment: datetime) -> datetime:
-        """When something began, as it may be told."""
+        """Return when something began, as it may be published."""
         return observables.minute_before(moment) if self.strict else moment
 
     def ended(self, moment: datetime) -> datetime:
-        """When something ended, as it may be told."""
+        """Return when something ended, as it may be published."""
         return observables.minute_after(moment) if self.strict else moment
 
     def _passed(self, kind: Kind, name: str, fields: dict[str, Any]) -> Published | None:
@@ -88,4 +88,4 @@ class Gate:
 
 
 OPEN = Gate()
-"""The gate of what is no strictly private job."""
+"""Gate of a job that is not strictly private."""

@@ -1,4 +1,4 @@
-"""What a private job costs: its plan, its steps on record before they are taken, its settlement."""
+"""The cost of a private job: its plan, its steps on record before they are taken, its settlement."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tasks.jobs.privacy_ledger import DatasetLedger
 
 ACCOUNTANT = "dp_accounting"
-"""Not part of a client's installation, but of the extra ``private``."""
+"""Package of the extra ``private``; it is not part of a client's installation."""
 
 
 def open_ledger(store: Store, dataset: str) -> DatasetLedger:
-    """A dataset's ledger; :class:`NotInstalled` where the accountant is not installed."""
+    """Return a dataset's ledger; raise :class:`NotInstalled` where the accountant is not installed."""
     require(ACCOUNTANT)
     from tasks.jobs.privacy_ledger import DatasetLedger
 
@@ -36,7 +36,7 @@ class Charges:
         self._job_id = job_id
 
     def reserve(self, plan: dict[str, Any]) -> None:
-        """Set aside what a plan costs, in its dataset's ledger; idempotent.
+        """Set aside what a plan costs in its dataset's ledger; idempotent.
 
         Raises :class:`~nss_train.errors.BudgetExceeded` when there is not enough left.
         """
@@ -44,14 +44,14 @@ class Charges:
         from nss_train.privacy.accounting.plan import PrivacyPlan
 
         found = PrivacyPlan.model_validate(plan)
-        # First: whoever settles the job must find the ledger, also when this worker dies right after.
+        # First, so that the ledger is found for the settlement even if this worker dies right after.
         self._store.write(self._keys.privacy_plan, found.model_dump_json(indent=1).encode())
         open_ledger(self._store, found.dataset).reserve(self._job_id, found, request=self._request())
 
     def keep_draw(self, price: dict[str, Any], proposed: bytes) -> bytes:
         """Put on record what prepare_data drew, paid for beforehand; return what is on record.
 
-        Whoever comes later gets the first draw: a second would tell more than is paid for.
+        Later callers get the first draw: a second would reveal more than is paid for.
         """
         kept = self.draw()
         if kept is None:
@@ -61,28 +61,28 @@ class Charges:
         return kept
 
     def draw(self) -> bytes | None:
-        """The draw that is on record. By-products are charged from then on."""
+        """Return the draw that is on record, if any. By-products are charged from then on."""
         try:
             return self._store.read(self._keys.draw)
         except KeyError:
             return None
 
     def record(self, attempt: int, steps: int) -> None:
-        """Put on record that an attempt takes so many steps, the next included."""
+        """Put on record that an attempt takes this many steps, the next included."""
         charge = Charge(attempt=attempt, steps=steps)
         self._store.write(self._keys.charge(attempt), charge.model_dump_json().encode())
 
     def taken(self, *, except_by: int | None = None) -> int:
-        """Steps on record of all attempts, or of all but one."""
+        """Return the steps on record of all attempts, or of all but one."""
         charges = map(self._charge, self._store.list(self._keys.charges))
         return sum(charge.steps for charge in charges if charge.attempt != except_by)
 
     def settle(self, outcome: Outcome, *, by_products: bool = False) -> None:
-        """Charge the ended job what it ran; idempotent. Nothing to do for one that is not private.
+        """Charge the ended job what it ran; idempotent. A job that is not private is left alone.
 
-        By-products are charged if a draw is on record, or because the caller says so. The outcome is there
-        already, and whoever puts a charge or a draw on record looks for it afterwards: what this sums up is
-        all that was done, or more.
+        By-products are charged if a draw is on record, or because the caller says so. The outcome exists
+        already, and a charge or a draw is put on record before its writer looks for the outcome: the sum here
+        is all that was done, or more.
         """
         try:
             plan = json.loads(self._store.read(self._keys.privacy_plan))
@@ -104,7 +104,7 @@ class Charges:
 
 
 def allow(folder: Path, steps: int) -> None:
-    """Tell the stage that works in a folder how many of its private steps are on record."""
+    """Report to the stage that works in a folder how many of its private steps are on record."""
     _place(folder / CHARGED, str(steps).encode())
 
 

@@ -1,4 +1,4 @@
-"""The store's side of privacy ledgers: appended to by number, so that nobody spends what is spent already."""
+"""Privacy ledgers in the store: entries are appended by number, so that no budget is spent twice."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _DIGITS = 8
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Entry)
 UNIT = r"record|value of .+"
 BY_PRODUCTS_SHARE = 0.25
-"""What is set aside of a budget's δ for by-products: two private schemas of jobs with the same δ, and a half.
+"""Share of a budget's δ set aside for by-products: two and a half private schemas of jobs with the same δ.
 
 It costs ln(4/3)/(α−1) of ε, 0.04 at the order 8."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What is asked of a budget; ``None`` keeps what the budget before it had."""
+    """The request for a budget; ``None`` keeps the value of the budget before it."""
 
     epsilon: float
     delta: float
@@ -54,15 +54,15 @@ class Granted:
 
     budget: Budget
     token: str | None
-    """What its owner's jobs prove themselves with; told once, when the owner is fixed."""
+    """Token with which the owner's jobs prove themselves; shown once, when the owner is fixed."""
 
 
 class DatasetLedger:
     """The ledger of one dataset, ``privacy/<dataset>/<number>.json``.
 
-    An entry is valid because it was checked against all that have smaller numbers: who loses the
-    race for a number reads again and checks again. Each call may be repeated when its answer was
-    lost on the way. This module needs the accountant, which a client may not have installed.
+    An entry is valid because it was checked against all that have smaller numbers: a writer that loses the
+    race for a number reads and checks again. Each call may be repeated when its answer was lost on the way.
+    This module needs the accountant, which a client may not have installed.
     """
 
     def __init__(self, store: Store, dataset: str) -> None:
@@ -72,7 +72,7 @@ class DatasetLedger:
         self._prefix = self._keys.root
 
     def read(self) -> Ledger:
-        """All that happened so far; :class:`InfrastructureError` when the store's ledger is not whole."""
+        """Return the ledger so far; raise :class:`InfrastructureError` when the store's is not whole."""
         names = [name for name in self._store.children(self._prefix) if name != PRIVATE]
         if names != [_name(number) for number in range(1, len(names) + 1)]:
             raise InfrastructureError(
@@ -93,10 +93,10 @@ class DatasetLedger:
         orders: tuple[float, ...] | None = None,
         by_products_delta: float | None = None,
     ) -> Granted:
-        """Put a budget in force, unless it is already; :class:`ParameterError` for a bad one.
+        """Put a budget in force, unless it is already; raise :class:`ParameterError` for a bad one.
 
-        The first fixes whom the dataset belongs to and what it protects, for good; what is not said stays as
-        it was in the budget before.
+        The first budget fixes for good who owns the dataset and what it protects; a value that is left out
+        stays as it was in the budget before.
         """
         limits = Limits(
             epsilon=epsilon,
@@ -111,7 +111,7 @@ class DatasetLedger:
         token = None
         if budget.owner is not None and budget.unit is not None:
             token = bind(self._store, self._dataset, owner=budget.owner, unit=budget.unit)
-            budget = self._budget(limits, by=by, reason=reason)  # somebody else may have been faster
+            budget = self._budget(limits, by=by, reason=reason)  # another writer may have been first
 
         def entry(ledger: Ledger) -> Entry | None:
             held = ledger.budget
@@ -120,7 +120,7 @@ class DatasetLedger:
         return Granted(budget=self._append(entry).budget or budget, token=token)
 
     def _budget(self, limits: Limits, *, by: str, reason: str) -> Budget:
-        """The budget that is asked for; :class:`ParameterError` with everything that is wrong with it."""
+        """Return the requested budget; raise :class:`ParameterError` with all that is wrong with it."""
         ledger, binding = self.read(), read_binding(self._store, self._dataset)
         bound = {} if binding is None else {"owner": binding.owner, "unit": binding.unit}
         problems = list(_binding_problems(limits, bound, ledger))
@@ -142,17 +142,17 @@ class DatasetLedger:
         return budget
 
     def rotate_token(self) -> str:
-        """A new token in place of the owner's; told this once."""
+        """Replace the owner's token and return the new one, which is shown only this once."""
         return rotate(self._store, self._dataset)
 
     def same_data(self) -> list[dict[str, Any]]:
-        """Other datasets that have rows of this one, as far as jobs have shown."""
+        """Return other datasets that have rows of this one, as far as jobs have shown."""
         return [one.model_dump(mode="json") for one in noticed(self._store, self._dataset)]
 
     def reserve(self, job_id: str, plan: PrivacyPlan, *, request: JobRequest | None = None) -> None:
-        """Set aside what a job may cost, once; :class:`BudgetExceeded` when there is not enough.
+        """Set aside what a job may cost, once; raise :class:`BudgetExceeded` when too little is left.
 
-        A dataset with an owner lets in only a ``request`` that may use it (:class:`ParameterError`). A plan
+        A dataset with an owner accepts only a ``request`` that may use it (:class:`ParameterError`). A plan
         without steps is a price of by-products, and does not replace what is set aside already.
         """
 
@@ -182,7 +182,7 @@ class DatasetLedger:
             raise ParameterError("The job may not be charged to this dataset.", problems)
 
     def settle(self, job_id: str, *, outcome: Outcome, steps: int, by_products: bool) -> None:
-        """Charge a job that has ended what it ran, once. One that reserved nothing costs nothing."""
+        """Charge an ended job what it ran, once. A job that reserved nothing costs nothing."""
 
         def entry(ledger: Ledger) -> Entry | None:
             if ledger.reservation(job_id) is None or ledger.settlement(job_id) is not None:
@@ -198,7 +198,7 @@ class DatasetLedger:
         self._append(entry)
 
     def _append(self, make: Callable[[Ledger], Entry | None]) -> Ledger:
-        """Append what is made of the ledger as it is, and as often as somebody else was faster."""
+        """Append what ``make`` returns for the ledger as it is; repeat that when another writer was first."""
         while True:
             ledger = self.read()
             entry = make(ledger)
@@ -225,7 +225,7 @@ class DatasetLedger:
 
 
 def _completed(limits: Limits, held: Budget | None) -> dict[str, Any]:
-    """All fields of a budget: as asked, else as the budget before it has them, else the defaults."""
+    """Return all fields of a budget: as requested, else as in the budget before, else the defaults."""
     composition = limits.composition or (Composition.ADAPTIVE if held is None else held.composition)
     before = held if held is not None and held.composition is composition else None
     orders, set_aside = limits.orders, limits.by_products_delta
@@ -248,7 +248,7 @@ def _completed(limits: Limits, held: Budget | None) -> dict[str, Any]:
 
 
 def _binding_problems(limits: Limits, bound: dict[str, str], ledger: Ledger) -> Iterator[Problem]:
-    """What is wrong with owner and unit; an older release's budget may go on without them."""
+    """Yield what is wrong with owner and unit; an older release's budget may stay without them."""
     patterns = {"owner": TENANT, "unit": UNIT}
     remedies = {
         "owner": "name the tenant whose jobs are charged to it: up to 63 lower-case letters and digits",

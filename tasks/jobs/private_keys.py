@@ -1,4 +1,4 @@
-"""Secrets of the operating system that are drawn once, before their first use, and kept in the store.
+"""Secrets from the operating system that are drawn once, before their first use, and kept in the store.
 
 They lie under ``private/``, which only workers may read, and are written into no log, event or output.
 """
@@ -17,26 +17,27 @@ from tasks.store.base import Store
 
 KEY_BYTES = 32
 SKETCH_KEY_OF_DEPLOYMENT = "privacy/_deployment/private/sketch-key"
-"""No dataset's name begins with an underscore."""
+"""Store key of the sketch key; no dataset's name begins with an underscore."""
 
 
 def write_keys(folder: Path, request: JobRequest, *, store: Store) -> None:
-    """Write what a private prepare_data needs into its ``in``, readable by this user alone."""
+    """Write the keys that a private prepare_data needs into its ``in``, readable by this user alone."""
     _write(folder / HOLDOUT_KEY, holdout_key(store, request))
     _write(folder / SKETCH_KEY, kept(store, SKETCH_KEY_OF_DEPLOYMENT))
 
 
 def holdout_key(store: Store, request: JobRequest) -> bytes:
-    """K, by which units are held out: one for all jobs of a dataset, or a job's own."""
+    """Return K, by which units are held out: one for all jobs of a dataset, or a job's own."""
     dataset = request.config.guarantee.dataset
     key = Keys(request.job_id).holdout_key if dataset is None else DatasetKeys(dataset).holdout_key
     return kept(store, key)
 
 
 def budget_name(store: Store, request: JobRequest) -> str:
-    """The ledger that a job is charged to; "" for one that is not private.
+    """Return the ledger that a job is charged to; "" for a job that is not private.
 
-    A job that an older release submitted has no name of its own; its key, which is random, makes one.
+    A job that an older release submitted has no name of its own; one is derived from its key, which is
+    random.
     """
     if not request.config.dp_enabled:
         return ""
@@ -45,7 +46,7 @@ def budget_name(store: Store, request: JobRequest) -> str:
 
 
 def kept(store: Store, key: str) -> bytes:
-    """The secret under a key of the store, drawn if nobody drew it yet."""
+    """Return the secret under a key of the store, drawn on first use."""
     try:
         return store.read(key)
     except KeyError:

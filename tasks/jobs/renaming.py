@@ -1,4 +1,4 @@
-"""A ledger gets another name: older releases named it by a digest of the table, which tells of the table."""
+"""The renaming of a ledger: older releases named it by a digest of the table, which reveals the table."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 
 
 def rename(store: Store, dataset: str, *, to: str | None = None) -> str:
-    """Move a ledger with all that is private of it to a drawn name, or to a declared one; return that.
+    """Move a ledger with its private part to a drawn name, or to a declared one; return the name.
 
-    To be repeated when it was interrupted: the name is kept before anything is moved. Raises
+    Repeat it when it was interrupted: the name is stored before anything is moved. Raises
     :class:`ParameterError` for a ledger with unfinished jobs, which would be settled under the old name.
     """
     old = DatasetKeys(dataset)
@@ -63,7 +63,7 @@ def _problems(store: Store, dataset: str, to: str | None) -> Iterator[Problem]:
 
 
 def _taken(store: Store, dataset: str, to: str) -> Iterator[Problem]:
-    """A name that has a ledger, unless it is the one that an interrupted move goes to."""
+    """Yield a problem for a name that has a ledger, unless an interrupted move goes to it."""
     try:
         begun = store.read(DatasetKeys(dataset).renamed).decode() == to
     except KeyError:
@@ -73,7 +73,7 @@ def _taken(store: Store, dataset: str, to: str) -> Iterator[Problem]:
 
 
 def _is_whole(store: Store, dataset: str) -> bool:
-    """Whether no move has begun, which leaves the old ledger in parts."""
+    """Tell whether no move has begun, which leaves the old ledger in parts."""
     return not store.exists(DatasetKeys(dataset).renamed)
 
 

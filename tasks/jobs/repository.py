@@ -36,7 +36,7 @@ from tasks.telemetry import tracing
 logger = logging.getLogger(__name__)
 
 PRIVATE_SINCE = 4
-"""The version of markers since which what is private has a document of its own."""
+"""First version of markers whose private part has a document of its own."""
 
 KEPT_OF_AN_ATTEMPT = ("claim.json", "ending.json", "log.txt")
 
@@ -44,7 +44,7 @@ Document = TypeVar("Document", bound=Frozen)
 
 
 DRAWS_SINCE = 4
-"""Since this version by-products are charged when their draw is on record, not when they are committed."""
+"""First version that charges by-products when their draw is on record, not when they are committed."""
 
 
 class AttemptsExhausted(NSSTrainError):
@@ -61,7 +61,7 @@ class JobRepository:
         self.charges = Charges(store, job_id)
 
     def request(self) -> JobRequest:
-        """What was submitted; :class:`ParameterError` when there is no such job."""
+        """Return the submission; raise :class:`ParameterError` when there is no such job."""
         found = self.read(self.keys.request, JobRequest)
         if found is None:
             remedy = "no such job in this store; `nss-train list` shows those that are there"
@@ -69,22 +69,22 @@ class JobRepository:
         return found
 
     def open(self, request: JobRequest) -> None:
-        """Let reconcile know that a submission has begun."""
+        """Record that a submission has begun, so that reconcile knows of it."""
         self.store.write(self.keys.open, request.submitted_at.isoformat().encode())
 
     def submitted(self, request: JobRequest) -> bool:
-        """Record a submission; ``False`` when one with this id is there already."""
+        """Record a submission; return ``False`` when one with this id exists already."""
         self.open(request)
         if request.webhook is not None:
             self.store.write(self.keys.webhook_pending, request.submitted_at.isoformat().encode())
         return self.store.put_if_absent(self.keys.request, _encode(request))
 
     def is_submitted(self) -> bool:
-        """Whether there is a request: a client may have died before it wrote one."""
+        """Tell whether there is a request: a client may have died before it wrote one."""
         return self.store.exists(self.keys.request)
 
     def opened_at(self) -> datetime | None:
-        """When the submission began, or ``None`` when the job is tidied up."""
+        """Return when the submission began, or ``None`` when the job is tidied up."""
         try:
             return datetime.fromisoformat(self.store.read(self.keys.open).decode())
         except KeyError:
@@ -96,7 +96,7 @@ class JobRepository:
         return self.read(self.keys.marker(stage), StageCommit)
 
     def table_file(self, request: JobRequest) -> TableFile | None:
-        """The table that was uploaded, or ``None`` for one at a URI; :class:`StoreCorrupt` if it is gone."""
+        """Return the uploaded table, ``None`` for one at a URI; raise :class:`StoreCorrupt` if it is gone."""
         given = request.table
         if given.sha256 is not None:  # as releases 1 to 3 wrote it
             key = self.keys.old_table(given.sha256)
@@ -109,7 +109,7 @@ class JobRepository:
         return found
 
     def put_table(self, name: str, file: TableFile) -> None:
-        """Keep what an uploaded table is."""
+        """Write the description of an uploaded table."""
         self.store.write(self.keys.table_file(name), _encode(file))
 
     def drop_table(self, name: str) -> None:
@@ -118,11 +118,11 @@ class JobRepository:
             self.store.delete(key)
 
     def keep_private(self, stage: Stage, number: int, files: PrivateFiles) -> None:
-        """Keep what an attempt made that is not published; before its marker."""
+        """Record an attempt's unpublished outputs; this comes before its marker."""
         self.store.write(self.keys.private_files(stage, number), _encode(files))
 
     def committed(self, marker: StageCommit) -> Committed:
-        """All that a committed stage made; :class:`StoreCorrupt` when its private part is gone."""
+        """Return all that a committed stage made; raise :class:`StoreCorrupt` when a part is gone."""
         return Committed(
             files=(*marker.files, *self._private_files(marker)), model_digest=marker.model_digest
         )
@@ -143,17 +143,17 @@ class JobRepository:
         return self.read(self.keys.cancel, CancelRequest)
 
     def is_finished(self, stage: Stage) -> bool:
-        """Whether a delivery of this stage has nothing left to do; costs one read.
+        """Tell whether a delivery of this stage has nothing left to do; costs one read.
 
-        The last stage is finished when the job has its outcome, so that a worker that died
-        between the two is made up for.
+        The last stage is finished when the job has its outcome, so that another delivery writes the outcome
+        if a worker died between the two.
         """
         if stage is Stage.SAVE_MODEL:
             return self.outcome() is not None
         return self.marker(stage) is not None
 
     def attempts(self, stage: Stage) -> list[int]:
-        """Numbers of the attempts claimed so far, ascending."""
+        """Return the numbers of the attempts claimed so far, ascending."""
         names = self.store.children(self.keys.attempts(stage))
         return sorted(int(name) for name in names if name.isdecimal())
 
@@ -169,7 +169,7 @@ class JobRepository:
     ) -> int:
         """Take the next attempt number, the fencing token of all that the attempt writes.
 
-        Raises :class:`AttemptsExhausted` when so many attempts began after the same ``position`` and
+        Raises :class:`AttemptsExhausted` when ``max_attempts`` attempts began after the same ``position`` and
         got no further. Attempts that ended for reasons outside the job do not count.
         """
         while True:
@@ -191,7 +191,7 @@ class JobRepository:
                 return number
 
     def claims(self, stage: Stage) -> list[Claim]:
-        """Who took a stage so far, in their order."""
+        """Return the claims of a stage so far, in order."""
         found = (self.read(self.keys.claim(stage, number), Claim) for number in self.attempts(stage))
         return [claim for claim in found if claim is not None]
 
@@ -204,7 +204,7 @@ class JobRepository:
         *,
         gate: Gate = OPEN,
     ) -> None:
-        """Keep why an attempt committed nothing: for its workers, and what of it may be told."""
+        """Record why an attempt committed nothing: all of it for workers, and what may be published."""
         told = None if error is None else gate.error(error, stage, reason=self.reason(stage, number))
         if told is not error:
             self.keep_reason(stage, number, error)
@@ -218,7 +218,7 @@ class JobRepository:
         self.store.write(self.keys.ending(stage, number), _encode(ending))
 
     def keep_reason(self, stage: Stage, number: int, error: NSSTrainError | None) -> None:
-        """Keep below ``private/`` why an attempt failed, and in the log that its operator reads."""
+        """Record why an attempt failed below ``private/``, and in the private log that its operator reads."""
         if error is None:
             return
         reason = self.reason(stage, number)
@@ -239,11 +239,11 @@ class JobRepository:
         self.store.write(key, log + f"\n{reason}: {error}\n".encode(errors="replace"))
 
     def reason(self, stage: Stage, number: int) -> str:
-        """The id by which a failure is found: in what is told of it, and in the private log."""
+        """Return the id by which a failure is found: in its published error, and in the private log."""
         return f"{self.job_id}.{stage}.{number}"
 
     def endings(self, stage: Stage) -> list[AttemptEnd]:
-        """Why earlier attempts ended, in their order, as workers must know it."""
+        """Return why earlier attempts ended, in order, in the form for workers."""
         found = (
             self.read(self.keys.private_ending(stage, number), AttemptEnd)
             or self.read(self.keys.ending(stage, number), AttemptEnd)
@@ -252,12 +252,12 @@ class JobRepository:
         return [ending for ending in found if ending is not None]
 
     def told_endings(self, stage: Stage) -> list[AttemptEnd]:
-        """Why earlier attempts ended, in their order, as it may be told."""
+        """Return why earlier attempts ended, in order, in the published form."""
         found = (self.read(self.keys.ending(stage, number), AttemptEnd) for number in self.attempts(stage))
         return [ending for ending in found if ending is not None]
 
     def _spent(self, stage: Stage, claims: list[Claim], position: int) -> int:
-        """Attempts that count: they began after this position, and nothing outside the job ended them."""
+        """Count the attempts that began after this position and that nothing outside the job ended."""
         here = {claim.attempt for claim in claims if claim.position == position}
         free = {ending.attempt for ending in self.endings(stage) if ending.is_free} if here else set()
         return len(here - free)
@@ -272,7 +272,7 @@ class JobRepository:
         return AttemptsExhausted(message, problems, public=True)
 
     def commit(self, marker: StageCommit) -> bool:
-        """Make an attempt's outputs those of the stage; ``False`` when another attempt was first."""
+        """Make an attempt's outputs those of the stage; return ``False`` when another attempt was first."""
         if self.store.put_if_absent(self.keys.marker(marker.stage), _encode(marker)):
             return True
         found = self.marker(marker.stage)
@@ -280,7 +280,7 @@ class JobRepository:
         return found is not None and found.attempt == marker.attempt
 
     def is_fenced(self, stage: Stage, number: int) -> bool:
-        """Whether somebody else has taken over what attempt ``number`` works on."""
+        """Tell whether another worker has taken over what attempt ``number`` works on."""
         if max(self.attempts(stage), default=0) > number or self.outcome() is not None:
             return True
         return self.marker(stage) is not None
@@ -297,9 +297,9 @@ class JobRepository:
         reason: str | None = None,
         gate: Gate = OPEN,
     ) -> bool:
-        """End the job; ``False`` when it had ended already, and then nothing changes.
+        """End the job; return ``False``, and change nothing, when it had ended already.
 
-        ``error`` is what may be told.
+        ``error`` is the error as it may be published.
         """
         record = OutcomeRecord(
             outcome=outcome,
@@ -336,8 +336,7 @@ class JobRepository:
                     self.store.delete(key)
 
     def tidy(self) -> None:
-        """Charge an ended job what it cost; delete what it needs no more: checkpoints, and what no stage
-        committed. Idempotent."""
+        """Charge an ended job its cost; delete its checkpoints and what no stage committed. Idempotent."""
         self.settle()
         self.store.delete(self.keys.holdout_key)
         for stage in Stage:
@@ -348,7 +347,7 @@ class JobRepository:
         self.store.delete(self.keys.open)
 
     def settle(self) -> bool:
-        """Charge the job what it cost, if it has ended; whether it has."""
+        """Charge the job its cost if it has ended; return whether it has."""
         ended = self.outcome()
         if ended is None:
             return False
@@ -366,13 +365,13 @@ class JobRepository:
         self.store.delete(self.keys.open)
 
     def prepared_models(self) -> Iterable[str]:
-        """Digests of the complete prepared models in the store."""
+        """Yield the digests of the complete prepared models in the store."""
         for digest in self.store.children("models/"):
             if self.store.exists(f"{model_prefix(digest)}/manifest.json"):
                 yield digest
 
     def read(self, key: str, kind: type[Document]) -> Document | None:
-        """A document of the job, or ``None`` where there is none."""
+        """Return a document of the job, or ``None`` where there is none."""
         try:
             return versioning.read(kind, self.store.read(key), what=f"The store's {key}")
         except KeyError:

@@ -1,4 +1,4 @@
-"""The same rows under another name: noticed by a keyed sketch, told to the operator alone."""
+"""The same rows under another name: detected by a keyed sketch, reported to the operator alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SameData(Versioned):
 
     dataset: str
     share: Annotated[float, Field(ge=0, le=1)]
-    """Of the smaller of the two tables, estimated."""
+    """Estimated share of the smaller of the two tables."""
     at: AwareDatetime
 
 
@@ -39,9 +39,9 @@ class KeptSketch(Versioned):
 
 
 def notice(store: Store, dataset: str, sketch: Sketch) -> list[SameData]:
-    """Keep a table's sketch; tell the operator of every other dataset that it was seen under.
+    """Keep a table's sketch; return, and report to the operator, other datasets that it was seen under.
 
-    The sketch is put first and the others are looked at then: of two jobs at once one sees the other.
+    The sketch is stored before the others are read: of two jobs at once, one sees the other.
     """
     store.put_if_absent(_key(dataset, sketch), KeptSketch(sketch=sketch).model_dump_json().encode())
     found = [
@@ -60,8 +60,8 @@ def notice(store: Store, dataset: str, sketch: Sketch) -> list[SameData]:
 def refuse(store: Store, dataset: str, sketch: Sketch, found: list[SameData]) -> None:
     """Raise :class:`ParameterError` for a table that belongs to another dataset, and forget its sketch.
 
-    The message names none: the answer alone tells that somebody has these rows. A dataset with an owner is
-    not refused for rows that were seen under a name that nobody owns.
+    The message names no dataset: the answer alone reveals that another has these rows. A dataset with an
+    owner is not refused for rows that were seen under a name without an owner.
     """
     is_owned = read_binding(store, dataset) is not None
     if not any(not is_owned or read_binding(store, one.dataset) is not None for one in found):
@@ -73,7 +73,7 @@ def refuse(store: Store, dataset: str, sketch: Sketch, found: list[SameData]) ->
 
 
 def noticed(store: Store, dataset: str) -> Iterator[SameData]:
-    """Other datasets that have rows of this one, as far as jobs have shown."""
+    """Yield other datasets that have rows of this one, as far as jobs have shown."""
     for key in store.list(DatasetKeys(dataset).same_data):
         yield versioning.read(SameData, store.read(key), what=f"The store's {key}")
 
@@ -90,6 +90,6 @@ def _note(store: Store, dataset: str, other: SameData) -> None:
 
 
 def _key(dataset: str, sketch: Sketch) -> str:
-    """By the sketch's own digest, so that many jobs on one table keep one."""
+    """Return a key by the sketch's own digest, so that many jobs on one table keep one sketch."""
     digest = hashlib.sha256(sketch.model_dump_json().encode()).hexdigest()
     return f"{DatasetKeys(dataset).sketches}{digest[:32]}.json"

@@ -24,7 +24,7 @@ NEEDED: dict[Stage, dict[Stage, tuple[str, ...]]] = {
         Stage.TRAIN: ("*",),
     },
 }
-"""Which files of which earlier stages a stage reads."""
+"""Files of earlier stages that each stage reads, as patterns."""
 
 
 def sha256_of(path: Path) -> str:
@@ -48,14 +48,14 @@ def download_verified(store: Store, key: str, sha256: str, path: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uploaded:
-    """What an attempt put into the store."""
+    """The files that an attempt put into the store."""
 
     published: tuple[StoredFile, ...]
     private: tuple[StoredFile, ...]
 
 
 def upload(store: Store, keys: Keys, stage: Stage, attempt: int, out: Path, *, gate: Gate) -> Uploaded:
-    """Put every file of ``out`` below the attempt's keys: among the results, or where only workers read."""
+    """Upload every file of ``out`` below the attempt's keys: to the results, or where only workers read."""
     found: dict[bool, list[StoredFile]] = {True: [], False: []}
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
         name = path.relative_to(out).as_posix()
@@ -69,14 +69,14 @@ def upload(store: Store, keys: Keys, stage: Stage, attempt: int, out: Path, *, g
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Committed:
-    """What an earlier stage made, the private part included."""
+    """The outputs of an earlier stage, the private part included."""
 
     files: tuple[StoredFile, ...]
     model_digest: str | None = None
 
 
 def input_digest(job: JobRequest, table: TableFile | None, earlier: Mapping[Stage, Committed]) -> str:
-    """SHA-256 over table, config, seed and the digests of all that the stage reads."""
+    """Return the SHA-256 over table, config, seed and the digests of all that the stage reads."""
     digest = hashlib.sha256(job.model_dump_json(include={"config", "seed"}).encode())
     digest.update((str(job.table.uri) if table is None else table.sha256).encode())
     for stage, made in earlier.items():

@@ -38,7 +38,7 @@ _HIDDEN = "table"
 
 
 def check_table_file(path: Path, limits: TableLimits | None = None) -> None:
-    """Raise :class:`DataError` for what a glance at the file shows; the rest is found by prepare_data."""
+    """Raise :class:`DataError` for what a glance at the file shows; prepare_data finds the rest."""
     problem = _glance(path, limits or TableLimits())
     if problem is not None:
         field, value, remedy = problem
@@ -54,7 +54,7 @@ def check_private_name(name: str) -> None:
 
 
 Fault: TypeAlias = tuple[str, object, str]
-"""Field, value and remedy."""
+"""Field, value and remedy of a fault."""
 
 
 def _glance(path: Path, limits: TableLimits) -> Fault | None:
@@ -111,13 +111,13 @@ def _header_fault(path: Path, limits: TableLimits) -> Fault | None:
 
 
 def describe_table(path: Path, *, strict: bool) -> Table:
-    """A local table file as a job names it; the name of a strictly private one says its format only."""
+    """Return a local table file as a job names it; for a strictly private one only its format is shown."""
     name = _HIDDEN + suffix_of(path.name) if strict else path.name
     return Table(name=name, input=secrets.token_hex(16))
 
 
 def upload_table(path: Path, records: JobRepository, name: str) -> TableFile:
-    """Put a table into the store under the random ``name`` of its request; what it is, for workers."""
+    """Upload a table under the random ``name`` of its request; return its description, for workers."""
     key = records.keys.table(name)
     file = TableFile(name=path.name, key=key, sha256=sha256_of(path), bytes=path.stat().st_size)
     records.store.upload(key, path)
@@ -126,13 +126,13 @@ def upload_table(path: Path, records: JobRepository, name: str) -> TableFile:
 
 
 def is_same_file(uploaded: TableFile, path: Path) -> bool:
-    """Whether a local file is the one that was uploaded."""
+    """Tell whether a local file is the one that was uploaded."""
     mine = (path.name, sha256_of(path), path.stat().st_size)
     return mine == (uploaded.name, uploaded.sha256, uploaded.bytes)
 
 
 def table_at(uri: str, settings: Settings) -> Table:
-    """A table that stays where it is; :class:`ParameterError` unless the operator allows the URI."""
+    """Return a table that stays at its URI; raise :class:`ParameterError` unless the operator allows it."""
     if not any(_is_below(uri, prefix) for prefix in settings.allowed_table_uris):
         allowed = ", ".join(settings.allowed_table_uris) or "none"
         remedy = f"not below an allowed prefix (allowed: {allowed}); submit a file, or ask the operator"
@@ -146,7 +146,7 @@ def table_at(uri: str, settings: Settings) -> Table:
 
 
 def _is_below(uri: str, prefix: str) -> bool:
-    """Whether a URI names an object in a folder; ``s3://a/b`` is the folder ``s3://a/b/`` alone."""
+    """Tell whether a URI names an object in a folder; ``s3://a/b`` is the folder ``s3://a/b/`` alone."""
     folder = f"{prefix.rstrip('/')}/"
     try:
         return uri.startswith(folder) and bool(check_key(uri.removeprefix(folder)))
@@ -165,9 +165,9 @@ def fetch_table(
 ) -> str:
     """Write the job's table into ``folder``; return the file's name there.
 
-    ``stored`` is what was uploaded, ``None`` for a table at a URI. ``look`` is called between the pieces of
-    a download from elsewhere. What is refused here is refused by public facts: there is no such object, or
-    it is larger than the operator allows; how large is not told of a private table.
+    ``stored`` is what was uploaded, ``None`` for a table at a URI. ``look`` is called between the pieces of a
+    download from elsewhere. A table is refused here by public facts alone: there is no such object, or it is
+    larger than the operator allows; the size of a private table is not reported.
     """
     name = "table" + suffix_of(job.table.name)
     too_large = partial(_check_size, job, limits=settings.table_limits)
@@ -189,14 +189,14 @@ def _fetch_from(
         check_size(source.size(key))
         source.download(key, path)
     except (KeyError, StoreRefuses) as error:
-        # A service that does not let us list says of a missing object that it is forbidden.
+        # Without the right to list, a service answers that a missing object is forbidden.
         remedy = "no such object, or one that this deployment may not read; check the URI"
         problem = Problem(field="table", value=uri, remedy=remedy)
         raise DataError("The table cannot be read.", [problem]) from error
 
 
 def _check_size(job: JobRequest, size_bytes: int, *, limits: TableLimits) -> None:
-    """Before it fills the worker's disk."""
+    """Raise :class:`DataError` for a table that is too large, before it fills the worker's disk."""
     if size_bytes > limits.file_bytes:
         shown = None if job.config.strictly_private else size_bytes
         problem = Problem(field="table.file_bytes", value=shown, remedy=_too_large(limits))

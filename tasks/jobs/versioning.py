@@ -15,15 +15,15 @@ from nss_train.errors import InfrastructureError, Retry
 logger = logging.getLogger(__name__)
 
 VERSION = 5
-"""What this release writes; it reads this and every older one.
+"""Version that this release writes; it reads this and every older one.
 
-1. what was written before versions were: the same documents without ``version``.
+1. what was written before there were versions: the same documents without ``version``.
 2. ``version`` everywhere; ``request.json`` may name a webhook.
-3. a submission by message may say family, ranks and fsdp; a prepared model is the base alone, unless it is
+3. a submission by message may name family, ranks and fsdp; a prepared model is the base alone, unless it is
    LoftQ's: an older train stage would look for an adapter in it.
-4. what is private of a job lies under ``private/``: its table, the files and digests of its preparation, what
-   it drew. A dataset of a ledger has an owner and a unit, and a job proves that it may use it.
-5. a config may say how its table is read, and an outcome tells the warnings of that.
+4. the private part of a job lies under ``private/``: its table, the files and digests of its preparation,
+   what it drew. A dataset of a ledger has an owner and a unit, and a job proves that it may use it.
+5. a config may say how its table is read, and an outcome holds the warnings about that.
 
 A field that an older release would refuse makes a new version. Examples of each are in tests/upgrades.
 """
@@ -32,21 +32,21 @@ Document = TypeVar("Document", bound=Frozen)
 
 
 class NewerVersion(InfrastructureError):
-    """A newer release wrote it, and a worker of that release can read it. Costs no attempt."""
+    """A newer release wrote the document; a worker of that release can read it. Costs no attempt."""
 
     retry: ClassVar[Retry] = Retry.SAME_WORKER
 
 
 class Unreadable(InfrastructureError):
-    """A document is none that any release wrote. No retry mends it: an operator does, or nobody."""
+    """No release wrote a document like this. No retry repairs it: only an operator can."""
 
 
 def read(kind: type[Document], data: bytes, *, what: str) -> Document:
-    """A document of a version that this release knows; :class:`Unreadable`, :class:`NewerVersion`."""
+    """Return a document of a known version; raise :class:`Unreadable` or :class:`NewerVersion` for others."""
     try:
         return parse(kind, json.loads(data), what=what)
     except ValidationError as error:
-        # Without what was found there: the document may be one of a job's private ones.
+        # What was found there is left out: the document may be one of a job's private ones.
         faults = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise Unreadable(f"{what} is not a {kind.__name__}: {'; '.join(faults)}") from None
     except (ValueError, RecursionError) as error:
@@ -54,7 +54,7 @@ def read(kind: type[Document], data: bytes, *, what: str) -> Document:
 
 
 def parse(kind: type[Document], document: Any, *, what: str) -> Document:
-    """What is decoded already; pydantic's ``ValidationError`` for what is no such document.
+    """Return what is decoded already as a document; pydantic's ``ValidationError`` when it is none.
 
     Raises :class:`NewerVersion` before a look at fields that this release cannot know.
     """

@@ -1,7 +1,7 @@
 """Real servers as child processes: Valkey as the broker, SeaweedFS as the S3 store.
 
-Both come as wheels, listen on loopback unless told otherwise, take free ports and random credentials,
-and end with the process that started them. A secret is never on a command line, where ``ps`` shows it.
+Both come as wheels, listen on loopback by default, take free ports and random credentials, and end with the
+process that started them. A secret is never on a command line, where ``ps`` shows it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Server(ABC):
     def __init__(self, folder: Path, *, host: str = _LOOPBACK) -> None:
         self.folder = folder
         self.host = host
-        """Address that it listens on."""
+        """Address that the server listens on."""
         self.ports: tuple[int, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -88,11 +88,11 @@ class Server(ABC):
         raise AssertionError("unreachable")
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL, to the whole process group; reaps it. Idempotent."""
+        """Send SIGTERM, then SIGKILL, to the whole process group; reap it. Idempotent."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL at once, as when a machine dies."""
+        """Send SIGKILL at once, as when a machine dies."""
         self._end(signal.SIGKILL)
 
     @property
@@ -206,7 +206,7 @@ class Valkey(Server):
 
     @property
     def url(self) -> str:
-        """With the password in it: not for logs."""
+        """Return the URL with the password in it: not for logs."""
         return f"redis://:{self.password}@{self.host}:{self.ports[0]}/0"
 
     def _port_count(self) -> int:
@@ -261,7 +261,7 @@ class SeaweedFS(Server):
 
     @property
     def settings(self) -> dict[str, object]:
-        """The fields of :class:`~tasks.settings.Settings` that lead to it."""
+        """Return the fields of :class:`~tasks.settings.Settings` that lead to this server."""
         return {
             "store_url": self.url,
             "s3_endpoint": self.endpoint,
@@ -337,7 +337,7 @@ class _EndedEarly(Exception):
 
 
 def find_weed() -> str:
-    """SeaweedFS's program: beside this interpreter, where its wheel puts it, or on the PATH."""
+    """Return SeaweedFS's program: beside this interpreter, where its wheel puts it, or on the PATH."""
     beside = Path(sys.executable).parent / "weed"
     found = str(beside) if beside.is_file() else shutil.which("weed")
     if found is None:
@@ -346,7 +346,7 @@ def find_weed() -> str:
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Ports that nothing listens on at this moment."""
+    """Return ports that nothing listens on at this moment."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

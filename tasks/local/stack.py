@@ -32,7 +32,7 @@ STOP_S = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flower:
-    """Where Flower listens, and the password of its only user ``admin``."""
+    """The address of Flower, and the password of its only user ``admin``."""
 
     url: str
     password: str
@@ -42,7 +42,7 @@ class Flower:
 def stack(settings: Settings, *, s3: bool = False) -> Iterator[Settings]:
     """Start broker, store and two workers; yield the settings to reach them; take all of it down."""
     if not s3:
-        open_store(settings)  # what is wrong with its settings is told before anything starts
+        open_store(settings)  # wrong settings of the store are reported before anything starts
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="nss-train-")))
         valkey = running.enter_context(Valkey(folder / "valkey"))
@@ -59,7 +59,7 @@ def stack(settings: Settings, *, s3: bool = False) -> Iterator[Settings]:
 
 @contextmanager
 def worker(settings: Settings, queue: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker on one queue; its log is ``<home>/logs/<queue>.log``."""
+    """Run a worker on one queue; its log is ``<home>/logs/<queue>.log``."""
     arguments = ["tasks.worker", "--queues", queue, "--name", f"{queue}@localhost"]
     with module(arguments, settings, log=settings.home / "logs" / f"{queue}.log") as process:
         yield process
@@ -67,7 +67,7 @@ def worker(settings: Settings, queue: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def flower(settings: Settings) -> Iterator[Flower]:
-    """Flower on a free loopback port, behind a password."""
+    """Run Flower on a free loopback port, behind a password."""
     (port,) = free_ports(1)
     password = secrets.token_urlsafe(12)
     extra = {"FLOWER_BASIC_AUTH": f"admin:{password}"}
@@ -80,7 +80,7 @@ def flower(settings: Settings) -> Iterator[Flower]:
 def module(
     arguments: list[str], settings: Settings, *, log: Path, extra: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python module as a child process in its own session, ended with all its children."""
+    """Run a Python module as a child process in its own session; end it with all its children."""
     make_folder(log.parent)
     with private_file(log, "ab") as output:
         process = subprocess.Popen(
@@ -99,7 +99,7 @@ def module(
 
 
 def wait_for_workers(settings: Settings, queues: set[str]) -> None:
-    """Return when every queue has a worker; :class:`InfrastructureError` with the logs after a minute."""
+    """Return when every queue has a worker; raise :class:`InfrastructureError` with logs after a minute."""
     app = make_app(settings)
     deadline = time.monotonic() + READY_S
     served: set[str] = set()

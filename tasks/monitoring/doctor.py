@@ -1,4 +1,4 @@
-"""What this machine has and lacks."""
+"""The checks of what this machine has and lacks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MIN_FREE_GIB = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One check."""
+    """The result of one check."""
 
     name: str
     ok: bool
     found: str
     remedy: str = ""
     exit_code: int = 1
-    """Of `doctor`, when this is not ok."""
+    """Exit code of `doctor` when this is not ok."""
 
     def __str__(self) -> str:
         mend = "" if self.ok else f"\n        mend: {self.remedy}"
@@ -41,7 +41,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Every check, none of which changes anything but a probe in the store."""
+    """Return the result of every check; none changes anything but a probe in the store."""
     return list(_findings(settings))
 
 
@@ -64,7 +64,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _installed() -> Iterator[Finding]:
-    """What can be done here. Only training is missed: the other parts are for whoever asks for them."""
+    """Check the installed extras. Only training is missed; the other parts are optional."""
     lacking = [name for name in PACKAGES[TRAIN] if not is_installed(name)]
     found = f"lacks {', '.join(lacking)}" if lacking else "installed"
     remedy = "pip install torch==2.13.0, then pip install 'nss-train[train]'"
@@ -88,7 +88,7 @@ def _broker(settings: Settings) -> Finding:
         found = weaknesses(connect_redis(settings))
     except RedisError as error:
         return Finding(name="broker", ok=False, found=f"{address}: {type(error).__name__}", remedy=remedy)
-    # Weak settings are said, but they are no fault: jobs survive an emptied broker.
+    # Weak settings are shown, but they are no fault: jobs survive an emptied broker.
     said = "; ".join([address, *(f"{problem}" for problem in found)])
     return Finding(name="broker", ok=True, found=said)
 

@@ -1,7 +1,7 @@
 """Metrics for Prometheus at ``/metrics``, and the length of the queues for a scaler at ``/scale``.
 
-The exporter holds no state: it reads Redis and the store when it is asked, so that it may restart.
-No label names a job. What the alerts expect of it stands in ``deploy/prometheus/rules.yaml``.
+The exporter holds no state: it reads Redis and the store when it is asked, so that it may restart. No label
+names a job. What the alerts expect of it is in ``deploy/prometheus/rules.yaml``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tasks.store.open import open_store
 from tasks.telemetry.histograms import QUEUE_WAIT_SECONDS, STAGE_SECONDS, Histogram
 
 BROKER_S = 3.0
-"""A broker that has not answered by then is down."""
+"""Time after which a silent broker counts as down."""
 
 Environ = Mapping[str, Any]
 StartResponse = Callable[..., Any]
@@ -37,16 +37,16 @@ class Exporter(Collector):
         self._reader = reader
 
     def collect(self) -> Iterator[Metric]:
-        """All families. What does not answer is left out, but for the two that say so."""
+        """Yield all families. What does not answer is left out, except for the two that report it."""
         yield from families(self._reader.read())
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing in advance: a registry would collect to find out the names."""
+        """Return nothing in advance: a registry would collect to find out the names."""
         return ()
 
 
 def families(found: Snapshot) -> Iterator[Metric]:
-    """Metric families of a snapshot."""
+    """Yield the metric families of a snapshot."""
     yield _gauge("store_up", "Whether the store answers.", found.jobs_open is not None)
     yield _gauge("broker_up", "Whether Redis answers.", found.broker is not None)
     # Not a number rather than absent: without any series the exporter counts as gone.
@@ -108,14 +108,14 @@ def _gauge(name: str, what: str, value: float) -> Metric:
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Says nothing: Prometheus asks four times a minute."""
+    """A handler that logs nothing: Prometheus asks four times a minute."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the library's name)
         del format, args
 
 
 def make_server_on(settings: Settings, *, host: str, port: int) -> WSGIServer:
-    """A server that listens; its ``serve_forever`` answers."""
+    """Return a server that listens; its ``serve_forever`` answers."""
     redis = connect_redis(settings, timeout_s=BROKER_S)
     reader = Reader(settings=settings, redis=redis, store=open_store(settings))
     registry = CollectorRegistry(auto_describe=False)
@@ -135,7 +135,7 @@ def make_server_on(settings: Settings, *, host: str, port: int) -> WSGIServer:
 
 
 def _scale(reader: Reader, start_response: StartResponse) -> list[bytes]:
-    """Waiting and running stages of each queue; an error while nothing is known: nothing is scaled then."""
+    """Answer with each queue's waiting and running stages, or with an error, so that nothing is scaled."""
     broker = reader.broker()
     if broker is None:
         start_response("503 Service Unavailable", [("Content-Type", "application/json")])

@@ -1,4 +1,4 @@
-"""How things stand, read from Redis and the store at one moment. Nothing is written, nothing kept."""
+"""A snapshot of Redis and the store at one moment. Nothing is written, nothing kept."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tasks.telemetry.histograms import HISTOGRAMS, INFINITY, LOSSES, TOTALS, His
 logger = logging.getLogger(__name__)
 
 STORE_S = 5.0
-"""A store that has not answered by then is down: Prometheus asks again soon."""
+"""Time after which a silent store counts as down: Prometheus asks again soon."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +39,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Broker:
-    """What Redis knows."""
+    """The state of the deployment in Redis."""
 
     waiting: Mapping[str, int]
     held: int
@@ -55,7 +55,7 @@ class Broker:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """``None`` stands for what does not answer."""
+    """The state of broker and store; ``None`` stands for what does not answer."""
 
     broker: Broker | None
     jobs_open: int | None
@@ -63,7 +63,7 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """Reads snapshots; several may do so at once, here and elsewhere."""
+    """A reader of snapshots; several may read at once, here and elsewhere."""
 
     settings: Settings
     redis: Redis
@@ -71,7 +71,7 @@ class Reader:
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "store"))
 
     def read(self) -> Snapshot:
-        """Ask both; neither's absence is an error here."""
+        """Read broker and store; it is no error here if one does not answer."""
         jobs = self._pool.submit(lambda: sum(1 for _ in self.store.children("open/")))
         broker = self.broker()
         try:
@@ -82,7 +82,7 @@ class Reader:
             return Snapshot(broker=broker, jobs_open=None)
 
     def broker(self) -> Broker | None:
-        """Redis alone."""
+        """Read Redis alone; ``None`` when it does not answer."""
         try:
             return read_broker(self.redis, self.settings)
         except (RedisError, OSError):
@@ -91,7 +91,7 @@ class Reader:
 
 
 def read_broker(redis: Redis, settings: Settings) -> Broker:
-    """Everything from Redis; raises what the connection raises."""
+    """Read everything from Redis. Raises what the connection raises."""
     now = queues.now_s(redis)
     said = workers.read(redis)
     up = {name: now - worker.seen_s <= workers.UP_S for name, worker in said.items()}

@@ -1,15 +1,15 @@
-"""Whose turn it is: jobs wait outside the queues, which are lists, until one of their tenant may begin.
+"""Admission: jobs wait outside the queues, which are lists, until it is the turn of their tenant.
 
-A queue serves whoever came first, so that a thousand jobs of one tenant would keep all others waiting.
+A queue serves first come, first served, so that a thousand jobs of one tenant would keep all others waiting.
 Hence a submitted job asks to be admitted, and its stages are sent when
 
 - its tenant has fewer jobs at work than ``tenant_quota`` allows, and fewer than the other tenants that
-  wait (of equals the one that was served longest ago), and
+  wait (among equals, the one that was served longest ago is next), and
 - few stages wait in the queues already (``admission_window``): there are enough to keep every worker
   busy, and few enough that a newcomer soon gets a worker.
 
-Within a tenant the smaller number of ``priority`` goes first, then who came first. All of this lives in
-Redis and may be lost: reconcile finds the jobs that have not begun in the store, and asks for them again.
+Within a tenant the smaller number of ``priority`` goes first, then the earlier submission. All of this lives
+in Redis and may be lost: reconcile finds the jobs that have not begun in the store, and asks for them again.
 """
 
 from __future__ import annotations
@@ -41,37 +41,37 @@ TENANTS = "nss-train:tenants"
 IN_FLIGHT = "nss-train:in-flight"
 """Hash of the jobs that were admitted and have not ended: tenant and time."""
 FIGURES = "nss-train:admission"
-"""Hash of what a client may know of the others: how many wait, and how fast it goes."""
+"""Hash of the figures that a client may see: how many jobs wait, and how fast they are served."""
 LOCK = "nss-train:admission-lock"
 LOCK_S = 30.0
 PATIENCE_S = 5.0
 _YEARS_S = 1e11
-"""More seconds than a time has, so that the priority comes before it in a score."""
+"""Weight of a priority in a score: more seconds than any timestamp, so that the priority comes first."""
 _WEIGHT = 0.2
-"""Of the newest job in the mean time of a job."""
+"""Weight of the newest job in the mean time of a job."""
 
 
 class Place(Frozen):
-    """Where a job stands that has not begun."""
+    """The place in line of a job that has not begun."""
 
     ahead: int
     """Jobs that begin before it, at most."""
     starts_in_s: float | None
-    """Expected from the mean time of a job and from how many are at work; ``None`` before one has ended."""
+    """Expected wait, from the mean time of a job and the jobs at work; ``None`` before a job has ended."""
 
 
 def held_key(tenant: str) -> str:
-    """Sorted set of the jobs of a tenant that wait for their turn."""
+    """Return the key of the sorted set of a tenant's jobs that wait for their turn."""
     return f"nss-train:held:{tenant}"
 
 
 def ask(app: Deployment, job_id: str) -> None:
-    """Ask for a job to be admitted. Comes before every stage that waits."""
+    """Ask for a job to be admitted. The message is served before every stage that waits."""
     app.send_task(ADMIT, kwargs={"job_id": job_id}, priority=queues.PRIORITY_STEPS[0])
 
 
 def apply(app: Deployment, job_id: str) -> None:
-    """Let a job wait for its turn, unless it is at work or has ended; admit whose turn it is.
+    """Let a job wait for its turn, unless it is at work or has ended; admit the jobs whose turn it is.
 
     Raises what store and broker raise.
     """
@@ -82,19 +82,19 @@ def apply(app: Deployment, job_id: str) -> None:
 
 
 def hold(redis: Redis, request: JobRequest) -> None:
-    """Let a job wait."""
+    """Put a job in its tenant's line."""
     score = request.priority * _YEARS_S + request.submitted_at.timestamp()
     redis.zadd(held_key(request.tenant), {request.job_id: score})
     redis.zadd(TENANTS, {request.tenant: 0}, nx=True)
 
 
 def admit(app: Deployment) -> list[str]:
-    """Send the stages of every job whose turn it is; their ids. One worker at a time does so."""
+    """Send the stages of every job whose turn it is; return their ids. One worker at a time does so."""
     if not app.redis.zcard(TENANTS):
         return []
     lock = app.redis.lock(LOCK, timeout=LOCK_S, blocking_timeout=PATIENCE_S)
     if not lock.acquire():
-        return []  # whoever holds it admits, and every delivery comes here again
+        return []  # its holder admits, and every delivery comes here again
     try:
         admitted = list(_admit(app))
         _tell(app.redis)
@@ -110,7 +110,7 @@ def note(redis: Redis, job_id: str, tenant: str) -> None:
 
 
 def release(redis: Redis, job_id: str) -> None:
-    """A job has ended: its tenant may have another."""
+    """Record that a job has ended: its tenant may have another."""
     found: bytes | None = redis.hget(IN_FLIGHT, job_id)  # type: ignore[assignment]
     if found is None or not redis.hdel(IN_FLIGHT, job_id):
         return
@@ -121,23 +121,23 @@ def release(redis: Redis, job_id: str) -> None:
 
 
 def forget(redis: Redis, job_id: str) -> None:
-    """A job is not at work after all."""
+    """Record that a job is not at work after all."""
     redis.hdel(IN_FLIGHT, job_id)
 
 
 def held(redis: Redis) -> set[str]:
-    """Every job that waits for its turn."""
+    """Return every job that waits for its turn."""
     return {job for tenant in _members(redis, TENANTS) for job in _members(redis, held_key(tenant))}
 
 
 def in_flight(redis: Redis) -> dict[str, str]:
-    """Every job that is at work, and its tenant."""
+    """Return every job that is at work, and its tenant."""
     found: Mapping[bytes, bytes] = redis.hgetall(IN_FLIGHT)  # type: ignore[assignment]
     return {job.decode(): value.decode().split("|")[0] for job, value in found.items()}
 
 
 def place(redis: Redis, job_id: str, tenant: str) -> Place | None:
-    """Where a waiting job stands; ``None`` for one that was admitted. Asks for no more than a client may."""
+    """Return a waiting job's place; ``None`` once it is admitted. Reads no more than a client may."""
     rank: int | None = redis.zrank(held_key(tenant), job_id)  # type: ignore[assignment]
     if rank is None:
         return None
@@ -152,7 +152,7 @@ def place(redis: Redis, job_id: str, tenant: str) -> Place | None:
 
 @contextmanager
 def best_effort() -> Iterator[None]:
-    """For what reconcile makes up for."""
+    """Log an error of store or broker instead of raising it, where reconcile makes up for it."""
     try:
         yield
     except (RedisError, OperationalError, OSError, InfrastructureError):
@@ -173,14 +173,14 @@ def _admit(app: Deployment) -> Iterator[str]:
 
 
 def _drop(redis: Redis, tenant: str) -> None:
-    """A tenant has nothing to wait for, unless a job of it came this very moment."""
+    """Remove a tenant that has nothing to wait for, unless a job of it came this very moment."""
     redis.zrem(TENANTS, tenant)
     if redis.zcard(held_key(tenant)):
         redis.zadd(TENANTS, {tenant: 0}, nx=True)
 
 
 def _has_room(app: Deployment) -> bool:
-    """Whether so few stages wait that another job would soon get a worker."""
+    """Tell whether so few stages wait that another job would soon get a worker."""
     window, settings = app.settings.admission_window, app.settings
     waiting = queues.stages_waiting(app.redis, settings)
     trainings = sum(waiting[queue] for queue in settings.cuda_queue_names)
@@ -188,7 +188,7 @@ def _has_room(app: Deployment) -> bool:
 
 
 def _next_tenant(app: Deployment) -> str | None:
-    """Of the tenants that wait and may have another job, the one with the fewest at work."""
+    """Return the waiting tenant with the fewest jobs at work among those that may have another."""
     at_work = Counter(in_flight(app.redis).values())
     quota = app.settings.tenant_quota or float("inf")
     # In the order in which they were served: the first of equals waited longest.
@@ -197,7 +197,7 @@ def _next_tenant(app: Deployment) -> str | None:
 
 
 def _may_start(app: Deployment, tenant: str, job_id: str) -> bool:
-    """Start a job. One that cannot be read waits no more: nobody behind it shall wait for it."""
+    """Start a job; return whether it began. One that cannot be read is removed: it must block no other."""
     try:
         return _start(app, tenant, job_id)
     except (StoreUnavailable, BrokerUnavailable):
@@ -210,7 +210,7 @@ def _may_start(app: Deployment, tenant: str, job_id: str) -> bool:
 
 
 def _start(app: Deployment, tenant: str, job_id: str) -> bool:
-    """Send a job's stages, unless it ended while it waited; whether they are sent."""
+    """Send a job's stages, unless it ended while it waited; return whether they are sent."""
     records = JobRepository(app.store, job_id)
     begins = records.is_submitted() and records.outcome() is None
     if begins:
@@ -219,13 +219,13 @@ def _start(app: Deployment, tenant: str, job_id: str) -> bool:
         count(app.redis, Action.ADMITTED)
         fields = {"action": "job.admitted", "job_id": job_id, "tenant": tenant}
         logger.info("job %s begins", job_id, extra=fields)
-    # Last: of a worker that dies before there is a message too many, which does no harm.
+    # Last: a worker that dies before this leaves one message too many, which does no harm.
     app.redis.zrem(held_key(tenant), job_id)
     return begins
 
 
 def _tell(redis: Redis) -> None:
-    """What a client may know."""
+    """Write the figures that a client may see."""
     lengths = [int(redis.zcard(held_key(tenant))) for tenant in _members(redis, TENANTS)]
     waiting = [length for length in lengths if length]
     redis.hset(FIGURES, "held", str(sum(waiting)))

@@ -13,7 +13,7 @@ from tasks.jobs.documents import StageMessage
 
 
 def signature(app: Deployment, job_id: str, stage: Stage) -> Signature[Any]:
-    """One stage as an immutable signature, stamped so that Celery can revoke it by its job."""
+    """Return one stage as an immutable signature, stamped so that Celery can revoke it by its job."""
     message = StageMessage(job_id=job_id, stage=stage).model_dump(mode="json")
     made = app.signature(TASK_NAMES[stage], kwargs={"message": message}, immutable=True)
     made.stamp(**{STAMP: job_id})

@@ -1,4 +1,4 @@
-"""Jobs that nobody works on and no message waits for are sent again: Redis may be emptied at any time."""
+"""Reconciliation sends jobs again that no worker and no message holds: Redis may be emptied at any time."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from tasks.telemetry.histograms import count_job
 logger = logging.getLogger(__name__)
 
 STRANDED = "nss-train:stranded"
-"""Hash of the jobs that were found without message and lease, and when by the clock of Redis."""
+"""Hash of the jobs that were found without message and lease, and since when by the clock of Redis."""
 ABANDONED = timedelta(days=1)
-"""A submission that a client did not finish is forgotten after this time."""
+"""Time after which an unfinished submission is forgotten."""
 
 
 def reconcile(app: Deployment, *, after_s: float | None = None) -> list[str]:
-    """Send the next stage of every job that is stranded for ``after_s``; the ids of these jobs.
+    """Send the next stage of every job that is stranded for ``after_s``; return the ids of these jobs.
 
-    A job is stranded when no message of it waits in a queue and nobody holds the lease of its stage.
-    A message that was delivered says nothing: who works on it holds the lease, and when the
-    transport delivers it again depends on the clocks of two machines. By default ``after_s`` is the
-    time of a lease: a shorter absence may be a message on its way.
+    A job is stranded when no message of it waits in a queue and no worker holds the lease of its stage. A
+    delivered message proves nothing: its worker holds the lease, and when the transport delivers it again
+    depends on the clocks of two machines. By default ``after_s`` is the time of a lease: a shorter absence
+    may be a message on its way.
 
-    Ended jobs that a worker had no time to tidy up are tidied up. Safe to run at any time and on
-    several workers at once: one of them sends, and a message too many finds the stage leased or
-    committed. Raises what store and broker raise.
+    Ended jobs that a worker had no time to tidy up are tidied up. Safe to run at any time and on several
+    workers at once: one of them sends, and a message too many finds the stage leased or committed. Raises
+    what store and broker raise.
     """
     wait_s = app.settings.lease_ttl_s if after_s is None else after_s
     with broker_errors(app):
@@ -63,7 +63,7 @@ def reconcile(app: Deployment, *, after_s: float | None = None) -> list[str]:
 
 
 def _look_after(app: Deployment, job_id: str, around: _Around, wait_s: float) -> bool:
-    """Whether a job had to be sent again. What is wrong with one must not keep the others waiting."""
+    """Send a job again if it is due; return whether it was. A fault of one must not keep others waiting."""
     try:
         return _revived(app, JobRepository(app.store, job_id), around, wait_s)
     except NewerVersion:
@@ -96,9 +96,9 @@ class _Around:
     """The jobs that Redis knows of."""
 
     asking: set[str]
-    """With a message that asks for admission."""
+    """Jobs with a message that asks for admission."""
     sent: set[str]
-    """With a message of one of their stages."""
+    """Jobs with a message of one of their stages."""
     held: set[str]
     at_work: set[str]
 
@@ -114,9 +114,9 @@ class _Around:
 
 
 def _send_again(app: Deployment, records: JobRepository, stage: Stage) -> None:
-    """What a job lacks: its turn if it has not begun, else the message of its stage.
+    """Give a job what it lacks: its turn if it has not begun, else the message of its stage.
 
-    A cancelled job too: the worker that it comes to ends it.
+    A cancelled job is sent, too: the worker that it comes to ends it.
     """
     request = records.request()
     if stage is Stage.PREPARE_DATA and not records.attempts(stage):
@@ -131,7 +131,7 @@ def _send_again(app: Deployment, records: JobRepository, stage: Stage) -> None:
 
 
 def _open_stage(app: Deployment, records: JobRepository) -> Stage | None:
-    """The stage that a job waits for, or ``None`` when it waits for none and is tidied up."""
+    """Return the stage that a job waits for, or ``None`` when it waits for none and is tidied up."""
     if not records.is_submitted():
         _forget_abandoned(records)
         return None
@@ -145,7 +145,7 @@ def _open_stage(app: Deployment, records: JobRepository) -> Stage | None:
 
 
 def _tidy(records: JobRepository) -> None:
-    """Tidy up a job that has ended. What stands in the way of one must not keep the others waiting."""
+    """Tidy up a job that has ended. An error in one must not keep the others waiting."""
     try:
         records.tidy()
     except StoreUnavailable:
@@ -161,7 +161,7 @@ def _forget_abandoned(records: JobRepository) -> None:
 
 
 def keep_from_stranding(redis: Redis, job_id: str) -> None:
-    """Tell reconcile that a worker has the job's message and will put it back. Best effort."""
+    """Note for reconcile that a worker has the job's message and will put it back. Best effort."""
     try:
         redis.hdel(STRANDED, job_id)
     except RedisError:
@@ -169,7 +169,7 @@ def keep_from_stranding(redis: Redis, job_id: str) -> None:
 
 
 def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
-    """Whether a job is stranded for so long; of several callers one is told so."""
+    """Tell whether a job is stranded for ``wait_s``; of several callers, one gets ``True``."""
     seconds, microseconds = redis.time()
     now = seconds + microseconds / 1e6
     redis.hsetnx(STRANDED, job_id, str(now))
@@ -178,7 +178,7 @@ def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
 
 
 def _named(reader: Callable[[Mapping[str, Any]], Iterator[str]], message: Mapping[str, Any]) -> Iterable[str]:
-    """The jobs that a message names; a forged one waits for the worker that refuses it, and names none."""
+    """Return the jobs that a message names; a forged one names none, and waits to be refused by a worker."""
     with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return [str(job) for job in reader(message)]
     return ()

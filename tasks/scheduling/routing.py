@@ -1,4 +1,4 @@
-"""Which queue a stage goes to. Trainings go to the smallest device that has the memory for them."""
+"""The routing of stages to queues. Trainings go to the smallest device that has the memory for them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PRIORITIES = {
     TASK_NAMES[Stage.LOAD_MODEL]: LATER,
     TASK_NAMES[Stage.PREPARE_DATA]: LAST,
 }
-"""What is begun is ended before something new begins. Tasks that are no stages come before all of them.
+"""Broker priority of each stage: begun jobs finish before new ones begin. Other tasks come before all stages.
 
 The priority of a job decides when it is admitted; after that it is one of few."""
 
 
 class Router:
-    """Celery asks it whenever a task is sent, the next one of a chain too: its needs are known by then."""
+    """The router that Celery asks for each task it sends, also in a chain: its needs are known by then."""
 
     def __init__(self, app: Deployment) -> None:
         self._app = app
@@ -39,7 +39,7 @@ class Router:
     def __call__(
         self, name: str, _args: Any, kwargs: Mapping[str, Any], _options: Any, task: Any = None, **_: Any
     ) -> dict[str, Any] | None:
-        """Queue and priority of a task of this project; ``None`` leaves others to Celery's default."""
+        """Return queue and priority of a task of this project; ``None`` leaves others to Celery's default."""
         del task
         if not name.startswith("nss_train."):
             return None
@@ -58,7 +58,7 @@ class Router:
         try:
             marker = JobRepository(self._app.store, job_id).marker(Stage.LOAD_MODEL)
         except InfrastructureError:
-            # Not worth the chain, which would be lost: the training fits on the largest.
+            # An error would lose the rest of the chain: the training fits on the largest.
             logger.warning("the store does not tell what job %s needs", job_id, exc_info=True)
             return queues[-1]
         needed = None if marker is None else marker.figures.get("train_bytes")
@@ -66,7 +66,7 @@ class Router:
 
 
 def choose(settings: Settings, job_id: str, needed_bytes: int | None) -> str:
-    """The smallest queue with so much memory; the largest when none has it, or nothing is known."""
+    """Return the smallest queue with enough memory; the largest when none has it, or nothing is known."""
     queues = settings.cuda_queue_names
     largest = queues[-1]
     fields = {"action": "job.routed", "job_id": job_id, "train_bytes": needed_bytes}

@@ -1,4 +1,4 @@
-"""What a store must do."""
+"""The interface of a store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StoreRefuses(StoreUnavailable):
 
 
 class StoreMisset(StoreUnavailable):
-    """The store answers, and the settings are not those that it wants: nothing but a change of them helps.
+    """The store answers, but not with these settings: only a change of them helps.
 
     A worker waits all the same: certificates and keys are renewed while jobs are under way.
     """
@@ -28,7 +28,7 @@ class StoreMisset(StoreUnavailable):
 
 @contextmanager
 def own_disk(folder: Path) -> Iterator[None]:
-    """What is wrong with the disk that a download goes to, as :class:`DiskFull`."""
+    """Raise errors of the disk that a download goes to as :class:`DiskFull`."""
     try:
         yield
     except OSError as error:
@@ -46,13 +46,13 @@ class Store(Protocol):
     """
 
     def read(self, key: str) -> bytes:
-        """The whole object."""
+        """Return the whole object."""
 
     def write(self, key: str, data: bytes) -> None:
         """Create or replace an object atomically."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Create the object; ``False`` (and no change) when it is there already.
+        """Create the object; return ``False``, and change nothing, when it exists already.
 
         Of any number of racing callers exactly one gets ``True``.
         """
@@ -61,25 +61,25 @@ class Store(Protocol):
         """Create or replace an object from a file, streaming."""
 
     def download(self, key: str, path: Path) -> None:
-        """Write an object to a file (aside, then renamed), streaming. Parents are made."""
+        """Write an object to a file (aside, then renamed), streaming. Parent folders are created."""
 
     def size(self, key: str) -> int:
-        """Bytes of the object."""
+        """Return the size of the object in bytes."""
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there."""
+        """Tell whether the object exists."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys that start with ``prefix``, recursively, sorted."""
+        """Return the keys that start with ``prefix``, recursively, sorted."""
 
     def children(self, prefix: str) -> Iterator[str]:
-        """Names directly below the folder ``prefix`` (ends with ``/``), sorted, folders without the slash."""
+        """Return the names directly below a folder ``prefix`` (ends with ``/``), sorted, without slashes."""
 
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
 
     def attended(self, look: Callable[[], None]) -> Store:
-        """The same store. ``look`` is called between the pieces of a transfer, and may raise to end it."""
+        """Return the same store with ``look`` called between pieces of a transfer; it may raise to end it."""
 
     def check(self) -> None:
         """Raise :class:`~nss_train.errors.StoreUnavailable` unless the store answers."""

@@ -1,4 +1,4 @@
-"""Where the S3 service is, as the settings say it."""
+"""The address of the S3 service, as the settings give it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tasks.settings import Settings
 
 ENDPOINT = "NSS_TRAIN_S3_ENDPOINT"
 _NAME = re.compile(r"[\w.-]+|[0-9a-f:.]+")
-"""Of a host, or an address of IPv6."""
+"""Name of a host, or an IPv6 address."""
 
 
 def checked_endpoint(settings: Settings) -> str:
-    """``host:port`` of the S3 service; :class:`ParameterError` for what is more than that, or less."""
+    """Return ``host:port`` of the S3 service; raise :class:`ParameterError` for more than that, or less."""
     given = settings.s3_endpoint.strip()
     problems = [Problem(field=ENDPOINT, value=_shown(given), remedy=remedy) for remedy in _faults(given)]
     if problems:
@@ -54,6 +54,6 @@ def _host(parts: SplitResult) -> str:
 
 
 def _shown(given: str) -> str:
-    """The setting without keys that somebody has put into it."""
+    """Return the setting without credentials that it may contain."""
     before, at, after = given.rpartition("@")
     return f"…@{after}" if at and before else given

@@ -1,4 +1,4 @@
-"""What a key may look like."""
+"""The rules for store keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from nss_train.errors import ParameterError, Problem
 
 
 def check_key(key: str) -> str:
-    """The key itself, or :class:`ParameterError` when it could point outside the store."""
+    """Return the key itself; raise :class:`ParameterError` when it could point outside the store."""
     parts = key.split("/")
     bad = not key or "\\" in key or "\0" in key or any(part in ("", ".", "..") for part in parts)
     if bad:
@@ -16,6 +16,6 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """A prefix ends in ``/`` and is otherwise a key."""
+    """Return the prefix itself; without its last ``/`` it must be a key."""
     check_key(prefix.removesuffix("/"))
     return prefix

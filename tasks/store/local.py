@@ -15,13 +15,13 @@ from tasks.store.base import own_disk
 from tasks.store.keys import check_key, check_prefix
 
 _ASIDE = ".aside"
-"""Where files are written before they are renamed; never listed."""
+"""Folder where files are written before they are renamed; never listed."""
 _PIECE_BYTES = 2**20
 _TRIES = 10
 
 
 class LocalStore:
-    """See :class:`tasks.store.base.Store`. Writes go aside, are synced, and are renamed or linked."""
+    """A :class:`tasks.store.base.Store` in a folder. Writes go aside, are synced, then renamed or linked."""
 
     def __init__(self, root: Path, *, look: Callable[[], None] = lambda: None) -> None:
         self._root = root
@@ -153,7 +153,7 @@ def _write_synced(path: Path, data: bytes) -> None:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """All files; a folder that vanishes meanwhile has none."""
+    """Yield all files; a folder that vanishes meanwhile has none."""
     for root, _, names in os.walk(folder, onerror=_unless_gone):
         yield from (Path(root, name) for name in names)
 

@@ -13,7 +13,7 @@ from tasks.store.local import LocalStore
 
 
 def open_store(settings: Settings) -> Store:
-    """The deployment's store; nothing is connected yet."""
+    """Return the deployment's store; nothing is connected yet."""
     url = urlsplit(settings.effective_store_url)
     if url.scheme == "file":
         return LocalStore(Path(unquote(url.path)))
@@ -28,7 +28,7 @@ def open_store(settings: Settings) -> Store:
 
 
 def open_bucket(settings: Settings, bucket: str, *, prefix: str = "") -> Store:
-    """A bucket of the deployment's S3 service."""
+    """Return a bucket of the deployment's S3 service as a store."""
     from minio import Minio
     from minio.helpers import check_bucket_name
 

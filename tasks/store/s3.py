@@ -31,15 +31,15 @@ _REGION = (
     "PermanentRedirect",
 )
 _SIGNED_FOR = timedelta(minutes=16)
-"""Of conditional writes: a clock may be a quarter of an hour behind, as with all other requests."""
+"""Validity of a conditional write: a clock may be a quarter of an hour behind, as for other requests."""
 _PART_BYTES = 16 * 2**20
-"""In memory at a time, and moved between two looks; minio's own choice is half a GiB."""
+"""Size of a part, in memory at a time and moved between two looks; minio's own choice is half a GiB."""
 _MOST_PARTS = 10_000
-"""Of one object, says S3."""
+"""Most parts of one object, a limit of S3."""
 
 
 def http_pool() -> urllib3.PoolManager:
-    """Connections that give up on a dead service within seconds."""
+    """Return connections that give up on a dead service within seconds."""
     timeout = urllib3.Timeout(connect=3, read=60)
     retries = urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=(502, 503, 504))
     return urllib3.PoolManager(timeout=timeout, retries=retries, maxsize=10)
@@ -50,7 +50,7 @@ def _part_bytes(size: int) -> int:
 
 
 class _Pieces:
-    """Hears of minio that a piece was moved."""
+    """The listener that minio calls when a piece was moved."""
 
     def __init__(self, look: Callable[[], None]) -> None:
         self._look = look
@@ -62,7 +62,7 @@ class _Pieces:
 
 
 class S3Store:
-    """See :class:`tasks.store.base.Store`. ``http`` is used for conditional writes, which minio lacks."""
+    """A :class:`tasks.store.base.Store` in a bucket. ``http`` makes conditional writes, which minio lacks."""
 
     def __init__(
         self,
@@ -106,8 +106,8 @@ class S3Store:
 
     def upload(self, key: str, path: Path) -> None:
         with self._errors(key):
-            # Parts that go in parallel are sent long after the last look, by threads that a look which
-            # raises leaves behind.
+            # Parallel parts would be sent long after the last look, by threads that are left behind when
+            # a look raises.
             self._client.fput_object(
                 self._bucket,
                 self._name(key),
@@ -217,7 +217,7 @@ _WHICH_SCHEME = "the service does not speak TLS there: set it to false, or give 
 
 
 def tls_fault(error: BaseException) -> StoreMisset | None:
-    """What is wrong between this machine's TLS settings and the service; ``None`` for any other error."""
+    """Return what is wrong between this machine's TLS settings and the service; else ``None``."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, ssl.SSLCertVerificationError):
@@ -231,7 +231,7 @@ def tls_fault(error: BaseException) -> StoreMisset | None:
 
 
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
-"""How OpenSSL takes plain HTTP."""
+"""Reasons that OpenSSL gives for plain HTTP."""
 
 
 def _misset(why: str, field: str, remedy: str) -> StoreMisset:

@@ -1,8 +1,8 @@
-"""What the sender of a submission learns that is refused at the door: an outcome under its message's id.
+"""Answers to submissions that the consumer refuses: a failed outcome under the message's id.
 
-The consumer serves all messages of a worker, so that it neither writes nor waits: a thread of its own does,
-from a line that is short. Of a flood the first are answered, and each one is in the log. An answer takes no
-id that somebody has, and no more of the store than a submission that comes in and is wrong.
+The consumer serves all messages of a worker, so that it neither writes nor waits: a thread of its own writes
+the answers, from a short queue. In a flood the first are answered, and each refusal is in the log. An answer
+takes no id that is in use, and no more of the store than a submission that comes in and is wrong.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from tasks.submission.refusals import leave_refusal
 logger = logging.getLogger(__name__)
 
 MOST_WAITING = 256
-"""Answers that wait to be written; more than a person's mistake makes, and a few kilobytes."""
+"""Most answers that wait to be written: more than a person's mistake makes, and a few kilobytes."""
 PAUSE_S = 0.2
-"""After each answer. A flood then costs the consumer 1.7 ms for each message, as without answers; 2.9 ms
-with a pause of 0.05 s."""
+"""Pause after each answer. A flood then costs the consumer 1.7 ms for each message, as without answers; 2.9
+ms with a pause of 0.05 s."""
 
 
 class Answers:
-    """Writes the answers of one worker, one after the other."""
+    """The answers of one worker, which are written one after the other."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -47,7 +47,7 @@ class Answers:
         try:
             self._waiting.put_nowait((job_id, why))
         except queue.Full:
-            return  # the log has told of it
+            return  # the log has the refusal
         if self._thread is None:  # not before the pool has forked: a thread is not copied
             self._thread = Thread(target=self._write, name="answers", daemon=True)
             self._thread.start()
@@ -68,18 +68,18 @@ class Answers:
             job_id, why = answer
             try:
                 leave_refusal(JobRepository(store, job_id), table="", error=_refusal(why))
-            except NSSTrainError as error:  # one line each: its senders may be many
+            except NSSTrainError as error:  # one line each: there may be many senders
                 logger.warning("job %s: its refusal is not stored: %s", job_id, error.message)
             time.sleep(PAUSE_S)
 
 
 def submission_id(message: Any) -> str | None:
-    """The id under which the sender of a submission looks; ``None`` for any other message."""
+    """Return the id under which the sender of a submission looks; ``None`` for any other message."""
     named = named_of(message)
     job_id = named.get("id")
     if named.get("task") != SUBMIT or not isinstance(job_id, str) or not is_job_id(job_id):
         return None
-    # No message has such an id of its own; it would be somebody's key.
+    # No message has such an id of its own; it would belong to an idempotency key.
     return None if job_id.startswith(OF_A_KEY) else job_id
 
 

@@ -1,4 +1,4 @@
-"""A submission by message that is refused: nobody waits for an answer, so that it is the outcome."""
+"""The refusal of a submission by message: its sender waits for no answer, so the outcome holds the reason."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _HARMLESS = {"version", "family", "ranks", "fsdp", "seed", "priority", "tenant"}
 def refuse_message(
     app: Deployment, message: Mapping[str, Any], *, task_id: str, error: ValidationError | NewerVersion
 ) -> ParameterError:
-    """Leave what is wrong with the very fields of a message under the id that its sender knows.
+    """Record what is wrong with a message's own fields under the id that its sender knows.
 
-    The refusal is returned, for whoever raises it.
+    The refusal is returned, for the caller to raise.
     """
     key = message.get("idempotency_key")
     job_id = check_job_id(id_of_key(key) if isinstance(key, str) and key else task_id)
@@ -40,7 +40,7 @@ def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVers
         remedy = "newer than this deployment; upgrade its workers first"
         yield Problem(field="version", value=message.get("version"), remedy=remedy)
     else:
-        # Bounded at the door: a message has few fields.
+        # The message guard bounds their number.
         for one in error.errors(include_url=False, include_context=False):
             where = ".".join(map(str, one["loc"]))
             value = one["input"] if where in _HARMLESS else None
@@ -50,7 +50,7 @@ def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVers
 def record_refusal(
     app: Deployment, job_id: str, *, table: str, webhook: Webhook | None, error: NSSTrainError
 ) -> None:
-    """Leave a refused message's reason where its sender looks: under the job's id."""
+    """Record a refused message's reason where its sender looks: under the job's id."""
     allowed = webhook if _may_be_called(webhook, app) else None
     leave_refusal(JobRepository(app.store, job_id), table=table, webhook=allowed, error=error)
 
@@ -58,7 +58,7 @@ def record_refusal(
 def leave_refusal(
     records: JobRepository, *, table: str, error: NSSTrainError, webhook: Webhook | None = None
 ) -> None:
-    """The same, where nothing but the store is at hand. A job that is there stays as it is."""
+    """Record a refusal where nothing but the store is at hand. A job that exists stays as it is."""
     if records.is_submitted():
         return
     empty = JobRequest(

@@ -131,12 +131,13 @@ def submit(
 ) -> str:
     """Submit a job; return its id. A second submission under one key is the same job.
 
-    A private job proves with the token of its dataset, or with what a sender made of it, that it may use it.
+    A private job proves with its dataset's token, or with a proof that its sender made of it, that it may use
+    the dataset.
 
-    Raises :class:`DataError` or :class:`ParameterError` for a bad request, :class:`StoreUnavailable`,
-    and :class:`BrokerUnavailable` before anything is written. A broker that goes away after the
-    request is stored costs no more than time: reconcile asks again. One that only now refuses the user
-    is :class:`BrokerRefuses`, which names the job.
+    Raises :class:`DataError` or :class:`ParameterError` for a bad request, :class:`StoreUnavailable`, and
+    :class:`BrokerUnavailable` before anything is written. A broker that fails after the request is stored
+    costs no more than time: reconcile asks again. If it refuses the user only then, :class:`BrokerRefuses`
+    names the job.
     """
     parsed = check_request(
         table,
@@ -152,7 +153,7 @@ def submit(
     if webhook is not None:
         check_url(webhook.url, app.settings)
     job_id = check_job_id(job_id or (new_job_id() if idempotency_key is None else id_of_key(idempotency_key)))
-    # How long it takes to store a private table tells how large it is.
+    # The time that it takes to store a private table reveals its size.
     seen = tracing.quiet() if parsed.strictly_private else nullcontext()
     with tracing.of_job(job_id), seen, tracing.span("submit", tenant=tenant):
         with broker_errors(app):
@@ -187,10 +188,10 @@ def _describe(app: Deployment, table: Path | str, *, strict: bool) -> Table:
 
 
 def _store(app: Deployment, request: JobRequest, table: Path | str, *, seed_given: bool) -> None:
-    """Record the request, and its table before it; :class:`ParameterError` if its id means another job."""
+    """Record the table, then the request; raise :class:`ParameterError` if its id means another job."""
     records = JobRepository(app.store, request.job_id)
     if not records.is_submitted():
-        # First of all: by it an upload whose client died is found and forgotten.
+        # First of all, so that an upload whose client died is found and forgotten.
         records.open(request)
         if request.table.input is not None:
             with tracing.span("store table"):
@@ -198,12 +199,12 @@ def _store(app: Deployment, request: JobRequest, table: Path | str, *, seed_give
         if records.submitted(request):
             return
         if request.table.input is not None:
-            records.drop_table(request.table.input)  # somebody else was first
+            records.drop_table(request.table.input)  # another submission was first
     _raise_if_different(records, request, table, seed_given=seed_given)
 
 
 def _ask(app: Deployment, job_id: str) -> None:
-    """Ask for the job's turn. It is stored already, so that a broker that is away now delays it only."""
+    """Ask for the job's turn. It is stored already, so that a broker outage only delays it."""
     try:
         with broker_errors(app):
             admission.ask(app, job_id)
@@ -218,7 +219,7 @@ def _ask(app: Deployment, job_id: str) -> None:
 
 
 def submit_message(app: Deployment, message: SubmitMessage, *, task_id: str) -> None:
-    """A submission that came as a message: nobody waits for an answer, so a refusal is an outcome."""
+    """Submit a job that came as a message: its sender waits for no answer, so a refusal is an outcome."""
     key, table = message.idempotency_key, message.table
     job_id = check_job_id(id_of_key(key) if key else task_id)
     webhook = None
@@ -280,7 +281,7 @@ def _raise_if_different(
 
 
 def _is_same_table(records: JobRepository, stored: JobRequest, given: Table, table: Path | str) -> bool:
-    """Whether a file is the one that was uploaded, or a URI the one that was named."""
+    """Tell whether a file is the one that was uploaded, or a URI the one that was named."""
     there = records.table_file(stored)
     if there is None or given.uri is not None:
         return (stored.table.name, stored.table.uri) == (given.name, given.uri)

@@ -1,4 +1,4 @@
-"""Counts of what happened, by action. They live in Redis: one that is emptied begins at zero."""
+"""Counts of what happened, by action. They live in Redis: an emptied one begins at zero."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ KEY = "nss-train:counters"
 
 
 class Action(StrEnum):
-    """What is counted. Each is exported from the start, so that the first one shows as an increase."""
+    """The actions that are counted. Each is exported from the start, so that the first is an increase."""
 
     REDELIVERED = "redelivered"
-    """A message came again: its first worker died, or gave it back."""
+    """A message was delivered again: its first worker died, or gave it back."""
     DUPLICATES = "duplicates"
     """A delivery found another worker at its stage."""
     FENCED = "fenced"
@@ -44,7 +44,7 @@ class Action(StrEnum):
 
 
 def count(redis: Redis, action: str) -> None:
-    """Add one. A Redis that is away is not worth a stage."""
+    """Add one. A Redis outage does not fail a stage."""
     try:
         redis.hincrby(KEY, action, 1)
     except RedisError:
@@ -52,6 +52,6 @@ def count(redis: Redis, action: str) -> None:
 
 
 def read(redis: Redis) -> dict[str, int]:
-    """All counts; raises what the connection raises."""
+    """Return all counts. Raises what the connection raises."""
     found: dict[bytes, bytes] = redis.hgetall(KEY)  # type: ignore[assignment]
     return dict.fromkeys(map(str, Action), 0) | {name.decode(): int(n) for name, n in sorted(found.items())}

@@ -1,7 +1,7 @@
-"""What only workers know and Prometheus asks for: kept in Redis, where the exporter reads it.
+"""Measurements of workers for Prometheus: kept in Redis, where the exporter reads them.
 
-Sums and buckets grow by HINCRBY alone, so that any number of workers write and nothing is read before
-it is written. All of it may be lost: Prometheus takes a counter that falls for one that began again.
+Sums and buckets grow by HINCRBY alone, so that any number of workers write and nothing is read before it is
+written. All of it may be lost: Prometheus takes a counter that falls for one that was reset.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 TOTALS = "nss-train:totals"
 LOSSES = "nss-train:losses"
 COUNTED_S = 7 * 24 * 3600
-"""So long an ended job is remembered, so that it is counted once."""
+"""Time for which an ended job is remembered, so that it is counted once."""
 FLUSH_S = 2.0
 INFINITY = "+Inf"
 
 
 class StageEnd(StrEnum):
-    """How an attempt at a stage ended."""
+    """The end of an attempt at a stage."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -55,7 +55,7 @@ class Histogram:
         return f"nss-train:histogram:{self.name}"
 
     def bucket(self, seconds: float) -> str:
-        """Upper bound, as Prometheus writes it, of the bucket that a value falls into."""
+        """Return the upper bound, as Prometheus writes it, of the bucket that a value falls into."""
         index = bisect_left(self.buckets_s, seconds)
         return INFINITY if index == len(self.buckets_s) else f"{self.buckets_s[index]:g}"
 
@@ -68,7 +68,7 @@ HISTOGRAMS = (STAGE_SECONDS, QUEUE_WAIT_SECONDS)
 
 
 def observe(redis: Redis, histogram: Histogram, labels: tuple[str, ...], seconds: float) -> None:
-    """Add one value. A Redis that is away is not worth a stage."""
+    """Add one value. A Redis outage does not fail a stage."""
     at_least = max(0.0, seconds)  # clocks of two machines may differ
     try:
         redis.hincrby(histogram.key, "|".join([*labels, histogram.bucket(at_least)]), 1)
@@ -78,7 +78,7 @@ def observe(redis: Redis, histogram: Histogram, labels: tuple[str, ...], seconds
 
 
 def count_job(redis: Redis, job_id: str, outcome: str) -> None:
-    """Count an ended job, once however often it is told."""
+    """Count an ended job once, however often it is reported."""
     try:
         if redis.set(f"nss-train:counted:{job_id}", outcome, nx=True, ex=COUNTED_S):
             redis.hincrby(TOTALS, f"jobs|{outcome}", 1)
@@ -87,7 +87,7 @@ def count_job(redis: Redis, job_id: str, outcome: str) -> None:
 
 
 class TrainingMeter:
-    """Adds up the steps and tokens of one attempt from its events, and shows its last loss.
+    """The meter of one attempt: it adds up steps and tokens from events, and shows the last loss.
 
     ``worker`` is its label. A strictly private training has no meter.
     """
@@ -102,7 +102,7 @@ class TrainingMeter:
         self._began = False
 
     def take(self, event: Event) -> None:
-        """Note what an event says of the training."""
+        """Update the totals and the loss from an event."""
         if event.action == "train.started":
             self._began, self._started_at = True, time.monotonic()
             self._seen["steps"] = self._told["steps"] = int(event.fields["step"])
@@ -112,14 +112,14 @@ class TrainingMeter:
                 self._flush()
 
     def close(self) -> None:
-        """The attempt is over: nothing is trained here any more."""
+        """Write the last totals and remove the loss: nothing is trained here any more."""
         if self._began:
             self._flush()
             self._try(lambda: self._redis.hdel(LOSSES, self._worker))
 
     def _step(self, fields: Mapping[str, float]) -> None:
         self._seen["steps"] = int(fields["step"])
-        # An event tells the mean speed since the start, so that the product is what was trained on.
+        # An event has the mean speed since the start, so that the product is what was trained on.
         seconds = time.monotonic() - self._started_at
         self._seen["tokens"] = max(
             self._seen["tokens"], round(float(fields.get("tokens_per_s", 0)) * seconds)

@@ -15,7 +15,7 @@ _about: ContextVar[Mapping[str, Any] | None] = ContextVar("about", default=None)
 
 @contextmanager
 def about(**fields: Any) -> Iterator[None]:
-    """Every record that is logged inside the block carries these fields."""
+    """Add these fields to every record that is logged inside the block."""
     token = _about.set({**(_about.get() or {}), **fields})
     try:
         yield

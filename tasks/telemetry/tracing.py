@@ -1,8 +1,8 @@
 """OpenTelemetry traces: one for each job, from its submission to its outcome.
 
-The ids of a job's trace and of its first span follow from the job's id. So no message has to carry
-them, and whoever works on a job after a lost message, an emptied broker or a dead worker adds to the
-same trace. Without an endpoint nothing of OpenTelemetry is loaded.
+The ids of a job's trace and of its first span follow from the job's id. So no message has to carry them, and
+work on a job after a lost message, an emptied broker or a dead worker adds to the same trace. Without an
+endpoint nothing of OpenTelemetry is loaded.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 FLUSH_MS = 2000
-"""A stage waits no longer for a collector that is slow."""
+"""Longest time that a stage waits for a slow collector."""
 
 _provider: TracerProvider | None = None
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 """Whether spans and events are left out."""
 _ids: ContextVar[tuple[int, int] | None] = ContextVar("ids", default=None)
-"""Trace and span that the next span shall have; ``None``: drawn."""
+"""Trace id and span id of the next span; ``None``: drawn."""
 
 
 def configure(settings: Settings) -> None:
@@ -42,14 +42,14 @@ def configure(settings: Settings) -> None:
 
 
 def flush() -> None:
-    """Give what was traced to the collector: the process may be killed before it would by itself."""
+    """Send what was traced to the collector: the process may be killed before it would by itself."""
     if _provider is not None:
         _provider.force_flush(FLUSH_MS)
 
 
 @contextmanager
 def of_job(job_id: str) -> Iterator[None]:
-    """Spans inside the block belong to the job's trace."""
+    """Make the spans inside the block part of the job's trace."""
     if _provider is None:
         yield
         return
@@ -64,7 +64,7 @@ def of_job(job_id: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out all that happens inside the block: times and errors of it may speak of a private table."""
+    """Leave out all that happens inside the block: its times and errors may reveal a private table."""
     token = _quiet.set(True)
     try:
         yield
@@ -74,7 +74,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def span(name: str, **attributes: str | int | float) -> Iterator[None]:
-    """What happens inside the block as a span, with the error that left it."""
+    """Trace what happens inside the block as a span, with the error that left it."""
     if _provider is None or _quiet.get():
         yield
         return
@@ -83,7 +83,7 @@ def span(name: str, **attributes: str | int | float) -> Iterator[None]:
 
 
 def event(name: str, **attributes: str | int | float) -> None:
-    """Something that happened during the current span."""
+    """Add something that happened to the current span."""
     if _provider is None or _quiet.get():
         return
     from opentelemetry import trace
@@ -92,7 +92,7 @@ def event(name: str, **attributes: str | int | float) -> None:
 
 
 def past(name: str, began: datetime, ended: datetime, **attributes: str | int | float) -> None:
-    """A span of the current trace that is known only now."""
+    """Add a span to the current trace that is known only now."""
     if _provider is None:
         return
     made = _provider.get_tracer(__name__).start_span(
@@ -102,7 +102,7 @@ def past(name: str, began: datetime, ended: datetime, **attributes: str | int | 
 
 
 def job(job_id: str, began: Callable[[], datetime], ended: datetime, **attributes: str | int | float) -> None:
-    """The first span of a job's trace, that all others are in; told once, with the outcome.
+    """Add the first span of a job's trace, the parent of all others; called once, with the outcome.
 
     ``began`` is called only when there is a trace.
     """
@@ -121,7 +121,7 @@ def job(job_id: str, began: Callable[[], datetime], ended: datetime, **attribute
 
 
 def _ids_of(job_id: str) -> tuple[int, int]:
-    """Trace and first span of a job; neither is 0, which would be invalid."""
+    """Return the ids of a job's trace and first span; neither is 0, which would be invalid."""
     digest = hashlib.sha256(job_id.encode()).digest()
     return int.from_bytes(digest[:16]) | 1, int.from_bytes(digest[16:24]) | 1
 

@@ -1,10 +1,9 @@
-"""Telling a job's owner what became of it: signed, at least once, on the record, and never within a stage.
+"""The notices to a job's owner: signed, at least once, on the record, and never within a stage.
 
-What is told is derived from the job's documents, so that nothing has to be remembered: a notice for
-its outcome and, if asked for, one for each committed stage. A job with notices to give is listed
-below ``webhooks/`` in the store until all of them are given or given up. The signature is that of
-https://www.standardwebhooks.com: a receiver checks it, the time that is signed with it, and keeps
-``webhook-id`` to know a repetition.
+Notices are derived from the job's documents, so that nothing has to be remembered: one for its outcome and,
+if asked for, one for each committed stage. A job with open notices is listed below ``webhooks/`` in the store
+until all of them are delivered or given up. The signature is that of https://www.standardwebhooks.com: a
+receiver checks it, the time that is signed with it, and keeps ``webhook-id`` to recognize a repetition.
 """
 
 from __future__ import annotations
@@ -33,40 +32,40 @@ logger = logging.getLogger(__name__)
 
 TASK = "nss_train.webhook"
 PENDING = "webhooks/"
-"""Store folder of the jobs whose owners have not heard everything yet."""
+"""Store folder of the jobs that have open notices."""
 BACKOFF_FACTOR = 4
 _GONE = 410
-"""The receiver says that it will never listen again."""
+"""Status of a receiver that wants no further notice."""
 _ASKED_S = 300
-"""A message that is on its way for so long counts as lost."""
+"""Time after which a message that is on its way counts as lost."""
 
 
 class Notice(Frozen):
-    """One thing that is told."""
+    """One notice to a job's owner."""
 
     name: str
-    """Of the folder of its deliveries; with the job it is the ``webhook-id``."""
+    """Name of the folder of its deliveries; with the job's id it is the ``webhook-id``."""
     event: str
     at: datetime
     data: dict[str, Any]
 
     def body(self) -> str:
-        """What is signed and sent: ids, states and warnings, which quote no cell as error messages may."""
+        """Return what is signed and sent: ids, states and warnings, which quote no cell as errors may."""
         return json.dumps({"type": self.event, "timestamp": self.at.isoformat(), "data": self.data})
 
 
 class WebhookAttempt(Versioned):
-    """``webhooks/<notice>/<n>.json``: one try to give a notice."""
+    """``webhooks/<notice>/<n>.json``: one attempt to deliver a notice."""
 
     attempt: int
     at: datetime
     status: int | None = None
-    """What the receiver answered; ``None``: it did not, or the worker died meanwhile."""
+    """HTTP status of the receiver; ``None``: it did not answer, or the worker died meanwhile."""
     error: str | None = Field(default=None, max_length=500)
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing is left to do: the receiver has it, or wants no more."""
+        """Tell whether nothing is left to do: the receiver has it, or wants no more."""
         return self.status is not None and (200 <= self.status < 300 or self.status == _GONE)
 
     @property
@@ -75,7 +74,7 @@ class WebhookAttempt(Versioned):
 
 
 def announce(app: Deployment, job_id: str) -> None:
-    """Have a job's notices given soon. A broker that is away is not worth a stage: reconcile asks again."""
+    """Ask for the delivery of a job's notices. A broker outage fails no stage: reconcile asks again."""
     try:
         app.send_task(TASK, kwargs={"job_id": job_id})
     except (RedisError, OperationalError, OSError):
@@ -83,7 +82,10 @@ def announce(app: Deployment, job_id: str) -> None:
 
 
 def announce_due(app: Deployment) -> list[str]:
-    """Have the notices of every job given that has some due; their ids. Raises what the store raises."""
+    """Ask for the delivery of all notices that are due; return the ids of their jobs.
+
+    Raises what the store raises.
+    """
     asked = []
     for job_id in list(app.store.children(PENDING)):
         try:
@@ -103,28 +105,28 @@ def announce_due(app: Deployment) -> list[str]:
 
 
 def deliver(app: Deployment, job_id: str) -> None:
-    """Give the notices of a job that are due; forget the job when all are given or given up."""
+    """Deliver the notices of a job that are due; forget the job when all are delivered or given up."""
     app.redis.delete(_asked_key(job_id))
     records = JobRepository(app.store, job_id)
     for notice in _due(records, app.settings):
         if not _give(notice, records, app):
-            break  # the receiver is away: the rest waits too
+            break  # the receiver is down: the rest waits too
     _forget_if_settled(records, app.settings)
 
 
 def _forget_if_settled(records: JobRepository, settings: Settings) -> None:
-    """A job whose notices are all given or given up is looked at no more."""
+    """Stop looking at a job whose notices are all delivered or given up."""
     if records.outcome() is not None and not _open_notices(records, settings):
         records.store.delete(records.keys.webhook_pending)
 
 
 def _give(notice: Notice, records: JobRepository, app: Deployment) -> bool:
-    """Try once; whether the receiver has it now. The record is made first: a crash counts as a try."""
+    """Try once; return whether the receiver has it now. The record comes first: a crash counts as a try."""
     past = attempts(records, notice)
     attempt = WebhookAttempt(attempt=len(past) + 1, at=datetime.now(UTC))
     key = records.keys.webhook(notice.name, attempt.attempt)
     if not records.store.put_if_absent(key, _encode(attempt)):
-        return False  # another worker gives it
+        return False  # another worker delivers it
     try:
         status = post(_url(records), *_signed(notice, records.job_id, app.settings), settings=app.settings)
     except (InfrastructureError, ParameterError) as error:
@@ -139,7 +141,7 @@ def _give(notice: Notice, records: JobRepository, app: Deployment) -> bool:
 
 
 def _signed(notice: Notice, job_id: str, settings: Settings) -> tuple[bytes, dict[str, str]]:
-    """Body and headers. Several secrets make several signatures, so that one can be replaced in peace."""
+    """Return body and headers. Several secrets make several signatures, so that one can be replaced."""
     from standardwebhooks import Webhook as Signer
 
     body, now, name = notice.body(), datetime.now(UTC), f"{job_id}.{notice.name}"
@@ -155,7 +157,7 @@ def _signed(notice: Notice, job_id: str, settings: Settings) -> tuple[bytes, dic
 
 
 def notices(records: JobRepository) -> Iterator[Notice]:
-    """All that there is to tell so far, in its order; :class:`ParameterError` without such a job."""
+    """Yield all notices of a job so far, in order; raise :class:`ParameterError` without such a job."""
     webhook = records.request().webhook
     if webhook is None:
         return
@@ -181,7 +183,7 @@ def of_outcome(found: OutcomeRecord, job_id: str) -> Notice:
 
 
 def attempts(records: JobRepository, notice: Notice) -> list[WebhookAttempt]:
-    """The tries to give a notice so far."""
+    """Return the attempts to deliver a notice so far."""
     return list(_attempts(records.store, records, notice))
 
 
@@ -207,7 +209,7 @@ def _due(records: JobRepository, settings: Settings) -> list[Notice]:
 def _is_settled(past: list[WebhookAttempt], settings: Settings) -> bool:
     if any(one.is_final for one in past):
         return True
-    # One whose end nobody wrote may be under way; its time runs out like that of a failed one.
+    # One without a recorded end may be under way; its time runs out like that of a failed one.
     return len(past) >= settings.webhook_attempts and (
         past[-1].is_over or _next_at(past, settings) <= datetime.now(UTC)
     )

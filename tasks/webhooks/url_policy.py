@@ -1,4 +1,4 @@
-"""Whom a webhook may call: hosts that the operator named, at addresses that are not the operator's own."""
+"""The receivers of webhooks: hosts that the operator named, at addresses that are not the operator's own."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 URL_MAX_CHARS = 2000
 _PORTS = {"https": 443, "http": 80}
 _FIRST_FREE_PORT = 1024
-"""Below it only the scheme's own port: the others are mail, names, shells and the like."""
+"""Lowest port besides the scheme's own: the ones below are mail, names, shells and the like."""
 _UNICAST = ipaddress.ip_network("2000::/3")
-"""All that is routed in IPv6 today (RFC 4291, §2.4). Site-local, IPv4-compatible, SIIT's and local-use NAT64
-addresses lie outside."""
+"""All addresses that are routed in IPv6 today (RFC 4291, §2.4). Site-local, IPv4-compatible, SIIT's and
+local-use NAT64 addresses lie outside."""
 _NOT_PUBLIC = tuple(
     map(
         ipaddress.ip_network,
@@ -49,7 +49,7 @@ class ReceiverUnavailable(InfrastructureError):
 
 
 def check_url(url: str, settings: Settings) -> str:
-    """The URL itself; :class:`ParameterError` with every reason why nothing may be sent there."""
+    """Return the URL itself; raise :class:`ParameterError` with every reason against sending there."""
     problems = [
         Problem(field="webhook", value=_shown(url), remedy=remedy) for remedy in _faults(url, settings)
     ]
@@ -88,7 +88,7 @@ def _is_plain(url: str) -> bool:
 
 
 def _shown(url: str) -> str:
-    """Scheme and host: user, path and query may hold a token."""
+    """Return scheme and host: user, path and query may hold a token."""
     scheme, separator, rest = url[:URL_MAX_CHARS].partition("://")
     host = re.split(r"[/?#\\]", rest, maxsplit=1)[0].rpartition("@")[2]
     return f"{scheme}{separator}{host}"[:100] if separator else "not a URL"
@@ -97,8 +97,8 @@ def _shown(url: str) -> str:
 def post(url: str, body: bytes, headers: Mapping[str, str], *, settings: Settings) -> int:
     """Send a body; return the HTTP status. Redirections are not followed, the answer is not read.
 
-    The name is looked up once and the very address that was checked is connected to, so that a second
-    answer of the name's owner cannot lead elsewhere. Raises :class:`ReceiverUnavailable`.
+    The name is resolved once, and the very address that was checked is connected to, so that a second answer
+    of its DNS server cannot lead elsewhere. Raises :class:`ReceiverUnavailable`.
     """
     parts = urlsplit(check_url(url, settings))
     port = parts.port or _PORTS[parts.scheme]
@@ -140,7 +140,7 @@ def _pool(parts: SplitResult, address: str, port: int, settings: Settings) -> ur
 
 
 def _resolve(host: str, port: int, settings: Settings) -> str:
-    """The first address of a name all of whose addresses may be called."""
+    """Return the first address of a name, all of whose addresses may be called."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -155,7 +155,7 @@ def _resolve(host: str, port: int, settings: Settings) -> str:
 
 
 def is_allowed(address: Address, settings: Settings) -> bool:
-    """Whether an address is routed on the public internet, or in a network that the operator named."""
+    """Tell whether an address is routed on the public internet, or in a network that the operator named."""
     if any(address in ipaddress.ip_network(network) for network in settings.webhook_networks):
         return True
     inner = _translated(address)
@@ -163,7 +163,7 @@ def is_allowed(address: Address, settings: Settings) -> bool:
 
 
 def _translated(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that a system calls when it is given this IPv6 address."""
+    """Return the IPv4 address that a system calls when it is given this IPv6 address."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else address.ipv4_mapped

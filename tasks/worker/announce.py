@@ -1,4 +1,4 @@
-"""A worker says every few seconds that it is there, and what it is busy with."""
+"""The announcements of a worker: every few seconds it reports that it is up, and what it is busy with."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MEMORY = ("nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader
 
 
 def gpu_memory() -> dict[str, int]:
-    """Bytes in use on each device of this machine; empty where there is none, or no answer."""
+    """Return the bytes in use on each device of this machine; empty if there is none, or no answer."""
     try:
         told = subprocess.run(_MEMORY, check=True, capture_output=True, text=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
@@ -39,7 +39,7 @@ def gpu_memory() -> dict[str, int]:
 
 
 class Devices:
-    """Memory of this machine's devices, asked for beside the event loop: the answer may take seconds."""
+    """The memory of this machine's devices, queried beside the event loop: the answer may take seconds."""
 
     def __init__(self) -> None:
         self.used_bytes: dict[str, int] = {}
@@ -57,7 +57,7 @@ class Devices:
 
 
 class AnnounceTimer(RepeatingStep):
-    """A consumer step: the worker says what it does as long as its event loop turns."""
+    """A consumer step that reports what the worker does, for as long as its event loop turns."""
 
     def __init__(self, parent: Any, **options: Any) -> None:
         self._devices: Devices | None = None
@@ -71,7 +71,7 @@ class AnnounceTimer(RepeatingStep):
 
 
 class Farewell(bootsteps.StartStopStep):
-    """A worker step: one that leaves in good order is not missed."""
+    """A worker step that removes the announcement of a worker that shuts down cleanly."""
 
     requires = {"celery.worker.components:Pool"}  # noqa: RUF012 (Celery's interface)
 
@@ -91,6 +91,6 @@ def _say(redis: Redis, name: str, devices: Devices, unseen: Unseen) -> None:
 
 
 def _running() -> Counter[str]:
-    """Stages at work in this worker, by queue."""
+    """Count the stages at work in this worker, by queue."""
     stages = [request for request in tuple(state.active_requests) if request.name in TASK_NAMES.values()]
     return Counter(str(request.delivery_info.get("routing_key")) for request in stages)

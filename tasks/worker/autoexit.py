@@ -1,9 +1,9 @@
-"""How much a worker does before it leaves: for pods that take one stage each.
+"""The end of a worker after so much work or idle time: for pods that take one stage each.
 
-A stage counts when this worker brought it to its end: committed, failed for good or cancelled. A
-delivery that did no work (another worker holds the stage, or its job has ended), an attempt that is
-handed back for another try and one that another worker took over do not count; the worker goes on
-waiting for a stage of its own.
+A stage counts when this worker brought it to its end: committed, failed for good or cancelled. A delivery
+that did no work (another worker holds the stage, or its job has ended), an attempt that is handed back for
+another try and one that another worker took over do not count; the worker continues to wait for a stage of
+its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOK_S = 0.5
 
 
 class ExitPolicy:
-    """What a worker is told to do, and what its processes have done of it. Made before they fork."""
+    """The limits of a worker, and what its processes have done so far. Made before they fork."""
 
     def __init__(self, *, max_jobs: int | None = None, idle_exit_s: float | None = None) -> None:
         self.max_jobs = max_jobs
@@ -33,20 +33,20 @@ class ExitPolicy:
         self._busy_at = time.monotonic()
 
     def begin(self) -> None:
-        """The worker is connected, and from now on idle if it has nothing to do."""
+        """Start the idle time: the worker is connected."""
         self._busy_at = time.monotonic()
 
     def count(self) -> None:
-        """One more stage has come to its end."""
+        """Count a stage that has ended."""
         with self._done:
             self._done.value += 1
 
     def has_room(self, at_work: int) -> bool:
-        """Whether another stage may be taken while so many are worked on."""
+        """Tell whether another stage may be taken while ``at_work`` are worked on."""
         return self.max_jobs is None or self._done.value + at_work < self.max_jobs
 
     def is_over(self, at_work: int) -> bool:
-        """Whether it is time to leave."""
+        """Tell whether it is time to leave."""
         if at_work:
             self._busy_at = time.monotonic()
             return False

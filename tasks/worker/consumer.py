@@ -1,4 +1,4 @@
-"""The consumer of a worker: Celery's, which does not fall silent while the broker is away."""
+"""The consumer of a worker: Celery's, with a heartbeat that lasts while the broker is unreachable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from celery.worker.consumer import Consumer
 
 
 class PatientConsumer(Consumer):
-    """Waits for a broker that is away, however long that takes, and its heart beats on."""
+    """A consumer that waits for an unreachable broker as long as it takes, and keeps its heartbeat."""
 
     def ensure_connected(self, conn: Any) -> Any:
         with self.app.heartbeat.keep_alive_while_blocked():

@@ -1,4 +1,4 @@
-"""Leaving a machine: the worker's main process says so, and its running stages keep their state and go."""
+"""The drain of a worker: its main process sets a flag, and its running stages save their state and end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 class DrainStep(bootsteps.StartStopStep):
-    """A worker step that tells the running stages as soon as the worker shuts down, for whatever reason.
+    """A worker step that signals the running stages as soon as the worker shuts down, for whatever reason.
 
-    Celery waits for them then. A second SIGTERM ends the worker at once; the kernel takes its
-    processes along, and their messages come again after the visibility timeout.
+    Celery then waits for them. A second SIGTERM ends the worker at once; the kernel ends its processes with
+    it, and their messages are delivered again after the visibility timeout.
     """
 
     requires = {"celery.worker.components:Pool"}  # noqa: RUF012 (Celery's interface)

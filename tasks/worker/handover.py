@@ -1,7 +1,7 @@
-"""Between the consumer and the pool: what cannot be handed over is refused, once, and nothing waits for it.
+"""The handover from consumer to pool: a request that fails there is refused once, and nothing waits for it.
 
-Celery takes a place of the pool before it writes a request there, and gives it back when the request ends.
-A request that cannot be written, because it cannot be pickled, never ends.
+Celery takes a slot of the pool before it writes a request there, and frees it when the request ends. A
+request that cannot be written, because it cannot be pickled, never ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class GuardedWorker(Worker):  # type: ignore[misc]  # Celery is not typed
-    """A worker that gives back what a failed handover had taken."""
+    """A worker that frees what a failed handover had taken."""
 
     def _process_task(self, request: Any) -> None:
         jobs = self.pool._pool._cache  # noqa: SLF001 (the pool's only list of what it waits for)
@@ -33,7 +33,7 @@ class GuardedWorker(Worker):  # type: ignore[misc]  # Celery is not typed
 
 
 class GuardedRequest(Request):  # type: ignore[misc]
-    """A request whose end is told to the broker even if telling it fails half-way."""
+    """A request whose end is reported to the broker even if handling a failure fails half-way."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         try:

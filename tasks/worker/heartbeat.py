@@ -1,8 +1,8 @@
-"""A file that a living worker touches, for whoever restarts the dead: ``<home>/heartbeats/<name>``.
+"""The file that a live worker touches, so that a dead one is restarted: ``<home>/heartbeats/<name>``.
 
-The event loop of the worker's main process touches it, so that a process that hangs falls silent.
-While that process waits for a broker that is away, or for its stages to keep their state and end,
-the loop does not turn, and a thread of it does the touching: a worker is not to be blamed for these.
+The event loop of the worker's main process touches it, so that a process that hangs falls silent. While that
+process waits for an unreachable broker, or for its stages to save their state and end, the loop does not
+turn, and a thread touches the file instead: neither is the worker's fault.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Heartbeat:
         self._stop = threading.Event()
 
     def start(self, name: str) -> None:
-        """Begin to beat as the worker of this name."""
+        """Start the heartbeat of the worker of this name."""
         make_folder(self._folder)
         self._file = self._folder / name
         self.beat()
         threading.Thread(target=self._beat_while_waiting, name="heartbeat", daemon=True).start()
 
     def beat(self) -> None:
-        """Say that the worker lives. A full disk is no reason to die."""
+        """Touch the file. A full disk does not end the worker."""
         if self._file is None:
             return
         try:
@@ -51,7 +51,7 @@ class Heartbeat:
 
     @contextmanager
     def keep_alive_while_blocked(self) -> Iterator[None]:
-        """While the main process waits for something that is not its fault."""
+        """Beat inside the block, where the main process waits for something that is not its fault."""
         self.enter_shutdown()
         try:
             yield
@@ -59,12 +59,12 @@ class Heartbeat:
             self._waits.clear()
 
     def enter_shutdown(self) -> None:
-        """The main process does nothing any more but wait for its end, for which it has a limit."""
+        """Beat from a thread: the main process only waits for its end, for which it has a limit."""
         self._waits.set()
         self.beat()
 
     def stop(self) -> None:
-        """The worker has left in good order: nobody shall miss it."""
+        """Remove the file: the worker has shut down cleanly and must not be restarted."""
         self._stop.set()
         if self._file is not None:
             self._file.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ class Heartbeat:
 
 
 class HeartbeatStep(bootsteps.StartStopStep):
-    """A worker step: the heart beats from before the first connection until the process ends."""
+    """A worker step that keeps the heartbeat from before the first connection until the process ends."""
 
     # After the fork of the pool, which should not see a thread.
     requires = {"celery.worker.components:Pool"}  # noqa: RUF012 (Celery's interface)
@@ -90,7 +90,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
 
 class HeartbeatTimer(RepeatingStep):
-    """A consumer step: a beat each time the event loop comes round to it."""
+    """A consumer step that beats each time the event loop comes round to it."""
 
     def start(self, parent: Any) -> None:
         self.repeat(parent, BEAT_S, parent.app.heartbeat.beat)

@@ -50,9 +50,9 @@ def run_worker(
 ) -> None:
     """Serve the queues until SIGTERM, or until a stint is over (:mod:`tasks.worker.autoexit`).
 
-    Prefork, because only there the worker answers while a stage runs.
+    The pool is prefork, because only there the worker answers while a stage runs.
     """
-    open_store(settings)  # what is wrong with its settings is told before anything begins
+    open_store(settings)  # wrong settings of the store are reported before anything begins
     keep_memory_to_itself()  # its environment holds the passwords that stages do not get
     keep_files_to_itself()
     logs.configure(settings.log_format)
@@ -80,15 +80,15 @@ def run_worker(
 
 
 def _on_start(**_: Any) -> None:
-    """Spare the garbage collector what stays: its look through the imports takes 40 ms.
+    """Exempt what stays from garbage collection: a look through the imports takes 40 ms.
 
-    Before the pool forks, so that its processes share these pages; and again when all is imported.
+    This runs before the pool forks, so that its processes share these pages; and again when all is imported.
     """
     gc.freeze()
 
 
 def _on_pool_process(*, settings: Settings, **_: Any) -> None:
-    """A pool's process ends with its worker, and makes up for a killed predecessor."""
+    """Tie a pool's process to its worker's life, and clean up after a killed predecessor."""
     die_with_parent(os.getppid())
     sweep(settings.scratch_dir)
 

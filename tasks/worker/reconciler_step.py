@@ -15,7 +15,7 @@ _STOP_S = 5.0
 
 
 class ReconcilerStep(bootsteps.StartStopStep):
-    """A worker step that starts the process, and starts it again when it has died."""
+    """A worker step that starts the reconciler's process, and starts it again when it has died."""
 
     requires = {"celery.worker.components:Pool", "celery.worker.components:Timer"}  # noqa: RUF012 (Celery's)
 

@@ -9,7 +9,7 @@ from celery import bootsteps
 
 
 class RepeatingStep(bootsteps.StartStopStep):
-    """Calls an action every few seconds for as long as the worker's event loop turns.
+    """A consumer step that calls an action every few seconds while the worker's event loop turns.
 
     A subclass starts it with :meth:`repeat`; a consumer that has lost its broker stops and starts its steps.
     """

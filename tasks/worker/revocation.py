@@ -1,4 +1,4 @@
-"""Cancelling through Celery itself: a revoked stage cancels its job."""
+"""Cancellation through Celery itself: a revoked stage cancels its job."""
 
 from __future__ import annotations
 

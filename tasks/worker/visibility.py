@@ -1,8 +1,8 @@
-"""Keeps the messages of running stages invisible, however long they run.
+"""Renewal of the messages of running stages, which stay invisible however long the stages run.
 
-The Redis transport delivers a message again when it was not acknowledged within the visibility
-timeout, and a stage may take hours. A long timeout would make the job of a dead worker wait as
-long. So the timeout is short, and a worker that lives moves the time of its messages forward.
+The Redis transport delivers a message again when it was not acknowledged within the visibility timeout, and a
+stage may take hours. A long timeout would make the job of a dead worker wait as long. So the timeout is
+short, and a live worker keeps moving the time of its messages forward.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class VisibilityStep(RepeatingStep):
 
 
 def renew(consumer: Any) -> int:
-    """Move the messages that this consumer holds to now; how many there are."""
+    """Set the time of the messages that this consumer holds to now; return how many there are."""
     channel = consumer.task_consumer.channel
     held = set(channel.qos._delivered) - set(channel.qos._dirty)  # noqa: SLF001 (kombu offers no other view)
     if not held:
