@@ -38,7 +38,7 @@ def add(
 
 @app.command("list", epilog="Example: nss-train model list")
 def list_(*, as_json: AsJson = False) -> None:
-    """Base models that a config may name."""
+    """List the base models that a config may name."""
     names = subprograms.models(Settings())
     none = f"none; `nss-train model add {SMOLLM2}` adds one"
     display.show({"models": names}, as_json=as_json, text="\n".join(names) or none)

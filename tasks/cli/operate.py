@@ -66,7 +66,7 @@ def reconcile(*, as_json: AsJson = False) -> None:
 
 
 def doctor(*, as_json: AsJson = False) -> None:
-    """What is missing, and how to mend it."""
+    """Say what is missing, and how to mend it."""
     from tasks.monitoring.doctor import examine
 
     findings = examine(Settings())
@@ -86,5 +86,5 @@ def print_version(wanted: bool) -> None:
 
 
 def show_version(*, as_json: AsJson = False) -> None:
-    """The version of nss-train."""
+    """Print the version of nss-train."""
     display.show({"version": version("nss-train")}, as_json=as_json, text=version("nss-train"))

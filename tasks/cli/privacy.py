@@ -37,7 +37,7 @@ Steps = Annotated[int, typer.Option(help="Number of steps.")]
 
 @budget.command("show", epilog="Example: nss-train budget show patients")
 def show(dataset: Dataset, *, as_json: AsJson = False) -> None:
-    """The budget in force, and what all jobs cost together."""
+    """Show the budget in force, and what all jobs cost together."""
     ledger = _ledger(dataset)
     found = _describe(ledger.read()) | {"same_data": ledger.same_data()}
     display.show(found, as_json=as_json, text=_as_text(found))
@@ -162,7 +162,7 @@ def rename_(
 
 @budget.command("list", epilog="Example: nss-train budget list")
 def list_(*, as_json: AsJson = False) -> None:
-    """The names of all ledgers; those that are a digest should be renamed."""
+    """List the names of all ledgers; those that are a digest should be renamed."""
     names = list(_client().ledgers())
     display.show({"datasets": names}, as_json=as_json, text="\n".join(names))
 
@@ -191,7 +191,7 @@ def epsilon_of(
     delta: Delta,
     as_json: AsJson = False,
 ) -> None:
-    """The ε of a training with this noise."""
+    """Compute the ε of a training with this noise."""
     _check(sigma=sigma, rate=rate, steps=steps, delta=delta)
     found = _epsilons(sigma=sigma, rate=rate, steps=steps, delta=delta)
     text = f"epsilon = {found['pld']:.4f} (PLD; by RDP {found['rdp']:.4f})"
@@ -202,7 +202,7 @@ def epsilon_of(
     "sigma", epilog="Example: nss-train privacy sigma --epsilon 8 --rate 0.01 --steps 1000 --delta 1e-5"
 )
 def sigma_of(*, epsilon: Epsilon, delta: Delta, rate: Rate, steps: Steps, as_json: AsJson = False) -> None:
-    """The least noise that keeps a training within ε and δ."""
+    """Compute the least noise that keeps a training within ε and δ."""
     _check(epsilon=epsilon, rate=rate, steps=steps, delta=delta)
     subprograms.require(ACCOUNTANT)
     from nss_train.privacy.accounting.accountant import noise_multiplier
@@ -222,7 +222,7 @@ def check(
     config: Annotated[Path | None, typer.Option(help="NSS config, YAML or JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a private training would make of a table, exactly, and what to declare; for its owner alone."""
+    """Show what a private training would make of a table and what to declare; for its owner alone."""
     subprograms.require("pandas", "pyarrow")
     options = [
         *([] if config is None else ["--config", str(config)]),

@@ -318,8 +318,6 @@ class Keys:
         self.checkpoints = f"{self.root}/checkpoints/"
         self.privacy_plan = f"{self.root}/privacy.json"
         self.charges = f"{self.root}/privacy/"
-        self.private = f"{self.root}/private/"
-        """Folder that only workers may read."""
         self.holdout_key = f"{self.private}key"
         self.draw = f"{self.private}draw.json"
         self.open = f"open/{job_id}"

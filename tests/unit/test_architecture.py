@@ -1,8 +1,11 @@
-"""The map of the code is true, and what its page names is there."""
+"""The map of the code is true, and its sentences have a subject."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 from tests import architecture
 
@@ -27,3 +30,26 @@ def test_every_module_says_what_it_is() -> None:
         if file.stat().st_size and not architecture.says(file)
     ]
     assert silent == []
+
+
+DANGLING = re.compile(r"(Of|Those|That|So|Which|Whoever)\b")
+"""Words that make a reader look for the subject."""
+
+
+def test_no_docstring_begins_without_a_subject() -> None:
+    found = [
+        f"{file.relative_to(architecture.ROOT)}:{line}: {text[:60]}"
+        for package in ("tasks", "nss_train")
+        for file in (architecture.ROOT / package).rglob("*.py")
+        for line, text in docstrings(file)
+        if DANGLING.match(text)
+    ]
+    assert found == []
+
+
+def docstrings(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the texts that stand alone: docstrings of modules, classes, functions, fields and constants."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            if isinstance(text := node.value.value, str):
+                yield node.lineno, text
