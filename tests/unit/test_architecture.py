@@ -50,6 +50,6 @@ def test_no_docstring_begins_without_a_subject() -> None:
 def docstrings(file: Path) -> Iterator[tuple[int, str]]:
     """Yield the texts that stand alone: docstrings of modules, classes, functions, fields and constants."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(text := node.value.value, str):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
                 yield node.lineno, text
