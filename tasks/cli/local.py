@@ -118,7 +118,7 @@ def estimate(
     family: Family = "",
     as_json: AsJson = False,
 ) -> None:
-    """Estimate what a training takes: steps, tokens, memory, time on this machine; of a private one ε(t), too.
+    """Estimate what a training takes: steps, tokens, memory, time on this machine; ε(t) of a private one.
 
     Nothing is trained. The speed of this machine is measured on a few of the model's layers, and remembered.
     """
