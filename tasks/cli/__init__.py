@@ -12,7 +12,8 @@ import typer
 
 from nss_train.errors import NSSTrainError
 from nss_train.process import keep_files_to_itself
-from tasks.cli import audit, config, display, interrupt, jobs, local, models, operate, privacy, usage
+from tasks.cli import display, interrupt, usage
+from tasks.cli.commands import audit, config, jobs, local, models, operate, privacy
 from tasks.cli.nss_options import ConfigCommand
 
 app = typer.Typer(

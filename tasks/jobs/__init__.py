@@ -1,0 +1,1 @@
+"""What the store knows of a job: its documents, their versions, its table, what it costs of privacy."""

@@ -1,0 +1,1 @@
+"""The reading side of telemetry: snapshots for Prometheus, and what a machine lacks."""

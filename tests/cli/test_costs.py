@@ -101,7 +101,8 @@ def test_without_a_terminal_it_is_a_warning_and_nothing_waits(
 
 
 def test_what_is_declined_is_cancelled(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
-    from tasks.cli import interrupt, jobs
+    from tasks.cli import interrupt
+    from tasks.cli.commands import jobs
 
     terminal("n\n")
 

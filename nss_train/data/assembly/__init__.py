@@ -1,0 +1,1 @@
+"""From rows to examples: order, groups, holdout, windows, packing."""

@@ -1,0 +1,1 @@
+"""The cells of a file beside what would be trained of them."""

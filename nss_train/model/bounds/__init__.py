@@ -1,0 +1,1 @@
+"""How large the documents of a base model may be."""

@@ -1,0 +1,1 @@
+"""Base models in the folders of this machine."""

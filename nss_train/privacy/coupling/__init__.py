@@ -1,0 +1,1 @@
+"""The check, before the first private step, that no unit changes another's gradient."""

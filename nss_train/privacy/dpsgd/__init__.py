@@ -1,0 +1,1 @@
+"""The private training itself: sampling, clipping, noise, and the trainer around them."""

@@ -1,0 +1,1 @@
+"""What is published of a private table's columns and units, with noise."""

@@ -1,0 +1,1 @@
+"""Private tables by format, one record at a time."""

@@ -1,0 +1,1 @@
+"""Private cells, each typed by itself."""

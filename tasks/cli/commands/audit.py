@@ -12,7 +12,7 @@ from nss_train.errors import ParameterError, Problem
 from nss_train.extras import PRIVATE, TRAIN
 from nss_train.privacy.accounting.result import AuditBound, PrivacyResult
 from tasks.cli import display, subprograms
-from tasks.cli.jobs import client_and_id
+from tasks.cli.commands.jobs import client_and_id
 from tasks.cli.options import AsJson, ConfigFile
 from tasks.jobs.repository import JobRepository
 

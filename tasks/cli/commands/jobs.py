@@ -13,9 +13,9 @@ from nss_train import errors
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from nss_train.extras import TRAIN
-from tasks.cli import config as configs
 from tasks.cli import display, interrupt, subprograms
 from tasks.cli.asking import Asking, Declined
+from tasks.cli.commands import config as configs
 from tasks.cli.csv_export import RowFormat, print_rows, write_rows
 from tasks.cli.options import (
     AsJson,

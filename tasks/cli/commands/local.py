@@ -13,10 +13,10 @@ import typer
 from nss_train.config import parse_config
 from nss_train.errors import NotInstalled
 from nss_train.extras import FLOWER, LOCAL, TRAIN, needed_by
-from tasks.cli import config as configs
 from tasks.cli import display, interrupt, subprograms
 from tasks.cli.asking import Asking
-from tasks.cli.jobs import follow
+from tasks.cli.commands import config as configs
+from tasks.cli.commands.jobs import follow
 from tasks.cli.options import (
     AsJson,
     AsJsonLines,
