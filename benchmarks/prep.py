@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -34,6 +35,8 @@ def main() -> None:
     parser.add_argument("--python", type=Path, help="Python of the reference's environment")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--repeat", type=int, default=1, help="rows are repeated this often")
+    parser.add_argument("--before", type=Path, help="another checkout, measured in turn with this one")
+    parser.add_argument("--values", action="store_true", help="time the comparison of cells, too")
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.ours:
@@ -41,6 +44,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         table = make_table(given.table, Path(folder), given.repeat)
+        if given.values:
+            for _ in range(given.pairs):
+                print(json.dumps(share_of_comparison(table, given.model)), flush=True)
+            return
+        if given.before is not None:
+            compare_checkouts(table, given)
+            return
         if given.reference is None:
             for _ in range(given.pairs):
                 print(json.dumps(run_ours(table, given.model)), flush=True)
@@ -67,6 +77,44 @@ def compare(table: Path, given: argparse.Namespace, folder: Path) -> None:
     }
     summary |= {"stage_wall_s": stage_wall_s(table, given.model), "records_per_s": ours["records_per_s"]}
     print(json.dumps(summary | {"examples_equal": examples_equal(table, given, folder)}), flush=True)
+
+
+def compare_checkouts(table: Path, given: argparse.Namespace) -> None:
+    """Alternate between another checkout and this one."""
+    ratios = []
+    for _ in range(given.pairs):
+        before = run_ours(table, given.model, checkout=given.before)
+        now = run_ours(table, given.model)
+        ratios.append(now["seconds"] / before["seconds"])
+        pair = {"before_s": before["seconds"], "now_s": now["seconds"], "ratio": round(ratios[-1], 2)}
+        print(json.dumps(pair), flush=True)
+    print(json.dumps({"table": given.table, "median_ratio": round(statistics.median(ratios), 2)}))
+
+
+def share_of_comparison(table: Path, model: Path) -> dict[str, float]:
+    """Prepare a file in this process; return how long that took, and its comparison of cells alone."""
+    from nss_train.config import parse_config
+    from nss_train.data import source
+    from nss_train.data.prepare import prepare
+
+    spent, check = [0.0], source.check_changes
+
+    def timed(*arguments: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return check(*arguments)
+        finally:
+            spent[0] += time.perf_counter() - started
+
+    config = parse_config({"reading": {"types": "nss"}, "training": {"pretrained_model": str(model)}})
+    source.check_changes = timed
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(table, config, model=model, seed=SEED).train.write(Path(folder) / "train.arrow")
+    seconds = time.perf_counter() - started
+    source.check_changes = check
+    share = spent[0] / (seconds - spent[0])
+    return {"prepare_s": round(seconds, 3), "comparison_s": round(spent[0], 3), "share": round(share, 3)}
 
 
 def examples_equal(table: Path, given: argparse.Namespace, folder: Path) -> bool:
@@ -103,12 +151,16 @@ def make_table(wanted: str, folder: Path, repeat: int) -> Path:
     return table
 
 
-def run_ours(table: Path, model: Path) -> dict[str, Any]:
-    return last_line([sys.executable, __file__, str(table), "--model", str(model), "--ours"])
+def run_ours(table: Path, model: Path, *, checkout: Path | None = None) -> dict[str, Any]:
+    """Prepare in a process of its own, with the code of a checkout; this one's by default."""
+    root = (checkout or Path(__file__).parents[1]).resolve()
+    script = root / "benchmarks" / "prep.py"
+    return last_line([sys.executable, str(script), str(table), "--model", str(model), "--ours"], code=root)
 
 
-def last_line(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+def last_line(command: list[str], *, code: Path | None = None) -> dict[str, Any]:
+    environment = os.environ | ({} if code is None else {"PYTHONPATH": str(code)})
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
