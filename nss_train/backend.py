@@ -22,8 +22,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallb
 
 from nss_train.artifacts.files import write_json
 from nss_train.artifacts.guarantee import Guarantee
-from nss_train.artifacts.preview import Sampling
 from nss_train.artifacts.run_folder import BoundDir, Workdir
+from nss_train.artifacts.sampling import Sampling
 from nss_train.config.support import unsupported_training
 from nss_train.contract import ModelPolicy
 from nss_train.data import columns

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from nss_train import command
 from nss_train.artifacts.files import read_json
-from nss_train.artifacts.preview import Preview, Sampling, sample
+from nss_train.artifacts.preview import Preview, sample
+from nss_train.artifacts.sampling import Sampling
 from nss_train.artifacts.table import row_table, write_csv
 from nss_train.artifacts.workdir import ADAPTER, CONFIG
 from nss_train.errors import ParameterError, Problem

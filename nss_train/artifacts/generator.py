@@ -18,8 +18,8 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from nss_train.artifacts.preview import MAX_SEQUENCES, RECORDS_PER_SEQUENCE, Sampling, no_room
 from nss_train.artifacts.prompt import first_budget, max_new_tokens, max_seq_length, schema_prompt
+from nss_train.artifacts.sampling import MAX_SEQUENCES, RECORDS_PER_SEQUENCE, Sampling, no_room
 from nss_train.model.loading import choose_precision, load_base
 from nss_train.model.rope import RopeScaling, rope_from_json
 

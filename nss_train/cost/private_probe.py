@@ -13,8 +13,8 @@ from peft import PeftModel
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import Clock
+from nss_train.cost.measuring import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL_TOKEN, now, tried_width
 from nss_train.cost.pace import Pace
-from nss_train.cost.probe import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL_TOKEN, now, tried_width
 from nss_train.cost.work import Work
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.coupling.probe import public_luck

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from transformers import (
 )
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.cost.measuring import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL_TOKEN, now, tried_width
 from nss_train.cost.pace import Pace
 from nss_train.cost.work import Work
 from nss_train.model.adapter import put_adapter, ready_for_training
@@ -40,14 +40,6 @@ from nss_train.training.group import on_device
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
 FEW_LAYERS, MORE_LAYERS = 1, 8
-STEPS, PASSES = 4, 2
-"""Steps and passes of a probe. The first step is not timed: libraries choose their kernels in it."""
-ENOUGH_S = 2.0
-"""Seconds of timed steps after which a probe ends."""
-MOST_TOKENS = 256
-"""Tokens of a micro-batch in the probe: a token of a longer one takes as long, except for attention."""
-USUAL_TOKEN = 64
-"""Token id of the invented rows; its value makes no difference."""
 SMALL = 0.02
 """Standard deviation of the invented weights, as transformers initialises most models."""
 
@@ -71,11 +63,6 @@ def pace_of(
     )
     found = [_pace(model, config, work, plan, source) for model in models]
     return found[-1] if layers == more else found[0].extended(found[1], (layers - few) / (more - few))
-
-
-def tried_width(work: Work) -> int:
-    """Return the tokens of a row in the probe."""
-    return max(2, min(MOST_TOKENS, round(work.row_tokens)))
 
 
 def _pace(
@@ -220,10 +207,3 @@ class Stopwatch(TrainerCallback):
         self._ended = moment
         if len(self.steps) > 1 and sum(self.steps) > ENOUGH_S:
             control.should_training_stop = True
-
-
-def now() -> float:
-    """Return the time once the device has finished its pending work."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.monotonic()

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from nss_train.artifacts.__main__ import main
 from nss_train.artifacts.generator import Generator
-from nss_train.artifacts.preview import Sampling, Stopped, sample
+from nss_train.artifacts.preview import Stopped, sample
 from nss_train.artifacts.prompt import first_budget, max_new_tokens, schema_prompt
+from nss_train.artifacts.sampling import Sampling
 from nss_train.artifacts.table import row_table, write_csv
 from nss_train.errors import DataError, GenerationError, ParameterError
 

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from nss_train.artifacts.generator import Completions, Generator
-from nss_train.artifacts.preview import Sampling
+from nss_train.artifacts.sampling import Sampling
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.training.fit import Fitted, fit

@@ -10,7 +10,7 @@ import pytest
 from transformers import EvalPrediction, TrainerControl, TrainerState
 
 from nss_train import stages
-from nss_train.artifacts.preview import Sampling
+from nss_train.artifacts.sampling import Sampling
 from nss_train.training import reporters
 from nss_train.training.arguments import training_arguments
 from nss_train.training.metrics import BatchedMetrics, compute_metrics
