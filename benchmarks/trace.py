@@ -1,6 +1,6 @@
 """The trace of one job as a waterfall: ``python -m benchmarks.trace TABLE --config CONFIG``.
 
-Starts broker, store, workers and a collector, runs a job, and prints each span of its trace with the
+It starts broker, store, workers and a collector, runs a job, and prints each span of its trace with the
 time at which it began and how long it lasted.
 """
 

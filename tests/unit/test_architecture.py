@@ -1,4 +1,4 @@
-"""The map of the code is true, and what its page names is there."""
+"""The map of the code is true, and the files that its page names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What guesses prove, against published values and against mechanisms whose ε is known."""
+"""Bounds that guesses prove, against published values and against mechanisms whose ε is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units join a step by coins of their own, and nobody can toss the same coins again."""
+"""Units join a step by coins of their own, and no one can toss the same coins again."""
 
 from __future__ import annotations
 

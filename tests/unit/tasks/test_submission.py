@@ -1,4 +1,4 @@
-"""What a submission leaves behind when something goes wrong in the middle of it."""
+"""The state that a submission leaves when something goes wrong in the middle of it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fails(error: Exception) -> Any:
 
 
 def run(app: App, name: str, arguments: Mapping[str, Any], *, retries: int = 0) -> None:
-    """A task as a worker runs it."""
+    """Run a task as a worker does."""
     task = app.tasks[name]
     where = {"routing_key": "cpu"}
     task.push_request(id="t-0000001", retries=retries, called_directly=False, delivery_info=where)
