@@ -92,7 +92,7 @@ class Jobs:
         return found
 
     def wait_for_step(self, job_id: str, step: int) -> None:
-        """Return when an attempt has reported a step as high as this."""
+        """Wait until an attempt has reported a step at least this high."""
         assert wait_until(lambda: any(s >= step for _, s in self.steps(job_id)), WAIT_S), step
 
     def wait_for_stage(self, job_id: str, stage: Stage) -> WorkerHost:

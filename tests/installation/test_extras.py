@@ -61,7 +61,7 @@ Install = Callable[[str], Environment]
 
 @pytest.fixture
 def install(wheel: Path, tmp_path: Path) -> Iterator[Install]:
-    """Yield a function that makes an environment with extras and prints its size; remove it afterwards."""
+    """Yield a function that makes an environment with extras and prints its figures; remove it afterwards."""
     folder = tmp_path / "environment"
 
     def environment(extras: str) -> Environment:

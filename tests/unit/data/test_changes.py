@@ -1,4 +1,4 @@
-"""No cell changes without a warning, and no column loses values unless that was declared as wanted."""
+"""No cell changes without a warning, and no column loses values unless that was asked for."""
 
 from __future__ import annotations
 

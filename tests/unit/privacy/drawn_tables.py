@@ -74,7 +74,7 @@ class Drawn:
     rows: int
     seed: int
     unit: str
-    """``record``, ``column`` or ``group``."""
+    """Kind of the unit: ``record``, ``column`` or ``group``."""
     sections: Mapping[str, Any]
     edits: tuple[Edit, ...]
     table: TableFile

@@ -136,7 +136,7 @@ def batch_norm() -> PeftModel:
 
 
 def scale_of_the_batch() -> PeftModel:
-    """Return a model quantized by the largest value of all rows."""
+    """Return a model with a quantization by the largest value of all rows."""
 
     def change(found: torch.Tensor) -> torch.Tensor:
         step = found.detach().abs().max() / 16

@@ -30,7 +30,7 @@ def area(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
 
 
 class Watched:
-    """A training whose beginnings of steps are observed, and the units drawn in each step."""
+    """A training with the observed beginning of each step and the units drawn in it."""
 
     def __init__(self, root: Path, model: Path, clock: str, patch: pytest.MonkeyPatch) -> None:
         self.begun: list[float] = []

@@ -74,7 +74,7 @@ def test_a_value_of_one_unit_is_hardly_ever_found() -> None:
         noisy_statistics.categories(values, units=301, epsilon=1.0, delta=1e-3).found for _ in range(400)
     ]
     assert all(0 in categories for categories in found)
-    # With probability δ in each draw: more than 6 of 400 would be a wonder of one in a million.
+    # With probability δ in each draw: more than 6 of 400 has a chance of one in a million.
     assert sum(1 in categories for categories in found) <= 6
 
 

@@ -108,7 +108,7 @@ def worker_on(store: Store, settings: Settings, redis: Redis) -> Worker:
 def submitted(store: Store, folder: Path, *, dataset: str | None = "birds", **fields: Any) -> JobRepository:
     table = folder / "t.csv"
     table.write_text("a,b\n1,2\n")
-    # What the stage draws stands in its figures, which a strict job's would not show.
+    # The figures contain what the stage draws, which a strict job's would not show.
     guarantee = {"strict": False} | ({} if dataset is None else {"dataset": dataset})
     job_id = fields.pop("job_id", JOB)
     described = describe_table(table, strict=False)

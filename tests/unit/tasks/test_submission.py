@@ -179,7 +179,7 @@ def test_a_message_that_meets_no_store_comes_again(
 ) -> None:
     monkeypatch.setattr(celery_tasks, "RETRY_DELAY_S", 0)
     monkeypatch.setattr(celery_tasks, "submit_message", fails(error))
-    # For the hundredth time: no number of them is enough to lose it.
+    # The hundredth attempt: no number of retries loses the message.
     with pytest.raises(Retry):
         run(app, "nss_train.submit", {"table": "s3://tables/t.csv", "config": {}}, retries=99)
     assert app.redis.llen("cpu") == 1

@@ -86,7 +86,7 @@ def test_an_adapter_that_was_prepared_is_the_one_that_is_trained(
 ) -> None:
     request = make_request(tiny_model, seed=1)
     folder = load(tmp_path, request)
-    # As releases left it that prepared a model for each job.
+    # As left by releases that prepared a model for each job.
     prepared = drawn(tiny_model, folder / "in" / "model" / "adapter", seed=2)
     stages.train(folder, request, report=silent)
     begun = {name.replace(".default.", "."): weight for name, weight in first[0].items()}
