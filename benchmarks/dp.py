@@ -1,6 +1,6 @@
 """Private training: the reference's, ours, and ours without privacy: ``python benchmarks/dp.py --help``.
 
-The benchmark times the training alone, in tokens per second of the units that took part. "Without
+The benchmark times the training alone, in tokens per second, of the units that took part. "Without
 privacy" is the same loop over the same kind of draws with the same micro-batches and the same optimizer,
 but plain gradients: the difference is what clipping and noise cost. It prints one JSON line per round and
 one with the medians.

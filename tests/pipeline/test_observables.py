@@ -27,10 +27,10 @@ ROWS = 60
 NULLED = 17
 TIMES = ("_at", "timestamp", "seconds", "eta_s", "local_received", "runtime", "clock")
 DRAWN = ("sha256", "token", "uuid", "pid", "root_id", "parent_id", "idempotency_key", "input")
-"""Endings of the names that differ between any two jobs: ids, random names, digests of released weights."""
+"""Endings of names whose values differ between any two jobs: ids, random names, digests of weights."""
 DRAW = json.dumps({"effective": ROWS}).encode()
 EARLIER = ("cache",)
-"""Names that depend on whether an earlier job prepared the base model."""
+"""Names whose values depend on whether an earlier job prepared the base model."""
 
 
 @dataclass(frozen=True, kw_only=True)

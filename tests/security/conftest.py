@@ -42,7 +42,7 @@ class Target:
         return new
 
     def does_honest_work(self) -> bool:
-        """Tell whether a submission that follows is worked on; its refusal is recorded in milliseconds."""
+        """Submit a job that is refused, and return true once the refusal is recorded, within milliseconds."""
         key = uuid.uuid4().hex
         message = {"table": "s3://elsewhere/x.csv", "config": {}, "idempotency_key": key}
         self.app.send_task("nss_train.submit", kwargs=message)

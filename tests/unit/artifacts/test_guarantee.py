@@ -70,13 +70,13 @@ def published(source: SchemaSource, report_loss: bool) -> Publication:
 
 
 def prepared(folder: Path, config: SafeSynthesizerParameters, **result: Any) -> Request:
-    """Make a stage folder with what the earlier stages of a private job leave."""
+    """Make a stage folder with what the earlier stages of a private job leave; return its request."""
     made, trained = folder / "in/prepare_data", folder / "in/train"
     found = published(config.guarantee.schema_source, config.guarantee.report_loss)
     put(made / "config.json", config.model_dump(mode="json"))
     choices = [{"name": c.name, "value": c.value, "reason": c.reason} for c in found.resolved.choices]
     put(made / "choices.json", choices)
-    # A raw schema is no publication: prepare_data makes it of the training rows.
+    # A raw schema is no publication: prepare_data makes it from the training rows.
     put(made / "schema.json", found.schema or make_schema(distinct_columns(to_arrow(table()))))
     put(made / "metadata.json", METADATA)
     put(made / "privacy.json", found.plan.model_dump(mode="json"))
