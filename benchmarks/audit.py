@@ -1,8 +1,8 @@
-"""What the audits find: ``benchmarks/audit.py steps``, or ``job`` or ``events`` with ``--model FOLDER``.
+"""Benchmark of the audits: ``benchmarks/audit.py steps``, or ``job`` or ``events`` with ``--model FOLDER``.
 
 ``steps`` audits the private step and every planted fault; ``job`` audits a whole private training of a
-table with canaries, as it is and with its noise off; ``events`` tells by the events of a training in which
-steps its longest record was drawn. Prints one JSON line per audit.
+table with canaries, as it is and with its noise off; ``events`` infers from the events of a training in
+which steps its longest record was drawn. It prints one JSON line per audit.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ def main() -> None:
 
 UNITS, BATCH = 120, 8
 LONGEST = 200
-"""Tokens that a unit has at most: the long record has nearly as many, the others a tenth."""
+"""Maximum number of tokens of a unit: the long record has nearly as many, the others a tenth."""
 
 
 def audit_events(given: argparse.Namespace) -> None:
-    """Train on ordinary records and a long one, and tell the steps that drew it by what is seen."""
+    """Train on ordinary records and a long one; infer from what is visible which steps drew the long one."""
     drawn: list[tuple[int, bool]] = []
     honest = PoissonSampler.draw
 
@@ -159,7 +159,7 @@ def make_request(given: argparse.Namespace, **guarantee: Any) -> Request:
 
 
 def prepare(root: Path, request: Request, *, units: int, extra: str = "") -> Path:
-    """The inputs of a train stage."""
+    """Make the inputs of a train stage and return their folder."""
     data, model, inputs = root / "data", root / "model", root / "inputs"
     for folder in (data / "in", data / "out", model / "in", model / "out", inputs):
         folder.mkdir(parents=True)
@@ -174,7 +174,7 @@ def prepare(root: Path, request: Request, *, units: int, extra: str = "") -> Pat
 
 
 def train(folder: Path, inputs: Path, request: Request) -> dict[str, Any]:
-    """What a private training says of itself."""
+    """Run a private training and return its privacy result."""
     (folder / "out").mkdir(parents=True)
     shutil.copytree(inputs, folder / "in", symlinks=True)
     stages.train(folder, request, report=ignore)
@@ -183,7 +183,7 @@ def train(folder: Path, inputs: Path, request: Request) -> dict[str, Any]:
 
 
 def ignore(_: object) -> None:
-    """A report nobody reads."""
+    """Ignore the event."""
 
 
 if __name__ == "__main__":

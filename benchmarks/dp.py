@@ -1,8 +1,9 @@
 """Private training: the reference's, ours, and ours without privacy: ``python benchmarks/dp.py --help``.
 
-Timed is the training alone, in tokens of the units that took part per second. "Without privacy" is
-the same loop over the same kind of draws with the same micro-batches and the same optimizer, but plain
-gradients: what clipping and noise cost. Prints one JSON line per round and one with the medians.
+The benchmark times the training alone, in tokens per second, of the units that took part. "Without
+privacy" is the same loop over the same kind of draws with the same micro-batches and the same optimizer,
+but plain gradients: the difference is what clipping and noise cost. It prints one JSON line per round and
+one with the medians.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 BATCH = 8
-"""Units that a step expects, as NSS's defaults have it."""
+"""Number of units that a step expects, as in NSS's defaults."""
 
 
 def main() -> None:
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def one_round(given: argparse.Namespace) -> dict[str, float]:
-    """Each of the three once, in processes of their own."""
+    """Run each of the three once, in a process of its own, and return the ratios of their rates."""
     rates = {name: run_ours(given, name) for name in ("private", "plain")}
     if given.reference is not None:
         rates["reference"] = run_reference(given)
@@ -81,7 +82,7 @@ def last_line(command: list[str]) -> dict[str, Any]:
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    """One training in this process."""
+    """Run one training in this process and return its rate."""
     from nss_train.privacy.dpsgd.micro_batches import UnitExamples
 
     taken = [0]
@@ -101,7 +102,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def prepare(given: argparse.Namespace, root: Path) -> Path:
-    """The inputs of a train stage."""
+    """Make the inputs of a train stage and return its folder."""
     from nss_train import stages
     from nss_train.privacy.accounting.plan import PrivacyPlan
 
@@ -141,7 +142,7 @@ def request_of(given: argparse.Namespace) -> Any:
 
 
 def train_privately(folder: Path, given: argparse.Namespace, taken: list[int]) -> float:
-    """Seconds of the steps alone: what is tried before the first one does not grow with their number."""
+    """Train; return the seconds of the steps alone: the trials before them do not grow with their number."""
     from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
     from nss_train.training.stage import train
 

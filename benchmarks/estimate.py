@@ -1,7 +1,7 @@
 """Estimates of cost against what trainings then take: ``python benchmarks/estimate.py --models DIR``.
 
-Each job is estimated by the program behind ``nss-train estimate``, which has measured nothing before, and
-then trained in a process as a worker starts it. Prints one JSON line per job (``seconds`` and
+Each job is estimated by the program behind ``nss-train estimate``, without any earlier measurement, and
+then trained in a process as a worker starts it. It prints one JSON line per job (``seconds`` and
 ``memory_bytes`` as estimated and as they were, ratios of the first to the second, the machine's load before
 and after) and one with all ratios.
 """
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def one(job: Job, models: Path) -> dict[str, Any]:
-    """A job's estimate, and what it took."""
+    """Estimate a job, train it, and return both costs and their ratios."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         estimated = estimate(job, models, root)
@@ -160,7 +160,7 @@ def estimate(job: Job, models: Path, root: Path) -> dict[str, Any]:
 
 
 def prepared(job: Job, models: Path, root: Path) -> Path:
-    """The folder of a train stage."""
+    """Make the folder of a train stage with its inputs."""
     prepare, load, folder = (root / name for name in ("prepare", "load", "train"))
     for one_ in (prepare, load, folder):
         (one_ / "in").mkdir(parents=True)
@@ -183,11 +183,11 @@ def request(job: Job, models: Path) -> Request:
 
 
 def silent(event: Event) -> None:
-    """A report nobody reads."""
+    """Ignore the event."""
 
 
 def train(folder: Path) -> tuple[float, int]:
-    """Seconds, and bytes of memory at the peak, of the stage's process."""
+    """Run the stage in a process; return its seconds and its peak memory in bytes."""
     reader, writer = os.pipe()
     command = ["-m", "nss_train.child", "train", str(folder), "--events-fd", str(writer)]
     began = time.monotonic()

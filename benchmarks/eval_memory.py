@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def evaluate(model_folder: Path, batches: int) -> int:
-    """Peak resident memory in kilobytes after an evaluation of so many batches of two."""
+    """Return the peak resident memory in kilobytes after an evaluation of this many batches of two."""
     from datasets import Dataset
 
     from nss_train.config import parse_config

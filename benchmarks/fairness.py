@@ -1,8 +1,8 @@
-"""How long a tenant waits behind the many jobs of another: by turns against first come, first served.
+"""Waiting time of a tenant behind another's many jobs: by turns, and first come, first served.
 
-``python -m benchmarks.fairness 200`` submits so many no-op jobs of tenant a, then five of tenant b, to one
+``python -m benchmarks.fairness 200`` submits that many no-op jobs of tenant a, then five of tenant b, to one
 worker, and prints one line of a table for each order: seconds until a job of b begins and ends, on average,
-and until all have ended. First come, first served is an admission window that nothing fills.
+and until all have ended. First come, first served is an admission window so large that nothing fills it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(many: int) -> None:
 
 
 def run(folder: Path, many: int, window: int) -> tuple[float, float, float]:
-    """Mean seconds until a job of b begins, until it ends, and until all have ended."""
+    """Return mean seconds until a job of b begins and until it ends, and seconds until all have ended."""
     table = folder / "table.csv"
     table.write_text("a,b\n" + "".join(f"{i},{i}\n" for i in range(10)))
     with Valkey(folder / "valkey") as valkey:
@@ -63,7 +63,7 @@ def run(folder: Path, many: int, window: int) -> tuple[float, float, float]:
 
 @contextmanager
 def worker(settings: Settings, log: Path) -> Iterator[None]:
-    """A worker whose stages do nothing."""
+    """Run a worker whose stages do nothing."""
     command = [sys.executable, "-m", "benchmarks.noop_app"]
     with (
         log.open("wb") as output,

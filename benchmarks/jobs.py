@@ -1,6 +1,6 @@
-"""Many jobs one after another through one worker, and what they leave: ``python benchmarks/jobs.py 100``.
+"""Many jobs, one after another, in one worker, and what they leave: ``python benchmarks/jobs.py 100``.
 
-Prints one JSON line per tenth job (processes, open files and resident memory of the worker's tree,
+It prints one JSON line per tenth job (processes, open files and resident memory of the worker's tree,
 entries of its scratch folder and of the temporary folder) and one with the slope of the memory.
 """
 
@@ -75,7 +75,7 @@ def run(jobs: int, settings: Settings, table: Path, temporary: Path) -> None:
 
 
 def left(pid: int, settings: Settings, temporary: Path) -> dict[str, Any]:
-    """What the worker holds between two jobs."""
+    """Return what the worker holds between two jobs."""
     root = psutil.Process(pid)
     tree = [root, *root.children(recursive=True)]
     scratch = settings.scratch_dir

@@ -28,7 +28,7 @@ def bare(self: Any) -> None:
 
 @shared_task(name=PROCESS, bind=True)
 def process(self: Any) -> None:
-    """What any task must do that wants a process without a past."""
+    """Start a new Python process, as any task must that needs a clean one."""
     subprocess.run([sys.executable, "-c", "import pydantic"], check=True)
     self.app.redis.incr(PROCESS)
 

@@ -1,4 +1,4 @@
-"""What a job costs beyond its work: no-op jobs through the four stages, and bare chains of four no-op tasks.
+"""Overhead of a job: no-op jobs through the four stages, against bare chains of four no-op tasks.
 
 ``python -m benchmarks.overhead 500`` runs both on one Valkey and one worker each, alternating in
 blocks, and prints one JSON line: seconds per job, their ratio, and what the worker holds at the end.
@@ -97,7 +97,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def held(pid: int) -> dict[str, int]:
-    """What a worker holds between two jobs."""
+    """Return what a worker holds between two jobs."""
     root = psutil.Process(pid)
     tree = [root, *root.children(recursive=True)]
     return {

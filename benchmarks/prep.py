@@ -1,7 +1,7 @@
 """Data preparation, ours and the reference's in turn: ``python benchmarks/prep.py --help``.
 
-Timed in both: everything from a table in memory, with the config resolved once and the tokenizer
-loaded, to the written examples. Prints one JSON line per pair and one with the medians.
+Both are timed from a table in memory, with the config resolved once and the tokenizer loaded, to the
+written examples. It prints one JSON line per pair and one with the medians.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def compare(table: Path, given: argparse.Namespace, folder: Path) -> None:
-    """Alternate, then compare every example's digest once."""
+    """Run the two in turn, then compare every example's digest once."""
     ratios = []
     for _ in range(given.pairs):
         script = [str(given.python), str(given.reference / "bench_prep.py")]
@@ -132,7 +132,7 @@ def examples_equal(table: Path, given: argparse.Namespace, folder: Path) -> bool
 
 
 def make_table(wanted: str, folder: Path, repeat: int) -> Path:
-    """The named table, or one in which every value is distinct: prose, and numbers of fifteen digits."""
+    """Write the named table, or one whose values are all distinct: prose, and numbers of fifteen digits."""
     if wanted.startswith("worst:"):
         rng = np.random.default_rng(SEED)
         rows = int(wanted.partition(":")[2])
@@ -166,7 +166,7 @@ def last_line(command: list[str], *, code: Path | None = None) -> dict[str, Any]
 
 
 def measure(table: Path, model: Path) -> dict[str, Any]:
-    """One preparation in this process."""
+    """Run one preparation in this process and measure it."""
     from nss_train.config import parse_config
     from nss_train.config.resolve import resolve
     from nss_train.data.assembly.holdout import Split
@@ -198,7 +198,7 @@ def measure(table: Path, model: Path) -> dict[str, Any]:
 
 
 def stage_wall_s(table: Path, model: Path) -> float:
-    """From the start of a process to the end of the stage, as a user of the command line sees it."""
+    """Return the seconds from process start to the end of the stage, as a command-line user sees them."""
     code = """
 import sys, tempfile, shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stages that do nothing, but for a training that takes its time."""
+"""Stages that do nothing, except for a training that takes a while."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The trace of one job as a waterfall: ``python -m benchmarks.trace TABLE --config CONFIG``.
 
-Starts broker, store, workers and a collector, runs a job, and prints each span of its trace with the
+It starts broker, store, workers and a collector, runs a job, and prints each span of its trace with the
 time at which it began and how long it lasted.
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
             job_id = client.submit(table=arguments.table, config=arguments.config)
             *_, last = client.watch(job_id)
             _wait_for_root(collected)
-        # The client's own spans leave when it is done with them.
+        # The client's own spans are exported with a delay.
         time.sleep(6)
     print(f"{job_id}: {last.state}")
     print(waterfall(collected.spans))

@@ -1,4 +1,4 @@
-"""Makes the bucket that NSS_TRAIN_STORE_URL names, unless it is there."""
+"""Program that makes the bucket that NSS_TRAIN_STORE_URL names, unless it exists."""
 
 from __future__ import annotations
 

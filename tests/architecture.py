@@ -1,4 +1,4 @@
-"""The map in docs/architecture.md: ``python -m tests.architecture`` writes it anew."""
+"""The map in docs/architecture.md: ``python -m tests.architecture`` rewrites it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BEGINS = "## The map\n"
 
 
 def written() -> str:
-    """The page as it should be: its text, and a line for each module as its docstring begins."""
+    """Return the page as it should be: its text, and a line for each module from its docstring."""
     text, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGINS)
     introduction = rest.split("\n### ")[0].rstrip()
     return f"{text}{BEGINS}{introduction}\n\n" + "\n".join(_rooms())
@@ -32,7 +32,7 @@ def _line(file: Path) -> str:
 
 
 def says(file: Path) -> str:
-    """The first sentence of a module; empty for a file that holds nothing."""
+    """Return the first paragraph of a module's docstring, or an empty string if it has none."""
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return " ".join(docstring.split("\n\n")[0].split())
 

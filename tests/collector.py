@@ -28,7 +28,7 @@ class Span:
 
 @dataclass(slots=True)
 class Collector:
-    """What arrived so far."""
+    """The spans that arrived so far."""
 
     endpoint: str = ""
     spans: list[Span] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Collector:
 
 @contextmanager
 def collector() -> Iterator[Collector]:
-    """A collector on a free port of the loopback."""
+    """Run a collector on a free port of the loopback interface."""
     made = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -66,7 +66,7 @@ def collector() -> Iterator[Collector]:
 
 
 def waterfall(spans: Sequence[Span], *, width: int = 60) -> str:
-    """The spans of one trace as text: a line each, indented below its parent, with a bar in time."""
+    """Return the spans of one trace as text: a line each, indented below its parent, with a bar in time."""
     began, ended = min(span.began_s for span in spans), max(span.ended_s for span in spans)
     known = {span.span_id for span in spans}
     lines: list[str] = []

@@ -1,4 +1,4 @@
-"""Real servers and real models for every test that wants them, each started or made once."""
+"""Real servers and real models for every test that needs them, each started or made once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes long and whose parts are tested elsewhere."""
+    """Leave out tests that take long and whose parts are tested elsewhere."""
     left_out = [item for item in items if item.get_closest_marker("long")]
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=left_out)
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def long(pytestconfig: pytest.Config) -> bool:
-    """Whether there is time."""
+    """Tell whether the long tests run too."""
     return bool(pytestconfig.getoption("--long"))
 
 
@@ -48,7 +48,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
 
 @pytest.fixture(scope="session")
 def s3_settings(valkey: Valkey, s3: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A deployment on real Valkey and real S3."""
+    """Return the settings of a deployment on real Valkey and real S3."""
     return Settings.model_validate(
         {
             "home": tmp_path_factory.mktemp("home"),
@@ -62,7 +62,7 @@ def s3_settings(valkey: Valkey, s3: SeaweedFS, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def settings(valkey: Valkey, tmp_path: Path) -> Settings:
-    """A deployment on real Valkey and a folder."""
+    """Return the settings of a deployment on real Valkey and a folder."""
     return Settings.model_validate(
         {"home": tmp_path / "home", "broker_url": valkey.url, "unlisted_raises": True}
     )
@@ -70,7 +70,7 @@ def settings(valkey: Valkey, tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def base_model() -> Path:
-    """SmolLM2-135M-Instruct, converted from its wheel once for this checkout."""
+    """Return SmolLM2-135M-Instruct, converted from its wheel once for this checkout."""
     command = [sys.executable, "-m", "nss_train.model.local.smollm2", str(MODELS)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return MODELS / "SmolLM2-135M-Instruct"
@@ -78,7 +78,7 @@ def base_model() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(base_model: Path) -> Path:
-    """A random Llama of 4 layers with the tokenizer and the context of SmolLM2."""
+    """Return a random Llama of 4 layers with the tokenizer and the context of SmolLM2."""
     folder = MODELS / "SmolLM2-tiny"
     if not folder.is_dir():
         command = [sys.executable, str(REPOSITORY / "tests" / "make_tiny.py"), str(base_model), str(folder)]

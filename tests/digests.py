@@ -1,4 +1,4 @@
-"""Looks for digests of private bytes, in every form that they are written in, in what is published."""
+"""Search for digests of private bytes in what is published, in every form in which they are written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 ALGORITHMS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake2b", "blake2s", "sha3_256")
 LEAST_BYTES = 8
-"""A digest that is cut shorter is told from chance no more."""
+"""Fewest bytes of a digest that are searched for: a shorter one cannot be distinguished from chance."""
 
 
 def forms(private: bytes) -> Iterator[tuple[str, bytes]]:
-    """Digests of some bytes as they could be written, cut to :data:`LEAST_BYTES`, and their names."""
+    """Yield digests of some bytes as they could be written, cut to :data:`LEAST_BYTES`, and their names."""
     for name in ALGORITHMS:
         digest = hashlib.new(name, private).digest()[: LEAST_BYTES + 1]
         yield f"{name} in hex", digest[:LEAST_BYTES].hex().encode()
@@ -24,7 +24,7 @@ def forms(private: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def digests_in(published: Mapping[str, bytes], private: Mapping[str, bytes]) -> Iterator[str]:
-    """Where a digest of something private is published; lines and texts of private files count as well."""
+    """Yield where a digest of private bytes is published; lines and texts of private files count as well."""
     everything = {where: text for where, text in published.items() if text}
     for what, data in private.items():
         for name, form in forms(data):
@@ -32,7 +32,7 @@ def digests_in(published: Mapping[str, bytes], private: Mapping[str, bytes]) -> 
 
 
 def sizes_in(documents: Mapping[str, object], sizes: Iterable[int]) -> Iterator[str]:
-    """Where the size of a private file stands as a number in a document."""
+    """Yield where the size of a private file appears as a number in a document."""
     wanted = set(sizes)
     for where, document in documents.items():
         yield from (f"{where}: {number}" for number in _numbers(document) if number in wanted)

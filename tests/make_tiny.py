@@ -1,4 +1,4 @@
-"""Make a small random Llama with another model's tokenizer: ``make_tiny.py BASE FOLDER``."""
+"""Program that makes a small random Llama with another model's tokenizer: ``make_tiny.py BASE FOLDER``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis itself with our configuration: TLS, users, nothing evicted."""
+"""Check of our configuration on Redis itself: TLS, users, nothing evicted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check(folder: Path) -> None:
     call(str(DEPLOY / "make-secrets.sh"), secrets)
     _forget_what_is_newer(secrets / "users.acl")
     with subprocess.Popen(
-        # Debian's redis-check-rdb is the server, which goes by its name.
+        # Debian's redis-check-rdb is the server binary, which acts by the name it is called by.
         ["redis-server", _configuration(folder, secrets, port)],
         executable=shutil.which("redis-check-rdb"),
         stdout=subprocess.PIPE,
@@ -34,7 +34,7 @@ def check(folder: Path) -> None:
 
 
 def _forget_what_is_newer(users: Path) -> None:
-    """Debian's Redis is 7.0; clients tell their version since 7.2."""
+    """Remove the rule that Debian's Redis 7.0 does not know: clients report their version since 7.2."""
     users.write_text(users.read_text().replace("+client|setinfo ", ""))
 
 
@@ -47,7 +47,7 @@ def _configuration(folder: Path, secrets: Path, port: int) -> str:
 
 
 def _ask(secrets: Path, port: int, server: subprocess.Popen[str]) -> None:
-    """As the container's health check does, until there is an answer."""
+    """Ping the server as the container's health check does, until it answers."""
     password = (secrets / "health-password").read_text().strip()
     authority = ["--tls", "--cacert", str(secrets / "ca.crt")]
     command = ["redis-cli", "-h", "127.0.0.1", "-p", str(port), *authority, "--user", "health", "ping"]

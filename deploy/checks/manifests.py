@@ -1,4 +1,4 @@
-"""The chart as Kubernetes would see it: rendered, and held against schemas and checkov's rules."""
+"""The chart as Kubernetes would see it: rendered, and checked against schemas and checkov's rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lint() -> None:
 
 
 def checker(values: Path) -> Callable[[Path], None]:
-    """The check of the chart with these values."""
+    """Return the check of the chart with these values."""
 
     def check(folder: Path) -> None:
         text = call("helm", "template", RELEASE, CHART, "--namespace", NAMESPACE, "--values", values)
@@ -42,7 +42,7 @@ def check_jobset(folder: Path) -> None:
 
 
 def validate(manifests: list[Manifest], folder: Path) -> None:
-    """Custom resources by their own schemas, and the jobs that they make like everything else."""
+    """Validate custom resources by their own schemas, and the jobs that they make like everything else."""
     custom = [one for one in manifests if _schema(one["kind"]).is_file()]
     for one in custom:
         _hold_against(_schema(one["kind"]), one)
@@ -55,7 +55,7 @@ def validate(manifests: list[Manifest], folder: Path) -> None:
 
 
 def jobs_of(custom: Manifest) -> list[Manifest]:
-    """The jobs that KEDA or the JobSet's controller would make."""
+    """Return the jobs that KEDA or the JobSet's controller would make."""
     match custom["kind"]:
         case "ScaledJob":
             specs = [custom["spec"]["jobTargetRef"]]
@@ -69,7 +69,7 @@ def jobs_of(custom: Manifest) -> list[Manifest]:
 
 
 def check_queries(manifests: list[Manifest], folder: Path) -> None:
-    """Scaler and alerts ask for the series of this release only, in PromQL."""
+    """Check that scaler and alerts query only the series of this release, in valid PromQL."""
     asking = [one for one in manifests if one["kind"] in {"ScaledJob", "PrometheusRule"}]
     own = f'{{namespace="{NAMESPACE}",service="{RELEASE}-nss-train-metrics",'
     strange = re.findall(rf"nss_train_\w+(?!\w|{re.escape(own)})", str(asking))
@@ -81,7 +81,7 @@ def check_queries(manifests: list[Manifest], folder: Path) -> None:
 
 
 def checkov(framework: str, path: Path) -> None:
-    """Without its guidelines, which come from a service."""
+    """Run checkov without its guidelines, which come from a service."""
     call("checkov", "--framework", framework, "--file", path, "--compact", "--quiet", "--skip-download")
 
 

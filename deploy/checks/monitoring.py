@@ -1,4 +1,4 @@
-"""Prometheus' configuration, and the queries of the dashboard."""
+"""Checks of Prometheus' configuration and of the dashboard's queries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_configuration(folder: Path) -> None:
 
 
 def check_dashboard(folder: Path) -> None:
-    """Its queries are rules for promtool; Grafana puts the interval in."""
+    """Check the dashboard's queries as rules with promtool; Grafana fills in the interval."""
     queries = [
         target["expr"].replace("$__rate_interval", "1m")
         for panel in json.loads(DASHBOARD.read_text())["panels"]

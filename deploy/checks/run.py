@@ -1,4 +1,4 @@
-"""Every validator that can run here, one line each: ``make deploy-check``. Ends with 1 if one fails."""
+"""Every validator that can run here, one line each: ``make deploy-check``. It ends with 1 if one fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Check = Callable[[Path], None]
 
 
 def checks() -> Iterator[tuple[str, Check]]:
-    """Name and check; each gets an empty folder."""
+    """Yield the name and the function of each check; each gets an empty folder."""
     scripts = [*DEPLOY.glob("*.sh"), *DEPLOY.glob("checks/*.sh")]
     yield "Dockerfile: hadolint", lambda _: call("hadolint", DEPLOY / "Dockerfile")
     yield "Dockerfile: checkov", lambda _: manifests.checkov("dockerfile", DEPLOY / "Dockerfile")
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def passes(name: str, check: Check) -> bool:
-    """Run a check and print its line; its output only if it failed."""
+    """Run a check and print its line, and its output only if it failed."""
     started = time.monotonic()
     said = ""
     with tempfile.TemporaryDirectory() as folder:

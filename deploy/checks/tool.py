@@ -12,11 +12,11 @@ TIMEOUT_S = 120
 
 
 class CheckFailed(Exception):
-    """What the validator said."""
+    """A validator failed; the message is its output."""
 
 
 def call(program: str, *arguments: str | Path, cwd: Path | None = None) -> str:
-    """The output of a validator, which is beside this interpreter or on the PATH."""
+    """Return the output of a validator, which is beside this interpreter or on the PATH."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [program, *map(str, arguments)],

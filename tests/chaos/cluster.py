@@ -1,4 +1,4 @@
-"""A deployment that faults can be done to: Valkey, S3 behind a proxy, and workers with disks of their own."""
+"""A deployment for fault injection: Valkey, S3 behind a proxy, and workers with disks of their own."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class WorkerHost:
         self.settings = settings.model_copy(update={"home": folder})
         self.process: subprocess.Popen[bytes] | None = None
         self.clock = ""
-        """Offset of its clock, such as ``+5m``."""
+        """Offset of the worker's clock, such as ``+5m``."""
         self.exits: list[int] = []
 
     def start(self) -> None:
@@ -68,21 +68,21 @@ class WorkerHost:
             )
 
     def kill(self) -> None:
-        """As when a machine loses its power, except for its disk."""
+        """Kill the process as a power failure would, except that the disk survives."""
         if self.process is not None:
             self.process.kill()
             self.exits.append(self.process.wait())
             self.process = None
 
     def terminate(self, timeout_s: float) -> None:
-        """Let it leave; :class:`subprocess.TimeoutExpired` when it does not."""
+        """Let the process end by itself; raise :class:`subprocess.TimeoutExpired` when it does not."""
         if self.process is not None:
             self.process.terminate()
             self.exits.append(self.process.wait(timeout_s))
             self.process = None
 
     def tree(self) -> list[psutil.Process]:
-        """The worker's process and all below it, the worker first."""
+        """Return the worker's process and all below it, the worker first."""
         if self.process is None:
             return []
         with suppress(psutil.NoSuchProcess):
@@ -91,13 +91,13 @@ class WorkerHost:
         return []
 
     def pool_process(self) -> psutil.Process | None:
-        """The one that runs its tasks: a fork of the worker."""
+        """Return the process that runs the worker's tasks: a fork of the worker."""
         with suppress(psutil.NoSuchProcess):
             return next((p for p in self.tree()[1:] if "tasks.worker" in p.cmdline()), None)
         return None
 
     def stage_processes(self) -> list[psutil.Process]:
-        """The processes of its stages: launcher first, then its ranks."""
+        """Return the processes of the worker's stages: the launcher first, then its ranks."""
         found = []
         for process in self.tree():
             with suppress(psutil.NoSuchProcess):
@@ -106,19 +106,19 @@ class WorkerHost:
         return sorted(found, key=lambda process: process.pid)
 
     def is_running(self, attempt: str) -> bool:
-        """Whether the process of an attempt lives here, and is not stopped."""
+        """Tell whether the process of an attempt lives here and is not stopped."""
         found = [p for p in self.stage_processes() if any(attempt in part for part in p.cmdline())]
         return any(p.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE) for p in found)
 
     @property
     def working_on(self) -> str | None:
-        """``job.stage.attempt``, or ``None``."""
+        """Return ``job.stage.attempt`` of the stage in progress, or ``None``."""
         names = [path.name for path in self.settings.scratch_dir.glob("*.*.*")]
         return names[0] if names else None
 
 
 class Cluster:
-    """Everything that a service of jobs consists of."""
+    """All servers and workers of a job service."""
 
     def __init__(self, folder: Path, *, workers: int, **settings: Any) -> None:
         self.folder = folder
@@ -153,7 +153,7 @@ class Cluster:
 
     @property
     def settings(self) -> Settings:
-        """A client's: it reaches the store without the proxy."""
+        """Return a client's settings, which reach the store without the proxy."""
         return self._settings(self.s3.endpoint, self.folder / "client")
 
     def set_store(self, mode: Mode) -> None:
@@ -192,7 +192,7 @@ class Cluster:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A disk of its own below a folder, where this user may mount one."""
+    """Mount a disk of its own below a folder, where this user may mount one."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(folder)]
     if subprocess.run(command, capture_output=True, check=False).returncode != 0:
         yield
@@ -204,12 +204,12 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 
 def is_small_disk(folder: Path) -> bool:
-    """Whether filling the folder fills nothing else."""
+    """Tell whether filling the folder fills nothing else."""
     return os.path.ismount(folder)
 
 
 def wait_until(happened: Any, deadline_s: float) -> bool:
-    """Whether it happened in time."""
+    """Wait until it happened; return whether it did in time."""
     deadline = time.monotonic() + deadline_s
     while not happened():
         if time.monotonic() > deadline:

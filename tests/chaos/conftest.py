@@ -24,5 +24,5 @@ def jobs(cluster: Cluster, tiny_model: Path) -> Jobs:
 
 @pytest.fixture(scope="module")
 def undisturbed(jobs: Jobs) -> End:
-    """The end of a job that nothing happened to."""
+    """Return the end of a job that nothing happened to."""
     return jobs.end(jobs.submit(steps=40))

@@ -1,4 +1,4 @@
-"""What can go wrong: each fault does its harm, heals where it must, and says which stages it hit."""
+"""Faults: each does its harm, heals it where it must, and reports which stages it hit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """Where a fault is done."""
+    """The cluster and the jobs that a fault acts on."""
 
     cluster: Cluster
     jobs: Jobs
@@ -45,7 +45,7 @@ class Setting:
     rng: random.Random
 
     def host(self) -> WorkerHost:
-        """A worker that works, if there is one."""
+        """Return a busy worker, or any worker when none is busy."""
         busy = [host for host in self.cluster.hosts if host.working_on]
         return self.rng.choice(busy or self.cluster.hosts)
 
@@ -54,7 +54,7 @@ class Setting:
 
 
 Fault = Callable[[Setting], "list[str] | None"]
-"""Returns the stages (``job.stage.attempt``) that it hit, or ``None`` when it could not be done now."""
+"""Function that returns the stages (``job.stage.attempt``) it hit, or ``None`` if it could not act now."""
 
 
 def kill_worker(setting: Setting) -> list[str]:
@@ -98,7 +98,7 @@ def kill_rank(setting: Setting) -> list[str] | None:
 
 
 def stop_and_continue(setting: Setting) -> list[str]:
-    """The zombie: it sleeps for longer than its lease, and then goes on."""
+    """Stop a worker for longer than its lease, then let it continue: a zombie."""
     host = setting.host()
     hit, tree = host.working_on, host.tree()
     _signal(tree, signal.SIGSTOP)
@@ -180,7 +180,7 @@ def fill_disk(setting: Setting) -> list[str] | None:
 
 
 def move_clock(setting: Setting) -> list[str]:
-    """A wrong clock, or a right one again. S3 refuses who is hours off, so one clock stays right."""
+    """Set a wrong clock, or a right one again. S3 refuses clocks that are hours off, so one stays right."""
     host = setting.host()
     wrong = [one for one in setting.cluster.hosts if one.clock]
     if len(wrong) == len(setting.cluster.hosts) - 1:
@@ -233,11 +233,11 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "message delivered twice": (3, deliver_twice),
     "submit retried": (2, submit_again),
 }
-"""Name → how often in proportion, and the fault."""
+"""Name → relative frequency, and the fault."""
 
 
 def script(rng: random.Random, count: int) -> list[str]:
-    """The faults of a round: each at least once where there is room, then by their weights."""
+    """Return the faults of a round: each at least once where there is room, then by their weights."""
     names = list(FAULTS)
     rng.shuffle(names)
     weights = [FAULTS[name][0] for name in names]

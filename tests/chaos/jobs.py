@@ -25,18 +25,18 @@ from tests.chaos.cluster import TIMINGS, Cluster, WorkerHost, wait_until
 
 WAIT_S = 240.0
 BATCH, RECORDS = 4, 3
-"""Examples of a step, and records of an example."""
+"""Examples per step, and records per example."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """How a job ended."""
+    """The end of a job."""
 
     status: JobStatus
     adapter: str
-    """SHA-256, empty when there is none."""
+    """SHA-256 of the adapter, empty when there is none."""
     steps: list[tuple[int, int]]
-    """Attempt and number of every optimizer step that was reported, in their order."""
+    """Attempt and number of every optimizer step that was reported, in order."""
 
 
 class Jobs:
@@ -51,7 +51,7 @@ class Jobs:
         self._table.write_text("species,bill_length_mm,body_mass_g\n" + "\n".join(rows) + "\n")
 
     def submit(self, *, steps: int, sections: dict[str, Any] | None = None, **options: Any) -> str:
-        """A job of about so many optimizer steps; ``sections`` of the config beside the usual ones."""
+        """Submit a job of about this many optimizer steps; ``sections`` are added to the usual config."""
         config = {
             "data": {"holdout": 0, "random_state": 1, "max_sequences_per_example": RECORDS},
             "preflight": {"disabled_checks": ["dataset.size"]},
@@ -69,7 +69,7 @@ class Jobs:
 
     @staticmethod
     def _patiently(submit: Callable[[], str], given: Mapping[str, Any]) -> str:
-        """What has a key may be tried again while the store is away, as a client would."""
+        """Submit; with an idempotency key, retry while the store is unreachable, as a client would."""
         deadline = time.monotonic() + WAIT_S
         while True:
             try:
@@ -92,11 +92,11 @@ class Jobs:
         return found
 
     def wait_for_step(self, job_id: str, step: int) -> None:
-        """Return when an attempt has reported a step as high as this."""
+        """Wait until an attempt has reported a step at least this high."""
         assert wait_until(lambda: any(s >= step for _, s in self.steps(job_id)), WAIT_S), step
 
     def wait_for_stage(self, job_id: str, stage: Stage) -> WorkerHost:
-        """The worker whose process works on a stage of a job."""
+        """Wait for the worker whose process works on a stage of a job, and return it."""
         assert wait_until(lambda: self.host_of(job_id, stage) is not None, WAIT_S), stage
         host = self.host_of(job_id, stage)
         assert host is not None
@@ -117,7 +117,7 @@ class Jobs:
         return [Claim.model_validate_json(records.store.read(records.keys.claim(stage, n))) for n in numbers]
 
     def shown(self, job_id: str) -> set[str]:
-        """The documents that readers go by: markers of stages, and the outcome."""
+        """Return the visible documents that readers go by: markers of stages, and the outcome."""
         documents = {f"jobs/{job_id}/stages/{stage}.json" for stage in Stage} | {
             f"jobs/{job_id}/outcome.json"
         }
@@ -130,12 +130,12 @@ class Jobs:
         return Auditor(minio, s3.bucket, self.redis, disks)
 
     def violations(self, expected: dict[str, str]) -> list[str]:
-        """What is wrong once everything has come to rest."""
+        """Return what is wrong once everything has come to rest."""
         self.wait_until_quiet(40)
         return list(self.audit().violations(expected))
 
     def wait_until_quiet(self, deadline_s: float) -> bool:
-        """Whether everything that was delivered and running has come to its end, in time."""
+        """Wait until all that was delivered and running has ended; return whether it did in time."""
         return wait_until(self._is_quiet, deadline_s)
 
     @property
@@ -150,10 +150,10 @@ class Jobs:
         return not [key for key in self.audit().objects if key.startswith("open/")]
 
     def _unacknowledged(self) -> int:
-        """Messages that somebody works on, or that come again soon.
+        """Count the messages that a worker holds, or that are redelivered soon.
 
-        One that was taken by a worker whose clock was hours ahead, and which was killed before its
-        first heartbeat, comes again hours later, and finds its stage committed.
+        A message taken by a worker whose clock was hours ahead, and which was killed before its first
+        heartbeat, is redelivered hours later, and finds its stage committed.
         """
         soon = time.time() + TIMINGS["visibility_timeout_s"]
         return int(self.redis.zcount("unacked_index", 0, soon))

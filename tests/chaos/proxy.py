@@ -18,7 +18,7 @@ _ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection
 
 
 class Mode(StrEnum):
-    """What happens to requests."""
+    """The proxy's treatment of requests."""
 
     PASS = "pass"
     DOWN = "down"
@@ -28,7 +28,7 @@ class Mode(StrEnum):
 
 
 class Proxy:
-    """Passes connections on, or does what its mode says."""
+    """A proxy that passes connections on, or does what its mode says."""
 
     def __init__(self, target: int, mode_file: Path) -> None:
         self._target = target
@@ -53,7 +53,7 @@ class Proxy:
                 self._requests(reader, writer, downstream), self._answers(upstream, writer, downstream)
             )
         except (OSError, asyncio.IncompleteReadError):
-            pass  # either side went away
+            pass  # either side disconnected
         finally:
             writer.close()
             downstream.close()
@@ -80,7 +80,7 @@ class Proxy:
     ) -> None:
         while data := await upstream.read(_CHUNK):
             if self.mode is Mode.CUT:
-                # What was asked for is done, and the answer is lost or cut in two.
+                # The request is carried out, and its answer is lost or cut in two.
                 writer.write(data[: min(_CUT_AFTER, len(data) // 2)])
                 await writer.drain()
                 break

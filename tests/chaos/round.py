@@ -1,8 +1,8 @@
 """A round of chaos: jobs, faults by a seeded script, and an audit: ``python -m tests.chaos.round --seed 1``.
 
-Prints one JSON line per kind of fault (how often, seconds to recovery) and one with the verdict.
+It prints one JSON line per kind of fault (how often, seconds to recovery) and one with the verdict.
 A stage has recovered when it is claimed again, committed, or waits for a free worker. Time in which
-a later fault kept the store or the broker away does not count.
+a later fault kept the store or the broker down does not count.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SEEDS = (1, 2, 3, 4)
 OPEN_JOBS = 3
 STEPS = 20
 JOB_S = 120.0
-"""Most that a job may take on its own, without faults."""
+"""Maximum seconds that a job may take on its own, without faults."""
 
 
 class Round:
@@ -56,7 +56,7 @@ class Round:
         self._away = 0.0
 
     def run(self) -> dict[str, Any]:
-        """Undisturbed runs first, then the faults; the verdict."""
+        """Run undisturbed jobs first, then jobs with faults; return the verdict."""
         variants = [{"seed": seed, "ranks": 1} for seed in SEEDS] + [{"seed": SEEDS[0], "ranks": 2}]
         variants = variants[: max(1, min(len(variants), self._count))]
         calm = [self._submit(f"calm-{n}", variant) for n, variant in enumerate(variants)]
@@ -69,7 +69,7 @@ class Round:
         seconds = time.monotonic() - started
         for watcher in self._watchers:
             watcher.join()
-        # The numbers go on, so each job's variant is told by its place.
+        # The numbering continues, so each job's variant follows from its place.
         expected = {job.job_id: adapters[n % len(variants)] for n, job in enumerate(jobs)}
         return self._verdict(expected, seconds)
 
@@ -94,7 +94,7 @@ class Round:
             self._watchers.append(watcher)
 
     def _do(self, name: str, setting: Setting) -> tuple[str, list[str]]:
-        """The fault that was done, and what it hit; where there is nothing to do it to, a worker dies."""
+        """Do a fault; return its name and what it hit. A worker is killed where that fault can do nothing."""
         for one in (name, "kill -9 worker"):
             started = time.monotonic()
             hit = FAULTS[one][1](setting)
@@ -114,7 +114,7 @@ class Round:
                 self._recoveries[name].append(float("inf"))
 
     def _has_recovered(self, attempt: str) -> bool:
-        """Whether a stage goes on: claimed again, committed, waiting for a worker, or never interrupted."""
+        """Tell whether a stage was claimed again, was committed, waits for a worker, or never stopped."""
         job_id, stage, number = attempt.split(".")
         try:
             if any(host.is_running(attempt) for host in self._cluster.hosts):
@@ -138,7 +138,7 @@ class Round:
 
     def _wait_for_all(self, jobs: list[Submission], timeout_s: float) -> None:
         wait_until(lambda: all(self._ended(job) for job in jobs), timeout_s)
-        # What is still delivered and running comes to its end, and reconcile tidies up after the killed.
+        # What is still delivered and running comes to its end, and reconcile tidies up after killed workers.
         self._jobs.wait_until_quiet(RECOVERY_LIMIT_S)
 
     def _verdict(self, expected: dict[str, str], seconds: float) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class Round:
         }
 
     def _violations_of_redelivery(self, jobs: Iterable[str]) -> Iterator[str]:
-        """I3: everything is sent once more, and nothing changes."""
+        """Check I3: everything is sent once more, and nothing changes."""
         before, app = self._jobs.audit().fingerprint(), make_app(self._cluster.settings)
         for job_id in jobs:
             chain.send(app, job_id)

@@ -1,4 +1,4 @@
-"""One thing goes wrong at a time, on real servers, and what comes of it is looked at closely."""
+"""One thing goes wrong at a time, on real servers, and its outcome is checked closely."""
 
 from __future__ import annotations
 

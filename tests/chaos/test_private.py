@@ -1,4 +1,4 @@
-"""A private training whose worker is killed: what was done is spent, although nothing is left of it."""
+"""A private training whose worker is killed: its steps are spent, although nothing else is left of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRIVATE: dict[str, Any] = {
 
 def test_lost_steps_of_a_killed_training_are_spent(jobs: Jobs, tmp_path: Path) -> None:
     job_id = jobs.submit(steps=20, sections=PRIVATE)
-    # No event tells of single steps; what is on record in the store does.
+    # No event reports single steps; the record in the store does.
     assert wait_until(lambda: charge_keys(jobs, job_id) != [], WAIT_S)
     host = jobs.wait_for_stage(job_id, Stage.TRAIN)
     host.kill()

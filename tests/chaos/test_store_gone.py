@@ -1,4 +1,4 @@
-"""A store that stays away for longer than a finished stage waits for it."""
+"""A store that is unreachable for longer than a finished stage waits for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.chaos.proxy import Mode
 STEPS = 40
 PATIENCE_S = 3.0
 BACK_S = 60.0
-"""The time between the store's return and the job's outcome, at most."""
+"""Maximum seconds between the store's return and the job's outcome."""
 
 
 @pytest.fixture(scope="module")

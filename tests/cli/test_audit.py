@@ -1,4 +1,4 @@
-"""``nss-train audit``: of this installation, and of a job."""
+"""``nss-train audit`` of this installation, and of a job."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ BOUND = AuditBound(
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A deployment whose broker nobody asks."""
+    """Return settings whose broker is never contacted."""
     return Settings.model_validate({"home": tmp_path / "home", "broker_url": "redis://127.0.0.1:9/0"})
 
 
 @pytest.fixture
 def records(settings: Settings, tmp_path: Path) -> JobRepository:
-    """A job that was submitted."""
+    """Return the records of a submitted job."""
     found = JobRepository(open_store(settings), JOB)
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n")
@@ -58,7 +58,7 @@ def records(settings: Settings, tmp_path: Path) -> JobRepository:
 
 
 def train(records: JobRepository, out: Path, result: PrivacyResult | None) -> None:
-    """Commit a train stage that left this."""
+    """Commit a train stage that left this result."""
     out.mkdir()
     if result is not None:
         (out / "privacy_result.json").write_text(result.model_dump_json())
@@ -154,7 +154,7 @@ preflight: {disabled_checks: [dataset.size]}
 
 @pytest.fixture
 def own_table(settings: Settings, tmp_path: Path) -> tuple[str, ...]:
-    """Options that name a table and its job."""
+    """Return options that name a table and its job."""
     write_model(settings.models_dir)
     table, config = tmp_path / "own.csv", tmp_path / "job.yaml"
     table.write_text("name,age\n" + "".join(f"bird {row % 7},{20 + row}\n" for row in range(30)))

@@ -32,7 +32,7 @@ guarantee: {schema_source: raw}
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is given, and what must be said."""
+    """A command, what it is given, and what its message must say."""
 
     command: list[str]
     says: list[str]

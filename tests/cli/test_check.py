@@ -1,4 +1,4 @@
-"""``nss-train check``: what a table's owner learns of it, and nobody else."""
+"""``nss-train check``: what a table's owner learns of it, and no one else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training takes is told before it begins, and a person is asked where it should not begin."""
+"""The cost of a training is shown before it begins, and a person is asked where it should not begin."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Terminal = Callable[[str], tuple[io.StringIO, io.StringIO]]
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A terminal at which somebody types this; what is shown, and what is said beside it."""
+    """Return a function that fakes a terminal with typed input; it returns what is shown and stderr."""
 
     def at(typed: str) -> tuple[io.StringIO, io.StringIO]:
         typing, shown, said = io.StringIO(typed), io.StringIO(), io.StringIO()

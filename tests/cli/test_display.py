@@ -1,4 +1,4 @@
-"""What `status` and `watch` tell of a stage."""
+"""Display of a stage by `status` and `watch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client is light."""
+"""The client imports nothing heavy."""
 
 from __future__ import annotations
 

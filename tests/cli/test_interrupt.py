@@ -20,7 +20,7 @@ DEADLINE_S = 60
 
 
 def started(settings: Settings, folder: Path, *words: str) -> subprocess.Popen[str]:
-    """A command in a session of its own, as in a terminal."""
+    """Start a command in a session of its own, as in a terminal."""
     return subprocess.Popen(
         [sys.executable, "-m", "tasks.cli", *words],
         env=worker_environment(settings),
@@ -33,7 +33,7 @@ def started(settings: Settings, folder: Path, *words: str) -> subprocess.Popen[s
 
 
 def interrupted(process: subprocess.Popen[str]) -> str:
-    """What it says when a terminal's Ctrl-C reaches it and all of its group."""
+    """Send a terminal's Ctrl-C to the process and its group, and return what it says."""
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130, said
@@ -42,7 +42,7 @@ def interrupted(process: subprocess.Popen[str]) -> str:
 
 
 def first_status(process: subprocess.Popen[str], state: str) -> dict[str, Any]:
-    """The first line of JSON with this state."""
+    """Return the first line of JSON with this state."""
     assert process.stdout is not None
     for line in process.stdout:
         found: dict[str, Any] = json.loads(line)

@@ -1,4 +1,4 @@
-"""What the commands about jobs say of what they did."""
+"""The commands about jobs report what they did."""
 
 from __future__ import annotations
 

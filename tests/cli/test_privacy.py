@@ -35,7 +35,7 @@ training: {num_input_records_to_sample: 120, batch_size: 2, gradient_accumulatio
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A deployment whose broker nobody asks."""
+    """Return settings whose broker is never contacted."""
     return Settings.model_validate({"home": tmp_path, "broker_url": "redis://127.0.0.1:9/0"})
 
 
@@ -63,7 +63,7 @@ Here = Callable[..., dict[str, Any]]
 def here(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Here]:
-    """The command line in this process: one of its own takes seconds to load the accountant."""
+    """Yield the command line in this process: a process of its own takes seconds to load the accountant."""
     before = signal.getsignal(signal.SIGTERM)
     for name, value in (settings.as_environment() | {"COLUMNS": "200"}).items():
         monkeypatch.setenv(name, value)
@@ -81,7 +81,7 @@ def here(
 
 @pytest.fixture
 def used(settings: Settings) -> DatasetLedger:
-    """A ledger with a budget, a job that has ended and one that has not."""
+    """Return a ledger with a budget, a job that has ended and one that has not."""
     ledger = DatasetLedger(open_store(settings), "birds")
     granted = ledger.set_budget(
         epsilon=8, delta=1e-6, by="the board", reason="a [red] test", unit="record", owner="aviary"
@@ -93,7 +93,7 @@ def used(settings: Settings) -> DatasetLedger:
 
 
 def asking(granted: Granted, job_id: str) -> JobRequest:
-    """A job of the owner."""
+    """Return a job of the owner."""
     return JobRequest(
         job_id=job_id,
         table=Table(name="t.csv"),

@@ -1,4 +1,4 @@
-"""A setting that is wrong is told with its remedy and exit code 2, by every command that needs it."""
+"""A wrong setting is reported with its remedy and exit code 2, by every command that needs it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def said(
 
 
 class Said:
-    """Runs commands in an environment, and what they say."""
+    """A runner of commands in an environment, which returns what they say."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
@@ -124,7 +124,7 @@ def test_other_settings_are_told_too(command: str, name: str, said: Said) -> Non
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that nobody signed, and its key beside it."""
+    """Return a self-signed certificate, with its key beside it."""
     folder = tmp_path_factory.mktemp("tls")
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
@@ -134,7 +134,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Missing(http.server.BaseHTTPRequestHandler):
-    """Knows no bucket."""
+    """A service that knows no bucket."""
 
     def do_HEAD(self) -> None:
         self.send_error(404)
@@ -146,7 +146,7 @@ class Missing(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def service(certificate: Path) -> Iterator[str]:
-    """A service that speaks TLS with that certificate."""
+    """Serve TLS with that certificate, and yield the address."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Missing) as server:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate, certificate.with_name("key.pem"))

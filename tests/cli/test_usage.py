@@ -1,4 +1,4 @@
-"""What is typed wrong is told in one line, with exit code 2: every command, every option."""
+"""Every mistyped command and option is reported in one line, with exit code 2."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tasks import cli
 from tasks.cli import usage
 
 Command = Any
-"""As typer makes them; its classes are private."""
+"""A command as typer makes it; its classes are private."""
 
 
 def commands(command: Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Command]]:
-    """Every command of the app with the words that call it; groups are gone through."""
+    """Yield every command of the app with the words that call it, also those within groups."""
     below = getattr(command, "commands", {})
     if not below:
         yield path, command
@@ -37,7 +37,7 @@ def options_of(command: Command) -> list[Command]:
 
 
 def misspelled(name: str) -> str:
-    """The name without its last letter but one, which no other option or command is called."""
+    """Return the name misspelled, so that no other option or command has it."""
     return f"{name[:-2]}{name[-1]}x"
 
 

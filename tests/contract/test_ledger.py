@@ -50,14 +50,14 @@ def set_budget(
 
 
 def anybodys(store: Store, epsilon: float) -> DatasetLedger:
-    """A budget as older releases wrote it: without an owner, and composed as if all were fixed."""
+    """Write a budget as older releases did: without an owner, and composed as if all were fixed."""
     older = {"kind": "budget", "at": "2026-01-01T00:00:00Z", "by": "b", "reason": "r", "delta": 1e-6}
     store.write("privacy/birds/00000001.json", json.dumps(older | {"epsilon": epsilon}).encode())
     return DatasetLedger(store, "birds")
 
 
 def asking(token: str | None, *, tenant: str = "aviary", job_id: str = "job-0001") -> JobRequest:
-    """A job on the birds, by a tenant that holds a token."""
+    """Return a job on the birds, by a tenant that holds a token."""
     return JobRequest(
         job_id=job_id,
         table=Table(name="t.csv"),
@@ -143,7 +143,7 @@ def test_of_eight_jobs_at_once_three_are_let_in_by_a_budget_for_three(
 
 
 class FaultyStore(LocalStore):
-    """The answer to the first conditional write of each key is lost on the way."""
+    """A store that loses the answer to the first conditional write of each key."""
 
     def __init__(self, root: Path, *, is_done: bool) -> None:
         super().__init__(root)
@@ -339,7 +339,7 @@ def test_a_ledger_named_by_a_digest_is_moved_to_a_drawn_name(store: Store) -> No
 
 
 class DyingStore(LocalStore):
-    """Its process is killed at the n-th change."""
+    """A store whose process is killed at the n-th change."""
 
     def __init__(self, root: Path, *, changes: int) -> None:
         super().__init__(root)

@@ -1,4 +1,4 @@
-"""What every store must do: one suite for the folder and for a real S3 server."""
+"""Requirements on every store: one suite for the folder and for a real S3 server."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_missing_bucket_says_so(s3_settings: Settings) -> None:
 
 
 def with_wrong_clock(offset: str, settings: Settings, call: str) -> subprocess.CompletedProcess[str]:
-    """A call of the store's, from a process whose clock is off."""
+    """Call the store from a process whose clock is off."""
     imports = "from tasks.settings import Settings; from tasks.store.open import open_store; "
     return subprocess.run(
         [sys.executable, "-c", f"{imports}print(open_store(Settings()).{call})"],
@@ -202,7 +202,7 @@ def test_an_object_has_no_more_parts_than_s3_allows(size: int) -> None:
 
 
 class Interrupted(Exception):
-    """Somebody has a reason."""
+    """An interruption by the caller."""
 
 
 def leave() -> None:
@@ -211,7 +211,7 @@ def leave() -> None:
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """This process can write no file of more than a MiB."""
+    """Limit this process to files of at most a MiB."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
     yield

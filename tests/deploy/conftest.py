@@ -54,7 +54,7 @@ def tls_port() -> int:
 
 @pytest.fixture(scope="package")
 def secrets(tls_port: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What deploy/make-secrets.sh makes."""
+    """Return the folder that deploy/make-secrets.sh makes."""
     folder = tmp_path_factory.mktemp("deploy") / "secrets"
     command = [str(DEPLOY / "make-secrets.sh"), str(folder), f"127.0.0.1:{tls_port}", str(folder / "ca.crt")]
     subprocess.run(command, check=True)
@@ -72,7 +72,7 @@ def guarded(
 
 @contextmanager
 def tls(port: int, target: int, secrets: Path) -> Iterator[None]:
-    """TLS on ``port`` in front of ``target`` with the deployment's certificate."""
+    """Serve TLS on ``port`` in front of ``target`` with the deployment's certificate."""
     arguments = [str(port), str(target), str(secrets / "server.crt"), str(secrets / "server.key")]
     with subprocess.Popen([sys.executable, "-m", "tests.deploy.tls_proxy", *arguments]) as proxy:
         try:
@@ -96,7 +96,7 @@ def wait_for_port(port: int) -> None:
 
 @pytest.fixture(scope="package")
 def as_role(guarded: GuardedValkey, secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Role:
-    """The settings of client, worker, flower or metrics: one home, one store, users of their own."""
+    """Return the settings of client, worker, flower or metrics: one home, one store, users of their own."""
     home = tmp_path_factory.mktemp("home")
 
     def settings(role: str) -> Settings:
@@ -108,7 +108,7 @@ def as_role(guarded: GuardedValkey, secrets: Path, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def connect(as_role: Role) -> Iterator[Callable[[str], Redis]]:
-    """A plain connection as one of the roles."""
+    """Yield a function that opens a plain connection as one of the roles."""
     with ExitStack() as opened:
         yield lambda role: opened.enter_context(
             Redis.from_url(as_role(role).broker_url.get_secret_value(), decode_responses=True)
@@ -117,7 +117,7 @@ def connect(as_role: Role) -> Iterator[Callable[[str], Redis]]:
 
 @pytest.fixture(scope="package")
 def workers(as_role: Role, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One worker for each queue, as the user ``worker``; the folder of their logs."""
+    """Run one worker for each queue, as the user ``worker``; yield the folder of their logs."""
     logs = tmp_path_factory.mktemp("logs")
     with ExitStack() as running:
         for queue in ("cpu", "cuda"):
@@ -127,7 +127,7 @@ def workers(as_role: Role, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="package")
 def ended_job(as_role: Role, workers: Path, table: Path, config: dict[str, Any]) -> Any:
-    """The last status of a job that the role ``client`` submitted, watched and fetched nothing of yet."""
+    """Return the last status of a job that the role ``client`` submitted and watched, but did not fetch."""
     from tasks.client import Client
 
     client = Client(as_role("client"))

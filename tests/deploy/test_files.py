@@ -1,4 +1,4 @@
-"""What the files of deploy/ say agrees with the code, and each other."""
+"""The files of deploy/ agree with the code, and with each other."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ALERTS = {rule["alert"]: rule for rule in load("prometheus/rules.yaml")["groups"
 
 
 def environment() -> dict[str, str]:
-    """``environment.example`` without quotes, as systemd and honcho read it."""
+    """Return ``environment.example`` without quotes, as systemd and honcho read it."""
     lines = shlex.split((DEPLOY / "environment.example").read_text(), comments=True)
     return dict(line.split("=", 1) for line in lines)
 
@@ -104,7 +104,7 @@ def test_workers_have_no_way_out_and_are_told_of_no_place_outside() -> None:
 
 
 def test_a_worker_sees_the_other_workers_of_its_machine() -> None:
-    """They keep their memory to themselves, and ``invisible`` hides all that do."""
+    """Workers keep their memory private, and ``invisible`` hides every process that does."""
     unit = (DEPLOY / "systemd/nss-train-worker@.service").read_text()
     assert re.findall(r"^ProtectProc=(\w+)$", unit, re.MULTILINE) == ["default"]
 
@@ -192,7 +192,7 @@ def test_strangers_are_kept_within_bounds(given: dict[str, str]) -> None:
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 EXTRAS_OF = {"client": "otel", "flower": "flower,otel", "metrics": "metrics"}
-"""Image → what is installed in it beside the light client."""
+"""Image → the extras installed in it beside the light client."""
 
 
 @pytest.mark.parametrize("target", EXTRAS_OF)

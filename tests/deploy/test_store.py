@@ -21,7 +21,7 @@ REPOSITORY = DEPLOY.parent
 
 @pytest.fixture(scope="module")
 def s3_with_tls(secrets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """The settings to reach the server of compose.yaml; only its ports and paths are changed."""
+    """Yield the settings to reach the server of compose.yaml; only its ports and paths are changed."""
     folder = tmp_path_factory.mktemp("s3")
     port, *others = free_ports(8)
     names = [f"{part}.port{kind}" for part in ("filer", "master", "volume") for kind in ("", ".grpc")]

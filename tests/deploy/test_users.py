@@ -45,7 +45,7 @@ def test_a_job_is_done_by_client_and_worker_with_their_own_users(ended_job: Any,
 
 
 def refusals(logs: Path) -> list[str]:
-    """Lines in which a worker was told that it may not."""
+    """Return the log lines in which a worker was refused."""
     text = "".join(log.read_text() for log in logs.iterdir())
     return re.findall(r".*(?:no permissions|No permissions|NOPERM).*", text)
 
@@ -133,7 +133,7 @@ def test_flower_shows_workers_and_queues_with_its_own_user(
 
 @contextmanager
 def flower(as_role: Role, secrets: Path, log: Path) -> Iterator[Callable[[str], Any]]:
-    """Flower as compose.yaml starts it, and a way to ask it."""
+    """Run Flower as compose.yaml starts it, and yield a function that queries it."""
     (port,) = free_ports(1)
     login = (secrets / "flower-basic-auth").read_text()
     # Flower's own connection takes the authority from here: it does not read the URL's options.

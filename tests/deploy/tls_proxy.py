@@ -1,6 +1,6 @@
 """TLS in front of a server that speaks none: ``python -m tests.deploy.tls_proxy PORT TARGET CERT KEY``.
 
-The wheel's Valkey is built without TLS; the clients shall meet it all the same.
+The wheel's Valkey is built without TLS, and clients must connect to it with TLS all the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(data)
             await writer.drain()
     except OSError:
-        pass  # either side went away
+        pass  # either side disconnected
     finally:
         writer.close()
 

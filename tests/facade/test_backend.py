@@ -84,7 +84,7 @@ def test_a_private_config_is_refused_where_the_extra_is_missing(
 
 
 def _assert_its_key_is_needed(make: Make, workdir: Workdir, dataset: str) -> None:
-    """The run's name follows from its key, by which it is split again."""
+    """Assert that the run's name follows from its key, without which the split cannot be repeated."""
     again = make(privacy={"dp_enabled": True, "epsilon": 2.0}, workdir=workdir)
     again.prepare_training_data()
     assert again.prepared.plan is not None

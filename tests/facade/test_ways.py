@@ -1,4 +1,4 @@
-"""Whichever way a table comes in, the same is refused, or the difference is NSS's own."""
+"""A table is refused for the same reasons in every way it comes in, or the difference is NSS's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nss_train.data.prepared import Entry
 from nss_train.errors import UserError
 
 Way = Callable[[pd.DataFrame, dict[str, Any], Path, Path], tuple[str, ...]]
-"""Of a table, a config, a model and a folder: the warnings."""
+"""A function of a table, a config, a model and a folder that returns the warnings."""
 
 
 def as_job(frame: pd.DataFrame, config: dict[str, Any], model: Path, folder: Path) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class Environment:
         return self.folder / "bin" / name
 
     def install(self, *arguments: str) -> float:
-        """What pip installs of these; how many seconds that takes."""
+        """Install these with pip; return the seconds that this takes."""
         began = time.monotonic()
         constraint = ("--constraint", str(CONSTRAINTS))
         pip("--python", str(self.python), "install", "--quiet", "--no-compile", *constraint, *arguments)
@@ -61,12 +61,12 @@ class Environment:
         )
 
     def variables(self, home: Path) -> dict[str, str]:
-        """The variables of a user who has set nothing."""
+        """Return the variables of a user who has set nothing."""
         path = f"{self.folder / 'bin'}:/usr/bin:/bin"
         return {"PATH": path, "HOME": str(home), "NSS_TRAIN_HOME": str(home), "OMP_NUM_THREADS": "1"}
 
     def packages(self) -> set[str]:
-        """Names of all that is installed, in lower case and with hyphens."""
+        """Return the names of all that is installed, in lower case and with hyphens."""
         found = self.folder.glob("lib/python*/site-packages/*.dist-info")
         return {info.name.split("-")[0].lower().replace("_", "-") for info in found}
 
@@ -76,14 +76,14 @@ class Environment:
 
 
 def pip(*arguments: str) -> None:
-    """Run pip, and raise with what it says when it fails."""
+    """Run pip; when it fails, raise with its output."""
     command = [sys.executable, "-m", "pip", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_S)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def build_wheel(folder: Path) -> Path:
-    """The wheel of these sources, built aside: what lies about in the checkout does not get into it."""
+    """Build the wheel of these sources in a copy, so that other files of the checkout do not get into it."""
     source = folder / "source"
     source.mkdir(parents=True)
     for name in SOURCES:
@@ -98,7 +98,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def interpreter(version: str) -> Path:
-    """A Python of this version; without one the test is not run, or fails where it must be there."""
+    """Return a Python of this version; without one the test is skipped, or fails under CI."""
     for found in (shutil.which(f"python{version}"), *_of_pyenv(version)):
         if found is not None and _is(Path(found), version):
             return Path(found)
@@ -114,7 +114,7 @@ def _of_pyenv(version: str) -> list[str]:
 
 
 def _is(python: Path, version: str) -> bool:
-    """Whether it runs, and is what it is called: pyenv leaves names on the PATH that lead nowhere."""
+    """Tell whether it runs, and has this version: pyenv leaves names on the PATH that lead nowhere."""
     command = [str(python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMMAND_S)
     return done.returncode == 0 and done.stdout.strip() == version

@@ -1,4 +1,4 @@
-"""Each extra alone in a clean environment: what it is without, and that it does its job.
+"""Each extra alone in a clean environment: what it does not install, and that it does its job.
 
 The figures of docs/installation.md are what these tests print (``--long -s``).
 """
@@ -61,7 +61,7 @@ Install = Callable[[str], Environment]
 
 @pytest.fixture
 def install(wheel: Path, tmp_path: Path) -> Iterator[Install]:
-    """Make an environment with some extras, and say what it takes; it is gone afterwards."""
+    """Yield a function that makes an environment with extras and prints its figures; remove it afterwards."""
     folder = tmp_path / "environment"
 
     def environment(extras: str) -> Environment:
@@ -80,7 +80,7 @@ def install(wheel: Path, tmp_path: Path) -> Iterator[Install]:
 
 @pytest.fixture
 def home(tmp_path: Path, tiny_model: Path) -> Path:
-    """A user's folder: a table and the config of a job that takes seconds."""
+    """Make a user's folder: a table and the config of a job that takes seconds."""
     folder = tmp_path / "home"
     folder.mkdir()
     rows = [f"{('Adelie', 'Gentoo')[i % 2]},{3000 + 25 * i}" for i in range(60)]
@@ -177,7 +177,7 @@ def test_otel_tells_a_collector_of_a_submission(install: Install, home: Path, va
 
 
 def submit(environment: Environment, home: Path, settings: dict[str, str], *options: str) -> dict[str, Any]:
-    """Submit the job and watch it; its last status."""
+    """Submit the job, watch it, and return its last status."""
     command = ("nss-train", "submit", "birds.csv", "--config", "job.yaml", *options)
     sent = environment.run(*command, home=home, settings=settings)
     assert sent.returncode == 0, sent.stderr
@@ -192,7 +192,7 @@ def submit(environment: Environment, home: Path, settings: dict[str, str], *opti
 def serving(
     environment: Environment, *command: str, home: Path, settings: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of the environment that serves until it is interrupted; what it prints is in a file."""
+    """Run a program of the environment that serves until it is interrupted; its output goes to a file."""
     program, *arguments = command
     with (home / f"{arguments[0]}.log").open("wb") as log, (home / "errors.log").open("ab") as errors:
         process = subprocess.Popen(
@@ -210,7 +210,7 @@ def serving(
 
 
 def answer(url: str, process: subprocess.Popen[bytes]) -> str:
-    """What a server says, once it is up."""
+    """Return what a server says, once it is up."""
     found: list[str] = []
 
     def asked() -> bool:

@@ -1,7 +1,7 @@
-"""The light client, installed as the README says, on every Python that we support.
+"""The light client, installed as the README says, on every supported Python.
 
-Training is tried on one of them: torch's wheel for a CPU is at hand for Python 3.11 alone, and elsewhere pip
-takes gigabytes of CUDA.
+Training is tested on one of them: torch's wheel for a CPU is available for Python 3.11 alone, and elsewhere
+pip downloads gigabytes of CUDA.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ BESIDE = {"flower": ["flower"], "traces": ["otel"]}
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def client(request: pytest.FixtureRequest, wheel: Path) -> Environment:
-    """The light client and nothing else. What it depends on is kept until one of its pins changes."""
+    """Return the light client alone; its dependencies are kept until one of its pins changes."""
     python = interpreter(request.param)
     with ZipFile(wheel) as archive:
         metadata = next(name for name in archive.namelist() if name.endswith("/METADATA"))
@@ -110,7 +110,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nowhere() -> Iterator[str]:
-    """A broker that is not there: its port is taken, and nobody listens on it."""
+    """Yield the URL of a broker that does not exist: its port is taken, and nothing listens on it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"redis://127.0.0.1:{taken.getsockname()[1]}/0"
@@ -164,7 +164,7 @@ def test_a_command_without_its_extra_says_in_one_line_what_to_install(
 
 
 def _told(client: Environment, home: Path, commands: list[str]) -> dict[str, Any]:
-    """The exit code and the standard error of each command, all run by one process."""
+    """Return the exit code and the standard error of each command, all run by one process."""
     done = client.run("python", "-c", RUN_ALL, json.dumps(commands), home=home)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

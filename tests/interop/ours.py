@@ -40,7 +40,7 @@ def make(model: Path, folder: Path) -> None:
 
 
 def load(folder: Path) -> None:
-    """Read what the reference made, and say what it holds."""
+    """Read what the reference made, and print what it holds."""
     for run in sorted(folder.glob("*/run")):
         adapter = run / "train" / "adapter"
         document = json.loads((adapter / "metadata_v2.json").read_text())

@@ -33,7 +33,7 @@ def load(folder: Path) -> None:
 
 
 def make(model: Path, folder: Path) -> None:
-    """An adapter, metadata, schema and config as the reference writes them."""
+    """Write an adapter, metadata, schema and config with the reference."""
     import pandas as pd
     import torch
     from datasets import Dataset

@@ -1,4 +1,4 @@
-"""Prints what was compared, set by set."""
+"""Report of what was compared, set by set."""
 
 from __future__ import annotations
 

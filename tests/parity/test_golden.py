@@ -1,4 +1,4 @@
-"""Every golden set, example for example."""
+"""Every golden set, compared example by example."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MEASURED = {
     name: PublicColumn(type=ColumnType.NUMBER)
     for name in ("bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g")
 }
-"""The reference infers from their gaps that these hold fractions; here that is declared."""
+"""Number columns that the reference takes for fractions because of their gaps; here that is declared."""
 EXACT = [
     "resolved_params",
     "dataset_schema",
@@ -69,7 +69,7 @@ def golden(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def models(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders with the golden sets' tokenizer and the contexts of their models."""
+    """Return folders with the golden sets' tokenizer and the contexts of their models."""
     root = tmp_path_factory.mktemp("models")
     for name, context in CONTEXT_TOKENS.items():
         (root / name).mkdir()
@@ -108,7 +108,7 @@ def described(case: dict[str, Any], models: Path, prepared: Prepared) -> dict[st
 
 
 def _with_nss_delta(config: SafeSynthesizerParameters) -> DifferentialPrivacyParameters | None:
-    """NSS's rule for δ goes by its own name here: it is too large for a guarantee."""
+    """Return the privacy section with NSS's rule for δ by its own name: it is too large for a guarantee."""
     if config.privacy is None or config.privacy.delta != "auto" or not config.dp_enabled:
         return config.privacy
     return config.privacy.model_copy(update={"delta": "nss"})

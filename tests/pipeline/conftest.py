@@ -20,7 +20,7 @@ PENGUINS = "species,island,bill_length_mm,body_mass_g\n"
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of 60 rows that trains in seconds."""
+    """Write a table of 60 rows that trains in seconds."""
     path = tmp_path_factory.mktemp("tables") / "birds.csv"
     species = ("Adelie", "Gentoo", "Chinstrap")
     rows = [
@@ -32,7 +32,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def config(tiny_model: Path) -> dict[str, Any]:
-    """Trains the tiny model on the table once."""
+    """Return a config that trains the tiny model on the table once."""
     return {
         "data": {"holdout": 0, "random_state": 1},
         "preflight": {"disabled_checks": ["dataset.size"]},
@@ -47,7 +47,7 @@ def config(tiny_model: Path) -> dict[str, Any]:
 
 @contextmanager
 def worker(settings: Settings, queue: str, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process on one queue, ended at the end."""
+    """Run a worker process on one queue, and end it afterwards."""
     command = [sys.executable, "-m", "tasks.worker", "--queues", queue, "--name", f"{queue}@test", *options]
     with (
         log.open("ab") as output,
@@ -67,7 +67,7 @@ def worker(settings: Settings, queue: str, log: Path, *options: str) -> Iterator
 
 @pytest.fixture(scope="package")
 def deployment(s3_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Two workers, one per queue, on real Valkey and real S3."""
+    """Run two workers, one per queue, on real Valkey and real S3."""
     logs = tmp_path_factory.mktemp("logs")
     with ExitStack() as stack:
         for queue in (s3_settings.queue_cpu, s3_settings.queue_cuda):

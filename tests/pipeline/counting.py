@@ -1,4 +1,4 @@
-"""A store that counts what is asked of it."""
+"""A store that counts the calls it receives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.store.base import Store
 
 
 class CountingStore:
-    """Passes every call on to a real store and writes down its name."""
+    """A store that passes every call on to a real one and records its name."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -25,5 +25,5 @@ class CountingStore:
         return counted
 
     def snapshot(self, prefix: str) -> dict[str, str]:
-        """Digest of every object below a prefix; not counted."""
+        """Return the digest of every object below a prefix, without counting the reads."""
         return {key: hashlib.sha256(self._store.read(key)).hexdigest() for key in self._store.list(prefix)}

@@ -1,4 +1,4 @@
-"""Whose turn it is, on a real broker and store. A test takes the part of the workers."""
+"""The order of admission, on a real broker and store. A test plays the workers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def app(given: dict[str, Any]) -> App:
 
 
 def submit(app: App, name: str, *, tenant: str = "default", priority: int = 5) -> str:
-    """A job as `submit` leaves it in the store, without its table."""
+    """Submit a job as `submit` leaves it in the store, without its table."""
     job_id = f"job-{name}"
     request = JobRequest(
         job_id=job_id,
@@ -60,13 +60,13 @@ def submit(app: App, name: str, *, tenant: str = "default", priority: int = 5) -
 
 
 def sent(app: App) -> list[str]:
-    """Jobs of the stages that wait, the next one first."""
+    """Return the jobs of the stages that wait, the next one first."""
     texts = [text for key in queues.lists("cpu") for text in reversed(app.redis.lrange(key, 0, -1))]
     return [json.loads(text)["headers"]["stamps"]["job_id"] for text in texts]
 
 
 def take(app: App) -> str:
-    """What a worker does that takes a message: the job of it."""
+    """Take a message as a worker does, and return its job."""
     job_id = sent(app)[0]
     key = next(key for key in queues.lists("cpu") if app.redis.llen(key))
     app.redis.rpop(key)
@@ -75,7 +75,7 @@ def take(app: App) -> str:
 
 
 def end(app: App, job_id: str, outcome: Outcome = Outcome.SUCCEEDED) -> None:
-    """What a worker does when a job has ended."""
+    """End a job as a worker does."""
     records = JobRepository(app.store, job_id)
     records.finish(outcome)
     records.tidy()

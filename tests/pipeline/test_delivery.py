@@ -1,4 +1,4 @@
-"""Messages on a real broker: delivered once while somebody works, again when nobody does."""
+"""Messages on a real broker: delivered once while a worker works on them, again when none does."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_task_longer_than_the_visibility_timeout_runs_once(
 
 
 def executions(settings: Settings, log: Path, *, seconds: float) -> int:
-    """How often a task that takes so long is started."""
+    """Return how often a task that takes this long is started."""
     command = [
         sys.executable,
         "-m",
@@ -73,7 +73,7 @@ def executions(settings: Settings, log: Path, *, seconds: float) -> int:
 
 @pytest.fixture
 def lonely(tmp_path: Path) -> Iterator[Settings]:
-    """A broker of its own without any worker."""
+    """Run a broker of its own without any worker, and yield its settings."""
     (tmp_path / "valkey").mkdir()
     with Valkey(tmp_path / "valkey") as valkey:
         yield Settings.model_validate({"home": tmp_path / "home", "broker_url": valkey.url})

@@ -27,15 +27,15 @@ ROWS = 60
 NULLED = 17
 TIMES = ("_at", "timestamp", "seconds", "eta_s", "local_received", "runtime", "clock")
 DRAWN = ("sha256", "token", "uuid", "pid", "root_id", "parent_id", "idempotency_key", "input")
-"""What differs between any two jobs: ids, random names, and digests of released weights."""
+"""Endings of names whose values differ between any two jobs: ids, random names, digests of weights."""
 DRAW = json.dumps({"effective": ROWS}).encode()
 EARLIER = ("cache",)
-"""Whether the base model was prepared by an earlier job."""
+"""Names whose values depend on whether an earlier job prepared the base model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """All that is seen of one job without its private part."""
+    """Everything visible of one job, and separately its private part."""
 
     job_id: str
     bytes_by_place: Mapping[str, bytes]
@@ -43,7 +43,7 @@ class Seen:
     table: bytes = b""
 
     def documents(self) -> dict[str, Any]:
-        """What is JSON of it, with the job's own names taken out."""
+        """Return the JSON documents among it, with the job's own names taken out."""
         return dict(self._documents())
 
     def _documents(self) -> Iterator[tuple[str, Any]]:
@@ -54,12 +54,12 @@ class Seen:
                 continue  # weights, the card, a time
 
     def unnamed(self, text: str) -> str:
-        """A text in which the job has no name, and Flower's line no time."""
+        """Return a text without the job's name, and Flower's line without its time."""
         return re.sub(r", \d+ s left", "", text.replace(self.job_id, "JOB"))
 
 
 class Events:
-    """Celery's events, as Flower receives them, from one subscription: between two of them some are lost."""
+    """Celery's events as Flower receives them, from one subscription: between two, some are lost."""
 
     def __init__(self, app: App) -> None:
         self.got: list[dict[str, Any]] = []
@@ -77,7 +77,7 @@ class Events:
 
 
 def rows(nulled: int | None) -> str:
-    """A table of text, in which one record says nothing."""
+    """Return a table of text; the record ``nulled``, if given, is empty."""
     lines = [f"bird {i} of {('Dream', 'Biscoe')[i % 2]},{'abcde'[i % 5]}" for i in range(ROWS)]
     if nulled is not None:
         lines[nulled] = ","
@@ -110,7 +110,7 @@ def neighbours(
 
 
 def seen(app: App, client: Client, events: Events, job_id: str, folder: Path) -> Seen:
-    """Objects, stream, events, status, notices, log and artifacts of a job, and what is private of it."""
+    """Collect objects, stream, events, status, notices, log and artifacts of a job, and its private part."""
     store, keys = app.store, Keys(job_id)
     places = {key: store.read(key) for key in store.list(f"{keys.root}/") if not key.startswith(keys.private)}
     hidden = {key: store.read(key) for key in store.list(keys.private)}
@@ -135,7 +135,7 @@ def seen(app: App, client: Client, events: Events, job_id: str, folder: Path) ->
 
 
 def texts(table: bytes) -> dict[str, bytes]:
-    """A table's lines and cells, and the whole without its last line break."""
+    """Return a table's lines, each with and without its line break."""
     lines = [line for line in table.splitlines() if line.strip(b",")]
     found = {f"line {number}": line for number, line in enumerate(lines)}
     return found | {f"line {number} with its break": line + b"\n" for number, line in enumerate(lines)}
@@ -173,7 +173,7 @@ def test_a_record_that_is_nulled_changes_no_published_byte_but_times_names_and_w
 
 
 def equal_parts(job: Seen) -> dict[str, Any]:
-    """What has to be equal: every document but for times and draws, and the size of every other object.
+    """Return what must be equal: every document without times and draws, and the size of every other object.
 
     Celery's own events come in an order that depends on the clock; what they hold is compared sorted.
     """
@@ -198,7 +198,7 @@ def equal_parts(job: Seen) -> dict[str, Any]:
 
 
 def without_times(document: Any) -> Any:
-    """A document without times, random names and digests of released weights."""
+    """Return a document without times, random names and digests of released weights."""
     if isinstance(document, dict):
         return {
             name: without_times(value)

@@ -232,7 +232,7 @@ def test_flower_and_the_exporter_show_a_training_that_runs(
 
 
 def shown(dashboard: Flower, job_id: str) -> str:
-    """What Flower shows of the training of a job."""
+    """Return what Flower shows of the training of a job."""
     found = [task for task in flower_tasks(dashboard).values() if job_id in str(task["kwargs"])]
     return next((str(task["result"]) for task in found if task["name"] == "nss_train.train"), "")
 
@@ -251,7 +251,7 @@ def flower_api(dashboard: Flower, what: str) -> dict[str, Any]:
 
 
 def sees_workers(dashboard: Flower) -> bool:
-    """Whether Flower receives the workers' events: their heartbeats make them alive."""
+    """Tell whether Flower receives the workers' events: their heartbeats make them alive."""
     try:
         alive = flower_api(dashboard, "workers?status=true")
     except OSError:

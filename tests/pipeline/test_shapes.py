@@ -36,7 +36,7 @@ def lengths(app: App) -> dict[str, int]:
 
 
 def load(app: App, job_id: str, figures: dict[str, Any]) -> None:
-    """What load_model leaves in the store."""
+    """Commit what load_model leaves in the store."""
     now = datetime.now(UTC)
     marker = StageCommit(
         stage=Stage.LOAD_MODEL,

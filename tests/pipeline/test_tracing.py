@@ -1,4 +1,4 @@
-"""A job is one trace, whoever works on it."""
+"""A job is one trace, across all processes that work on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAGES = ["prepare_data", "load_model", "train", "save_model"]
 
 
 def submit(settings: Settings, table: Path, config: Path, *options: str) -> str:
-    """By a process of its own: a process is traced or not for as long as it lives."""
+    """Submit in a new process: a process is traced or not for as long as it lives."""
     command = [sys.executable, "-m", "tasks.cli", "submit", str(table), "--config", str(config), *options]
     done = subprocess.run(
         [*command, "--json"], env=worker_environment(settings), check=True, capture_output=True, text=True
@@ -49,7 +49,7 @@ def config_file(config: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 def traced(
     s3_settings: Settings, table: Path, config_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Collector, str]]:
-    """A job that succeeded while a collector listened."""
+    """Yield a collector and the id of a job that succeeded while it listened."""
     logs = tmp_path_factory.mktemp("logs")
     with collector() as collected, ExitStack() as workers:
         update = {"otlp_endpoint": collected.endpoint, "queue_cpu": "traced-cpu", "queue_cuda": "traced-cuda"}

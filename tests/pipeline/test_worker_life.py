@@ -1,4 +1,4 @@
-"""When a worker shows that it lives, and when it leaves by itself."""
+"""A worker shows that it lives, and leaves by itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BAD_MODEL: dict[str, Any] = {
     "data": {"holdout": 0},
     "training": {"pretrained_model": "no-such-model"},
 }
-"""A job whose first stage fails for good after a moment."""
+"""Config of a job whose first stage fails for good after a moment."""
 
 
 def wait_until(true: Callable[[], bool], deadline_s: float = WAIT_S) -> bool:
@@ -47,7 +47,7 @@ def broker(tmp_path: Path) -> Iterator[Valkey]:
 
 @pytest.fixture
 def lonely(broker: Valkey, tmp_path: Path) -> Settings:
-    """A broker and a store of its own, without a worker."""
+    """Return the settings of a broker and a store of their own, without a worker."""
     return Settings.model_validate(
         {"home": tmp_path / "home", "broker_url": broker.url, "reconcile_every_s": 0}
     )
@@ -64,7 +64,7 @@ def beat_of(settings: Settings, name: str = "cpu@test") -> float:
 
 
 def beats_on(settings: Settings) -> bool:
-    """Whether the heart beats once more within two intervals and a bit."""
+    """Tell whether the heart beats once more within two and a half intervals."""
     before = beat_of(settings)
     return wait_until(lambda: beat_of(settings) > before, 2.5 * heartbeat.BEAT_S)
 
@@ -120,7 +120,7 @@ def test_a_worker_leaves_after_its_stages_and_takes_none_too_many(
         assert process.wait(WAIT_S) == 0
     states = [client.status(job).state for job in jobs]
     assert states == [JobState.FAILED, JobState.FAILED, JobState.QUEUED]
-    # The third was never fetched: nobody gave it back.
+    # The third was never fetched, so nothing was redelivered.
     assert app.redis.hget("nss-train:counters", "redelivered") is None
     assert app.redis.hlen("unacked") == 0
 

@@ -1,10 +1,10 @@
-"""Each alert, by its real cause, with the runbook's commands: ``python -m tests.rehearsals.alerts``.
+"""Rehearsal of each alert, by its real cause and its runbook: ``python -m tests.rehearsals.alerts``.
 
-Valkey, S3, workers whose stages do nothing or go wrong, the exporter, and Prometheus with the rules of
-``deploy/`` sixty times faster. For each alert: what was done, after how many seconds it fired, what each
-query and command of its section of ``docs/operations.md`` printed, and after how many seconds it was
-gone once the cause was. Needs root (one cause is a mount) and ``prometheus`` on the PATH. Exit code 1
-when an alert did not fire, or did not go.
+It runs Valkey, S3, workers whose stages do nothing or go wrong, the exporter, and Prometheus with the rules
+of ``deploy/`` sixty times faster. For each alert it prints what was done, after how many seconds the alert
+fired, the output of each query and command of its section of ``docs/operations.md``, and after how many
+seconds it cleared once its cause was gone. It needs root (one cause is a mount) and ``prometheus`` on the
+PATH. Exit code 1 when an alert did not fire, or did not clear.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 @dataclass(kw_only=True)
 class Deployment:
-    """What runs, and how to add to it."""
+    """The running servers and workers, and how to add to them."""
 
     settings: Settings
     valkey: Valkey
@@ -53,7 +53,7 @@ class Deployment:
         return Client(self.settings)
 
     def start(self, name: str, *, concurrency: int = 1) -> None:
-        """A worker named QUEUE@HOST, with a home of its own."""
+        """Start a worker named QUEUE@HOST, with a home of its own."""
         queue = name.partition("@")[0]
         mine = self.settings.model_copy(update={"home": self.folder / name})
         module = ["benchmarks.noop_app", "--queues", queue, "--name", name, "--stages", STAGES]
@@ -71,14 +71,14 @@ class Deployment:
             self.exporter = None
 
     def stop(self, *names: str) -> None:
-        """Let workers leave in good order."""
+        """End workers gracefully."""
         for name in names:
             self.workers[name].terminate()
         for name in names:
             self.workers.pop(name).wait(60)
 
     def submit(self, kind: str, **options: str) -> str:
-        """A job whose training goes wrong in that way."""
+        """Submit a job whose training goes wrong in that way."""
         config = {"training": {"pretrained_model": kind}}
         table = self.folder / "table.csv"
         return self.client.submit(table=table, config=config, **options)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ class Deployment:
             list(self.client.watch(job_id, timeout_s=240))
 
     def wait_for_training(self, job_id: str) -> str:
-        """The worker that trains."""
+        """Wait until the training has begun, and return its worker."""
         records = JobRepository(open_store(self.settings), job_id)
         wait_until(lambda: bool(records.attempts(Stage.TRAIN)), 60)
         time.sleep(1)
@@ -106,7 +106,7 @@ class Deployment:
 
 
 Scene = Callable[[Deployment], Iterator[str]]
-"""Yields the id of a job to ask about while its cause lasts; what comes after the yield takes it away."""
+"""Function that yields the id of a job to ask about while its cause lasts; the rest of it ends the cause."""
 
 
 def queue_without_worker(here: Deployment) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""What ``docs/operations.md`` says beside the alerts, done for real: ``python -m tests.rehearsals.daily``.
+"""Rehearsal of ``docs/operations.md`` beside the alerts: ``python -m tests.rehearsals.daily``.
 
-Valkey, a folder as the store, real workers and trainings of a small model. For each section: what was
-done, the commands, and what they printed. Exit code 1 when one of its promises did not hold.
+It runs Valkey, a folder as the store, real workers and trainings of a small model. For each section it
+prints what was done, the commands, and their output. Exit code 1 when one of its promises did not hold.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ REPOSITORY = Path(__file__).parents[2]
 HEALTHCHECK = REPOSITORY / "deploy" / "healthcheck.sh"
 WAIT_S = 240.0
 BATCH, RECORDS = 4, 3
-"""Examples of a step, and records of an example."""
+"""Examples per step, and records per example."""
 LINES = 14
-"""Of what a command prints."""
+"""Maximum lines shown of a command's output."""
 
 
 @dataclass(kw_only=True)
 class Deployment:
-    """What runs, and the commands that an operator gives."""
+    """The running servers, and the commands that an operator gives."""
 
     settings: Settings
     folder: Path
@@ -58,7 +58,7 @@ class Deployment:
         return JobRepository(open_store(self.settings), job_id)
 
     def run(self, *words: str | Path) -> str:
-        """A command with this deployment's settings; shown with what it prints."""
+        """Run a command with this deployment's settings; show it with its output, and return its stdout."""
         environment = worker_environment(self.settings) | {"COLUMNS": "150", "NO_COLOR": "1"}
         shown = ["nss-train" if words[0] == "nss-train" else str(words[0]), *map(str, words[1:])]
         print(f"$ {' '.join(shown)}".replace(f"{REPOSITORY}/", "").replace(str(self.folder), "DIR"))
@@ -73,7 +73,7 @@ class Deployment:
         return done.stdout
 
     def submit(self, *options: str, steps: int = 2) -> str:
-        """A job of about so many steps, by the command; its id."""
+        """Submit a job of about this many steps with the command, and return its id."""
         config = self.folder / f"{steps}.json"
         config.write_text(json.dumps(self.config(steps)))
         return self.run("nss-train", "submit", self.table, "--config", config, *options).split()[-1]
@@ -93,7 +93,7 @@ class Deployment:
     def worker(
         self, *options: str, name: str = "cpu", queues: str = "cpu,cuda"
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker, until the end."""
+        """Run a worker, and end it afterwards."""
         shown = f"nss-train worker --queues {queues} --name {name}@%h {' '.join(options)}".strip()
         print(f"$ {shown} &")
         mine = self.settings.model_copy(update={"home": self.folder / name})

@@ -1,9 +1,10 @@
 """Workers on hosts of their own whose link to broker and store is cut: ``python -m tests.rehearsals.hosts``.
 
-Needs root: each host is a network namespace on a bridge. Broker and store are on one, two workers on two
-others. Four trainings of the same job: undisturbed; with the link of the services cut for a minute; with
-the link of the training worker cut for a minute, so that the other one takes over; with that of the other
-one cut. Prints one JSON object for each; exit code 1 unless each succeeds once, with the bytes of the first.
+It needs root: each host is a network namespace on a bridge. Broker and store are on one, two workers on two
+others. It runs four trainings of the same job: undisturbed; with the link of the services cut for a minute;
+with the link of the training worker cut for a minute, so that the other one takes over; with that of the
+other one cut. It prints one JSON object for each; exit code 1 unless each succeeds once, with the bytes of
+the first.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SERVICES, WORKERS = "services", ("one", "two")
 CUT_S = 60.0
 LEASE_S = 20.0
 STEPS = 120
-"""Enough for a training to outlive the cut."""
+"""Number of steps that is enough for a training to outlive the cut."""
 JOB_S = 600.0
 
 
@@ -46,7 +47,7 @@ class Host:
 
     @property
     def inside(self) -> list[str]:
-        """What runs a command on this host."""
+        """Return the words that run a command on this host."""
         return ["/usr/sbin/ip", "netns", "exec", self.name]
 
     def make(self) -> None:
@@ -68,7 +69,7 @@ class Host:
 
 
 class RemoteValkey(Valkey):
-    """On a host."""
+    """A Valkey on a host."""
 
     def __init__(self, folder: Path, host: Host) -> None:
         super().__init__(folder, host=host.address)
@@ -79,7 +80,7 @@ class RemoteValkey(Valkey):
 
 
 class RemoteSeaweedFS(SeaweedFS):
-    """On a host."""
+    """A SeaweedFS on a host."""
 
     def __init__(self, folder: Path, host: Host) -> None:
         super().__init__(folder, host=host.address)
@@ -100,7 +101,7 @@ class Rehearsal:
         self._model = model
 
     def play(self, whose: str) -> dict[str, Any]:
-        """Train, cut the link of ``services``, of the ``training`` worker, of the ``other`` or of nobody."""
+        """Train; cut the link of ``services``, the ``training`` worker, the ``other`` one, or ``nobody``."""
         job_id = self._submit()
         self._wait_for_training(job_id)
         trains = self._worker_of(job_id)
@@ -149,7 +150,7 @@ class Rehearsal:
         return worker.partition("@")[0]
 
     def _history(self, job_id: str) -> list[str]:
-        """Who had the stage, and how each attempt ended."""
+        """Return which worker had each attempt of the stage, and how the attempt ended."""
         records = JobRepository(open_store(self._settings), job_id)
         endings = {ending.attempt: str(ending.kind) for ending in records.endings(Stage.TRAIN)}
         marker = records.marker(Stage.TRAIN)

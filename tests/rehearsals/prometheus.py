@@ -19,11 +19,11 @@ from tasks.local.servers import free_ports
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 START_S = 30.0
 _SECONDS = {"h": 60, "m": 1}
-"""After the sixtieth part is taken."""
+"""Seconds of each unit after division by sixty."""
 
 
 def faster(text: str) -> str:
-    """Durations, and the one threshold in seconds, as their sixtieth part."""
+    """Return the text with its durations, and the one threshold in seconds, divided by sixty."""
     shorter = re.sub(r"\b(\d+)([hm])\b", lambda m: f"{int(m[1]) * _SECONDS[m[2]]}s", text)
     return re.sub(r"> 3600\b", "> 60", shorter)
 
@@ -35,7 +35,7 @@ class Prometheus:
     url: str
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
-        """The samples of an instant query; raises what Prometheus says is wrong with it."""
+        """Return the samples of an instant query; raise what Prometheus reports as wrong with it."""
         query = urllib.parse.urlencode({"query": expression})
         with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=10) as answer:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
@@ -47,7 +47,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
-    """Prometheus that reads ``target`` every second; its program must be on the PATH."""
+    """Run Prometheus, which reads ``target`` every second; its program must be on the PATH."""
     folder.mkdir()
     (folder / "rules.yaml").write_text(faster((DEPLOY / "rules.yaml").read_text()))
     config = (DEPLOY / "prometheus.yaml").read_text().replace("metrics:9464", target).replace("15s", "1s")

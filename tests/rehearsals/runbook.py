@@ -1,4 +1,4 @@
-"""The commands of ``docs/operations.md``, as they stand there."""
+"""The commands of ``docs/operations.md``, as they are written there."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.rehearsals.prometheus import Prometheus, faster
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
 LINES = 6
-"""Of what a command prints."""
+"""Maximum lines shown of a command's output."""
 
 
 def commands_for(alert: str) -> list[str]:
-    """The queries and commands in an alert's section, in their order."""
+    """Return the queries and commands in an alert's section, in order."""
     words = re.sub(r"(?<!^)([A-Z])", r" \1", alert).lower().capitalize()
     text = RUNBOOK.read_text()
     section = text[text.index(f"### {words}\n") :]
@@ -31,7 +31,7 @@ def is_query(span: str) -> bool:
 
 
 def rehearse(span: str, *, job_id: str, settings: Settings, prometheus: Prometheus) -> list[str]:
-    """Run a query or a command of the runbook; the lines that it prints."""
+    """Run a query or a command of the runbook, and return the lines that it prints."""
     if is_query(span):
         samples = prometheus.ask(faster(span))
         return [_sample(sample) for sample in samples] or ["(no series)"]

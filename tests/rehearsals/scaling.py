@@ -1,7 +1,7 @@
 """A burst of jobs from no worker to many and back: ``python -m tests.rehearsals.scaling --jobs 200``.
 
 A scaler with the arithmetic of KEDA's ScaledJob (strategy ``accurate``, one stage for each worker) asks
-the exporter's ``/scale`` in each interval and starts workers for trainings; it never ends one. Prints one
+the exporter's ``/scale`` in each interval and starts workers for trainings; it never ends one. It prints one
 JSON object and writes the timeline as a PNG. Exit code 1 when a worker left while it was busy, when a job
 did not succeed or when a stage was begun twice.
 """
@@ -33,14 +33,14 @@ from tasks.settings import Settings, worker_environment
 from tasks.submission import submit
 
 POLL_S = 3.0
-"""KEDA asks every 30 s by default; everything here is ten times faster."""
+"""Seconds between two polls. KEDA's default is 30 s; everything here is ten times faster."""
 IDLE_EXIT_S = 15.0
 STAGES = "benchmarks.slow_stages"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moment:
-    """How things stood ``at_s`` seconds after the submission."""
+    """The state of jobs and workers ``at_s`` seconds after the submission."""
 
     at_s: float
     waiting: int
@@ -62,7 +62,7 @@ class Scaler:
     started: int = 0
 
     def step(self) -> tuple[int, int]:
-        """One interval; returns what waits and runs."""
+        """Play one interval; return what waits and runs."""
         self.reap()
         with urllib.request.urlopen(self.url, timeout=10) as answer:
             found = json.load(answer)[self.settings.queue_cuda]
@@ -79,14 +79,14 @@ class Scaler:
                 del self.alive[name]
 
     def _more(self, waiting: int) -> int:
-        """How many to start: GetEffectiveMaxScale of KEDA's accurateScalingStrategy."""
+        """Return how many to start: GetEffectiveMaxScale of KEDA's accurateScalingStrategy."""
         wanted = min(waiting, self.most)
         if wanted + len(self.alive) > self.most:
             return self.most - len(self.alive)
         return max(0, wanted - self._pending())
 
     def _pending(self) -> int:
-        """Workers that are not ready: their heartbeat's file is not there."""
+        """Count the workers that are not ready: the file of their heartbeat does not exist."""
         ready = {path.name for path in self.settings.heartbeats_dir.glob("*")}
         return sum(1 for name in self.alive if name not in ready)
 
@@ -130,7 +130,7 @@ def run(folder: Path, *, jobs: int, most: int) -> tuple[dict[str, Any], list[Mom
 
 
 def follow(app: App, scaler: Scaler, ids: list[str]) -> list[Moment]:
-    """Until all jobs have ended and all workers have left."""
+    """Play intervals until all jobs have ended and all workers have left."""
     started, left, moments = time.monotonic(), set(ids), []
     while left or scaler.alive:
         waiting, running = scaler.step()
@@ -159,7 +159,7 @@ def verdict(app: App, scaler: Scaler, ids: list[str], moments: list[Moment]) -> 
         "workers_started": scaler.started,
         "most_at_a_time": max(moment.workers for moment in moments),
         "exit_codes": dict(scaler.exits),
-        # A worker that leaves with a stage in its hands leaves an attempt behind that committed nothing.
+        # A worker that leaves in the middle of a stage leaves an attempt behind that committed nothing.
         "ended_while_busy": sum((n - 1) * times for n, times in attempts.items()),
         "seconds": round(moments[-1].at_s),
     }
@@ -183,7 +183,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def exporter(settings: Settings) -> Iterator[str]:
-    """The address of ``/scale`` of an exporter."""
+    """Run an exporter, and yield the address of its ``/scale``."""
     with make_server_on(settings, host="127.0.0.1", port=0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -1,10 +1,10 @@
 """The processes of ``deploy/Procfile`` with Redis and S3 behind TLS: ``python -m tests.rehearsals.stack``.
 
 Redis runs with ``deploy/redis.conf`` and the users of ``deploy/users.acl``, S3 as ``deploy/compose.yaml``
-starts it, the processes under honcho. A client submits a training; while it runs, Flower and Prometheus
-are photographed into a folder. Then roles try what is not theirs. Prints what happened; exit code 1 when
-the job did not succeed or a wrong role was let in. Needs ``redis-check-rdb`` (Debian's redis-tools: the
-server under another name), ``prometheus`` and ``chromium`` on the PATH, and honcho (``--honcho``).
+starts it, the processes under honcho. A client submits a training; while it runs, screenshots of Flower and
+Prometheus are taken into a folder. Then roles try what they may not do. It prints what happened; exit code 1
+when the job did not succeed or a wrong role was let in. It needs ``redis-check-rdb`` (Debian's redis-tools:
+the server under another name), ``prometheus`` and ``chromium`` on the PATH, and honcho (``--honcho``).
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ WRONG = (
     ("client", "reconcile"),
     ("nobody", "submit", "TABLE"),
 )
-"""Users, and commands that they may not give."""
+"""Users, and commands that they may not run."""
 
 
 def wrong_role(role: str, *command: str, secrets: Path, job_id: str, table: Path) -> bool:
-    """Whether a command was refused by the broker."""
+    """Run a command as a role; tell whether the broker refused it."""
     words = [str(table) if word == "TABLE" else word.replace("JOB", job_id) for word in command]
     done = subprocess.run(
         [sys.executable, "-m", "tasks.cli", *words],
@@ -100,21 +100,21 @@ def make_secrets(folder: Path, port: int) -> Path:
         str(secrets / "ca.crt"),
     ]
     subprocess.run(command, check=True)
-    # Debian's Redis is 7.0; clients tell their version since 7.2.
+    # Debian's Redis is 7.0; clients report their version since 7.2.
     users = secrets / "users.acl"
     users.write_text(users.read_text().replace("+client|setinfo ", ""))
     return secrets
 
 
 def as_role(role: str, secrets: Path) -> Environment:
-    """The broker URL of a user; of one that does not exist, with the password of another."""
+    """Return the broker URL of a user; for one that does not exist, with the password of another."""
     path = secrets / f"broker-url-{role}"
     url = path.read_text() if path.exists() else (secrets / "broker-url-client").read_text()
     return {"NSS_TRAIN_BROKER_URL": url if path.exists() else url.replace("//client:", f"//{role}:")}
 
 
 def settings(folder: Path, secrets: Path, s3: int) -> Environment:
-    """deploy/environment.example for this machine, with what comes as secrets elsewhere."""
+    """Return deploy/environment.example for this machine, with the values that are secrets elsewhere."""
     return {
         "NSS_TRAIN_HOME": str(folder / "home"),
         "NSS_TRAIN_STORE_URL": "s3://nss-train",
@@ -165,7 +165,7 @@ def store(folder: Path, secrets: Path, port: int) -> Iterator[None]:
 
 @contextmanager
 def processes(honcho: str, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """cpu, cuda, metrics and flower from the Procfile and one environment file."""
+    """Run cpu, cuda, metrics and flower from the Procfile and one environment file."""
     secrets = folder / "secrets"
     lines = environment | as_role("worker", secrets) | {"FLOWER_BASIC_AUTH": login(secrets)}
     for role in ("metrics", "flower"):

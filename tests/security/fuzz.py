@@ -1,4 +1,4 @@
-"""What hypothesis makes up: JSON of every shape, configs, documents and messages that are almost right."""
+"""Hypothesis strategies: JSON of every shape; configs, documents and messages that are almost right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nss_train.contract import Stage
 from tests.security.messages import JOB, body, envelope
 
 NASTY = ["", "../../x", "\0", "=1+1", "9" * 300, "NaN", "1e999", "\x1b[2J", "\u2028"]
-"""Beside what hypothesis thinks of by itself."""
+"""Texts beside those that hypothesis makes by itself."""
 
 scalars = (
     st.none()
@@ -33,7 +33,7 @@ values = st.recursive(
 
 
 def run(check: Any, *strategies: Any, examples: int) -> None:
-    """Have a check called with so many made-up examples; the smallest that fails is shown."""
+    """Call a check with this many made-up examples; the smallest that fails is shown."""
     limits = settings(
         max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
@@ -41,7 +41,7 @@ def run(check: Any, *strategies: Any, examples: int) -> None:
 
 
 def configs() -> st.SearchStrategy[dict[str, Any]]:
-    """Sections and fields with their real names and any values, and some that are unknown."""
+    """Make sections and fields with their real names and any values, and some that are unknown."""
     return st.dictionaries(
         st.sampled_from([*SafeSynthesizerParameters.model_fields, "unknown_fields", "bogus"]),
         values | _section(SafeSynthesizerParameters),
@@ -61,7 +61,7 @@ def _sections(model: type[BaseModel]) -> list[type[BaseModel]]:
 
 @st.composite
 def changed(draw: Any, document: Any) -> Any:
-    """A JSON document in which one to three places are replaced, removed or added."""
+    """Draw a JSON document in which one to three places are replaced, removed or added."""
     made = json.loads(json.dumps(document))
     for _ in range(draw(st.integers(1, 3))):
         _change(made, draw)
@@ -101,7 +101,7 @@ def nested(depth: int) -> Any:
 
 
 deep = st.integers(100, 400).map(nested)
-"""Deeper than any honest message; :mod:`tests.security.hostile` goes on up to 1,000."""
+"""Values deeper than any honest message; :mod:`tests.security.hostile` goes up to 1,000."""
 
 
 TASKS = ["nss_train.submit", *(f"nss_train.{stage}" for stage in Stage), "celery.map", "x"]
@@ -111,14 +111,14 @@ HEADERS = ["stamps", "stamped_headers", "origin", "root_id", "retries", "argsrep
 
 
 def links() -> st.SearchStrategy[Any]:
-    """A chain of honest links, some of them changed, and more of them than there are stages."""
+    """Make a chain of honest links, some of them changed, and more of them than there are stages."""
     honest = {"task": "nss_train.train", "args": [], "kwargs": {}, "options": {}, "immutable": True}
     return st.lists(changed(honest) | st.just(honest), max_size=6)
 
 
 @st.composite
 def envelopes(draw: Any) -> bytes:
-    """A line of a queue: an honest message around made-up arguments, changed outside, or cut short."""
+    """Draw a line of a queue: an honest message around made-up arguments, changed outside, or cut short."""
     name = draw(st.sampled_from(TASKS))
     kwargs = draw(submissions()) if name.endswith("submit") else {"message": draw(stage_messages() | deep)}
     embedded = draw(st.just({}) | values | st.fixed_dictionaries({"chain": values | links() | deep}))

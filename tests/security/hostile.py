@@ -1,4 +1,4 @@
-"""Every kind of message that its sender alone may pay for, as lines for a queue."""
+"""Every kind of message that may harm only its sender, as lines for a queue."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def chain(count: int, **link: Any) -> dict[str, Any]:
 
 
 def _text(text: str, task: str = SUBMIT) -> dict[str, Any]:
-    """A message whose body is a text that no serializer writes."""
+    """Return a message whose body is a text that no serializer writes."""
     return envelope(task, {}, body=base64.b64encode(text.encode()).decode())
 
 
@@ -113,7 +113,7 @@ KINDS: dict[str, Maker] = {
 
 
 def lines(count: int, *, seed: int) -> Iterator[tuple[str, bytes]]:
-    """So many lines, each kind as often as the others, and the name of the kind of each."""
+    """Yield this many lines, each kind as often as the others, with the name of its kind."""
     chance, names = random.Random(seed), list(KINDS)
     for number in range(count):
         name = names[number % len(names)]
@@ -121,7 +121,7 @@ def lines(count: int, *, seed: int) -> Iterator[tuple[str, bytes]]:
 
 
 def line(name: str, chance: random.Random) -> bytes:
-    """One line of a kind."""
+    """Return one line of a kind."""
     with _deep_enough():
         made = KINDS[name](chance)
         return made if isinstance(made, bytes) else json.dumps(made).encode()
@@ -129,7 +129,7 @@ def line(name: str, chance: random.Random) -> bytes:
 
 @contextmanager
 def _deep_enough() -> Iterator[None]:
-    """A sender has no worker's limits."""
+    """Raise the recursion limit: a sender does not have the worker's limits."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(10 * max(DEPTHS))
     try:

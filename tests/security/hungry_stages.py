@@ -10,7 +10,7 @@ from nss_train.contract import Report, Request, Stage, StageResult
 
 
 def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Does what ``dataset_name`` says."""
+    """Do what ``dataset_name`` says."""
     match request.dataset_name:
         case "memory":
             bytearray(2**30)

@@ -17,7 +17,7 @@ def body(kwargs: Any, *, args: Any = (), embedded: Any = None) -> str:
 
 
 def envelope(task: str, kwargs: Any, **changes: Any) -> dict[str, Any]:
-    """What an honest Celery client would put there; a change replaces a part (``headers__eta=…``)."""
+    """Return what an honest Celery client would send; a change replaces a part (``headers__eta=…``)."""
     message: dict[str, Any] = {
         "body": body(kwargs),
         "content-encoding": "utf-8",
@@ -55,4 +55,4 @@ def stage(job_id: Any = JOB, name: Any = "prepare_data", **more: Any) -> dict[st
 
 
 PLANTED = {"pickle": "planted-pickle", "listed": "planted-listed", "received": "planted-received"}
-"""How the ids begin of messages that a planted fault meets on their way to the pool."""
+"""Beginnings of the ids of messages that a planted fault meets on their way to the pool."""

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on loopback that answers as it is told."""
+"""A receiver of webhooks on loopback that gives the answers it is set to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 @dataclass
 class Receiver:
-    """What was received, and what is answered: the given statuses, then 204."""
+    """The requests that were received, and the answers: the given statuses, then 204."""
 
     port: int = 0
     statuses: list[int] = field(default_factory=list)
@@ -47,7 +47,7 @@ def receiver(
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer((address, port), Handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]
@@ -67,7 +67,7 @@ def receiver(
 
 
 def webhook_settings(settings: Settings, **more: Any) -> dict[str, Any]:
-    """Webhooks to loopback, as no operator would have them."""
+    """Return settings with webhooks to loopback, as no operator would have them."""
     given = {
         "webhook_hosts": ["127.0.0.1", "hooks.example"],
         "webhook_secret": SECRET,

@@ -27,15 +27,15 @@ from tests.pipeline.conftest import worker
 from tests.security import hostile
 
 ALONE = 500
-"""Answers that the median and the slowest alone are taken of: a shared machine has its own rare slow ones."""
+"""Answers without a siege, for the median and the slowest: a shared machine has rare slow ones of its own."""
 DEADLINE_S = 120.0
 RATIO = 1.5
-"""The slowest answer under siege, in medians alone, that is asked for."""
+"""Maximum of the slowest answer under siege, in medians alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Siege:
-    """What was measured."""
+    """The measurements of a siege."""
 
     messages: int
     alone_s: tuple[float, ...]
@@ -64,7 +64,7 @@ class Siege:
 
 
 def besiege(app: App, *, messages: int, per_s: float, alone: int = ALONE, seed: int = 1) -> Siege:
-    """Send hostile messages at a steady pace, and all the while one honest submission after the other."""
+    """Send hostile messages at a steady pace, and meanwhile one honest submission after the other."""
     alone_s = tuple(_answered_s(app) for _ in range(alone))
     lines = [line for _, line in hostile.lines(messages, seed=seed)]
     sender = Thread(target=_send, args=(app, lines, 1 / per_s), daemon=True)
@@ -97,7 +97,7 @@ def _wait_for_acknowledgements(app: App) -> None:
 
 
 def _answered_s(app: App) -> float:
-    """Seconds until an honest submission is answered."""
+    """Return the seconds until an honest submission is answered."""
     key, began = uuid.uuid4().hex, time.monotonic()
     message = {"table": "s3://elsewhere/x.csv", "config": {}, "idempotency_key": key}
     app.send_task("nss_train.submit", kwargs=message)
@@ -110,7 +110,7 @@ def _answered_s(app: App) -> float:
 
 @contextmanager
 def deployment(folder: Path, concurrency: int) -> Iterator[App]:
-    """A worker for the queue ``cpu``, warm, on a Valkey of its own."""
+    """Run a warm worker for the queue ``cpu`` on a Valkey of its own."""
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:
         settings = Settings.model_validate(

@@ -1,4 +1,4 @@
-"""A submission that is refused at the door leaves a trace for its sender, and for nobody else a burden."""
+"""A submission that is refused at the door leaves a trace for its sender, and burdens no one else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KWARGS = {"table": "s3://tables/p.csv", "config": {}}
 
 
 def other_client(target: Target, **conf: Any) -> Celery:
-    """A Celery application of somebody else's, which knows nothing of this project."""
+    """Return a foreign Celery application, which knows nothing of this project."""
     app = Celery("other", broker=target.settings.broker_url.get_secret_value())
     app.conf.update(task_serializer="json", **conf)
     return app

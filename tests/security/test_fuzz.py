@@ -1,4 +1,4 @@
-"""Whatever is handed in: no crash, no hang, no side effect. ``make fuzz`` does each of these 10,000 times."""
+"""Made-up inputs cause no crash, no hang, no side effect. ``make fuzz`` does each of these 10,000 times."""
 
 from __future__ import annotations
 

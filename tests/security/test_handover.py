@@ -87,7 +87,7 @@ def test_a_hostile_message_leaves_nothing_behind(name: str, target: Target) -> N
 
 
 def size_of(path: Path) -> int:
-    """0 for a file that was put in its place meanwhile."""
+    """Return the size of a file, or 0 for one that was put in its place meanwhile."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Who may write to the broker cannot run code, end a worker, or touch what is not theirs."""
+"""A sender of messages to the broker cannot run code, end a worker, or touch what is not theirs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ELSEWHERE = {"task": "nss_train.train", "args": [], "kwargs": {}, "options": {"q
 
 
 class Bomb:
-    """Leaves a mark when it is unpickled."""
+    """An object that leaves a mark when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self._mark = mark

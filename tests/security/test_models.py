@@ -26,7 +26,7 @@ from tests.unit.model.test_source import make_model, refusal
 
 @pytest.fixture
 def strict(tmp_path: Path) -> ModelPolicy:
-    """An operator who lets jobs name models of the models folder alone."""
+    """Return the policy of an operator who lets jobs name only models of the models folder."""
     return ModelPolicy(models_dir=str(tmp_path / "models"), allow_paths=False)
 
 
@@ -124,7 +124,7 @@ def weights(header: object, behind: int = 2**20) -> bytes:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A model with which nothing is wrong."""
+    """Make a model with which nothing is wrong."""
     folder = make_model(tmp_path / "models" / "m", CONFIG)
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     (folder / "model.safetensors").write_bytes(weights(TENSORS))

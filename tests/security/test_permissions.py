@@ -1,4 +1,4 @@
-"""Other users of the machine see nothing of what is kept here."""
+"""Other users of the machine see nothing of what is stored here."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NOBODY = 65534
 
 @pytest.fixture
 def open_umask() -> Iterator[None]:
-    """The umask of most shells and services, which lets everybody read."""
+    """Set the umask of most shells and services, which lets everyone read."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
 def open_to_others(folder: Path) -> list[str]:
-    """A folder and all below it that others have any right to."""
+    """List a folder and all below it that others have any right to."""
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder, *sorted(folder.rglob("*")))}
     return [f"{mode:04o} {path.relative_to(folder)}" for path, mode in modes.items() if mode & 0o077]
 
@@ -129,7 +129,7 @@ def test_an_open_store_elsewhere_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A folder that every user of the machine may enter, unlike pytest's own."""
+    """Yield a folder that every user of the machine may enter, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""Where a webhook may go: never to the operator's own machines, and only to whom the name belongs."""
+"""Destinations of a webhook: never the operator's own machines, and only the owner of the name."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_refusal_shows_the_host_alone(url: str, allowing: Settings) -> None:
 
 
 class Names:
-    """Answers look-ups of one name, each with the next addresses."""
+    """A resolver that answers look-ups of one name, each with the next addresses."""
 
     def __init__(self, *answers: list[str]) -> None:
         self._answers = list(answers)
@@ -242,7 +242,7 @@ def test_a_name_that_changes_its_address_after_the_check_gains_nothing(
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of hooks.example, signed by itself."""
+    """Return a self-signed certificate of hooks.example."""
     path = tmp_path_factory.mktemp("tls") / "hooks.crt"
     names = ["-subj", "/CN=hooks.example", "-addext", "subjectAltName=DNS:hooks.example"]
     files = ["-keyout", str(path.with_suffix(".key")), "-out", str(path)]

@@ -1,4 +1,4 @@
-"""What is secret stays with the processes that need it."""
+"""Secrets stay with the processes that need them."""
 
 from __future__ import annotations
 

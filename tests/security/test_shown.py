@@ -1,4 +1,4 @@
-"""What a table brings along does not run where a person looks at it."""
+"""Content of a table does not run where a person looks at it."""
 
 from __future__ import annotations
 

@@ -78,24 +78,24 @@ def _rows_parquet(path: Path) -> None:
 
 
 def _repeated_parquet(path: Path) -> None:
-    """A text of 4,000 characters once in a dictionary and 900 times in the table, in 50 columns."""
+    """Write a text of 4,000 characters once in a dictionary and 900 times in the table, in 50 columns."""
     column = pa.array(["x" * 4_000] * 900)
     parquet(path, pa.table({f"c{n}": column for n in range(50)}))
 
 
 def _nested_parquet(path: Path) -> None:
-    """Ten rows, each with a list of 300,000 zeros."""
+    """Write ten rows, each with a list of 300,000 zeros."""
     parquet(path, pa.table({"a": [[0] * 300_000] * 10}))
 
 
 def _nested_texts_parquet(path: Path) -> None:
-    """The same within lists and structures."""
+    """Write the same within lists and structures."""
     cell = [{"b": "x" * 4_000}] * 10
     parquet(path, pa.table({"a": [cell] * 900}))
 
 
 def _zeros_parquet(path: Path) -> None:
-    """Zeros that no dictionary holds: what compression alone can do."""
+    """Write zeros that no dictionary holds: what compression alone can do."""
     table = pa.table({f"c{n}": pa.array(np.zeros(900)) for n in range(50)})
     parquet(path, table, use_dictionary=False)
 
@@ -308,7 +308,7 @@ def test_a_process_that_takes_too_much_ends_alone_and_is_not_tried_elsewhere(
 
 
 def test_reading_a_table_fits_in_a_gigabyte(tmp_path: Path) -> None:
-    """So that an operator can set a limit: arrow and the tokenizer reserve more than they use."""
+    """An operator can set a limit: arrow and the tokenizer reserve more than they use."""
     (tmp_path / "t.csv").write_text("a,b\n" + "1,x\n" * 100)
     script = (
         "import sys; from pathlib import Path;"

@@ -1,4 +1,4 @@
-"""Webhooks: signed, at least once, on the record; never to where the operator's own machines are."""
+"""Webhooks: signed, at least once, on the record; never to the operator's own machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a document from outside may be, whichever way it is measured."""
+"""Limits on a document from outside, whichever way it is measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VALUES = st.recursive(
 
 
 def has_fault(value: Any, text_chars: int) -> bool:
-    """One value after the other, by recursion."""
+    """Tell whether a document has a fault, one value after the other, by recursion."""
     if isinstance(value, Mapping):
         return any(has_fault(one, text_chars) for pair in value.items() for one in pair)
     if isinstance(value, list):

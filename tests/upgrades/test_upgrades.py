@@ -198,7 +198,7 @@ def test_reconcile_leaves_newer_jobs_alone_and_the_others_in_peace(
 
 @pytest.fixture
 def older(tmp_path: Path) -> Iterator[tuple[Settings, Path, Any]]:
-    """A worker that meets a message of a newer release."""
+    """Run a worker that meets a message of a newer release."""
     (tmp_path / "valkey").mkdir()
     with Valkey(tmp_path / "valkey") as valkey:
         given = {"home": tmp_path / "home", "broker_url": valkey.url, "reconcile_every_s": 0}

@@ -1,4 +1,4 @@
-"""A run folder of a byte-level toy model that has learnt the form of one table's rows, made in seconds."""
+"""A run folder of a byte-level toy model that has learned the form of one table's rows, made in seconds."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ METADATA: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def toy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama with a byte-level tokenizer, trained on ``ROWS`` until it writes rows of that form.
+    """Train a tiny Llama with a byte-level tokenizer on ``ROWS`` until it writes rows of that form.
 
-    It learns each column's values, not which of them go together."""
+    It learns each column's values, not which of them go together.
+    """
     folder = tmp_path_factory.mktemp("toy-smollm2")
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(folder)
@@ -48,12 +49,12 @@ def toy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_run(toy_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of an untrained adapter of ``toy_base``: what the base knows, the adapter knows."""
+    """Make the run folder of an untrained adapter of ``toy_base``: it knows what the base knows."""
     return make_run(toy_base, tmp_path_factory.mktemp("run"), noise=0.0)
 
 
 def make_run(base: Path, run: Path, *, noise: float) -> Path:
-    """A run folder whose LoRA B matrices are normal with standard deviation ``noise``."""
+    """Make a run folder whose LoRA B matrices are normal with standard deviation ``noise``."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

@@ -1,4 +1,4 @@
-"""What a private job releases: the tree, the card, and never more than was paid for."""
+"""The release of a private job: the tree, the card, and never more than was paid for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def private(**guarantee: Any) -> SafeSynthesizerParameters:
 
 @functools.cache
 def published(source: SchemaSource, report_loss: bool) -> Publication:
-    """What is published for a kind of config; the search for its noise takes seconds."""
+    """Return what is published for a kind of config; the search for its noise takes seconds."""
     config = private(schema_source=source, report_loss=report_loss, strict=False)
     types = {"kind": ColumnType.STRING, "size": ColumnType.NUMBER}
     columns = private_table(table().to_dict(orient="list"), types)
@@ -70,13 +70,13 @@ def published(source: SchemaSource, report_loss: bool) -> Publication:
 
 
 def prepared(folder: Path, config: SafeSynthesizerParameters, **result: Any) -> Request:
-    """A stage folder with what the stages before leave of a private job."""
+    """Make a stage folder with what the earlier stages of a private job leave; return its request."""
     made, trained = folder / "in/prepare_data", folder / "in/train"
     found = published(config.guarantee.schema_source, config.guarantee.report_loss)
     put(made / "config.json", config.model_dump(mode="json"))
     choices = [{"name": c.name, "value": c.value, "reason": c.reason} for c in found.resolved.choices]
     put(made / "choices.json", choices)
-    # A raw schema is no publication: prepare_data makes it of the training rows.
+    # A raw schema is no publication: prepare_data makes it from the training rows.
     put(made / "schema.json", found.schema or make_schema(distinct_columns(to_arrow(table()))))
     put(made / "metadata.json", METADATA)
     put(made / "privacy.json", found.plan.model_dump(mode="json"))
@@ -93,7 +93,7 @@ def prepared(folder: Path, config: SafeSynthesizerParameters, **result: Any) -> 
 
 
 def ignore(_event: Event) -> None:
-    """Nobody listens."""
+    """Ignore the event."""
 
 
 def files(folder: Path) -> list[str]:

@@ -35,7 +35,7 @@ def put(path: Path, document: Any) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A stage folder with the outputs of the three stages before."""
+    """Make a stage folder with the outputs of the three earlier stages."""
     made, trained = tmp_path / "in/prepare_data", tmp_path / "in/train"
     put(made / "config.json", CONFIG.model_dump(mode="json"))
     put(made / "choices.json", [{"name": "learning_rate", "value": 0.0005, "reason": "a | b"}])
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ignore(_event: Event) -> None:
-    """Nobody listens."""
+    """Ignore the event."""
 
 
 def tree(folder: Path) -> dict[str, bytes]:

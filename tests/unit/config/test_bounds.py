@@ -19,7 +19,7 @@ from nss_train.errors import MOST_PROBLEMS, ParameterError
 
 
 def leaves(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any, list[Any]]]:
-    """Each type that a field may have, with what is said of its size."""
+    """Yield each type that a field may have, with the bounds on its size."""
     for name, field in model.model_fields.items():
         yield from _leaves(field.annotation, list(field.metadata), f"{path}{name}")
 

@@ -133,7 +133,7 @@ def test_automatic_values_carry_a_reason(rows: int, delta: float) -> None:
 
 
 def floats(section: type[BaseModel], path: str = "") -> Iterator[str]:
-    """The dotted name of every number with a fraction in the config."""
+    """Yield the dotted name of every number with a fraction in the config."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from floats(field.annotation, f"{path}{name}.")

@@ -1,4 +1,4 @@
-"""What a private training is refused for, before any work."""
+"""Reasons for which a private training is refused before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured on this machine, and what of a table it may depend on."""
+"""Measurements on this machine, and what of a table they may depend on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.training.conftest import follow, make_request, silent
 
 TABLE = "name,size\n" + "".join(f"bird {i % 7},{20 + i}\n" for i in range(120))
 PRIVATE = {"privacy": {"dp_enabled": True}, "guarantee": {"schema_source": "declared"}}
-"""Its count is public: the rows of the file."""
+"""Config of a private job whose count is public: the rows of the file."""
 
 
 def request_of(model: Path, root: Path, sections: dict[str, Any]) -> Request:
@@ -26,7 +26,7 @@ def request_of(model: Path, root: Path, sections: dict[str, Any]) -> Request:
 
 
 def prepared(root: Path, request: Request, table: str = TABLE) -> tuple[Path, dict[str, Any]]:
-    """The folder of a load_model stage, and what prepare_data tells."""
+    """Make the folder of a load_model stage; return it with the figures of prepare_data."""
     source = root / "prepare_data"
     for part in ("in", "out"):
         (source / part).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a training has to do, and what that costs."""
+"""The work of a training, and its cost."""
 
 from __future__ import annotations
 

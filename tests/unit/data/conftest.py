@@ -1,4 +1,4 @@
-"""Tokenizers of different kinds, made here: what cuts hold depends on them."""
+"""Tokenizers of different kinds, made here: which cuts are valid depends on them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tokenizer(request: pytest.FixtureRequest, base_model: Path) -> ModelTokenize
 
 
 def _trained(kind: str) -> Tokenizer:
-    """A small byte-pair tokenizer of one kind."""
+    """Make a small byte-pair tokenizer of one kind."""
     backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=kind == "sentencepiece"))
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if kind == "sentencepiece":  # as Llama 2: no pre-tokens, a space before every text

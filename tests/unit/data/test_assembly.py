@@ -1,4 +1,4 @@
-"""Plans of examples: what every kind of table keeps to."""
+"""Plans of examples: rules for every kind of table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No cell changes without a word, and no column loses values unless that was said to be wanted."""
+"""No cell changes without a warning, and no column loses values unless that was asked for."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def changes(path: Path, reading: ReadingParameters = AS_NSS) -> list[Change]:
 
 
 def counts(path: Path) -> dict[What, int]:
-    """What happened to the one column that something happened to."""
+    """Return what happened to the one column that something happened to."""
     (found,) = changes(path)
     assert found.column == "c"
     return dict(found.cells)

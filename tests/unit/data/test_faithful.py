@@ -1,4 +1,4 @@
-"""Whatever a table holds, faithful reading trains it as it is written."""
+"""Faithful reading trains any table as it is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.data.test_reading import write_xlsx
 
 FAITHFUL = ReadingParameters(types=Types.FAITHFUL)
 TABLES, TABLES_LONG = 40, 3_400
-"""Of each format; the three together are 10,000 and more."""
+"""Tables of each format; the long runs of the three together are 10,000 and more."""
 
 Table = dict[str, list[Any]]
 
@@ -127,7 +127,7 @@ TYPED = {
 
 
 def tables(kinds: Mapping[Any, st.SearchStrategy[Any]], gap: Any) -> st.SearchStrategy[dict[Any, list[Any]]]:
-    """Some columns of some rows, each of one kind, with gaps or without."""
+    """Make some columns of some rows, each of one kind, with gaps or without."""
 
     def of(chosen: tuple[list[Any], int, bool]) -> st.SearchStrategy[dict[Any, list[Any]]]:
         names, rows, gaps = chosen
@@ -139,7 +139,7 @@ def tables(kinds: Mapping[Any, st.SearchStrategy[Any]], gap: Any) -> st.SearchSt
 
 
 def named(found: st.SearchStrategy[Table]) -> st.SearchStrategy[Table]:
-    """The same columns under any names."""
+    """Make the same columns under any names."""
     names = st.lists(NAMES, min_size=4, max_size=4, unique=True)
     return st.tuples(found, names).map(lambda pair: dict(zip(pair[1], pair[0].values(), strict=False)))
 
@@ -147,7 +147,7 @@ def named(found: st.SearchStrategy[Table]) -> st.SearchStrategy[Table]:
 def hold(
     check: Callable[[Path, Any], None], found: st.SearchStrategy[Any], folder: Path, *, long: bool
 ) -> None:
-    """Try the check with so many tables."""
+    """Run the check on that many tables."""
     quiet = settings(
         max_examples=TABLES_LONG if long else TABLES,
         deadline=None,
@@ -158,7 +158,7 @@ def hold(
 
 
 def trained(path: Path, reading: ReadingParameters = FAITHFUL) -> dict[str, list[str]]:
-    """The JSON that stands in examples, by column."""
+    """Return the JSON that examples contain, by column."""
     frame = read_table(path, reading=reading)
     exact = reading.types is Types.FAITHFUL
     columns = distinct_columns(to_arrow(frame, exact=exact), exact=exact)
@@ -199,7 +199,7 @@ def check_json(folder: Path, table: Table) -> None:
 
 
 def bare(value: Any) -> Any:
-    """Without the keys that have no value: a key that an object lacks is null, as a column's is."""
+    """Return a value without keys that are null: a key that an object lacks is null, as a column's is."""
     if isinstance(value, list):
         return [bare(one) for one in value]
     if isinstance(value, dict):

@@ -66,7 +66,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
 
 
 def whole_records(frame: pd.DataFrame) -> list[str]:
-    """What the reference tokenizes: pandas' own lines, in its batches."""
+    """Return what the reference tokenizes: pandas' own lines, in its batches."""
     table = to_arrow(frame)
     lines: list[str] = []
     for start in range(0, table.num_rows, 1000):

@@ -1,4 +1,4 @@
-"""A private table prepared: each unit once, a plan, and nothing that tells of the rest."""
+"""A private table prepared: each unit once, a plan, and nothing that reveals the rest."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ KEY = bytes(range(32))
 
 @pytest.fixture(scope="module", autouse=True)
 def noise() -> Iterator[None]:
-    """The search for the noise takes seconds, and what it finds is tested elsewhere."""
+    """Skip the search for the noise, which takes seconds and is tested elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accountant, "noise_multiplier", lambda **_: 1.0)
         patch.setattr(PrivacyPlan, "spent", lambda plan, steps, *_: plan.epsilon * steps / plan.steps)
@@ -49,7 +49,7 @@ def noise() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def models(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder that is enough to prepare for."""
+    """Make a model folder that is enough to prepare for."""
     root = tmp_path_factory.mktemp("models")
     folder = root / "SmolLM2-small"
     folder.mkdir()
@@ -102,13 +102,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def strict(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StageResult]:
-    """A job with the defaults of a private one."""
+    """Prepare a job with the defaults of a private one."""
     folder = stage_folder(tmp_path_factory.mktemp("strict"))
     return folder, run(folder, request(models, guarantee={"columns": {"days": {"minimum": 0}}}))
 
 
 def ignore(_event: Event) -> None:
-    """Nobody listens."""
+    """Ignore the event."""
 
 
 def run(folder: Path, asked: Request) -> StageResult:
@@ -314,7 +314,7 @@ def test_an_estimate_counts_values_exactly_and_draws_nothing(
 
 
 class Supervisor:
-    """Puts the first draw of a job on record, and answers with it ever after."""
+    """A supervisor that puts the first draw of a job on record, and answers with it from then on."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

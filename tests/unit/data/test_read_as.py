@@ -1,4 +1,4 @@
-"""How a table was read is said where people look: in the log, among a stage's figures, beside examples."""
+"""How a table was read is reported where people look: in the log, a stage's figures, beside examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a table's file is written with is found, or declared, or refused: it is never guessed."""
+"""The format of a table's file is found, or declared, or refused: it is never guessed."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_an_index_with_a_name_is_a_column_and_one_without_is_none(suffix: str, t
 
 
 def write_xlsx(path: Path, *sheets: list[list[object]]) -> None:
-    """The least that is a workbook: Ecma Office Open XML, part 1, with texts in their cells."""
+    """Write a minimal workbook: Ecma Office Open XML, part 1, with texts in their cells."""
     start = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>'
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     rels = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -322,7 +322,7 @@ def test_no_row_of_another_width_is_ever_trained(
 
 
 def write(frame: pd.DataFrame, path: Path) -> Path:
-    """A file of the kind that its name says, with a nameless index where pandas or R would write one."""
+    """Write a file of the kind of its suffix, with a nameless index where pandas or R would write one."""
     match path.suffix:
         case ".csv":
             frame.to_csv(path)

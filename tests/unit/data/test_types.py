@@ -72,7 +72,7 @@ def written(name: str, array: pa.Array, folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_tokenizer() -> Iterator[None]:
-    """Loading it takes longer than all else here."""
+    """Load the tokenizer once: that takes longer than all else here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nss_train.data.prepare.load_tokenizer", functools.cache(load_tokenizer))
         yield
@@ -80,7 +80,7 @@ def one_tokenizer() -> Iterator[None]:
 
 CONFIG = parse_config({"data": {"random_state": 1, "holdout": 0}})
 AS_NSS = CONFIG.model_copy(update={"reading": ReadingParameters(types=Types.NSS)})
-"""Dates and durations too, of which no generated row is valid."""
+"""Config that accepts dates and durations too, of which no generated row is valid."""
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -1,4 +1,4 @@
-"""How much memory a training is thought to need."""
+"""The memory that a training is estimated to need."""
 
 from __future__ import annotations
 

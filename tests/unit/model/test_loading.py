@@ -1,4 +1,4 @@
-"""What becomes of a base model that cannot be loaded."""
+"""Errors for a base model that cannot be loaded."""
 
 from __future__ import annotations
 

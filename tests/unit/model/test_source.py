@@ -1,4 +1,4 @@
-"""Which base models may be used, and what is said about the others."""
+"""The base models that may be used, and what is reported about the others."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SECTIONS = {
 
 
 def private_request(model: Path, *, guarantee: dict[str, Any] | None = None, **training: Any) -> Request:
-    """120 units, of which a step expects six; ten steps of them."""
+    """Return a request for 120 units, of which a step expects six, and ten steps of them."""
     sections = {**SECTIONS, "guarantee": SECTIONS["guarantee"] | (guarantee or {})}
     options = {
         "gradient_accumulation_steps": 6,
@@ -34,7 +34,7 @@ def private_request(model: Path, *, guarantee: dict[str, Any] | None = None, **t
 
 @pytest.fixture(scope="session")
 def prepared_private(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """Inputs of a private train stage."""
+    """Make the inputs of a private train stage."""
     return load(tmp_path_factory.mktemp("private"), private_request(tiny_model))
 
 
@@ -51,7 +51,7 @@ class PrivateRun:
         return PrivacyPlan.model_validate_json(self._plan_file.read_bytes())
 
     def replan(self, **update: Any) -> None:
-        """Change the plan, as no job could."""
+        """Change the plan in a way that no job could."""
         self._plan_file.write_text(self.plan.model_copy(update=update).model_dump_json())
 
     def start(self) -> StageResult:

@@ -61,7 +61,7 @@ ARROW: Mapping[str, tuple[pa.DataType, Callable[[random.Random], Any]]] = {
 NAMES = ("id", "age", "city", "visited_at", "price", "note, of a doctor", "größe")
 UNIT = "person"
 EDITS = 4
-"""Neighbours of each table."""
+"""Number of neighbours of each table."""
 FORMATS = ("csv", "jsonl", "parquet")
 
 
@@ -74,7 +74,7 @@ class Drawn:
     rows: int
     seed: int
     unit: str
-    """``record``, ``column`` or ``group``."""
+    """Kind of the unit: ``record``, ``column`` or ``group``."""
     sections: Mapping[str, Any]
     edits: tuple[Edit, ...]
     table: TableFile
@@ -87,13 +87,13 @@ class Drawn:
         )
 
     def case(self, model: Path) -> Case:
-        """The same as it is compared."""
+        """Return the case to compare."""
         return Case(table=self.table, request=self.request(str(model)), edits=self.edits)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> Drawn:
-    """Hypothesis decides on what is of interest; a seed on the cells."""
+    """Draw a table: hypothesis decides on what is of interest, a seed on the cells."""
     format_ = draw(st.sampled_from(FORMATS))
     kinds = tuple(
         draw(
@@ -119,7 +119,7 @@ def cases(draw: st.DrawFn) -> Drawn:
 
 
 def make_table(format_: str, kinds: tuple[str, ...], rows: int, seed: int, *, has_unit: bool) -> TableFile:
-    """A table of these kinds of columns, the unit's in front."""
+    """Make a table of these kinds of columns, with the unit's in front."""
     chance = random.Random(seed)
     names = [*([UNIT] if has_unit else []), *NAMES[: len(kinds)]]
     if format_ == "parquet":
@@ -158,12 +158,12 @@ DECLARED = st.one_of(
     st.just({"type": "datetime", "format": "%Y-%m-%d"}),
 )
 OF_UNIT = st.sampled_from([{"type": "string"}, {"type": "any"}, {"type": "string", "nullable": False}])
-"""Of the column that names units: bounds or categories would make one unit of several."""
+"""Declarations of the column that names units: bounds or categories would make one unit of several."""
 
 
 @st.composite
 def configs(draw: st.DrawFn, columns: tuple[str, ...], unit: str, format_: str) -> dict[str, Any]:
-    """A config that fits the table, of a strict job most of the time."""
+    """Draw a config that fits the table, of a strict job most of the time."""
     declared = {
         name: draw(OF_UNIT if name == UNIT else DECLARED)
         for name in columns
@@ -200,7 +200,7 @@ def configs(draw: st.DrawFn, columns: tuple[str, ...], unit: str, format_: str) 
 
 @st.composite
 def neighbours(draw: st.DrawFn, table: TableFile, unit_column: str | None) -> Edit:
-    """One edit of a table."""
+    """Draw one edit of a table."""
     kind, place = draw(st.sampled_from(Kind)), draw(st.integers(0, len(table.records) - 1))
     if kind is Kind.NULL_OUT:
         return edits.null_out(table, place, unit_column)

@@ -8,7 +8,7 @@ from nss_train.privacy.accounting.plan import ByProduct, PrivacyPlan
 
 
 def plan(**changes: Any) -> PrivacyPlan:
-    """A thousand steps with σ = 1 and q = 0.01 on records, which cost ε ≈ 1.9 at δ = 1e-6."""
+    """Return a plan of a thousand steps with σ = 1 and q = 0.01 on records: ε ≈ 1.9 at δ = 1e-6."""
     given = {
         "dataset": "birds",
         "unit": "record",

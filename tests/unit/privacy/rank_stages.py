@@ -19,13 +19,13 @@ CLIP, DEVIATION = 2.0, 1.5
 
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """The real stage, for a plan that no accountant would let pass."""
+    """Run the real stage, for a plan that no accountant would accept."""
     PrivacyPlan.spent = lambda *_: 0.0  # type: ignore[method-assign,assignment]
     return stages.train(folder, request, report=report)
 
 
 def save_model(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Each rank releases a step of nobody, and writes what it got and whom it was told to draw."""
+    """Release a step without units on each rank; write its result and the units that it had to draw."""
     return launch(_release, folder, request, ranks=request.ranks, report=report)
 
 

@@ -17,7 +17,7 @@ from nss_train.data.tokenization.distinct_values import Column, name_text
 def private_table(
     columns: Mapping[str, Sequence[Any]], types: Mapping[str, ColumnType] | None = None
 ) -> PrivateTable:
-    """Records of JSON values; those that are all null count for nothing."""
+    """Return a table of JSON values; records that are all null count for nothing."""
     null = np.asarray([all(v is None for v in record) for record in zip(*columns.values(), strict=True)])
     return PrivateTable(
         columns=tuple(_column(name, values) for name, values in columns.items()),

@@ -34,7 +34,7 @@ FLAGS = {
     "units drawn twice as often": {"bound", "unit", "sampling"},
     "units copied": {"bound", "unit", "sampling"},
 }
-"""What must speak against each fault; more may."""
+"""Evidence that must speak against each fault; more may."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Canaries through a real file: gradients prove most of the claim, and a planted fault passes it."""
+"""Canaries through a real file: gradients prove most of the claim, and a planted fault exceeds it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def worlds(kind: str, request: Request, root: Path, *, key: bytes, shift: int) -
 
 
 def fresh(kind: str, request: Request, root: Path) -> Iterator[tuple[Examples, Examples]]:
-    """Pairs of worlds, each with a table and a key of its own."""
+    """Yield pairs of worlds, each with a table and a key of its own."""
     chance = random.Random(1)
     for trial in range(TRIALS):
         yield worlds(kind, request, root / str(trial), key=chance.randbytes(32), shift=trial)

@@ -1,4 +1,4 @@
-"""Events tell no step from another; a mark of each step, or a charge for each, would."""
+"""Events distinguish no step from another; a mark of each step, or a charge for each, would."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .plans import plan
 STEPS, UNITS, RATE = 1000, 200, 0.1
 TARGET = 7
 UNIT_S, TARGET_S = 0.1, 1.0
-"""What a unit takes, and one with the longest record of all."""
+"""Seconds of a unit, and of one with the longest record of all."""
 EVERY = 10**9
-"""More marks, or blocks, than there are steps."""
+"""Number of marks, or blocks, larger than the number of steps."""
 
 
 @dataclass
 class Clock:
-    """Time that passes when a step says so."""
+    """A clock whose time passes when a step says so."""
 
     s: float = 0.0
 
@@ -41,7 +41,7 @@ class Clock:
 
 
 def train(folder: Path, *, slot_s: float | None = None) -> Told:
-    """Take steps with the parts that decide what is seen of a training, and no model."""
+    """Take steps with the parts that decide what is visible of a training, and no model."""
     clock, drawn = Clock(), []
     watcher = Watcher(folder=folder, now=clock.now)
     pace: Pace = Unpaced() if slot_s is None else Slots(slot_s, now=clock.now, sleep=clock.sleep)

@@ -1,4 +1,4 @@
-"""Micro-batches have public shapes, however many rows a unit has and whoever else was drawn."""
+"""Micro-batches have public shapes, whatever the rows of a unit and the other units drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST = 60
 
 
 def units_of(sizes: list[int], lengths: list[int] | None = None) -> UnitExamples:
-    """Units of so many rows; a row's first token is its number."""
+    """Return units of this many rows; a row's first token is its number."""
     of_row = np.repeat(np.arange(len(sizes)), sizes)
     wanted = lengths or [sizes[unit] + 1 for unit in of_row.tolist()]
     ids = [[row, *[9] * (length - 1)] for row, length in enumerate(wanted)]

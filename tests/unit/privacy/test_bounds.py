@@ -1,4 +1,4 @@
-"""What guesses prove, against published values and against mechanisms whose ε is known."""
+"""Bounds that guesses prove, against published values and against mechanisms whose ε is known."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_randomized_response_is_never_refuted() -> None:
         wrong += (
             epsilon_of_guesses(canaries=500, guesses=500, correct=correct, delta=0.0, alpha=1e-3) > epsilon
         )
-    # Each is with a chance of 1 in 1,000; five of 200 are once in 400,000 times.
+    # Each has a chance of 1 in 1,000; five of 200 happen once in 400,000 times.
     assert wrong < 5
 
 

@@ -30,7 +30,7 @@ CLAIM = plan(units=100, batch=50, sampling_rate=0.5, steps=20, noise_multiplier=
 
 
 def attacked(claim: PrivacyPlan = CLAIM, *, noise: float = 1.0, count: int = 5000, steps: int = 20) -> Any:
-    """What the audit of a training without any real unit finds."""
+    """Return what the audit of a training without any real unit finds."""
     canaries = Canaries(count, plan=claim, parameters=PARAMETERS)
     honest = Mechanism.of(claim, PARAMETERS, units=claim.units, randomness=SecretRandomness())
     changed = Noise(deviation=noise * honest.noise.deviation, randomness=SecretRandomness())
@@ -130,7 +130,7 @@ def test_rank_0_alone_has_canaries_and_only_when_they_are_asked_for(monkeypatch:
 
 @pytest.fixture(scope="module")
 def audited_job(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Callable[[], dict[str, Any]]:
-    """A private training of 16 rows at ε = 8 with 20,000 canaries, from the table to its result."""
+    """Return a function that trains privately on 16 rows at ε = 8 with 20,000 canaries, to its result."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small, "TABLE", "".join(small.TABLE.splitlines(keepends=True)[:17]))
         request = make_request(

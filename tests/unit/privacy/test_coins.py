@@ -1,4 +1,4 @@
-"""Who is held out is a secret of each unit's own."""
+"""Each unit is held out or not by a secret of its own."""
 
 from __future__ import annotations
 

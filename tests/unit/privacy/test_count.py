@@ -1,4 +1,4 @@
-"""n: how it becomes known, what that costs, and what follows from it."""
+"""The count n: how it becomes known, what that costs, and what follows from it."""
 
 from __future__ import annotations
 

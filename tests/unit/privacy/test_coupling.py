@@ -90,7 +90,7 @@ def test_afterwards_model_and_generators_are_as_they_were() -> None:
 
 
 class OfTheBatch(nn.Module):
-    """Something that a layer's output goes through."""
+    """A module that changes a layer's output."""
 
     def __init__(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def dropout_by_function() -> PeftModel:
 
 
 def mask_of_the_batch() -> PeftModel:
-    """As dropout whose generator is seeded anew: equal for equal batches, and no seed tells it."""
+    """Return a model with dropout seeded by the batch: equal for equal batches, and no seed reveals it."""
 
     def change(found: torch.Tensor) -> torch.Tensor:
         generator = torch.Generator().manual_seed(int(found.detach().abs().sum() * 1e3))
@@ -136,7 +136,7 @@ def batch_norm() -> PeftModel:
 
 
 def scale_of_the_batch() -> PeftModel:
-    """As a quantization by the largest value of all rows."""
+    """Return a model with a quantization by the largest value of all rows."""
 
     def change(found: torch.Tensor) -> torch.Tensor:
         step = found.detach().abs().max() / 16
@@ -146,7 +146,7 @@ def scale_of_the_batch() -> PeftModel:
 
 
 def capacity() -> PeftModel:
-    """As a router whose expert takes the first tokens of a batch, and no more."""
+    """Return a model with a router whose expert takes the first tokens of a batch, and no more."""
 
     def change(found: torch.Tensor) -> torch.Tensor:
         flat = found.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What is drawn is kept before it is used, once in a job."""
+"""A draw is kept before it is used, once in a job."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_draw_waits_for_what_the_supervisor_has_on_record(tmp_path: Path) -> N
     )
     waiting.start()
     assert asked.wait(timeout=30)
-    # The proposal is complete before it is told of, and nothing is used before there is an answer.
+    # The proposal is complete before it is reported, and nothing is used before there is an answer.
     assert Draw.model_validate_json((tmp_path / PROPOSED_DRAW).read_bytes()) == MINE
     assert kept == []
     aside = tmp_path / "answer"

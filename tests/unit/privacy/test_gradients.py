@@ -1,4 +1,4 @@
-"""Clip each unit, add, noise once, divide by a constant."""
+"""The steps of a private gradient: clip each unit, add, noise once, divide by a constant."""
 
 from __future__ import annotations
 

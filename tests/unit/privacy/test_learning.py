@@ -53,7 +53,7 @@ def prepare(folder: Path, request: Request, text: str) -> Path:
 
 
 def _nobody(_event: Event) -> None:
-    """Nobody watches."""
+    """Ignore the event."""
 
 
 def loss_per_token(model: Path, adapter: Path | None, examples: Dataset) -> float:

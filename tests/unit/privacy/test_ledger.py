@@ -1,4 +1,4 @@
-"""The ledger: what jobs cost together, and whom a budget lets in."""
+"""The ledger: what jobs cost together, and which jobs a budget admits."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_units_of_different_columns_do_not_add_up() -> None:
 
 @pytest.mark.parametrize("unit", ["group", "value of nest", "record"])
 def test_the_groups_of_an_older_release_add_up_with_nothing(unit: str) -> None:
-    """Its entries do not say by which column they were grouped."""
+    """An older release's entries do not say by which column they were grouped."""
     older = reserved("job-1", plan(unit="group")).model_dump_json()
     found = ledger(budget(8), Reservation.model_validate_json(older))
     assert found.epsilon() == pytest.approx(FIRST.spent(1000))
@@ -173,7 +173,7 @@ def test_the_groups_of_an_older_release_add_up_with_nothing(unit: str) -> None:
     (problem,) = caught.value.problems
     assert "an older release did not record by which column" in problem.remedy
     assert "another guarantee.dataset" in problem.remedy
-    # A job may replace its own plan, and one that did nothing is in nobody's way.
+    # A job may replace its own plan, and one that did nothing blocks no other.
     found.check("job-1", plan(unit=unit))
     ledger(*found.entries, settled("job-1", steps=0)).check("job-2", plan(unit=unit))
 

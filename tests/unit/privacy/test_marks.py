@@ -1,4 +1,4 @@
-"""When something of a private training is told, paid or kept: at few marks that are public beforehand."""
+"""Times at which a private training reports, pays or saves: few marks that are public beforehand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_lost_machine_costs_a_twentieth_at_most_and_marks_end_what_is_paid(
 
 
 class Clock:
-    """A clock that is set, and what was slept on it."""
+    """A clock that is set, and the sleeps on it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -97,7 +97,7 @@ class Records:
 
 @pytest.fixture
 def affords() -> PrivacyPlan:
-    """A plan of 103 steps."""
+    """Return a plan of 103 steps."""
     return plan(steps=103)
 
 

@@ -1,4 +1,4 @@
-"""What may be seen of a strictly private job: what is listed, as it is listed, and nothing else."""
+"""The visible part of a strictly private job: what is listed, as it is listed, and nothing else."""
 
 from __future__ import annotations
 

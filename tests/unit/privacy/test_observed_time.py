@@ -1,4 +1,4 @@
-"""What a stop-watch at the beginning of each step says of who was drawn."""
+"""The time at which each step begins, and what it reveals of the units drawn."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Floats = npt.NDArray[np.float64]
 
 
 def area(scores: Floats, positive: npt.NDArray[np.bool_]) -> float:
-    """Under the receiver's curve: the chance that a positive has the higher score."""
+    """Return the area under the ROC curve: the chance that a positive has the higher score."""
     hits, misses = int(positive.sum()), int((~positive).sum())
     ranks = float(rankdata(scores)[positive].sum())
     return (ranks - hits * (hits + 1) / 2) / (hits * misses)
 
 
 class Watched:
-    """A training whose steps are seen to begin, and who was drawn in each."""
+    """A training with the observed beginning of each step and the units drawn in it."""
 
     def __init__(self, root: Path, model: Path, clock: str, patch: pytest.MonkeyPatch) -> None:
         self.begun: list[float] = []
@@ -62,7 +62,7 @@ class Watched:
         stages.train(folder, request, report=self.events.append)
 
     def told_apart(self) -> tuple[float, float]:
-        """The steps of the long unit, and those that drew many, by how long they took; areas."""
+        """Return areas by duration: for the steps of the long unit, and for those that drew many units."""
         seconds = np.diff(self.begun)
         # A slot is what a watch is certain of; what is below is the machine's own restlessness.
         slots = np.round(seconds / float(np.median(seconds)), 1)

@@ -1,4 +1,4 @@
-"""What a quantized base makes of one unit does not depend on the others in its micro-batch."""
+"""The result of a quantized base for one unit does not depend on the others in its micro-batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LONG_ROPE = {
     "long_factor": [4.0] * 8,
 }
 OUTLIER = 50.0
-"""More than LLM.int8's threshold of 6: it takes the whole column out of the 8 bits, for all rows."""
+"""Value beyond LLM.int8's threshold of 6: it takes the whole column out of the 8 bits, for all rows."""
 
 
 def load(folder: Path, **options: Any) -> PreTrainedModel:
@@ -38,14 +38,14 @@ def load_skeleton_of(folder: Path, **options: Any) -> PreTrainedModel:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """As load_model leaves it, for private and other jobs alike."""
+    """Save a model as load_model leaves it, for private and other jobs alike."""
     folder = tmp_path_factory.mktemp("stored")
     load(tiny_model, quantization=EIGHT_BITS).save_pretrained(folder)
     return folder
 
 
 def layers(model: PreTrainedModel) -> list[Any]:
-    """Those in 8 bits, as they compute on a CUDA device; in training a CPU takes another way."""
+    """Return the layers in 8 bits, as they compute on a CUDA device; in training a CPU takes another way."""
     found = [module.eval() for module in model.modules() if type(module).__name__ == "Linear8bitLt"]
     for layer in found:
         layer.state.is_training = False
@@ -53,7 +53,7 @@ def layers(model: PreTrainedModel) -> list[Any]:
 
 
 def moved_by_a_neighbour(layer: Any) -> float:
-    """How far a row's output is from what it is alone, when another row has an outlier."""
+    """Return how far a row's output is from what it is alone, when another row has an outlier."""
     rows = torch.randn(2, layer.in_features, generator=torch.Generator().manual_seed(1))
     rows[1, 3] = OUTLIER
     with torch.no_grad():

@@ -37,7 +37,7 @@ def run_stage(stage: Stage, folder: Path, request: Request) -> None:
 def test_without_noise_ranks_give_the_bits_that_one_process_gives(
     private_run: Callable[..., PrivateRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of which the order of a matrix product's additions depends
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the order of additions in a matrix product depends on it
     adapters: dict[int, dict[str, torch.Tensor]] = {}
     for ranks in (1, 2):
         run = private_run(str(ranks), ranks=ranks)

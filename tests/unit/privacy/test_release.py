@@ -1,4 +1,4 @@
-"""Noise on what is said of a column: what it hides, and what it still tells."""
+"""Noise on what is published of a column: what it hides, and what it still shows."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TYPES = {
 
 
 def published(frame: pd.DataFrame, epsilon: float = 8.0, **guarantee: Any) -> PublishedSchema:
-    """What is published of a frame whose each row is a unit."""
+    """Return what is published of a frame whose each row is a unit."""
     columns, types = distinct_columns(to_arrow(frame)), {name: TYPES[name] for name in frame.columns}
     asked = private(**guarantee).guarantee
     drawn = draw_schema(
@@ -74,12 +74,12 @@ def test_a_value_of_one_unit_is_hardly_ever_found() -> None:
         noisy_statistics.categories(values, units=301, epsilon=1.0, delta=1e-3).found for _ in range(400)
     ]
     assert all(0 in categories for categories in found)
-    # With probability δ in each draw: more than 6 of 400 would be a wonder of one in a million.
+    # With probability δ in each draw: more than 6 of 400 has a chance of one in a million.
     assert sum(1 in categories for categories in found) <= 6
 
 
 def test_categories_cost_no_more_than_they_may() -> None:
-    """The likelihood ratio of neighbours, where it is largest: a count just at the threshold."""
+    """The likelihood ratio of neighbours is largest where a count is just at the threshold."""
     epsilon, delta, draws = 1.0, 0.01, 2000
     threshold = noisy_statistics.categories([0], units=1, epsilon=epsilon, delta=delta).threshold
 
@@ -232,7 +232,7 @@ def test_only_one_record_of_each_unit_is_looked_at() -> None:
 
 
 def test_shares_go_by_the_public_number_of_units() -> None:
-    """Of half of them only the table knows; what is said of a column must not tell how many these are."""
+    """Only the table knows half of the units; what is published must not reveal how many these are."""
     columns = distinct_columns(to_arrow(pd.DataFrame({"city": ["Bern"] * 300})))
     types, guarantee = {"city": ColumnType.STRING}, private().guarantee
     found = draw_schema(columns, types, np.arange(300), guarantee, units=600, epsilon=8.0, delta=DELTA)

@@ -1,4 +1,4 @@
-"""The filter: known figures, OpenDP's own filter, and what may be let in whatever was seen before."""
+"""The filter: known figures, OpenDP's own filter, and what it admits whatever was seen before."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def passes_opendp(noises: list[float], rho: float) -> bool:
 @pytest.mark.parametrize("epsilon", [0.01, 0.08, 0.5, 3.0])
 @pytest.mark.parametrize("order", [2.0, 8.0, 32.0])
 def test_a_by_product_costs_at_least_what_randomized_response_diverges(epsilon: float, order: float) -> None:
-    """It is the worst mechanism of a pure ε there is."""
+    """Randomized response is the worst mechanism of a pure ε."""
     yes = math.exp(epsilon) / (1 + math.exp(epsilon))
     no = 1 - yes
     divergence = math.log(yes**order * no ** (1 - order) + no**order * yes ** (1 - order)) / (order - 1)
@@ -89,7 +89,7 @@ def test_nothing_costs_nothing_and_no_delta_affords_nothing() -> None:
 @profile(max_examples=30, deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500), st.floats(0.7, 4), st.floats(1e-3, 0.2))
 def test_the_figure_never_falls_with_another_job(first: int, more: int, noise: float, rate: float) -> None:
-    """Else a job could make room for the next."""
+    """Otherwise a job could make room for the next."""
 
     def cost(steps: int) -> float:
         return adaptive_epsilon(Release(steps={(noise, rate): steps}), orders=ORDERS, delta=1e-6)

@@ -42,7 +42,7 @@ def model_of(folder: Path, *, quantized: bool = False, checkpointing: bool = Fal
 
 
 def batch_of(lengths: tuple[int, ...], places: list[int]) -> MicroBatch:
-    """Rows of random tokens behind the same prompt, padded to the longest."""
+    """Return rows of random tokens behind the same prompt, padded to the longest."""
     generator = torch.Generator().manual_seed(5)
     width = max(LENGTHS)
     ids = torch.randint(10, 2000, (len(LENGTHS), width), generator=generator)
@@ -63,7 +63,7 @@ def batch_of(lengths: tuple[int, ...], places: list[int]) -> MicroBatch:
 
 
 def gradients(model: PeftModel, batch: MicroBatch) -> list[torch.Tensor]:
-    """Of the sum of all losses, by plain backpropagation."""
+    """Return the gradients of the sum of all losses, by plain backpropagation."""
     model.zero_grad()
     row_losses(model, batch).sum().backward()
     found = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
@@ -123,12 +123,12 @@ def test_a_unit_that_overflows_weighs_nothing_and_changes_no_other(tiny_model: P
 
 
 def _alone(model: PeftModel, units: list[tuple[int, ...]]) -> list[tuple[torch.Tensor, ...]]:
-    """The gradients of single units, for each weight."""
+    """Return the gradients of single units, for each weight."""
     return list(zip(*(gradients(model, batch_of(unit, [0] * len(unit))) for unit in units), strict=True))
 
 
 def _overflow_in_row_3(_module: Any, _ids: Any, found: torch.Tensor) -> torch.Tensor:
-    """As one row's activations do in half precision."""
+    """Overflow in row 3, as one row's activations do in half precision."""
     return torch.where(torch.arange(len(found))[:, None, None] == 3, found * float("inf"), found)
 
 

@@ -1,4 +1,4 @@
-"""Units join a step by coins of their own, and nobody can toss the same coins again."""
+"""Units join a step by coins of their own, and no one can toss the same coins again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_units_are_drawn_independently_of_each_other(draws: list[np.ndarray]) ->
         row[drawn] = 1
     together = (joined[:, ::2] * joined[:, 1::2]).sum(0)
     expected = DRAWS * RATE**2
-    # Disjoint pairs, each drawn together so many times: independent and binomial, if the coins are.
+    # How often disjoint pairs are drawn together is independent and binomial, if the coins are.
     spread = ((together - expected) ** 2).sum() / (expected * (1 - RATE**2))
     assert FALSE_ALARM < stats.chi2(UNITS // 2).sf(spread) < 1 - FALSE_ALARM
 

@@ -1,4 +1,4 @@
-"""Copies are known under another name, others are not, and nobody without the key can ask."""
+"""Copies are recognized under another name, others are not, and no one without the key can ask."""
 
 from __future__ import annotations
 

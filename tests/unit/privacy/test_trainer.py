@@ -179,7 +179,7 @@ def test_it_is_evaluated_on_its_way_and_at_its_end(tiny_model: Path, tmp_path: P
     losses = {entry["step"]: entry["eval_loss"] for entry in history if "eval_loss" in entry}
     assert list(losses) == sorted({*range(4, steps + 1, 4), steps})
     assert all(0 < loss < 20 for loss in losses.values())
-    # Each step after an evaluation trains as those before it did. One in 400 draws nobody: its loss is 0.
+    # Each step after an evaluation trains as those before it did. One in 400 draws no unit: its loss is 0.
     told = [entry["loss"] for entry in history if "loss" in entry and entry["step"] > min(losses)]
     assert sum(loss > 0 for loss in told) > len(told) / 2
 
@@ -189,7 +189,7 @@ def test_units_in_parts_train_as_whole_ones_do(
 ) -> None:
     request = private_request(tiny_model, guarantee={"strict": False, "unit_column": "name"})
     prepared, found = load(tmp_path / "prepared", request), []
-    # All units and no noise, which no accountant would let pass: only the micro-batches differ.
+    # All units and no noise, which no accountant would accept: only the micro-batches differ.
     monkeypatch.setattr("nss_train.privacy.accounting.plan.PrivacyPlan.spent", lambda *_: 0.0)
     for rows in (64, 3):
         shapes = Shapes(longest=128, tokens=8192, rows=rows)

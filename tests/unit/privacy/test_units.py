@@ -1,4 +1,4 @@
-"""Whose a record is, and which records of a unit count: a matter of the unit's own."""
+"""The owner of a record, and the records of a unit that count, depend on that unit alone."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_first_records_of_a_unit_that_count_are_its_own(
 def test_another_unit_s_records_move_no_record(
     owners: list[int | None], more: list[int | None], most: int, data: st.DataObject
 ) -> None:
-    """Wherever these stand: one unit's records are the same, in the same order."""
+    """Wherever these stand, one unit's records are the same, in the same order."""
     others = [None if owner is None else owner + 10 for owner in more]
     mixed = data.draw(st.permutations([*enumerate(owners), *((-1, other) for other in others)]))
     order = [index for index, _ in mixed if index >= 0]

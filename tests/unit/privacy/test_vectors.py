@@ -1,4 +1,4 @@
-"""What trainings cost: published figures, an independent accountant, and the search for the noise."""
+"""The cost of trainings: published figures, an independent accountant, and the search for the noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLD, RDP = Accountant.PLD, Accountant.RDP
 
 
 def settings(count: int) -> list[tuple[float, float, int, float]]:
-    """Random noise, rate, steps and δ of trainings."""
+    """Return random noise, rate, steps and δ of trainings."""
     rng = random.Random(5)
 
     def drawn() -> tuple[float, float, int, float]:
@@ -66,14 +66,14 @@ def test_the_tight_accountant_is_below_the_loose_one_and_agrees_with_a_third(
 
 
 def prv(noise: float, rate: float, steps: int, delta: float) -> float:
-    """ε by the accountant of Opacus (Gopi et al. 2021, arXiv 2106.02848)."""
+    """Return ε by the accountant of Opacus (Gopi et al. 2021, arXiv 2106.02848)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the import of Opacus warns of is not ours
         from opacus.accountants import PRVAccountant
 
         found = PRVAccountant()
         found.history = [(noise, rate, steps)]
-        # It tells an upper bound: by default 0.01 above its estimate.
+        # It reports an upper bound: by default 0.01 above its estimate.
         return float(found.get_epsilon(delta, eps_error=0.001))
 
 

@@ -1,4 +1,4 @@
-"""prepare_data of a private job that draws at random, without the accountant, which takes long to load."""
+"""The prepare_data of a private job that draws at random, without the accountant, which loads slowly."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEADLINE_S = 60.0
 
 
 def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Draw once, use what is on record, and tell it in the figures."""
+    """Draw once, use what is on record, and report it in the figures."""
     drawn = json.dumps({"noisy": secrets.token_hex(8)})
     (folder / PROPOSED_DRAW).write_text(drawn)
     if request.keep_draw:

@@ -16,7 +16,7 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 
 def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Does what ``dataset_name`` says."""
+    """Do what ``dataset_name`` says."""
     behaviour = {
         "works": works,
         "fails": fails,
@@ -49,7 +49,7 @@ def killed(folder: Path, report: Report) -> None:
 
 
 def hangs(folder: Path, report: Report) -> None:
-    """With a grandchild that ignores SIGTERM, in a process group of its own."""
+    """Hang, with a grandchild that ignores SIGTERM, in a process group of its own."""
     child = subprocess.Popen([sys.executable, "-c", STUBBORN], process_group=0)
     report(Event(action="test.started", fields={"pids": [os.getpid(), child.pid]}))
     time.sleep(600)

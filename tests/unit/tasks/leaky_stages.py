@@ -14,7 +14,7 @@ CELL = "Erika Mustermann 1964-08-12"
 
 
 def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Gives its table's only cell away as the dataset's name says; it also prints it."""
+    """Give away the table's only cell as the dataset's name says, and print it."""
     cell = (folder / "in" / str(request.table)).read_text().splitlines()[1]
     sys.stdout.write(f"{cell}\n")
     sys.stdout.flush()

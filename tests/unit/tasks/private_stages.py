@@ -1,6 +1,6 @@
 """The stages of a private job without a model: each step is paid for before it is taken.
 
-Without the accountant, too, which takes seconds to load: the plan is plain JSON.
+They need no accountant either, which takes seconds to load: the plan is plain JSON.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
 
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Does what ``dataset_name`` says; what is done already is what other attempts were charged."""
+    """Do what ``dataset_name`` says; ``charged_steps`` are those that other attempts were charged."""
     before = request.charged_steps or 0
     for step in range(1, STEPS + 1 if request.config.dp_enabled else 1):
         report(Event(action=CHARGE, fields={"steps": step}))
@@ -71,7 +71,7 @@ def save_model(folder: Path, request: Request, *, report: Report) -> StageResult
 
 
 def wait_for(file: Path, steps: int) -> None:
-    """Until a file holds so many steps at least."""
+    """Wait until a file holds at least this many steps."""
     wait_until(lambda: file.exists() and int(file.read_text()) >= steps, f"step {steps}")
 
 

@@ -1,4 +1,4 @@
-"""How an attempt ends while a checkpoint is on its way to a store that takes longer than a lease lasts."""
+"""Ends of an attempt while its checkpoint is on the way to a store that takes longer than a lease lasts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEP = 5
 
 
 class SlowStore(LocalStore):
-    """The upload of a checkpoint takes three leases' time."""
+    """A store in which the upload of a checkpoint takes three leases' time."""
 
     def __init__(
         self, root: Path, begun: threading.Event | None = None, look: Callable[[], None] = lambda: None

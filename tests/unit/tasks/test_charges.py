@@ -133,7 +133,7 @@ def test_a_step_is_on_record_before_it_is_allowed_however_long_the_store_is_away
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
     class AwayStore(LocalStore):
-        """Refuses the first two records of a step; nobody may have been told that it is allowed."""
+        """A store that refuses the first two records of a step, which must not be allowed meanwhile."""
 
         refused, early = 0, False
 
@@ -184,7 +184,7 @@ def test_a_job_that_an_older_release_began_is_ended(deployment: Deployment, stor
 
 
 def move_the_table(records: JobRepository) -> None:
-    """As releases 1 to 3 had it: under its digest, which the request names."""
+    """Move the table to where releases 1 to 3 had it: under its digest, which the request names."""
     request, file = records.request(), records.table_file(records.request())
     assert file is not None
     records.store.write(records.keys.old_table(file.sha256), records.store.read(file.key))
@@ -195,7 +195,7 @@ def move_the_table(records: JobRepository) -> None:
 
 
 def merge_what_is_private(records: JobRepository) -> None:
-    """As releases 1 to 3 had it: every file in the marker."""
+    """Merge the private part as releases 1 to 3 did: every file in the marker."""
     marker = records.marker(Stage.PREPARE_DATA)
     assert marker is not None
     files = [
@@ -284,7 +284,7 @@ def test_a_reservation_made_after_the_job_had_ended_is_given_back(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
     class TwinStore(LocalStore):
-        """Another worker ends the job, and tidies up, just before the reservation is written."""
+        """A store in which another worker ends the job and tidies up just before the reservation is put."""
 
         def put_if_absent(self, key: str, data: bytes) -> bool:
             if key.startswith("privacy/") and JobRepository(self, JOB).outcome() is None:
@@ -306,7 +306,7 @@ def test_a_reservation_made_after_the_job_had_ended_is_given_back(
 def test_no_step_is_taken_that_nobody_counted(
     by: str, is_written: bool, settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
-    """Whoever ends the job, or takes the stage over, does so while a charge is on its way to the store."""
+    """The job ends, or another worker takes the stage over, while a charge is on its way to the store."""
 
     class RacingStore(LocalStore):
         counted = -1
@@ -345,7 +345,7 @@ def steps_taken(redis: Redis) -> int:
 
 
 def test_what_an_older_release_committed_was_drawn(store: LocalStore, ledger: DatasetLedger) -> None:
-    """It kept no draw; a commit of this release without one released nothing."""
+    """An older release kept no draw; a commit of this release without one released nothing."""
     for job_id, version, released in (("job-0001", 3, True), ("job-0002", 4, False)):
         records = JobRepository(store, job_id)
         records.charges.reserve(PLAN.model_dump(mode="json"))

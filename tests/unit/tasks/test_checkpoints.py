@@ -1,4 +1,4 @@
-"""Checkpoints in a store: what counts as one, which is gone on from, and what is removed."""
+"""Checkpoints in a store: what counts as one, which is resumed from, and what is removed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_what_a_killed_upload_left_goes_with_the_next_prune(store: LocalStore, t
 
 
 class AwayStore(LocalStore):
-    """Is away until it is told to come back."""
+    """A store that is down until ``back`` is set."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -115,7 +115,7 @@ PIECES = 30
 
 
 class SlowStore(LocalStore):
-    """Takes a moment for each piece of an upload."""
+    """A store that takes a moment for each piece of an upload."""
 
     begun = threading.Event()
 
@@ -154,7 +154,7 @@ def test_an_upload_that_nobody_wants_any_more_ends_with_its_piece(slow: SlowStor
 
 
 class StuckStore(LocalStore):
-    """Does not get on with an upload until somebody has looked around."""
+    """A store whose uploads wait until the caller has looked around."""
 
     def __init__(self, root: Path, seen: threading.Event, look: Callable[[], None] = lambda: None) -> None:
         super().__init__(root, look=look)

@@ -1,4 +1,4 @@
-"""Whose dataset it is: asked when a job is submitted, by client or message, and by the worker again."""
+"""Ownership of a dataset: checked when a job is submitted, by client or message, and by the worker again."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def worker_of(app: App, settings: Settings) -> Worker:
 
 
 def test_the_worker_asks_again_by_its_own_rule(app: App, table: Path, tmp_path: Path) -> None:
-    """A client's settings are its own."""
+    """A client's settings do not bind the worker."""
     records = JobRepository(app.store, submit(app.settings, table, config=PRIVATE).job_id)
     worker = worker_of(app, app.settings.model_copy(update={"datasets": "known"}))
     (tmp_path / "in").mkdir()

@@ -35,7 +35,7 @@ def full(*_args: object, **_fields: object) -> None:
 
 @pytest.fixture
 def records(store: LocalStore, tmp_path: Path) -> JobRepository:
-    """A job that was submitted."""
+    """Return the records of a submitted job."""
     records = JobRepository(store, JOB)
     table = tmp_path / "table.csv"
     table.write_text("a,b\n1,2\n")
@@ -53,7 +53,7 @@ Run = Callable[..., None]
 
 @pytest.fixture
 def run(records: JobRepository, settings: Settings, valkey: Valkey) -> Run:
-    """Run stages of the job."""
+    """Return a function that runs stages of the job."""
     redis = Redis.from_url(valkey.url)
     redis.flushall()
 
@@ -77,7 +77,7 @@ def old_copy(settings: Settings) -> Path:
 
 
 def copy_of(digest: str, settings: Settings) -> Path:
-    """This machine's copy of a model, used last a day ago."""
+    """Make the local copy of a model, used last a day ago."""
     copy = settings.prepared_dir / digest
     copy.mkdir(parents=True)
     (copy / "manifest.json").write_text('{"files": {}}')

@@ -1,4 +1,4 @@
-"""What prepare_data draws is drawn once, and paid once, whatever dies when."""
+"""A draw of prepare_data is made once, and paid once, whatever dies when."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ JOB = "job-0001"
 
 
 class Death(BaseException):
-    """The worker's machine is gone."""
+    """The worker's machine died."""
 
 
 class DyingStore(LocalStore):
-    """A worker's store, until the worker dies at a change that it makes."""
+    """A worker's store, until the worker dies at one of its changes."""
 
     def __init__(self, root: Path, dies: Callable[[str], bool], *, is_done: bool) -> None:
         super().__init__(root)
@@ -72,7 +72,7 @@ class DyingStore(LocalStore):
 
 
 def nth(number: int, pattern: str) -> Callable[[str], bool]:
-    """Whether a change is the n-th of keys like this."""
+    """Return a test for the n-th change of keys that begin like this."""
     seen: Iterator[int] = iter(range(1, 100))
     return lambda key: key.startswith(pattern) and next(seen) == number
 
@@ -108,7 +108,7 @@ def worker_on(store: Store, settings: Settings, redis: Redis) -> Worker:
 def submitted(store: Store, folder: Path, *, dataset: str | None = "birds", **fields: Any) -> JobRepository:
     table = folder / "t.csv"
     table.write_text("a,b\n1,2\n")
-    # What the stage draws stands in its figures, which a strict job's would not show.
+    # The figures contain what the stage draws, which a strict job's would not show.
     guarantee = {"strict": False} | ({} if dataset is None else {"dataset": dataset})
     job_id = fields.pop("job_id", JOB)
     described = describe_table(table, strict=False)
@@ -187,7 +187,7 @@ def test_a_price_that_is_refused_leaves_no_draw(worker: Worker, store: LocalStor
 def test_a_draw_is_charged_where_the_full_plan_is_refused(
     worker: Worker, store: LocalStore, tmp_path: Path
 ) -> None:
-    """What was drawn may have been looked at; that nothing was committed does not matter."""
+    """A draw may have been looked at, although nothing was committed."""
     older = {"kind": "budget", "at": "2026-01-01T00:00:00Z", "by": "b", "reason": "r"}
     store.write("privacy/birds/00000001.json", json.dumps(older | {"epsilon": 0.15, "delta": 1e-6}).encode())
     records = submitted(store, tmp_path)
@@ -202,7 +202,7 @@ def test_a_draw_that_comes_after_the_end_of_its_job_is_not_used(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
     class TwinStore(LocalStore):
-        """Another worker ends the job, and settles it, just before the draw is put."""
+        """A store in which another worker ends the job, and settles it, just before the draw is put."""
 
         def put_if_absent(self, key: str, data: bytes) -> bool:
             if key.endswith("private/draw.json"):

@@ -1,4 +1,4 @@
-"""What is not installed is said before any work, and says itself what to install."""
+"""A missing package is reported before any work, with what to install."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_worker_without_an_extra_fetches_nothing_and_says_what_is_missing(
 
 
 def _submitted(store: LocalStore, folder: Path) -> JobRepository:
-    """A strictly private job, of which little is told."""
+    """Submit a strictly private job, which reports little."""
     records, table = JobRepository(store, JOB), folder / "birds.csv"
     table.write_text("species\nAdelie\n")
     described = describe_table(table, strict=True)
@@ -110,5 +110,5 @@ def _submitted(store: LocalStore, folder: Path) -> JobRepository:
 
 
 def _name(requirement: str) -> str:
-    """The name of a distribution as its index spells it."""
+    """Return the name of a distribution as its index spells it."""
     return re.split(r"[\[<>=! ]", requirement)[0].lower().replace("_", "-").replace(".", "-")

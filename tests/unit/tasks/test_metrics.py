@@ -1,4 +1,4 @@
-"""What the exporter says, read from a real Redis and a real store by a real HTTP client."""
+"""The exporter's metrics, read from a real Redis and a real store by a real HTTP client."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def value(found: Samples, name: str, **labels: str) -> float | None:
 
 
 def fill(redis: Redis) -> None:
-    """A bit of everything."""
+    """Write a bit of everything."""
     workers.publish(redis, "cpu@a", running={"cpu": 2}, gpu_bytes={"0": 2**30})
     histograms.observe(redis, STAGE_SECONDS, ("train", "succeeded"), 42.0)
     histograms.observe(redis, QUEUE_WAIT_SECONDS, ("cpu",), 0.5)
@@ -129,7 +129,7 @@ def test_a_worker_that_says_nothing_is_down_and_later_forgotten(url: str, redis:
     assert value(found, "worker_up", worker="cpu@a") == 1
     assert value(found, "worker_up", worker="cuda@silent") == 0
     assert value(found, "worker_up", worker="cuda@gone") is None
-    # What a dead worker last said of itself is not so any more.
+    # What a dead worker last reported of itself is no longer true.
     assert value(found, "stages", queue="cuda-24g", state="running") == 0
     assert value(found, "gpu_memory_bytes", worker="cuda@silent", device="0") is None
 
@@ -208,7 +208,7 @@ def test_a_training_adds_its_steps_and_shows_its_loss(
     during = samples(url)
     meter.close()
     after = samples(url)
-    assert value(during, "steps_total") == 3  # those before a resumption were counted by whoever took them
+    assert value(during, "steps_total") == 3  # those before a resumption were counted in another attempt
     assert 40 <= (value(after, "tokens_total") or 0) < 5000
     assert value(during, "training_loss", worker="cuda@a") == 2.0
     assert value(after, "training_loss", worker="cuda@a") is None

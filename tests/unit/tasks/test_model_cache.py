@@ -1,4 +1,4 @@
-"""This machine's copies of prepared models, when they are too many."""
+"""Copies of prepared models on this machine, when they are too many."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIB = 2**20
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Four copies of a MiB each: ``a`` was used last a day ago, ``d`` just now."""
+    """Make four copies of a MiB each: ``a`` was used last a day ago, ``d`` just now."""
     root = tmp_path / "prepared"
     for name, hours_ago in {"b": 3, "a": 24, "d": 0, "c": 2}.items():
         (root / name / "base").mkdir(parents=True)
@@ -103,7 +103,7 @@ def test_workers_that_bring_the_same_model_from_another_disk_leave_one_copy(
 
     def copy_together(source: Path, *args: Any) -> Any:
         if source in made:
-            met.wait(10)  # by now each has seen that nobody was first
+            met.wait(10)  # by now each has seen that no other was first
         return copytree(source, *args)
 
     monkeypatch.setattr(shutil, "copytree", copy_together)
@@ -129,7 +129,7 @@ def a_model(folder: Path) -> Path:
 
 
 def come_from_another_disk(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    """Nothing outside ``root`` can be renamed into it."""
+    """Let nothing outside ``root`` be renamed into it."""
     rename = Path.rename
 
     def across(path: Path, target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Whatever a strictly private stage does with what it reads, nobody sees it but its operator."""
+"""A strictly private stage shows what it reads to its operator alone, whatever it does with it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Leaky:
             self.error = error
 
     def seen(self) -> Iterator[str]:
-        """Store, broker, events, status, notices, log and the exception with its traceback."""
+        """Yield store, broker, events, status, notices, log and the exception with its traceback."""
         store = self.records.store
         for folder in RESERVED:
             for key in store.list(f"{folder}/"):

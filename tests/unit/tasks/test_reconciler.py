@@ -23,7 +23,7 @@ def app(settings: Settings) -> App:
 
 @pytest.fixture
 def stranded(app: App, tmp_path: Path) -> str:
-    """A job whose message is lost."""
+    """Submit a job whose message is lost."""
     table = tmp_path / "birds.csv"
     table.write_text("species,mass\n" + "Adelie,3750\n" * 20)
     job_id = Client(app.settings).submit(table=table)

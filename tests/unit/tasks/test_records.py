@@ -1,4 +1,4 @@
-"""What may happen only once."""
+"""Changes that may happen only once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_attempts_are_counted_anew_after_each_progress(records: JobRepository) -
 
 
 class DeafStore(LocalStore):
-    """Does what it is asked, but the answer to the next conditional write is lost on the way."""
+    """A store that does what it is asked, but loses the answer to the next conditional write."""
 
     deaf = True
 

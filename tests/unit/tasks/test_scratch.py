@@ -1,4 +1,4 @@
-"""What is left behind, and what sweeps it up."""
+"""Folders that are left behind, and what sweeps them up."""
 
 from __future__ import annotations
 

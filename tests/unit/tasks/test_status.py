@@ -1,4 +1,4 @@
-"""Where a job stands, as the store tells it."""
+"""The status of a job, as the store has it."""
 
 from __future__ import annotations
 

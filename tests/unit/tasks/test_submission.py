@@ -1,4 +1,4 @@
-"""What a submission leaves behind when something goes wrong in the middle of it."""
+"""The state that a submission leaves when something goes wrong in the middle of it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fails(error: Exception) -> Any:
 
 
 def run(app: App, name: str, arguments: Mapping[str, Any], *, retries: int = 0) -> None:
-    """A task as a worker runs it."""
+    """Run a task as a worker does."""
     task = app.tasks[name]
     where = {"routing_key": "cpu"}
     task.push_request(id="t-0000001", retries=retries, called_directly=False, delivery_info=where)
@@ -179,7 +179,7 @@ def test_a_message_that_meets_no_store_comes_again(
 ) -> None:
     monkeypatch.setattr(celery_tasks, "RETRY_DELAY_S", 0)
     monkeypatch.setattr(celery_tasks, "submit_message", fails(error))
-    # For the hundredth time: no number of them is enough to lose it.
+    # The hundredth attempt: no number of retries loses the message.
     with pytest.raises(Retry):
         run(app, "nss_train.submit", {"table": "s3://tables/t.csv", "config": {}}, retries=99)
     assert app.redis.llen("cpu") == 1

@@ -1,4 +1,4 @@
-"""What a glance at a table's file shows, before anything is sent."""
+"""Facts that a glance at a table's file shows, before anything is sent."""
 
 from __future__ import annotations
 

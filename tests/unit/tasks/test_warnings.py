@@ -1,4 +1,4 @@
-"""Warnings of how a table was read reach whoever looks at a job."""
+"""Warnings about how a table was read reach everyone who looks at a job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLD = "zip: leading zeros lost in 3 cells."
 
 @pytest.fixture
 def records(tmp_path: Path) -> JobRepository:
-    """A job whose table was prepared with a warning, and that has not ended."""
+    """Return a job whose table was prepared with a warning, and that has not ended."""
     store = LocalStore(shutil.copytree(RECORDED, tmp_path / "store"))
     found = JobRepository(store, JOB)
     marker = found.marker(Stage.PREPARE_DATA)

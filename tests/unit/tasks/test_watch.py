@@ -1,4 +1,4 @@
-"""What an attempt notices while files move: transfers may take longer than a lease lasts."""
+"""Interrupts that an attempt notices while files move: transfers may take longer than a lease lasts."""
 
 from __future__ import annotations
 

@@ -18,13 +18,13 @@ TABLE = "name,size\n" + "".join(f"bird {i % 7},{20 + i}\n" for i in range(120))
 
 
 def silent(event: Event) -> None:
-    """A report nobody reads."""
+    """Ignore the event."""
 
 
 def make_request(
     model: Path, *, seed: int = 1, sections: Mapping[str, Any] | None = None, **training: Any
 ) -> Request:
-    """A request of a short training; ``sections`` of the config beside it."""
+    """Return a request for a short training; ``sections`` are added to its config."""
     options = {
         "pretrained_model": str(model),
         "num_input_records_to_sample": 60,
@@ -44,7 +44,7 @@ def make_request(
 
 
 def prepare(root: Path, request: Request) -> Path:
-    """The folder of a load_model stage with its inputs."""
+    """Make the folder of a load_model stage with its inputs."""
     source = root / "prepare_data"
     for part in ("in", "out"):
         (source / part).mkdir(parents=True)
@@ -54,14 +54,14 @@ def prepare(root: Path, request: Request) -> Path:
 
 
 def follow(folder: Path, before: Path) -> Path:
-    """The folder of a stage that reads what prepare_data made."""
+    """Make the folder of a stage that reads what prepare_data made."""
     (folder / "out").mkdir(parents=True)
     shutil.copytree(before / "out", folder / "in" / "prepare_data")
     return folder
 
 
 def load(root: Path, request: Request) -> Path:
-    """The folder of a train stage with its inputs."""
+    """Make the folder of a train stage with its inputs."""
     folder = prepare(root, request)
     stages.load_model(folder, request, report=silent)
     train = follow(root / "train", root / "prepare_data")
@@ -74,7 +74,7 @@ Trained = Callable[..., tuple[Path, StageResult, list[Event]]]
 
 @pytest.fixture
 def train(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Trained:
-    """Run the stages up to train; its folder, result and events."""
+    """Return a function that runs the stages up to train; it returns their folder, result and events."""
 
     def run(**options: Any) -> tuple[Path, StageResult, list[Event]]:
         request = make_request(tiny_model, **options)

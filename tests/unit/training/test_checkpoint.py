@@ -1,4 +1,4 @@
-"""Training that stops and goes on, and training by several ranks, each in processes of its own."""
+"""Training that stops and resumes, and training by several ranks, each in processes of its own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EVERY_STEP = CheckpointPolicy(every_s=None, every_steps=1)
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """Inputs of a train stage: twelve steps with a validation loss after every third."""
+    """Make the inputs of a train stage: twelve steps with a validation loss after every third."""
     request = wanted(tiny_model)
     return load(tmp_path_factory.mktemp("prepared"), request)
 
@@ -65,7 +65,7 @@ def wanted(model: Path, **update: Any) -> Request:
 
 
 class Run:
-    """A train stage in a child process; notes its events."""
+    """A train stage in a child process, with a record of its events."""
 
     def __init__(self, folder: Path, request: Request) -> None:
         self.folder = folder
@@ -265,7 +265,7 @@ def test_sharded_weights_are_stepped_by_an_optimizer_that_can(
 
 
 def ranks_of(folder: Path) -> list[psutil.Process]:
-    """Processes of the group below the launcher, by rank."""
+    """Return the processes of the group below the launcher, by rank."""
     found = [p for p in psutil.process_iter(["cmdline"]) if str(folder) in (p.info["cmdline"] or [])]
     return sorted((p for p in found if p.parent() in found), key=lambda p: p.pid)
 

@@ -37,7 +37,7 @@ METADATA = {
 
 @pytest.fixture
 def run(tiny_model: Path, tmp_path: Path) -> Fit:
-    """Twelve steps, evaluated after every second one."""
+    """Return a function that trains for twelve steps, evaluated after every second one."""
 
     def fitted(max_seconds: float | None = None, **options: Any) -> Fitted:
         config = make_request(tiny_model, learning_rate=0.001, validation_steps=2).config

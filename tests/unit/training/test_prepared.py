@@ -59,7 +59,7 @@ def test_a_config_that_was_checked_at_submission_is_not_warned_of_again(
 
 
 def prepared(root: Path, request: Request) -> tuple[str | None, dict[str, Any]]:
-    """The digest of the prepared model, and its files."""
+    """Return the digest of the prepared model, and its files."""
     folder = prepare(root, request)
     digest = stages.load_model(folder, request, report=silent).model_digest
     return digest, verify_manifest(folder / "out" / "model")["files"]

@@ -25,7 +25,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def drawn(model: Path, folder: Path, *, seed: int = 1, precision: Precision = FLOAT32) -> Weights:
-    """The weights of an initial adapter, as they are saved."""
+    """Draw an initial adapter; return its weights as they are saved."""
     base = load_base(model, precision, attention="sdpa", trust_remote_code=False)
     adapter = initial_adapter(base, make_request(model).config.training, seed=seed)
     save_adapter(adapter, folder, base_name="base")
@@ -38,7 +38,7 @@ def same(one: Weights, other: Weights) -> bool:
 
 @pytest.fixture
 def first(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
-    """The weights with which each training begins."""
+    """Return a list that receives the weights with which each training begins."""
     seen: list[Weights] = []
 
     def note(model: PeftModel) -> Weights:
@@ -86,7 +86,7 @@ def test_an_adapter_that_was_prepared_is_the_one_that_is_trained(
 ) -> None:
     request = make_request(tiny_model, seed=1)
     folder = load(tmp_path, request)
-    # As releases left it that prepared a model for each job.
+    # As left by releases that prepared a model for each job.
     prepared = drawn(tiny_model, folder / "in" / "model" / "adapter", seed=2)
     stages.train(folder, request, report=silent)
     begun = {name.replace(".default.", "."): weight for name, weight in first[0].items()}

@@ -23,26 +23,26 @@ from nss_train.data.private.table import PrivateTable
 NAMES = ("age", "note", "städte")
 
 Read = Callable[[Sequence[Any]], PrivateTable]
-"""Reads a table of these records, which a file or a frame holds in this order."""
+"""Function that reads a table of these records, which a file or a frame holds in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """What happens to one record."""
+    """The edit of one record."""
 
     kind: str
     place: int
     records: tuple[Any, ...]
-    """What stands there afterwards."""
+    """Records in this place afterwards."""
     taken: int
-    """How many records stood there before."""
+    """Number of records in this place before."""
 
     def of(self, records: Sequence[Any]) -> list[Any]:
         return [*records[: self.place], *self.records, *records[self.place + self.taken :]]
 
 
 def said(table: PrivateTable, place: int) -> tuple[Any, ...]:
-    """All that a place says: whether it counts, its texts, its values' types and its raw cells."""
+    """Return all that a place says: whether it counts, its texts, its values' types and its raw cells."""
     texts = [column.texts[column.codes[place]] for column in table.columns]
     values = [repr(column.values[column.codes[place]]) for column in table.columns]
     raw = [cells.cells[cells.codes[place]] for cells in table.raw.values()]
@@ -50,7 +50,7 @@ def said(table: PrivateTable, place: int) -> tuple[Any, ...]:
 
 
 def moved(before: PrivateTable, after: PrivateTable, edit: Edit) -> list[tuple[Any, Any]]:
-    """What other records say before and after, of those that the edit changed; sizes if these are odd."""
+    """Return what other records hold before and after, where it changed; the sizes if these are odd."""
     grown = len(edit.records) - edit.taken
     if len(after) != len(before) + grown:
         return [(len(before), len(after))]
@@ -64,7 +64,7 @@ def moved(before: PrivateTable, after: PrivateTable, edit: Edit) -> list[tuple[A
 
 
 def reader(folder: Path, suffix: str, guarantee: dict[str, Any], schema: pa.Schema | None = None) -> Read:
-    """Reads records that are lines of a text file, rows of a schema, or rows of a frame."""
+    """Return a reader of records: lines of a text file, rows of a schema, or rows of a frame."""
     parameters = GuaranteeParameters.model_validate(guarantee)
 
     def read(records: Sequence[Any]) -> PrivateTable:
@@ -82,7 +82,7 @@ def reader(folder: Path, suffix: str, guarantee: dict[str, Any], schema: pa.Sche
 
 
 def parquet(records: Sequence[Any], schema: pa.Schema) -> pa.Table:
-    """Rows of a schema; a text may be bytes that are no text."""
+    """Return a table of these rows; a text may be bytes that are no text."""
     columns = []
     for number, kind in enumerate(schema.types):
         cells = [record[number] for record in records]
@@ -136,7 +136,7 @@ ODD_LINES = [
 
 
 def csv_line(fields: Sequence[str], *, multiline: bool = False) -> bytes:
-    """A record as a correct writer writes it; line breaks in cells only where these are allowed."""
+    """Return a record as a correct writer writes it; line breaks in cells only where these are allowed."""
     plain = fields if multiline else [field.replace("\n", " ") for field in fields]
     return ",".join(_quoted(field) for field in plain).encode()
 

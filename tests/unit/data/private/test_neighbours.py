@@ -1,4 +1,4 @@
-"""What becomes of one record changes no byte of another: whatever the table, whatever the record."""
+"""A change of one record changes no byte of another, whatever the table, whatever the record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.data.private import tables
 from tests.unit.data.private.tables import NAMES, Edit, Read, moved, reader
 
 PAIRS, LONG_PAIRS = 80, 5_000
-"""Of each format."""
+"""Pairs of each format, in short and in long runs."""
 EDITS = ("null out", "insert", "delete", "replace", "duplicate")
 
 Drawn = tuple[list[Any], Edit]
@@ -36,7 +36,7 @@ def edited(
     nulls: Sequence[Any],
     odd: st.SearchStrategy[Any] | None = None,
 ) -> Drawn:
-    """Some records, and an edit of one of them."""
+    """Draw some records, and an edit of one of them."""
     others = records if odd is None else odd
     found = draw(st.lists(records, min_size=2, max_size=6))
     kind = draw(st.sampled_from(EDITS))
@@ -197,7 +197,7 @@ def test_a_union_of_columns_would_be_seen(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_cell_that_stands_for_an_equal_one_would_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a dictionary of Python's 1 and true are one key: whichever comes first would speak for both."""
+    """In a Python dictionary 1 and True are one key: whichever comes first would stand for both."""
     read = reader(tmp_path, "frame", {"columns": {name: {"type": "any"} for name in NAMES}})
     records, edit = [(1, "x", None)], Edit(kind="insert", place=0, records=((True, "y", [1]),), taken=0)
     assert moved(read(records), read(edit.of(records)), edit) == []

@@ -1,4 +1,4 @@
-"""What a cell becomes by its column's type, which bytes are a place, and what a file is refused for."""
+"""The value of a cell by its column's type, the bytes that are a place, and reasons to refuse a file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def csv(tmp_path: Path) -> Callable[..., PrivateTable]:
 
 
 def of_type(csv: Callable[..., PrivateTable], cell: str, declared: dict[str, Any]) -> str:
-    """A cell of CSV beside one that has a value, so that its record is none without effect."""
+    """Return a CSV cell as text; another cell has a value, so that the record is not without effect."""
     return texts(csv(f"v,w\n{cell},1\n".encode(), {"v": declared}), "v")[0]
 
 
