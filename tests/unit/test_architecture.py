@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """The map of the code is true, and its sentences have a subject."""
-=======
-"""The map of the code is true, and the files that its page names exist."""
->>>>>>> prose-d
 
 from __future__ import annotations
 
