@@ -90,7 +90,7 @@ def submit(
 
 
 def status(job_id: JobId, *, as_json: AsJson = False) -> None:
-    """Where a job stands."""
+    """Show where a job stands."""
     client, job_id = client_and_id(job_id)
     display.show_status(client.status(job_id), as_json=as_json)
 
@@ -174,7 +174,7 @@ def sample(
 
 
 def list_jobs(*, as_json: AsJson = False) -> None:
-    """All jobs in the store."""
+    """List all jobs in the store."""
     jobs = list(_client().list())
     if as_json:
         display.show({"jobs": [job.model_dump(mode="json") for job in jobs]}, as_json=True)
