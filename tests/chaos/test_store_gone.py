@@ -14,6 +14,8 @@ from tests.chaos.proxy import Mode
 
 STEPS = 40
 PATIENCE_S = 3.0
+GIVES_UP_S = 240.0
+"""Maximum seconds until the training, which nothing disturbs, has ended and its stage has given up."""
 BACK_S = 60.0
 """Maximum seconds between the store's return and the job's outcome."""
 
@@ -37,7 +39,7 @@ def test_a_store_that_is_gone_delays_the_outcome_and_shows_no_half_of_it(
     shown = jobs.shown(job_id)
     cluster.set_store(Mode.DOWN)
     try:
-        assert wait_until(lambda: not any(host.working_on for host in cluster.hosts), 120), "gave up"
+        assert wait_until(lambda: not any(host.working_on for host in cluster.hosts), GIVES_UP_S), "works on"
         assert jobs.shown(job_id) == shown
         assert jobs.client.status(job_id).state is JobState.RUNNING
     finally:
