@@ -99,7 +99,6 @@ def work_of(prepared: Prepared) -> Work:
         prepared.config,
         prompt_tokens=len(prepared.train.prompt.ids),
         record_tokens=prepared.typical_record_tokens,
-        places=len(prepared.records.lengths),
         context=prepared.metadata.max_seq_length,
     )
 
@@ -141,11 +140,14 @@ def private_work(
     *,
     prompt_tokens: int,
     record_tokens: int,
-    places: int,
     context: int,
+    records_per_unit: float = 1.0,
 ) -> Work:
-    """Return the expected work of a private plan; records' lengths follow from the columns."""
-    records = max(1.0, places / plan.units)
+    """Return the expected work of a private plan; records' lengths follow from the columns.
+
+    A job does not know ``records_per_unit``: if n is declared or noisy, the rows of the file are not public.
+    """
+    records = max(1.0, records_per_unit)
     if config.data.group_training_examples_by is not None:
         rows, row = 1.0, prompt_tokens + records * record_tokens
     else:
