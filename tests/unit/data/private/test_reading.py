@@ -266,6 +266,13 @@ def test_a_frame_is_read_by_its_cells_and_not_by_its_dtypes() -> None:
     assert texts(whole, "v") == ["63", "null"]
 
 
+def test_a_time_beyond_the_calendar_takes_only_its_own_cell_away() -> None:
+    last = datetime.datetime.max.replace(tzinfo=datetime.timezone(-datetime.timedelta(hours=5)))
+    frame = pd.DataFrame({"v": pd.Series([last, "x"], dtype=object), "w": [1, 2]})
+    columns = {"v": {"type": "string"}, "w": {"type": "integer"}}
+    assert texts(read_private_frame(frame, guarantee(columns)), "v") == ["null", '"x"']
+
+
 def refusal(path: Path, *given: Any) -> UserError:
     with pytest.raises(UserError) as caught:
         read_private_table(path, *given)
