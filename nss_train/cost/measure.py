@@ -7,15 +7,19 @@ import importlib
 import json
 import logging
 import math
+import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Frozen
-from nss_train.cost.cost import Cost
+from nss_train.cost.cost import CPU, Cost
 from nss_train.cost.pace import Pace
 from nss_train.cost.work import WORK, Work
 from nss_train.model.local.source import ModelSource, read_config
@@ -38,6 +42,11 @@ SLOW_FLOPS_PER_S = 2e10
 """Least rate in float32 that one core of a server's CPU reaches."""
 WORTH_MEASURING_S = 60.0
 """Shortest training that is measured, in seconds on such a core; a measurement takes some seconds itself."""
+
+MOST_MEASURING_S = 180.0
+"""Longest measurement, in seconds on such cores: it was 96 s for SmolLM2-135M, private, on half of one."""
+MOST_ADAPTER = 2**27
+"""Most parameters of the adapter in a measurement; a private one holds several gradients of each unit."""
 
 
 class Measured(Frozen):
@@ -87,6 +96,8 @@ def measured_cost(
     except Exception:  # no job fails because of an estimate: its training will report what is wrong
         logger.warning("how long the training takes is not known", exc_info=True)
         return cost
+    if found is None:
+        return cost
     weights = sum(path.stat().st_size for path in source.files if path.suffix == ".safetensors")
     begins_s = PROCESS_S + found.imports_s + weights / READ_BYTES_PER_S
     seconds = begins_s + found.pace.seconds(work, model)
@@ -101,8 +112,8 @@ def _measured(
     *,
     paces: Path,
     imports_s: float,
-) -> Measured:
-    """Return an earlier measurement if there is one, otherwise measure now."""
+) -> Measured | None:
+    """Return an earlier measurement, or measure now; ``None`` if that would take long itself."""
     file, began = paces / f"{_key(source, config, work)}.json", time.monotonic()
     for module in (*_IMPORTED, *(_PRIVATELY if work.private else ())):
         importlib.import_module(module)
@@ -113,6 +124,9 @@ def _measured(
     known = _known(file)
     if known is not None and known.device == device:
         return known
+    if not is_bearable(read_config(source.folder), config.training, work, on_cpu=device.startswith(CPU)):
+        logger.info("how long the training takes is not known because measuring it would take long itself")
+        return None
     began = time.monotonic()
     pace = probe.pace_of(source, config, work, plan)
     fields = {"action": "cost.measured", "seconds": round(time.monotonic() - began, 1)}
@@ -120,6 +134,14 @@ def _measured(
     found = Measured(device=device, pace=pace, imports_s=imports_s)
     _keep(file, found)
     return found
+
+
+def is_bearable(model: Mapping[str, Any], training: TrainingHyperparams, work: Work, *, on_cpu: bool) -> bool:
+    """Tell whether a measurement has bounded cost, whatever the config asks for."""
+    if work.tried_adapter(model, training) > MOST_ADAPTER:
+        return False
+    cores = len(os.sched_getaffinity(0))
+    return not on_cpu or work.tried_flops(model, training) <= MOST_MEASURING_S * SLOW_FLOPS_PER_S * cores
 
 
 def _known(file: Path) -> Measured | None:

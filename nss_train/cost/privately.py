@@ -11,7 +11,7 @@ from nss_train.privacy.__main__ import Estimate
 
 
 def private_work_of(planned: Estimate, source: ModelSource, *, stated_family: str = "") -> Work:
-    """Return the work of a plan, as prepare_data computes it too."""
+    """Return the work of a plan. Unlike prepare_data, it may use how many rows the table has."""
     config, tokenizer = planned.config, load_tokenizer(source.folder)
     family = family_of(config.training.pretrained_model, source.folder, stated=stated_family)
     metadata = read_metadata(config, model=source.folder, tokenizer=tokenizer, family=family)
@@ -21,6 +21,6 @@ def private_work_of(planned: Estimate, source: ModelSource, *, stated_family: st
         config,
         prompt_tokens=len(Prompt.of(schema, metadata).ids),
         record_tokens=typical_record(planned.types, tokenizer),
-        places=planned.places,
         context=metadata.max_seq_length,
+        records_per_unit=planned.places / planned.plan.units,
     )

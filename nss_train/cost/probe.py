@@ -26,7 +26,7 @@ from transformers import (
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.cost.measuring import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL_TOKEN, now, tried_width
 from nss_train.cost.pace import Pace
-from nss_train.cost.work import Work
+from nss_train.cost.work import MORE_LAYERS, Work
 from nss_train.model.adapter import put_adapter, ready_for_training
 from nss_train.model.dropout import model_without_dropout
 from nss_train.model.loading import choose_precision, load_base, load_skeleton
@@ -39,7 +39,7 @@ from nss_train.privacy.coupling.probe import public_luck
 from nss_train.training.group import on_device
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
-FEW_LAYERS, MORE_LAYERS = 1, 8
+FEW_LAYERS = 1
 SMALL = 0.02
 """Standard deviation of the invented weights, as transformers initialises most models."""
 

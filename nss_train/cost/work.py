@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from nss_train.config.guarantee import ColumnType
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Frozen
 from nss_train.cost.cost import Cost
-from nss_train.model.footprint import Shape, process_bytes
+from nss_train.model.footprint import Shape, adapter_parameters, process_bytes
 from nss_train.model.scheme import choose_scheme
 from nss_train.model.tokenizer import ModelTokenizer
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 WORK = "work"
 """Name of the document among the outputs of prepare_data."""
+MORE_LAYERS = 8
+"""Most layers that a measurement tries."""
+TRIED_TOKENS = {False: 2_000, True: 8_000}
+"""Tokens that a measurement takes through them, without and with privacy: a private one repeats the trial of
+a training, of some 40 rows of 128 tokens on a CPU."""
 TYPICAL: Mapping[ColumnType, Any] = {
     ColumnType.INTEGER: 1234,
     ColumnType.NUMBER: 123.45,
@@ -72,6 +78,22 @@ class Work(Frozen):
         parameters = shape.layer_parameters + shape.vocabulary * shape.hidden
         return 4.0 * parameters * self.steps * self.rows_per_step * self.row_tokens
 
+    def tried_adapter(self, model: Mapping[str, Any], training: TrainingHyperparams) -> int:
+        """Return the most adapter parameters that a measurement has; 0 for an unknown architecture."""
+        shape = Shape.of(model)
+        return 0 if shape is None else adapter_parameters(_tried(shape), training)
+
+    def tried_flops(self, model: Mapping[str, Any], training: TrainingHyperparams) -> float:
+        """Return the floating-point operations of a measurement; 0 for an unknown architecture.
+
+        The adapter counts like the weights: its clipped gradients cost a private training as much.
+        """
+        shape = Shape.of(model)
+        if shape is None:
+            return 0.0
+        parameters = _tried(shape).layer_parameters + shape.vocabulary * shape.hidden
+        return 4.0 * TRIED_TOKENS[self.private] * (parameters + self.tried_adapter(model, training))
+
     def cost(self, model: Mapping[str, Any], training: TrainingHyperparams) -> Cost:
         """Return the cost that is known without a device; ``model`` is the base model's ``config.json``."""
         memory = process_bytes(
@@ -82,6 +104,10 @@ class Work(Frozen):
             scheme=choose_scheme(training),
         )
         return Cost(steps=self.steps, full_steps=self.full_steps, tokens=self.tokens, memory_bytes=memory)
+
+
+def _tried(shape: Shape) -> Shape:
+    return replace(shape, layers=min(MORE_LAYERS, shape.layers))
 
 
 def work_of(prepared: Prepared) -> Work:
@@ -99,7 +125,6 @@ def work_of(prepared: Prepared) -> Work:
         prepared.config,
         prompt_tokens=len(prepared.train.prompt.ids),
         record_tokens=prepared.typical_record_tokens,
-        places=len(prepared.records.lengths),
         context=prepared.metadata.max_seq_length,
     )
 
@@ -141,11 +166,14 @@ def private_work(
     *,
     prompt_tokens: int,
     record_tokens: int,
-    places: int,
     context: int,
+    records_per_unit: float = 1.0,
 ) -> Work:
-    """Return the expected work of a private plan; records' lengths follow from the columns."""
-    records = max(1.0, places / plan.units)
+    """Return the expected work of a private plan; records' lengths follow from the columns.
+
+    A job does not know ``records_per_unit``: if n is declared or noisy, the rows of the file are not public.
+    """
+    records = max(1.0, records_per_unit)
     if config.data.group_training_examples_by is not None:
         rows, row = 1.0, prompt_tokens + records * record_tokens
     else:

@@ -93,7 +93,7 @@ def training_bytes(
     if shape is None:
         return None
     weights = shape.embedding_parameters * COMPUTE_BYTES + shape.layer_parameters * _WEIGHT_BYTES[scheme]
-    adapter = ADAPTER_BYTES * _adapter_parameters(shape, training)
+    adapter = ADAPTER_BYTES * adapter_parameters(shape, training)
     kept = (shape.layers + FLOATS_PER_LAYER_TOKEN) * shape.hidden * COMPUTE_BYTES
     step = training.batch_size * tokens * (kept + LOGIT_BYTES * shape.vocabulary)
     return int(MARGIN * (weights + adapter + step)) + CONTEXT_BYTES
@@ -112,12 +112,13 @@ def process_bytes(
         return None
     per_weight = FLOAT_BYTES if scheme is None else _WEIGHT_BYTES[scheme]
     weights = shape.embedding_parameters * FLOAT_BYTES + shape.layer_parameters * per_weight
-    adapter = ADAPTER_BYTES * _adapter_parameters(shape, training)
+    adapter = ADAPTER_BYTES * adapter_parameters(shape, training)
     kept = FLOATS_PER_LAYER_TOKEN * shape.layers * shape.hidden * FLOAT_BYTES
     step = rows * tokens * (kept + CPU_LOGIT_BYTES * shape.vocabulary)
     return int(weights + adapter + step) + PROCESS_BYTES
 
 
-def _adapter_parameters(shape: Shape, training: TrainingHyperparams) -> int:
+def adapter_parameters(shape: Shape, training: TrainingHyperparams) -> int:
+    """Return the most parameters that an adapter on these modules may have."""
     modules = len(training.lora_target_modules) * shape.layers
     return modules * training.lora_r * _ROWS_AND_COLUMNS * max(shape.hidden, shape.intermediate)

@@ -158,10 +158,19 @@ def _order_key(value: Any, type_: ColumnType, form: str | None) -> tuple[int, An
         return 3, 0
     if isinstance(value, int | float | Decimal):
         return 0, value
-    if isinstance(value, str) and type_ is ColumnType.DATETIME and form is not None:
-        moment = datetime.strptime(value, form)  # noqa: DTZ007 (given one in the next line)
-        return 0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return (1, value) if isinstance(value, str) else (2, str(value))
+    if not isinstance(value, str):
+        return 2, str(value)
+    seconds = _seconds(value, form) if type_ is ColumnType.DATETIME and form is not None else None
+    return (1, value) if seconds is None else (0, seconds)
+
+
+def _seconds(text: str, form: str) -> float | None:
+    """Return a time as seconds; ``None`` if it has another form: a declared category's, or the file's."""
+    try:
+        moment = datetime.strptime(text, form)  # noqa: DTZ007 (given one in the next line)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _by_unit(places: Order, owners: Numbers, ranks: Numbers | None) -> tuple[Order, Numbers]:

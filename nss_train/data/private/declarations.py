@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
 from nss_train.contract import TableLimits
@@ -98,6 +99,8 @@ def _contradictions(declared: PublicColumn, physical: ColumnType | None) -> Iter
         yield f"no {type_} lies between minimum {low:g} and maximum {high:g}"
     if declared.format is not None and type_ is not ColumnType.DATETIME:
         yield f"only datetime columns have a format, and the column is of type {type_}"
+    if declared.format is not None and not _is_format(declared.format):
+        yield f"strptime cannot read what it writes as {declared.format!r}; give a format such as %Y-%m-%d"
     if declared.categories is not None and type_ is ColumnType.JSON:
         yield "lists and objects have no categories"
     else:
@@ -118,6 +121,15 @@ def _fits(value: object, type_: ColumnType) -> bool:
     if type_ is ColumnType.INTEGER:
         return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     return isinstance(value, int | float if type_ is ColumnType.NUMBER else str)
+
+
+def _is_format(form: str) -> bool:
+    """Tell whether times can be read by a format; one that cannot would only fail at a cell that has text."""
+    try:
+        datetime.strptime(datetime(2024, 2, 28, tzinfo=UTC).strftime(form), form)  # noqa: DTZ007
+    except (ValueError, re.error):
+        return False
+    return True
 
 
 def _problem(name: str, remedy: str) -> Problem:

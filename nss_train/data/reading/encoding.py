@@ -19,6 +19,8 @@ _SAMPLE_BYTES = 2**16
 _WESTERN = "cp1252"
 """Latin-1 with the characters that Windows adds; where both apply, they decode to the same text."""
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_OF_DOMAINS = ("punycode", "idna")
+"""Codecs of domain names, which are no encodings of files and take quadratic time."""
 _RUNS = re.compile(rb"[\x80-\xff]{2,}")
 _SIDE_BY_SIDE = 0.5
 """Share of non-ASCII letters that are adjacent: few in Western text, nearly all in East Asian text."""
@@ -44,9 +46,11 @@ def _known(name: str) -> str:
     try:
         "".encode(name)  # refuses codecs of bytes, such as hex
         found = codecs.lookup(name).name
-    except LookupError as error:
+    except (LookupError, ValueError):  # ValueError: a name with NUL, or a codec that encodes nothing
+        found = None
+    if found is None or found in _OF_DOMAINS:
         problem = Problem(field=_FIELD, value=name, remedy="unknown; use utf-8, cp1252, utf-16, …")
-        raise ParameterError("The config is not valid.", [problem]) from error
+        raise ParameterError("The config is not valid.", [problem])
     return "utf-8" if found == "utf-8-sig" else found
 
 

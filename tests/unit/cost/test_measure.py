@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nss_train import stages
+from nss_train.config import parse_config
 from nss_train.contract import Request
 from nss_train.cost import measure, probe
 from nss_train.cost.cost import COST, Cost
@@ -84,6 +85,33 @@ def test_a_short_training_begins_without_a_measurement(tiny_model: Path, tmp_pat
     folder, known = prepared(tmp_path, request_of(tiny_model, tmp_path, {}))
     loaded = stages.load_model(folder, request_of(tiny_model, tmp_path, {}), report=silent)
     assert loaded.figures[COST] == known[COST]
+    assert not (tmp_path / "paces").exists()
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_no_config_makes_a_measurement_long(
+    private: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure.os, "sched_getaffinity", lambda _: {0})
+    model = json.loads((tiny_model / "config.json").read_text())
+    work = Work.model_construct(private=private)
+    usual, absurd = (parse_config({"training": {"lora_r": rank}}).training for rank in (32, 4_096))
+    large = model | {"hidden_size": 4_096, "intermediate_size": 14_336, "num_hidden_layers": 32}
+    assert measure.is_bearable(model, usual, work, on_cpu=True)
+    assert not measure.is_bearable(large, absurd, work, on_cpu=False)
+    assert not measure.is_bearable(large, usual, work, on_cpu=True)
+    assert measure.is_bearable(large, usual, work, on_cpu=False)
+
+
+@pytest.mark.usefixtures("everything_is_worth_it")
+def test_a_measurement_that_would_take_long_is_left_out(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "MOST_MEASURING_S", 0.0)
+    request = request_of(tiny_model, tmp_path, {})
+    folder, _ = prepared(tmp_path, request)
+    cost = Cost.model_validate(stages.load_model(folder, request, report=silent).figures[COST])
+    assert cost.seconds is None
     assert not (tmp_path / "paces").exists()
 
 

@@ -93,7 +93,8 @@ def test_the_work_of_a_private_table_is_its_plan(
 ) -> None:
     private = parse_config({"privacy": {"dp_enabled": True}} | config)
     planned = plan(units=units, batch=8, steps=50)
-    work = private_work(planned, private, prompt_tokens=30, record_tokens=40, places=1000, context=2048)
+    sizes = {"prompt_tokens": 30, "record_tokens": 40, "context": 2048}
+    work = private_work(planned, private, **sizes, records_per_unit=1000 / units)
     assert (work.steps, work.rows_per_step, work.row_tokens) == (50, rows, row)
     assert work.tokens == 50 * rows * row
 

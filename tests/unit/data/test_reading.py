@@ -451,7 +451,7 @@ def test_no_letter_is_ever_read_as_another(encoding: str, tmp_path: Path) -> Non
     assert named["word"].tolist() == words * 5
 
 
-@pytest.mark.parametrize("encoding", ["nonsense", "hex"])
+@pytest.mark.parametrize("encoding", ["nonsense", "hex", "undefined", "a\0b", "punycode", "idna"])
 def test_an_encoding_that_nobody_knows_is_the_config_s_fault(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n")
     with pytest.raises(ParameterError, match=r"reading.encoding = "):

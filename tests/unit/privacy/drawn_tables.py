@@ -156,6 +156,8 @@ DECLARED = st.one_of(
     st.just({"type": "string", "categories": ["Rome", "Oslo"], "other": "elsewhere"}),
     st.just({"type": "string", "categories": ["Rome"], "nullable": False}),
     st.just({"type": "datetime", "format": "%Y-%m-%d"}),
+    st.just({"type": "datetime", "format": "%Y-%m-%d", "categories": ["2024-01-02", "NA"], "other": "later"}),
+    st.just({"type": "any", "minimum": 1}),
 )
 OF_UNIT = st.sampled_from([{"type": "string"}, {"type": "any"}, {"type": "string", "nullable": False}])
 """Declarations of the column that names units: bounds or categories would make one unit of several."""
@@ -170,9 +172,10 @@ def configs(draw: st.DrawFn, columns: tuple[str, ...], unit: str, format_: str) 
         if format_ == "jsonl" or draw(st.booleans())
     }
     holdout = draw(st.sampled_from([0, 10, 0.3]))
-    units = draw(
-        st.sampled_from([40, "noisy"] if holdout or unit != "record" else [40, "noisy", None, "rows"])
-    )
+    counts: list[Any] = [40, "noisy"]
+    if not holdout:  # a few units, of whom none may be held out
+        counts += [4, 4] if unit != "record" else [4, None, "rows"]
+    units = draw(st.sampled_from(counts))
     strict = draw(st.sampled_from([True, True, True, False]))
     guarantee = {
         "schema_source": draw(st.sampled_from(["private", "declared"])),

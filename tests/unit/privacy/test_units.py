@@ -102,6 +102,7 @@ def test_a_group_is_kept_in_its_order_as_far_as_it_fits() -> None:
         ([10, 9, None, 2.5], ColumnType.NUMBER, None, [3, 1, 0, 2]),
         (["10", "9", "é", ""], ColumnType.STRING, None, [3, 0, 1, 2]),
         (["02.01.2024", "01.02.2024", "31.12.2023"], ColumnType.DATETIME, "%d.%m.%Y", [2, 0, 1]),
+        (["later", "02.01.2024", "2024-01-01", None], ColumnType.DATETIME, "%d.%m.%Y", [1, 2, 0, 3]),
         (["b", 3, {"a": 1}, True, None, "a", 3.0], ColumnType.ANY, None, [3, 1, 6, 5, 0, 2, 4]),
     ],
 )

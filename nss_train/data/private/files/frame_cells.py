@@ -75,8 +75,16 @@ def _moment(value: Any) -> str | None:
     if isinstance(value, timedelta):
         return pd.Timedelta(value).isoformat()
     if isinstance(value, datetime) and value.tzinfo is not None:
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return _in_utc(value)
     return value.isoformat() if isinstance(value, date | time) else None
+
+
+def _in_utc(value: datetime) -> str | None:
+    """Return a moment in ISO 8601; ``None`` if it lies beyond the calendar's end there."""
+    try:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        return None
 
 
 def _plain(value: Any, depth: int) -> Any:

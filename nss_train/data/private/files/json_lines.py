@@ -10,6 +10,9 @@ from nss_train.data.private.values.cells import DECODER, MISSING, Kind, cell, co
 from nss_train.data.private.values.coding import Fault
 
 _BLANKS = " \t\r"
+_BOM = "\ufeff"
+"""Skipped before every record: if only the first line of the file could have one, a record would change when
+the records before it are removed."""
 _EMPTY = ("", "{}", "null")
 
 
@@ -18,7 +21,7 @@ def cells(line: Line, names: Sequence[str], depth: int) -> list[Hashable] | Faul
     if line is None:
         return Fault.TOO_LONG
     try:
-        text = line.decode("utf-8").strip(_BLANKS)
+        text = line.decode("utf-8").lstrip(_BOM).strip(_BLANKS)
     except UnicodeDecodeError:
         return Fault.NOT_UTF8
     found = None if text in _EMPTY else _decoded(text, depth)
@@ -30,7 +33,7 @@ def cells(line: Line, names: Sequence[str], depth: int) -> list[Hashable] | Faul
 def keys(line: Line, depth: int) -> Iterator[str]:
     """Yield the keys of a line, if it is an object."""
     try:
-        found = _decoded((line or b"").decode("utf-8"), depth)
+        found = _decoded((line or b"").decode("utf-8").lstrip(_BOM), depth)
     except UnicodeDecodeError:
         return
     if isinstance(found, dict):

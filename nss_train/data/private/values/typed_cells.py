@@ -18,7 +18,8 @@ Reader = Callable[[Kind, str], Value]
 MAX_DEPTH = 8
 """Most levels of a nested value; a deeper one becomes null."""
 
-_INTEGER = re.compile(r"([+-]?\d+)(?:\.0*)?", re.ASCII)
+_INTEGER = re.compile(r"([+-]?)0*+(\d*+)(?<=\d)(?:\.0*)?", re.ASCII)
+"""Leading zeros are no digits: ``int`` refuses thousands of them."""
 _INTEGER_DIGITS = 19
 """Number of digits of 2⁶³."""
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -35,9 +36,9 @@ def reader_of(type_: ColumnType, form: str | None) -> Reader:
 
 def _integer(kind: Kind, text: str) -> Value:
     match = _INTEGER.fullmatch(text.strip(_BLANKS)) if kind in _DIGITS else None
-    if match is None or len(match[1].lstrip("+-0")) > _INTEGER_DIGITS:
+    if match is None or len(match[2]) > _INTEGER_DIGITS:
         return None
-    number = int(match[1])
+    number = int(match[1] + (match[2] or "0"))
     return number if -(2**63) <= number < 2**63 else None
 
 

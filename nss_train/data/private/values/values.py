@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from pandas.io.json import ujson_dumps  # type: ignore[attr-defined]
@@ -36,8 +36,15 @@ def written(value: Value) -> str:
 
 def number_of(value: Value) -> Decimal | None:
     """Return a number's exact value, by its shortest digits; ``None`` for anything else."""
-    if isinstance(value, Digits | Decimal):
-        return Decimal(value)
+    if isinstance(value, Decimal):
+        return value
+    if isinstance(value, Digits):
+        try:
+            return Decimal(value)
+        except (
+            InvalidOperation
+        ):  # an exponent that no Decimal has; as digits are read only if a double is finite, 0
+            return Decimal(0)
     if isinstance(value, bool | str) or value is None:
         return None
     return Decimal(repr(value))

@@ -130,6 +130,7 @@ class JsonLines:
         raw = {name: unquoted.replace(b'"CELL"', cell) for name, cell in odd.RAW_JSON.items()}
         records = {
             "new key": _line(given | {"a new key": 1}),
+            "byte order mark": b"\xef\xbb\xbf" + record,
             "missing key": _line({name: cell for name, cell in given.items() if name != column}),
             "key twice": record.removesuffix(b"}") + b', "' + column.encode() + b'": 7}',
         }

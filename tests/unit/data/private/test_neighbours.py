@@ -140,6 +140,12 @@ ALONE: dict[str, tuple[str, dict[str, Any], list[bytes], bytes]] = {
     ),
     "a new key": (".jsonl", {}, as_json_lines(["18", "63"], "age"), b'{"age": 1, "new": 2}'),
     "another nesting": (".jsonl", {}, as_json_lines(["[1]", "[2]"], "age"), b'{"age": [null]}'),
+    "a record before a byte order mark": (
+        ".jsonl",
+        {},
+        [b"\xef\xbb\xbf" + line for line in as_json_lines(["18", "63"], "age")],
+        b'{"age": 1}',
+    ),
     "a line that is no JSON": (".jsonl", {}, as_json_lines(["18", "63"], "age"), b'{"age": '),
 }
 

@@ -120,6 +120,32 @@ def test_a_cell_keeps_to_what_is_declared(
     assert of_type(csv, cell, declared) == text
 
 
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize(
+    ("declared", "cell", "text"),
+    [
+        ({"type": "integer"}, "0" * 5_000 + "7", "7"),
+        ({"type": "integer"}, "0" * 5_000 + ".0", "0"),
+        ({"type": "any", "minimum": -1, "maximum": 1}, "1e-99999999999999999999", "1e-99999999999999999999"),
+        ({"categories": [1], "other": 9}, "0e99999999999999999999", "9"),
+    ],
+)
+def test_no_number_is_too_long_or_too_small_to_be_read(
+    sign: str, declared: dict[str, Any], cell: str, text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(f"v,w\n{sign}{cell},1\n")
+    (found,) = texts(read_private_table(tmp_path / "t.csv", guarantee({"v": declared})), "v")
+    assert found.removeprefix("-") == text
+
+
+@pytest.mark.parametrize("form", ["%Y %Y", "%", "%Q", "%-d", "%G-%V"])
+def test_a_format_that_reads_no_time_is_refused_whatever_the_cells(form: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("v\n\n")
+    declared = guarantee({"v": {"type": "datetime", "format": form}})
+    with pytest.raises(ParameterError, match="strptime cannot read"):
+        read_private_table(tmp_path / "t.csv", declared)
+
+
 def test_a_null_where_none_may_be_takes_its_record_away(csv: Callable[..., PrivateTable]) -> None:
     table = csv(b"v,w\n1,a\nunknown,b\n,c\n", {"v": {"type": "integer", "nullable": False}})
     assert table.null.tolist() == [False, True, True]
@@ -238,6 +264,13 @@ def test_a_frame_is_read_by_its_cells_and_not_by_its_dtypes() -> None:
     for name in ("v", "w"):
         assert texts(gaps, name)[:2] == texts(whole, name)
     assert texts(whole, "v") == ["63", "null"]
+
+
+def test_a_time_beyond_the_calendar_takes_only_its_own_cell_away() -> None:
+    last = datetime.datetime.max.replace(tzinfo=datetime.timezone(-datetime.timedelta(hours=5)))
+    frame = pd.DataFrame({"v": pd.Series([last, "x"], dtype=object), "w": [1, 2]})
+    columns = {"v": {"type": "string"}, "w": {"type": "integer"}}
+    assert texts(read_private_frame(frame, guarantee(columns)), "v") == ["null", '"x"']
 
 
 def refusal(path: Path, *given: Any) -> UserError:
