@@ -13,11 +13,21 @@ from celery.apps.worker import Worker
 from celery.worker import state
 from celery.worker.request import Request
 
+from tasks.submission.answers import Answers
+from tasks.worker.heartbeat import Heartbeat
+
 logger = logging.getLogger(__name__)
 
 
 class GuardedWorker(Worker):  # type: ignore[misc]  # Celery is not typed
     """A worker that frees what a failed handover had taken."""
+
+    def on_before_init(self, quiet: bool = False, **options: Any) -> None:
+        """Give the application what a worker's process alone has, however the worker is started."""
+        settings = self.app.settings
+        self.app.heartbeat = Heartbeat(settings.heartbeats_dir)
+        self.app.conf.broker_transport_options["tell_refused"] = Answers(settings).refused
+        super().on_before_init(quiet=quiet, **options)
 
     def _process_task(self, request: Any) -> None:
         jobs = self.pool._pool._cache  # noqa: SLF001 (the pool's only list of what it waits for)

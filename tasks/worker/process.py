@@ -19,10 +19,8 @@ from tasks.execution.scratch import sweep
 from tasks.permissions import warn_of_open_folders
 from tasks.settings import Settings
 from tasks.store.open import open_store
-from tasks.submission.answers import Answers
 from tasks.telemetry import logs
 from tasks.worker.autoexit import ExitPolicy
-from tasks.worker.heartbeat import Heartbeat
 from tasks.worker.revocation import on_revoked
 
 logger = logging.getLogger(__name__)
@@ -61,8 +59,6 @@ def run_worker(
     _warn_of_broker(settings)
     options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
     app = make_app(settings)
-    app.conf.broker_transport_options["tell_refused"] = Answers(settings).refused
-    app.heartbeat = Heartbeat(settings.heartbeats_dir)
     if max_jobs is not None or idle_exit_s is not None:
         app.exit_policy = ExitPolicy(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
     # Celery keeps weak references of its receivers.
@@ -76,7 +72,8 @@ def run_worker(
             ["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"]
         )
     finally:
-        app.heartbeat.stop()
+        if app.heartbeat is not None:
+            app.heartbeat.stop()
 
 
 def _on_start(**_: Any) -> None:
