@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -228,3 +229,29 @@ def test_output_is_whole_in_a_locale_without_its_letters() -> None:
     command = "nss-train config show --set training.pretrained_model=größer"
     done = typed(command, PYTHONIOENCODING="ascii", PYTHONUTF8="1")
     assert "pretrained_model: größer" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "t.csv", "--out", "file"], "is a file"),
+        (["fetch", "job", "file"], "is a file"),
+        (["sample", "job", "--out", "folder"], "is a directory"),
+        (["sample", "job", "--out", "nowhere/rows.csv"], "there is no folder nowhere"),
+        (["examples", "t.csv", "--model", "m", "--out", "nowhere/all.json.gz"], "there is no folder nowhere"),
+    ],
+)
+def test_a_place_that_cannot_take_the_result_is_told_before_the_work(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(words) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.splitlines()) == 1
