@@ -149,7 +149,7 @@ PROGRAMS = [
     "nss_train.privacy.__main__",
     "nss_train.artifacts.__main__",
     "nss_train.model.__main__",
-    "tasks.worker",
+    "tasks.worker.process",
 ]
 
 
