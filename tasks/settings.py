@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from nss_train.contract import TableLimits
 from nss_train.errors import ParameterError, Problem
+
+_Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Interval = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0)]
+_Several = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseSettings):
@@ -53,42 +59,42 @@ class Settings(BaseSettings):
     trust_remote_code: tuple[str, ...] = ()
     """Base models whose own Python code may run."""
 
-    visibility_timeout_s: float = 900.0
+    visibility_timeout_s: _Interval = 900.0
     """Time after which a dead worker's message is delivered again; a live worker keeps renewing it."""
     visibility_heartbeat: bool = True
     """Whether workers renew their messages; off only to show what happens without it."""
-    reconcile_every_s: float = 60.0
+    reconcile_every_s: _Duration = 60.0
     """Interval at which jobs without a message are looked for; 0: never."""
-    tenant_quota: int = 0
+    tenant_quota: _Count = 0
     """Jobs of one tenant that may run at a time; 0: as many as there is room for."""
-    admission_window: int = 8
+    admission_window: _Several = 8
     """Stages that may wait in each queue; other jobs wait outside for their tenant's turn."""
-    lease_ttl_s: float = 60.0
+    lease_ttl_s: _Interval = 60.0
     """Time for which a silent worker keeps its lease of a stage."""
-    tick_s: float = 0.5
+    tick_s: _Interval = 0.5
     """Interval at which a running stage is checked for cancellation; bounds the cancel delay."""
-    kill_grace_s: float = 2.0
+    kill_grace_s: _Duration = 2.0
     """Time between SIGTERM and SIGKILL of a child's process group."""
-    start_deadline_s: float = 120.0
+    start_deadline_s: _Interval = 120.0
     """Time within which a stage's process must be up."""
-    progress_deadline_s: float = 900.0
+    progress_deadline_s: _Interval = 900.0
     """Longest silence of a stage before it counts as stalled."""
-    stage_deadline_s: float | None = None
+    stage_deadline_s: _Interval | None = None
     """Longest run of a stage, which then fails its job; ``None``: as long as it makes progress."""
-    drain_grace_s: float = 120.0
+    drain_grace_s: _Duration = 120.0
     """Time that a stage has after the first SIGTERM to save its state, or to end."""
-    store_patience_s: float = 600.0
+    store_patience_s: _Duration = 600.0
     """Time that a finished stage waits for an unavailable store before the stage is repeated."""
-    prepared_max_bytes: int | None = None
+    prepared_max_bytes: _Count | None = None
     """Size limit of this machine's copies of prepared base models; the least recently used go first.
     ``None``: as much as leaves ``scratch_free_bytes`` on the disk."""
-    scratch_free_bytes: int = 64 * 2**20
+    scratch_free_bytes: _Count = 64 * 2**20
     """Free disk space below which a worker takes no stage."""
-    checkpoint_every_s: float | None = 300.0
+    checkpoint_every_s: _Interval | None = 300.0
     """Interval of a training's checkpoints, in seconds and in optimizer steps; whichever is due first."""
-    checkpoint_every_steps: int | None = None
-    keep_checkpoints: int = 2
-    ranks: int = 0
+    checkpoint_every_steps: _Several | None = None
+    keep_checkpoints: _Several = 2
+    ranks: _Count = 0
     """Processes that a training may use; 0: one for each CUDA device, or one."""
     devices: tuple[str, ...] = ()
     """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: those of the environment."""
@@ -97,27 +103,27 @@ class Settings(BaseSettings):
     """Whether a field that is not listed as public ends a strictly private job (for tests) or is left out."""
     otlp_endpoint: str = ""
     """Endpoint of traces, such as ``http://collector:4318/v1/traces``; empty: nothing is traced."""
-    max_train_s: float | None = None
+    max_train_s: _Interval | None = None
     """Time after which a job's training ends gracefully; ``None``: never."""
     report_to: tuple[str, ...] = ()
     """Experiment trackers: ``["wandb", "mlflow", "tensorboard"]``, their own variables apply."""
-    max_attempts: int = 3
+    max_attempts: _Several = 3
     """Claims of one stage without any progress before the job fails."""
 
-    table_max_bytes: int = 4 * 2**30
-    table_max_rows: int = 50_000_000
-    table_max_columns: int = 4_000
-    table_max_cell_chars: int = 200_000
-    table_max_decoded_bytes: int = 16 * 2**30
+    table_max_bytes: _Several = 4 * 2**30
+    table_max_rows: _Several = 50_000_000
+    table_max_columns: _Several = 4_000
+    table_max_cell_chars: _Several = 200_000
+    table_max_decoded_bytes: _Several = 16 * 2**30
     """Size of a table in memory: each text written out, each other cell as 8 bytes."""
-    table_max_expansion: int = 200
+    table_max_expansion: _Several = 200
     """Decoded bytes for each byte of a table's file, unless the decoded bytes are few."""
-    table_max_depth: int = 32
+    table_max_depth: _Several = 32
     """Nesting depth of lists and objects in JSON Lines."""
-    prepare_memory_bytes: int | None = None
+    prepare_memory_bytes: _Several | None = None
     """Memory of the process that reads a table (RLIMIT_DATA); ``None``: as much as there is."""
 
-    prepare_cpu_s: int | None = 800
+    prepare_cpu_s: _Several | None = 800
     """CPU time of the process that reads a table (RLIMIT_CPU); ``None``: no limit.
 
     Fifty million rows of a usual table take 300 s. The limit lies below ``progress_deadline_s``, to
@@ -141,11 +147,22 @@ class Settings(BaseSettings):
     """Whether ``http://`` is allowed as well."""
     webhook_networks: tuple[str, ...] = ()
     """Networks (``10.1.0.0/16``) whose addresses may be called though they are not public."""
-    webhook_timeout_s: float = 10.0
-    webhook_attempts: int = 8
+    webhook_timeout_s: _Interval = 10.0
+    webhook_attempts: _Several = 8
     """Attempts to deliver a notice before it is given up."""
-    webhook_backoff_s: float = 30.0
+    webhook_backoff_s: _Duration = 30.0
     """Pause between the first and the second attempt; each further pause is four times as long."""
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _is_a_folder(cls, home: Any) -> Any:
+        """Refuse what is no folder, and expand ``~``: no shell expands it in quotes or in a unit's file."""
+        if home == "":
+            raise ValueError("is empty; give a folder, or unset it")
+        expanded = os.path.expanduser(home)  # noqa: PTH111 - Path's fails for a user without a home
+        if os.path.isfile(expanded):  # noqa: PTH113 - Path's fails where it may not look
+            raise ValueError("is a file; give a folder")
+        return expanded
 
     def __init__(self, **given: Any) -> None:
         try:
@@ -154,7 +171,10 @@ class Settings(BaseSettings):
             # The cause is left out: it holds the values of secrets.
             raise ParameterError("The settings are wrong.", list(_problems(error))) from None
         except SettingsError as error:
-            problem = Problem(field="NSS_TRAIN_…", value=None, remedy=f"{error}; lists and maps are JSON")
+            field = re.search(r'field "(\w+)"', str(error))
+            name = f"NSS_TRAIN_{field[1].upper()}" if field else "NSS_TRAIN_…"
+            remedy = 'is no JSON; write a list as ["a", "b"] and a map as {"a": 1}'
+            problem = Problem(field=name, value=os.environ.get(name), remedy=remedy)
             raise ParameterError("The settings are wrong.", [problem]) from None
 
     def as_environment(self) -> dict[str, str]:
@@ -210,7 +230,9 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
         field = Settings.model_fields.get(name)
         is_secret = field is None or field.annotation is SecretStr
         value = None if is_secret else one["input"]
-        yield Problem(field=f"NSS_TRAIN_{name.upper()}", value=value, remedy=one["msg"])
+        yield Problem(
+            field=f"NSS_TRAIN_{name.upper()}", value=value, remedy=one["msg"].removeprefix("Value error, ")
+        )
 
 
 def _as_text(value: object) -> str:

@@ -10,11 +10,13 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.reader import ReaderError
 
 from nss_train import documents
 from nss_train.config.parameters import SafeSynthesizerParameters
 from nss_train.config.problems import odd_values, unknown_keys, without_unknown_keys, wrong_values
 from nss_train.config.section import SUBMITTED
+from nss_train.config.yaml_text import parse_yaml
 from nss_train.errors import ParameterError, Problem
 
 __all__ = [
@@ -40,11 +42,15 @@ def load_config(path: Path) -> SafeSynthesizerParameters:
 def read_config(path: Path) -> Mapping[str, Any]:
     """Return the unchecked content of a YAML or JSON file; refuse all but a mapping."""
     try:
-        if path.stat().st_size > CONFIG_MAX_BYTES:
+        with path.open("rb") as file:
+            text = file.read(CONFIG_MAX_BYTES + 1)  # a device or a pipe has no size
+        if len(text) > CONFIG_MAX_BYTES:
             raise _unreadable(path, f"has more than {CONFIG_MAX_BYTES:,} bytes; a config is a few thousand")
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        document = parse_yaml(text)
+    except OSError as error:
         raise _unreadable(path, f"cannot be read: {error}") from error
+    except ReaderError as error:
+        raise _unreadable(path, f"is no text in UTF-8: {error.reason}; save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise _unreadable(path, f"is not YAML: {error}") from error
     except RecursionError as error:

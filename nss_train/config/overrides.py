@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from nss_train import documents
+from nss_train.config.yaml_text import parse_yaml
 from nss_train.errors import ParameterError, Problem
 
 _FORM = "write FIELD=VALUE, such as training.lora_r=16"
@@ -39,7 +40,7 @@ def _value(override: str, field: str, text: str) -> Any:
     if "=" not in override or not all(field.split(".")) or field.count(".") > documents.DEPTH:
         raise _unreadable("set", override, _FORM)
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError as error:
         why = str(error).splitlines()[0]
         raise _unreadable(field, text, f"is not YAML: {why}; quote it") from error

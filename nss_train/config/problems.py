@@ -30,6 +30,10 @@ _REMEDIES = {
     "literal_error": "must be one of {expected}",
     "enum": "must be one of {expected}",
     "finite_number": "must be a finite number",
+    "tuple_type": "write a list, such as [a, b]",
+    "list_type": "write a list, such as [a, b]",
+    "dict_type": "is a section, such as {{name: value}}",
+    "model_type": "is a section, such as {{name: value}}",
 }
 
 

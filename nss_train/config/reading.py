@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from nss_train.config.bounds import MOST_COLUMNS, AtMost, Name, Word
 from nss_train.config.section import Section
+from nss_train.config.yaml_text import parse_yaml
 
 _COLUMNS = AtMost(MOST_COLUMNS, "as many as a table may have")
 _Mark = Annotated[str, Field(min_length=1), AtMost(1, "it is a single mark")]
@@ -36,8 +37,8 @@ class ColumnReading(StrEnum):
 def column_setting(column: str, how: ColumnReading) -> str:
     """Return the config line for one column, with the name in quotes where YAML needs them."""
     try:
-        is_plain = yaml.safe_load(f"{{{column}: {how}}}") == {column: how.value}
-    except (yaml.YAMLError, ValueError):  # ValueError: a date that does not exist
+        is_plain = parse_yaml(f"{{{column}: {how}}}") == {column: how.value}
+    except yaml.YAMLError:
         is_plain = False
     name = column if is_plain else json.dumps(column, ensure_ascii=False)
     return f"reading.columns: {{{name}: {how}}}"

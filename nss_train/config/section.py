@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
@@ -17,6 +21,16 @@ class Section(BaseModel):
         allow_inf_nan=False,
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse ``yes`` where a number belongs; pydantic would take it for 1."""
+        if isinstance(value, bool) and is_submitted(info):
+            kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
+            if bool not in kinds and kinds & {int, float}:
+                raise ValueError(f"{str(value).lower()} is no number")
+        return value
+
 
 SUBMITTED = {"submitted": True}
 """Validation context in which values that no training can use are refused as well.
@@ -28,3 +42,10 @@ Older releases accepted such values, and the jobs that they stored must stay rea
 def is_submitted(info: ValidationInfo) -> bool:
     """Tell whether a value was submitted by a person rather than read from a stored job."""
     return bool(info.context and info.context.get("submitted"))
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Yield the types that an annotation names, at any depth."""
+    yield annotation
+    for inner in typing.get_args(annotation):
+        yield from _kinds(inner)

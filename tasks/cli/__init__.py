@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from nss_train.errors import NSSTrainError
+from nss_train.errors import InfrastructureError, NSSTrainError
 from nss_train.process import keep_files_to_itself
-from tasks.cli import display, interrupt, usage
+from tasks.cli import display, interrupt, streams, usage
 from tasks.cli.commands import audit, config, jobs, local, models, operate, privacy
 from tasks.cli.nss_options import ConfigCommand
 
@@ -68,9 +68,26 @@ def _root(
 
 def main() -> None:
     """Run a command and leave with its exit code."""
+    streams.prepare()
     signal.signal(signal.SIGTERM, _interrupt)
     keep_files_to_itself()
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(written(sys.argv[1:]))
+
+
+def written(arguments: Sequence[str]) -> int:
+    """Run a command whose output must be taken: a full disk is told, a reader that has gone is not."""
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        streams.discard()
+        return 1
+    except OSError as error:
+        streams.discard()
+        failure = InfrastructureError(f"The command could not read or write: {error}")
+        display.fail(failure, as_json=False)
+        return failure.exit_code
+    return code
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -35,6 +35,15 @@ Sets = Annotated[
         " NSS's own --training__lora_r 16 means the same.",
     ),
 ]
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """Refuse a file whose folder is missing, before the work whose result it would hold."""
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}.")
+    return path
+
+
 Yes = Annotated[
     bool, typer.Option("--yes", "-y", help="Ask nothing when the job teaches nothing, or takes hours.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,16 +16,19 @@ from tasks.store.local import LocalStore
 def open_store(settings: Settings) -> Store:
     """Return the deployment's store; nothing is connected yet."""
     url = urlsplit(settings.effective_store_url)
-    if url.scheme == "file":
-        return LocalStore(Path(unquote(url.path)))
     if url.scheme == "s3":
         return open_bucket(settings, url.netloc, prefix=url.path)
-    problem = Problem(
-        field="store_url",
-        value=settings.effective_store_url,
-        remedy="use file:///folder or s3://bucket[/prefix]",
-    )
-    raise ParameterError("Not a store.", [problem])
+    folder = Path(unquote(url.path))
+    if url.scheme != "file" or url.netloc not in ("", "localhost") or not folder.is_absolute():
+        raise _no_store(settings, "use file:///folder or s3://bucket[/prefix]")
+    if os.path.isfile(folder):  # noqa: PTH113 - Path's fails where it may not look
+        raise _no_store(settings, "is a file; name a folder")
+    return LocalStore(folder)
+
+
+def _no_store(settings: Settings, remedy: str) -> ParameterError:
+    problem = Problem(field="NSS_TRAIN_STORE_URL", value=settings.effective_store_url, remedy=remedy)
+    return ParameterError("Not a store.", [problem])
 
 
 def open_bucket(settings: Settings, bucket: str, *, prefix: str = "") -> Store:

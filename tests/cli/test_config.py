@@ -88,12 +88,61 @@ def test_set_takes_the_place_of_what_the_file_says(folder: Path, capsys: pytest.
         (["--set", "training..lora_r=1"], "write FIELD=VALUE"),
         (["--set", "training.lora_r=[1"], "is not YAML"),
         (["--set", "training=null", "--set", "training.lora_r=1"], "set as a whole, too"),
+        (["--set", f"training.lora_r={'9' * 5000}"], "is not YAML"),
+        (["--set", "training.lora_target_modules=q_proj,v_proj"], "write a list, such as [a, b]"),
+        (["--set", "training=1"], "is a section, such as {name: value}"),
         (["--training__nothing", "1"], "training.nothing"),
     ],
 )
 def test_what_cannot_be_set_is_named(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["config", "show", *words]) == 2
     assert says in capsys.readouterr().err
+
+
+UNREADABLE = {
+    "a name that is there twice": (b"training: {lora_r: 16, lora_r: 8}", "'lora_r' is there twice"),
+    "a section that is there twice": (b"data: {holdout: 1}\ndata: {}", "'data' is there twice"),
+    "a date that does not exist": (b"training: {lora_r: 2026-02-30}", "line 1, column 20"),
+    "more digits than Python converts": (b"training: {lora_r: " + b"9" * 5000 + b"}", "line 1, column 20"),
+    "a word for a boolean": (b"privacy: {dp_enabled: !!bool maybe}", "line 1"),
+    "letters of another encoding": ("training: {pretrained_model: Zürich}".encode("cp1252"), "UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_file_that_yaml_cannot_give_is_refused_with_the_place(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, says = UNREADABLE[name]
+    (folder / "c.yaml").write_bytes(content)
+    assert cli.run(["config", "validate", "c.yaml"]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_name_of_a_merged_mapping_may_be_there_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "c.yaml").write_text(
+        "unknown_fields: ignore\nx: &x {lora_r: 8, batch_size: 2}\ntraining: {<<: *x, lora_r: 16}"
+    )
+    found = shown(capsys, "c.yaml")["training"]
+    assert (found["lora_r"], found["batch_size"]) == (16, 2)
+
+
+def test_a_config_that_powershell_wrote_is_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "c.yaml").write_bytes("training: {lora_r: 16}".encode("utf-16"))
+    assert shown(capsys, "c.yaml")["training"]["lora_r"] == 16
+
+
+def test_a_device_without_an_end_is_no_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["config", "validate", "/dev/zero"]) == 2
+    assert "has more than 1,048,576 bytes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["training.lora_r", "data.holdout", "training.learning_rate"])
+def test_true_is_no_number(field: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["config", "show", "--set", f"{field}=yes"]) == 2
+    assert "is no number" in capsys.readouterr().err
 
 
 NAMES = st.from_regex(r"[a-z]{1,5}", fullmatch=True)

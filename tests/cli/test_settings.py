@@ -98,7 +98,14 @@ def test_an_endpoint_that_is_right_is_taken(right: str) -> None:
 
 OTHERS = {
     "a number that is none": ({"NSS_TRAIN_RANKS": "two"}, "NSS_TRAIN_RANKS = 'two'"),
-    "a list that is no JSON": ({"NSS_TRAIN_ALLOWED_TABLE_URIS": "s3://a/"}, "allowed_table_uris"),
+    "a list that is no JSON": ({"NSS_TRAIN_ALLOWED_TABLE_URIS": "s3://a/"}, "ALLOWED_TABLE_URIS = 's3://a/'"),
+    "a time below zero": ({"NSS_TRAIN_TICK_S": "-1"}, "NSS_TRAIN_TICK_S = '-1': Input should be greater"),
+    "a time that is no number": ({"NSS_TRAIN_LEASE_TTL_S": "nan"}, "NSS_TRAIN_LEASE_TTL_S"),
+    "no attempt at all": ({"NSS_TRAIN_MAX_ATTEMPTS": "0"}, "NSS_TRAIN_MAX_ATTEMPTS"),
+    "a home that is empty": ({"NSS_TRAIN_HOME": ""}, "give a folder, or unset it"),
+    "a home that is a file": ({"NSS_TRAIN_HOME": "/etc/passwd"}, "is a file; give a folder"),
+    "a store without a place": ({"NSS_TRAIN_STORE_URL": "file://store"}, "file:///folder"),
+    "a store that is a file": ({"NSS_TRAIN_STORE_URL": "file:///etc/passwd"}, "is a file; name a folder"),
     "a broker without a scheme": ({"NSS_TRAIN_BROKER_URL": "127.0.0.1:6379"}, "redis://host:port/0"),
     "a broker of another kind": (
         {"NSS_TRAIN_BROKER_URL": "amqp://me:planted-password@rabbit"},
@@ -111,6 +118,11 @@ OTHERS = {
     ),
     "a store of another kind": ({"NSS_TRAIN_STORE_URL": "gs://bucket"}, "s3://bucket[/prefix]"),
 }
+
+
+def test_the_home_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NSS_TRAIN_HOME", "~/models here")
+    assert Settings().home == Path.home() / "models here"
 
 
 @pytest.mark.parametrize("name", OTHERS)

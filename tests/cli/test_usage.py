@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,3 +196,62 @@ def test_what_was_typed_steers_no_terminal(
 
 def test_a_reason_of_several_lines_is_told_in_one() -> None:
     assert "\n" not in str(usage.refusal(typer.BadParameter("choose from:\n\tone,\n\tanother")))
+
+
+def typed(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of a shell, where ``nss-train`` is this command."""
+    return subprocess.run(
+        ["bash", "-c", command.replace("nss-train", f"{sys.executable} -m tasks.cli")],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["config show", "config show --json", "version --json"])
+def test_output_that_a_full_disk_does_not_take_is_one_line(command: str) -> None:
+    done = typed(f"nss-train {command} > /dev/full")
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
+    assert "No space left" in done.stderr
+
+
+def test_a_reader_that_goes_early_is_no_error() -> None:
+    assert typed("nss-train config show --json | true").stderr == ""
+
+
+def test_a_command_without_an_output_runs() -> None:
+    done = typed("nss-train config show --json >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_is_whole_in_a_locale_without_its_letters() -> None:
+    command = "nss-train config show --set training.pretrained_model=größer"
+    done = typed(command, PYTHONIOENCODING="ascii", PYTHONUTF8="1")
+    assert "pretrained_model: größer" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "t.csv", "--out", "file"], "is a file"),
+        (["fetch", "job", "file"], "is a file"),
+        (["sample", "job", "--out", "folder"], "is a directory"),
+        (["sample", "job", "--out", "nowhere/rows.csv"], "there is no folder nowhere"),
+        (["examples", "t.csv", "--model", "m", "--out", "nowhere/all.json.gz"], "there is no folder nowhere"),
+    ],
+)
+def test_a_place_that_cannot_take_the_result_is_told_before_the_work(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(words) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.splitlines()) == 1

@@ -30,6 +30,7 @@ from tasks.cli.options import (
     Sets,
     TableSource,
     Yes,
+    in_a_folder,
 )
 from tasks.jobs.documents import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState
 
@@ -136,7 +137,7 @@ def logs(
 
 def fetch(
     job_id: JobId,
-    out: Annotated[Path, typer.Argument(help="Folder for the artifacts.")],
+    out: Annotated[Path, typer.Argument(file_okay=False, help="Folder for the artifacts.")],
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -155,7 +156,10 @@ def sample(
         RowFormat,
         typer.Option("--format", help="How the rows are printed; csv and jsonl are the rows alone."),
     ] = RowFormat.TABLE,
-    out: Annotated[Path | None, typer.Option(help="Write the rows to this CSV file as well.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, callback=in_a_folder, help="Write the rows to this CSV file as well."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print synthetic rows from a job's adapter."""

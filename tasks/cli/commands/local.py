@@ -27,6 +27,7 @@ from tasks.cli.options import (
     Seed,
     Sets,
     Yes,
+    in_a_folder,
 )
 from tasks.permissions import private_file
 from tasks.settings import Settings
@@ -39,7 +40,7 @@ def run(
     sets: Sets = None,
     s3: Annotated[bool, typer.Option("--s3", help="Use the S3 server instead of a folder.")] = False,
     rows: Rows = 10,
-    out: Annotated[Path | None, typer.Option(help="Folder for the artifacts.")] = None,
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for the artifacts.")] = None,
     seed: Seed = None,
     family: Family = "",
     yes: Yes = False,
@@ -144,7 +145,10 @@ def examples(
         Literal["backend", "process_data"],
         typer.Option(help="backend: the table is the training split; process_data: holdout first."),
     ] = "backend",
-    out: Annotated[Path | None, typer.Option(help="Write all examples to this .json.gz file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, callback=in_a_folder, help="Write all examples to this .json.gz file."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the first training examples that a table becomes."""
