@@ -52,6 +52,11 @@ CASES = {
     "duplicate columns": Case(
         command=["run", "t.csv"], files={"t.csv": b"a,b,a\n1,2,3\n4,5,6\n"}, says=["['a']", "more than once"]
     ),
+    "negative seed": Case(
+        command=["run", "t.csv", "--seed", "-1"],
+        files={"t.csv": b"a,b\n1,2\n3,4\n"},
+        says=["seed = -1", "use 0 to"],
+    ),
     "unknown key": Case(
         command=["run", "t.csv", "--config", "c.yaml"],
         files={"c.yaml": b"training: {lern_rate: 1}"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def run(
     from tasks.submission.submit import check_request
 
     source = configs.chosen(config, sets)
-    checked = check_request(table, source)
+    checked = check_request(table, source, seed=seed)
     subprograms.require_extras(*needed_by(checked), LOCAL)
     if not as_json:
         display.console.print("starting broker, store and workers …")
@@ -84,7 +85,8 @@ def up(
     down = interrupt.saying("everything is taken down")
     with down, stack(Settings(), s3=s3) as settings, _dashboard(settings) as dashboard:
         environment = settings.home / "environment"
-        lines = [f"export {name}='{value}'" for name, value in settings.as_environment().items()]
+        values = settings.as_environment().items()
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in values]
         with private_file(environment, "wb") as file:
             file.write(("\n".join(lines) + "\n").encode())
         try:
