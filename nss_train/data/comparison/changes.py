@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -161,12 +161,14 @@ def _mixed(said: str, frame: pd.DataFrame, name: str) -> list[Change]:
 
 def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int, list[Change]]:
     """Return the number of rows of the file, and the changes to its columns."""
+    same = set() if file.tells_types else {str(name) for name in frame.columns if _is_whole_text(frame[name])}
     watched = {
         str(name): _Watch(column=str(name), series=_trained(frame, name), tells_types=file.tells_types)
         for name in frame.columns
+        if name not in same
     }
     start = 0
-    for batch in reader(file):
+    for batch in reader(replace(file, dropped=file.dropped | same)):
         for name in batch.schema.names:
             if name in watched:
                 watched[name].see(batch.column(name), start)
@@ -174,13 +176,24 @@ def _compared(reader: Reader, file: TableFile, frame: pd.DataFrame) -> tuple[int
     return start, [change for watch in watched.values() if (change := watch.change()) is not None]
 
 
+def _is_whole_text(series: pd.Series[Any]) -> bool:
+    """Tell whether a text table's column was read as it is written: as texts, of which none became null."""
+    return series.dtype == object and not series.hasnans
+
+
 def _trained(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     """Return a column as it is trained: nested values as JSON, pandas' own types as numpy types."""
     series = frame[name]
-    if series.dtype == object and series.map(pd.api.types.is_list_like).any():
+    if series.dtype == object and _holds_lists(series):
         (column,) = distinct_columns(to_arrow(frame[[name]]))
         return pd.Series(np.asarray(column.texts, object)[column.codes])
     return series if isinstance(series.dtype, np.dtype) else to_arrow(frame[[name]]).column(0).to_pandas()
+
+
+def _holds_lists(series: pd.Series[Any]) -> bool:
+    """Tell whether some cells are lists or objects; a column of texts alone is told by a glance."""
+    kind = pd.api.types.infer_dtype(series, skipna=True)
+    return kind == "mixed" and bool(series.map(pd.api.types.is_list_like).any())
 
 
 @dataclass(kw_only=True, slots=True)
@@ -225,9 +238,13 @@ class _Watch:
 
     def _see_texts(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
         """Count the texts that became null; all others are trained as they are."""
-        nulled = trained.isna().to_numpy() & (raw.fill_null("").to_numpy(zero_copy_only=False) != "")
+        null = trained.isna().to_numpy()
+        if not null.any():
+            return
+        found, became = raw.filter(pa.array(null)), trained[null]
+        nulled = found.fill_null("").to_numpy(zero_copy_only=False) != ""
         if nulled.any():
-            self._count_nulled(Numerals.of(raw.filter(pa.array(nulled)), trained[nulled]))
+            self._count_nulled(Numerals.of(found.filter(pa.array(nulled)), became[nulled]))
 
     def _see_nested(self, raw: pa.Array, trained: pd.Series[Any]) -> None:
         """Compare lists and objects by the content of their JSON."""

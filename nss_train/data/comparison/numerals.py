@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,12 @@ _PLUS = r"^\s*\+"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Numerals:
-    """The distinct cells of a numeric column with their trained texts; all of shape (distinct cells,)."""
+    """The distinct cells of a numeric column with their trained texts; all of shape (distinct cells,).
+
+    It has no slots: what is asked for more than once is kept.
+    """
 
     raw: pa.Array
     """Cells as the file has them, as text."""
@@ -50,8 +54,8 @@ class Numerals:
         codes = encoded.indices.to_numpy(zero_copy_only=False)
         present = np.flatnonzero(raw.is_valid().to_numpy(zero_copy_only=False))
         codes = codes[present].astype(np.int64)
-        first = np.zeros(len(encoded.dictionary), np.int64)
-        first[codes[::-1]] = present[::-1]
+        # A dictionary is in the order of first cells: each new code is greater than all before it.
+        first = present[codes > np.concatenate([[-1], np.maximum.accumulate(codes)[:-1]])]
         return cls(
             raw=encoded.dictionary.cast(pa.string()),
             text=_written(trained.iloc[first]),
@@ -108,7 +112,7 @@ class Numerals:
     @property
     def fractions(self) -> Mask:
         """Return which cells are not whole numbers."""
-        return ~_match(_plain(self.raw), _WHOLE)
+        return ~_match(self._plain_raw, _WHOLE)
 
     @property
     def floats(self) -> Mask:
@@ -118,12 +122,20 @@ class Numerals:
     @property
     def longer(self) -> Mask:
         """Return which cells are trained with more digits than they have."""
-        return _mask(pc.greater(pc.utf8_length(_plain(self.text)), pc.utf8_length(_plain(self.raw))))
+        return _mask(pc.greater(pc.utf8_length(self._plain_text), pc.utf8_length(self._plain_raw)))
 
-    @property
+    @cached_property
+    def _plain_raw(self) -> pa.Array:
+        return _plain(self.raw)
+
+    @cached_property
+    def _plain_text(self) -> pa.Array:
+        return _plain(self.text)
+
+    @cached_property
     def same(self) -> Mask:
         """Return which cells are trained as the same number."""
-        raw, text = _plain(self.raw), _plain(self.text)
+        raw, text = self._plain_raw, self._plain_text
         same = _mask(pc.equal(raw, text))
         # Equal numbers can only look different if one has a power of ten.
         powers = ~same & (_match(raw, "[eE]") | _match(text, "[eE]"))
