@@ -187,7 +187,7 @@ def test_it_is_evaluated_on_its_way_and_at_its_end(tiny_model: Path, tmp_path: P
 def test_units_in_parts_train_as_whole_ones_do(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = private_request(tiny_model, guarantee={"strict": False, "unit_column": "name"})
+    request = private_request(tiny_model, guarantee={"strict": False, "unit_column": "name", "units": 40})
     prepared, found = load(tmp_path / "prepared", request), []
     # All units and no noise, which no accountant would accept: only the micro-batches differ.
     monkeypatch.setattr("nss_train.privacy.accounting.plan.PrivacyPlan.spent", lambda *_: 0.0)

@@ -66,8 +66,12 @@ class Training:
         self._lease = Lease.acquire(self._redis, JOB, Stage.TRAIN, ttl_s=TTL_S)
         assert self._lease is not None
         worker = Worker(name="w", store=self._store, redis=self._redis, settings=quick, send_event=_ignore)
-        watch = Interrupts(Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease, gate=OPEN)
-        self._attempt = Attempt(Stage.TRAIN, 1, records=self.records, worker=worker, watch=watch, gate=OPEN)
+        interrupts = Interrupts(
+            Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease, gate=OPEN
+        )
+        self._attempt = Attempt(
+            Stage.TRAIN, 1, records=self.records, worker=worker, interrupts=interrupts, gate=OPEN
+        )
         self._end: Exception | None = None
         monkeypatch.setattr("tasks.execution.attempt.prepare_folder", _prepare)
         monkeypatch.setattr("tasks.execution.attempt.run_child", self._child)

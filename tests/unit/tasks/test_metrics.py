@@ -28,6 +28,7 @@ from tasks.monitoring.exporter import make_server_on
 from tasks.settings import Settings, worker_environment
 from tasks.telemetry import counters, histograms
 from tasks.telemetry.histograms import QUEUE_WAIT_SECONDS, STAGE_SECONDS, TrainingMeter
+from tasks.worker import announce
 from tests.deploy.test_files import ACTIONS, METRICS
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -269,6 +270,6 @@ def test_memory_of_devices_is_read_as_nvidia_smi_writes_it(
     program.write_text("#!/bin/sh\nprintf '0, 1024\\n1, 2\\n'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert workers.gpu_memory() == {"0": 2**30, "1": 2 * 2**20}
+    assert announce.gpu_memory() == {"0": 2**30, "1": 2 * 2**20}
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert workers.gpu_memory() == {}
+    assert announce.gpu_memory() == {}

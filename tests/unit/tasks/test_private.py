@@ -18,7 +18,6 @@ from nss_train.config import parse_config
 from nss_train.contract import Stage
 from nss_train.errors import LimitExceeded, OutOfMemory
 from nss_train.privacy.observables import INSIDE
-from tasks.broker.workers import Devices, _say
 from tasks.broker.workers import read as presences
 from tasks.client import Client
 from tasks.execution.delivery import TryLater, Worker, run_stage
@@ -34,6 +33,7 @@ from tasks.store.local import LocalStore
 from tasks.telemetry.counters import read as counts
 from tasks.telemetry.histograms import STAGE_SECONDS
 from tasks.webhooks import delivery
+from tasks.worker.announce import Devices, _say
 from tests.unit.tasks.leaky_stages import CELL
 
 JOB = "job-0001"
