@@ -40,7 +40,7 @@ from a page cache and 2e8 from a network's disk."""
 
 SLOW_FLOPS_PER_S = 2e10
 """Least rate in float32 that one core of a server's CPU reaches."""
-WORTH_MEASURING_S = 60.0
+WORTH_MEASURING_S = 600.0
 """Shortest training that is measured, in seconds on such a core; a measurement takes some seconds itself."""
 
 MOST_MEASURING_S = 180.0

@@ -21,8 +21,9 @@ from tests.chaos.proxy import Mode
 STEPS = 40
 
 
-def test_a_worker_killed_again_and_again_in_one_job(jobs: Jobs, undisturbed: End, long: bool) -> None:
-    kills, rng = (10 if long else 2), random.Random(1)
+@pytest.mark.long
+def test_a_worker_killed_again_and_again_in_one_job(jobs: Jobs, undisturbed: End) -> None:
+    kills, rng = 10, random.Random(1)
     job_id = jobs.submit(steps=STEPS)
     for kill in range(1, kills + 1):
         jobs.wait_for_step(job_id, kill * STEPS // (kills + 2) - rng.randrange(3))

@@ -27,10 +27,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield found
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [stage if stage is Stage.TRAIN else pytest.param(stage, marks=pytest.mark.long) for stage in Stage],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("stage", list(Stage))
 def test_a_store_that_is_gone_delays_the_outcome_and_shows_no_half_of_it(
     jobs: Jobs, cluster: Cluster, undisturbed: End, stage: Stage
 ) -> None:

@@ -79,6 +79,7 @@ def lonely(tmp_path: Path) -> Iterator[Settings]:
         yield Settings.model_validate({"home": tmp_path / "home", "broker_url": valkey.url})
 
 
+@pytest.mark.long
 def test_jobs_survive_an_emptied_broker(
     client: Client, app: App, table: Path, config: dict[str, Any]
 ) -> None:

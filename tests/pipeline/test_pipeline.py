@@ -83,7 +83,7 @@ print(len(b), sum(float(p.abs().sum()) > 0 for p in b))
 def test_jobs_at_once_and_one_from_a_bare_message_succeed(
     client: Client, app: App, table: Path, config: dict[str, Any], deployment: Settings, *, long: bool
 ) -> None:
-    jobs = [client.submit(table=table, config=config, seed=number) for number in range(5 if long else 2)]
+    jobs = [client.submit(table=table, config=config, seed=number) for number in range(5 if long else 1)]
     app.store.upload("shared/birds.csv", table)
     bucket = deployment.effective_store_url.removeprefix("s3://").rstrip("/")
     message = {"table": f"s3://{bucket}/shared/birds.csv", "config": config, "idempotency_key": "bare"}

@@ -102,6 +102,7 @@ def test_time_in_a_queue_and_of_the_submission_is_told(traced: tuple[Collector, 
     assert submission.ended_s <= named(collected, "prepare_data")[0].began_s + 1
 
 
+@pytest.mark.long
 def test_a_collector_that_is_away_delays_no_job(
     s3_settings: Settings, table: Path, config_file: Path, tmp_path: Path
 ) -> None:

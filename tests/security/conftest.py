@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -55,9 +56,10 @@ class Target:
         return self._log.read_text(errors="replace")
 
     def stored(self) -> set[str]:
-        """Return the keys of all that is in the store."""
+        """Return the keys of all that is in the store. What vanishes meanwhile is left out."""
         root = Path(self.settings.home / "store")
-        return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+        found = ((Path(folder), name) for folder, _, names in os.walk(root) for name in names)
+        return {(folder / name).relative_to(root).as_posix() for folder, name in found}
 
 
 @pytest.fixture(scope="module")

@@ -280,6 +280,7 @@ def test_ranks_that_share_the_weights_train_as_those_that_hold_all_of_them(run: 
     assert sharing.adapter == whole.adapter
 
 
+@pytest.mark.long
 def test_a_training_with_shared_weights_goes_on_bit_for_bit(run: Callable[..., Run]) -> None:
     whole = run("whole", ranks=2, fsdp=True, checkpoints=EVERY_STEP)
     whole.start()
