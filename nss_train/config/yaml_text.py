@@ -14,7 +14,11 @@ _MERGE = "<<"
 
 def parse_yaml(text: str | bytes) -> Any:
     """Return the value of a YAML text; bytes may be UTF-8, or UTF-16 with its byte-order mark."""
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 class _Loader(yaml.SafeLoader):
