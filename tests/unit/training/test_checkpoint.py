@@ -260,7 +260,7 @@ def test_sharded_weights_are_stepped_by_an_optimizer_that_can(
             given = {"output": tmp_path, "seed": 1, "checkpointing": False, "evaluate": False, "fsdp": fsdp}
             options: Any = training_arguments(training, **given)
             chosen.append(options["optim"])
-    assert chosen == ["paged_adamw_32bit", "adamw_torch"]
+    assert chosen == ["adamw_torch_fused", "adamw_torch"]
     assert "optim=adamw_torch because bitsandbytes steps no sharded weights" in caplog.text
 
 
