@@ -44,9 +44,9 @@ class Witness(ClippedSum):
         self.seen: dict[int, torch.Tensor] = {}
         self._last: torch.Tensor | None = None
 
-    def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> list[torch.Tensor]:
+    def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> torch.Tensor:
         found = super().clipped(rows, places)
-        self._last = torch.cat([one.flatten(1) for one in found], 1).cpu()
+        self._last = found.cpu()
         return found
 
     def note(self, units: np.ndarray, places: torch.Tensor) -> None:
@@ -160,7 +160,6 @@ class Probe:
     def _forget(self) -> None:
         for weight in self._passes.weights:
             weight.grad = None
-            weight.grad_sample = None  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def shapes_for(
     """Return shapes of micro-batches that fit into memory, halved for each time that it ran out."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     tokens = min(MOST_TOKENS, fits(model.config, bytes_per_value=model.dtype.itemsize))
-    # Gradients of single rows, in float32: as computed, clipped, and twice as the trial clips them.
+    # Bytes per value: float32 as computed and as clipped, and 64 bits while norms and sums are taken.
     rows = min(
         MOST_ROWS,
         math.ceil(private.plan.batch / group_state().num_processes / UNITS_PER_ROW),

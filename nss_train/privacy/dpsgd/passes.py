@@ -40,13 +40,11 @@ class Passes:
         An incomplete unit is held: clipping always applies to the whole unit's gradient.
         """
         batch = batch.to(self.device)
+        self._rows.begin(len(batch.input_ids))
         found = self.losses(batch)
         found.sum().backward()
         rows = self._rows.take()
-        for total in gradients[1:]:
-            # A sum overwrites its input.
-            _into(total, [one.clone() for one in rows], batch)
-        for total in gradients[:1]:
+        for total in gradients:
             _into(total, rows, batch)
         for total in losses:
             _into(total, [(found.detach() / batch.learned)[:, None]], batch)
@@ -57,7 +55,7 @@ class Passes:
             return row_losses(self.model, batch)
 
     def close(self) -> None:
-        """Restore the model by removing the hooks. Idempotent."""
+        """Restore the model's layers. Idempotent."""
         self._rows.close()
 
 

