@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +138,6 @@ def _tried(shapes: Shapes, device: torch.device) -> Shapes:
 def _release_s(plan: PrivacyPlan, passes: Passes, randomness: SecretRandomness) -> float:
     """Return the time of a step's noise, which is the same for any draw."""
     spare = Mechanism.of(plan, passes.weights, units=1, randomness=randomness)
-    started = time.monotonic()
+    started = passes.now()
     spare.release()
-    return time.monotonic() - started
+    return passes.now() - started

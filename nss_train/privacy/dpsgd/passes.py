@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -53,6 +54,12 @@ class Passes:
         """Return :func:`row_losses` of a micro-batch that is on the device."""
         with self._autocast():
             return row_losses(self.model, batch)
+
+    def now(self) -> float:
+        """Return the time, in seconds, once the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.monotonic()
 
     def close(self) -> None:
         """Restore the model's layers. Idempotent."""

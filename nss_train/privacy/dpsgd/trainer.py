@@ -110,7 +110,7 @@ class OpacusDPTrainer(AdapterTrainer):
         )
         losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
         noise = _loss_noise(self._plan, self._secret, slack=trial.coupling.slack)
-        pace = _pace(trial)
+        pace = _pace(trial, passes)
         pace.wait()
         while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
             done, group = self.state.global_step, group_state()
@@ -201,8 +201,8 @@ class OpacusDPTrainer(AdapterTrainer):
         )
 
 
-def _pace(trial: Trial) -> Pace:
-    return Unpaced() if trial.slot_s is None else Slots(trial.slot_s)
+def _pace(trial: Trial, passes: Passes) -> Pace:
+    return Unpaced() if trial.slot_s is None else Slots(trial.slot_s, now=passes.now)
 
 
 def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, slack: float) -> Noise:
