@@ -186,7 +186,9 @@ class UnitExamples:
 
 def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return the values on the device, without waiting for what a GPU still has to do."""
-    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def _padded(rows: list[npt.NDArray[np.int64]], shape: tuple[int, int], value: int) -> torch.Tensor:
