@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead
 from nss_train.privacy.dpsgd.poisson_sampling import from_first_rank
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.group import group_state, is_first
@@ -37,11 +38,16 @@ class Noise:
 
     deviation: float
     randomness: SecretRandomness
+    ahead: NoiseAhead | None = None
+    """Values drawn ahead, if any; then ``randomness`` draws none."""
 
     def draw(self, total: torch.Tensor) -> torch.Tensor:
         """Return noise for each value of ``total``, in double precision."""
-        drawn = torch.from_numpy(self.randomness.gaussian(total.numel()))
-        return self.deviation * drawn.to(total.device).view_as(total)
+        if self.ahead is None:
+            drawn = torch.from_numpy(self.randomness.gaussian(total.numel()))
+        else:
+            drawn = self.ahead.take()
+        return self.deviation * drawn.to(total.device, non_blocking=True).view_as(total)
 
     def on_grid(self, noisy: torch.Tensor) -> torch.Tensor:
         """Return the nearest multiples of the grid."""

@@ -20,6 +20,7 @@ from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples
+from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead, drawing_ahead
 from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
@@ -75,7 +76,8 @@ class OpacusDPTrainer(AdapterTrainer):
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks
-            self.take_steps(passes, trial)
+            with drawing_ahead(self._trained, self._secret) as ahead:
+                self.take_steps(passes, trial, ahead)
         finally:
             passes.close()
         self._budget.leave()
@@ -99,7 +101,7 @@ class OpacusDPTrainer(AdapterTrainer):
                 callback.marks = trial.marks
         return trial
 
-    def take_steps(self, passes: Passes, trial: Trial) -> None:
+    def take_steps(self, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
         """Draw, clip, sum, release and step; effects become visible between the slots only."""
         mechanism = Mechanism.of(
             self._plan,
@@ -107,6 +109,7 @@ class OpacusDPTrainer(AdapterTrainer):
             units=len(self._units),
             randomness=self._secret,
             slack=trial.coupling.slack,
+            ahead=ahead,
         )
         losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
         noise = _loss_noise(self._plan, self._secret, slack=trial.coupling.slack)
