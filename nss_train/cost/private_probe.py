@@ -57,7 +57,7 @@ def _trial_s(
         name=config.training.pretrained_model,
         prompt=work.prompt_tokens,
         most_rows=1,
-        dtype=passes.model.dtype,
+        dtype=torch.bfloat16 if _mixed_precision() == "bf16" else passes.model.dtype,
         clock=Clock.COARSE,
         randomness=SecretRandomness(),
     )

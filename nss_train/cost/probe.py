@@ -105,7 +105,7 @@ def _reduced(source: ModelSource, config: SafeSynthesizerParameters, work: Work,
     checkpointing = needed.needs_checkpointing
     base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)
     if checkpointing:
-        base.gradient_checkpointing_enable({"use_reentrant": True})  # type: ignore[no-untyped-call]
+        base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
     reduced = put_adapter(base, config.training).train()
     if config.dp_enabled:
         model_without_dropout(reduced)

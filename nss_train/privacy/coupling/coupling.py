@@ -30,8 +30,11 @@ RARE = 1e-9
 """Probability that a step draws more units than assumed."""
 TOLERANCE = {torch.float32: 1e-5}
 """Allowed relative difference from the norm of rows alone, by the products' dtype; 1e-8 was measured."""
-LOW_TOLERANCE = 5e-3
-"""Same in lower precision, where padding alone changes a norm by 4e-4 (bfloat16, measured on a CPU)."""
+LOW_TOLERANCE = 0.2
+"""Same in lower precision, where rounding errors alone change a norm by up to 2.8e-2 (bfloat16, 30 layers).
+
+A gradient is clipped as it was computed, so that rounding costs no privacy. Missing parts and wrong
+factors show."""
 _STD = 0.05
 
 

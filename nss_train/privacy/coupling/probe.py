@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,9 +43,9 @@ class Witness(ClippedSum):
         self.seen: dict[int, torch.Tensor] = {}
         self._last: torch.Tensor | None = None
 
-    def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> list[torch.Tensor]:
+    def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> torch.Tensor:
         found = super().clipped(rows, places)
-        self._last = torch.cat([one.flatten(1) for one in found], 1).cpu()
+        self._last = found
         return found
 
     def note(self, units: np.ndarray, places: torch.Tensor) -> None:
@@ -54,7 +53,7 @@ class Witness(ClippedSum):
         if self._last is not None:
             for unit, place in zip(units.tolist(), places.tolist(), strict=True):
                 if unit != FILLER:
-                    self.seen[unit] = self._last[place].clone()
+                    self.seen[unit] = self._last[place].to("cpu", copy=True)
         self._last = None
 
 
@@ -101,9 +100,9 @@ class Probe:
         losses = Witness([torch.zeros(1, device=device)], clip=LOSS_CLIP)
         with public_luck(run.luck):
             for batch in run.units.micro_batches(run.order, self._shapes):
-                started = time.monotonic()
+                started = self._passes.now()
                 self._passes.add(batch, [clipped, free], [losses])
-                self.seconds[batch.input_ids.shape[1]].append(time.monotonic() - started)
+                self.seconds[batch.input_ids.shape[1]].append(self._passes.now() - started)
                 for witness in (clipped, free, losses):
                     witness.note(batch.units, batch.places)
         return Seen(clipped=clipped, free=free, losses=losses)
@@ -160,14 +159,14 @@ class Probe:
     def _forget(self) -> None:
         for weight in self._passes.weights:
             weight.grad = None
-            weight.grad_sample = None  # type: ignore[attr-defined]
 
 
 @contextmanager
 def public_luck(seed: int) -> Iterator[None]:
     """Seed the global random generators, and restore their states afterwards."""
     kept = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # Only this process's device: a look at another one would begin to use it.
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)

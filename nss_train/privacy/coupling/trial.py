@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from nss_train.privacy.coupling.invented import Invented
 from nss_train.privacy.coupling.probe import Probe
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.micro_batches import Shapes
+from nss_train.privacy.dpsgd.noise_ahead import drawing_ahead
 from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.poisson_sampling import from_first_rank
 from nss_train.privacy.dpsgd.progress import Marks
@@ -72,7 +72,7 @@ class Trial:
         coupling = _of_all_ranks(check_couplings(subject, drawn=most_drawn(plan)))
         batch_s = {kind: statistics.median(probe.seconds[width]) for kind, width in invented.widths.items()}
         rows = {kind: tried.rows_at(width) for kind, width in invented.widths.items()}
-        times = _Times(batch_s=batch_s, rows=rows, release_s=_release_s(plan, passes, randomness))
+        times = _Times(batch_s=batch_s, rows=rows, **_release(plan, passes, randomness))
         step_s, slot_s = times.usual_s(plan), times.worst_s(plan, most_rows=most_rows)
         logger.info(
             "a step takes about %.3g s because invented units of middle length took so long",
@@ -94,11 +94,15 @@ class _Times:
     batch_s: dict[str, float]
     rows: dict[str, int]
     release_s: float
+    """Seconds of a step's noise."""
+    ahead: bool
+    """``True`` if a thread draws it during the step before."""
 
     def usual_s(self, plan: PrivacyPlan) -> float:
         """Return the time of a step of the expected number of units, each a row of middle length."""
         share = math.ceil(plan.batch / _ranks())
-        return math.ceil(share / self.rows["middle"]) * self.batch_s["middle"] + self.release_s
+        batches_s = math.ceil(share / self.rows["middle"]) * self.batch_s["middle"]
+        return max(batches_s, self.release_s) if self.ahead else batches_s + self.release_s
 
     def worst_s(self, plan: PrivacyPlan, *, most_rows: int) -> float:
         """Return the time of a step of more units than almost any step draws, each of the largest size."""
@@ -136,9 +140,9 @@ def _tried(shapes: Shapes, device: torch.device) -> Shapes:
     return Shapes(longest=CPU_TOKENS, tokens=shapes.tokens, rows=shapes.rows)
 
 
-def _release_s(plan: PrivacyPlan, passes: Passes, randomness: SecretRandomness) -> float:
-    """Return the time of a step's noise, which is the same for any draw."""
-    spare = Mechanism.of(plan, passes.weights, units=1, randomness=randomness)
-    started = time.monotonic()
-    spare.release()
-    return time.monotonic() - started
+def _release(plan: PrivacyPlan, passes: Passes, randomness: SecretRandomness) -> dict[str, Any]:
+    """Measure a step's noise, which takes the same time for any draw; return fields of :class:`_Times`."""
+    started = passes.now()
+    with drawing_ahead(passes.weights, randomness) as ahead:
+        Mechanism.of(plan, passes.weights, units=1, randomness=randomness, ahead=ahead).release()
+        return {"release_s": passes.now() - started, "ahead": ahead is not None}

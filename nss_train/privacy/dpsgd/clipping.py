@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead
 from nss_train.privacy.dpsgd.poisson_sampling import from_first_rank
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.group import group_state, is_first
@@ -27,8 +28,8 @@ arXiv 2207.10635). A coordinate of one unit is at most 2^30, so 2^33 units fit i
 table may have rows.
 """
 ROUNDING = 2.0**-20
-"""Share of C reserved for float32's rounding errors of norms and products, at most 2^-22.5: a square, the
-norm, the factor and the product each have a relative error of 2^-24."""
+"""Share of C reserved for rounding errors, at most 2^-22.5: the squared norm (summed in float64, whose own
+error is below 2^-29 for 2^24 values), the factor and the product are each rounded to float32, by 2^-24."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +38,16 @@ class Noise:
 
     deviation: float
     randomness: SecretRandomness
+    ahead: NoiseAhead | None = None
+    """Values drawn ahead, if any; then ``randomness`` draws none."""
 
     def draw(self, total: torch.Tensor) -> torch.Tensor:
         """Return noise for each value of ``total``, in double precision."""
-        drawn = torch.from_numpy(self.randomness.gaussian(total.numel()))
-        return self.deviation * drawn.to(total.device).view_as(total)
+        if self.ahead is None:
+            drawn = torch.from_numpy(self.randomness.gaussian(total.numel()))
+        else:
+            drawn = self.ahead.take()
+        return self.deviation * drawn.to(total.device, non_blocking=True).view_as(total)
 
     def on_grid(self, noisy: torch.Tensor) -> torch.Tensor:
         """Return the nearest multiples of the grid."""
@@ -53,50 +59,45 @@ class ClippedSum:
     """The sum of a step's unit gradients, each clipped to an ℓ2 norm of ``clip`` over all parameters.
 
     ``rows`` of gradients come as one tensor per parameter, of shape (rows, *parameter's shape), with the
-    place of each row's unit among the units of the same call, ascending. All rows of a unit come in one
-    call, or it is alone in several: :meth:`hold` for all but the last. A unit's result depends on its own
-    rows and on the number of rows, by which kernels are chosen.
+    place of each row's unit among the units of the same call, ascending and on the CPU. All rows of a unit
+    come in one call, or it is alone in several: :meth:`hold` for all but the last. A unit's result depends
+    on its own rows and on the number of rows, by which kernels are chosen.
+
+    The gradients are copied into one tensor of shape (rows, values): operations on hundreds of small tensors
+    would take longer than the rest of a step on a GPU.
     """
 
     def __init__(self, parameters: Sequence[torch.Tensor], *, clip: float) -> None:
         self._clip = clip
         self._shapes = [parameter.shape for parameter in parameters]
-        self._sums = [torch.zeros_like(parameter, dtype=torch.int64) for parameter in parameters]
         values = sum(parameter.numel() for parameter in parameters)
+        self._sum = torch.zeros(values, dtype=torch.int64, device=parameters[0].device)
         # Rounding each of d values moves the vector by at most half a step times √d.
         self._longest = STEPS_PER_CLIP * (1 - ROUNDING) - 0.5 * math.sqrt(values)
-        self._held: list[torch.Tensor] | None = None
+        self._held: torch.Tensor | None = None
 
     def hold(self, rows: Sequence[torch.Tensor]) -> None:
         """Keep the sum of these rows for the first unit of the next :meth:`add`; it is clipped there."""
-        sums = [gradient.float().sum(0) for gradient in rows]
-        if self._held is None:
-            self._held = sums
-            return
-        for held, more in zip(self._held, sums, strict=True):
-            held.add_(more)
+        more = _flat(rows).sum(0)
+        self._held = more if self._held is None else self._held.add_(more)
 
     def add(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> None:
-        """Clip and add some units, in float32 whatever the gradients' dtype; may overwrite ``rows``."""
-        for total, clipped in zip(self._sums, self.clipped(rows, places), strict=True):
-            total.add_(clipped.sum(0, dtype=torch.int64))
+        """Clip and add some units, in float32 whatever the gradients' dtype."""
+        self._sum.add_(self.clipped(rows, places).sum(0, dtype=torch.int64))
 
-    def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> list[torch.Tensor]:
-        """Return the clipped gradients of some units in steps of the grid: whole numbers; shape (rows, …).
+    def clipped(self, rows: Sequence[torch.Tensor], places: torch.Tensor) -> torch.Tensor:
+        """Return the clipped gradients of units in steps of the grid: whole numbers; shape (rows, values).
 
         There are as many places as rows; those after the last unit are zero.
         """
-        units = [_of_units(gradient.float(), places) for gradient in rows]
-        for gradient, held in zip(units, self._held or [], strict=False):
-            gradient[0].add_(held)
+        units = _add_rows_of_units(_flat(rows), places)
+        if self._held is not None:
+            units[0].add_(self._held)
         self._held = None
-        squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in units])
-        scale = self._scale(squares.sum(0))
-        for gradient in units:
-            # A weight of 0 is not enough: 0 · ∞ is NaN.
-            finite = gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-            finite.mul_(scale.view(-1, *[1] * (gradient.dim() - 1))).round_()
-        return units
+        # As float32, whose range a gradient may leave; it then counts as not finite.
+        scale = self._scale(torch.linalg.vector_norm(units, dim=1, dtype=torch.float64).square().float())
+        # A weight of 0 is not enough: 0 · ∞ is NaN.
+        return units.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0).mul_(scale[:, None]).round_()
 
     def add_sparse(self, coordinates: torch.Tensor, values: torch.Tensor) -> None:
         """Clip and add units whose gradients have a single non-zero value; both of shape (units,).
@@ -104,14 +105,11 @@ class ClippedSum:
         ``coordinates`` count through all values of all parameters.
         """
         clipped = (self._scale(values.square()) * values).round().long()
-        whole = clipped.new_zeros(sum(total.numel() for total in self._sums))
-        whole.index_add_(0, coordinates, clipped)
-        for total, part in zip(self._sums, self._apart(whole), strict=True):
-            total.add_(part)
+        self._sum.index_add_(0, coordinates, clipped)
 
     def steps(self) -> torch.Tensor:
         """Return this rank's sum so far, in steps of the grid; shape (values,)."""
-        return torch.cat([part.flatten() for part in self._sums])
+        return self._sum.clone()
 
     def release(self, noise: Noise, *, batch: float) -> list[torch.Tensor]:
         """Return the noisy sum over all ranks, divided by the expected ``batch``; reset the sum to zero.
@@ -124,8 +122,7 @@ class ClippedSum:
         total = steps.double() * (self._clip / STEPS_PER_CLIP)
         if is_first():
             total = noise.on_grid(total + noise.draw(total)) / batch
-        for part in self._sums:
-            part.zero_()
+        self._sum.zero_()
         return self._apart(from_first_rank(total).float())
 
     def _scale(self, squares: torch.Tensor) -> torch.Tensor:
@@ -143,17 +140,21 @@ class ClippedSum:
         return [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
 
-def _of_units(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Return the sums of each unit's rows, followed by zeros; shape (rows, …).
+def _flat(rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return a copy of all parameters' gradients; shape (rows, values)."""
+    return torch.cat([gradient.flatten(1) for gradient in rows], 1).float()
 
-    It adds all first rows, then all second ones: no unit's order of addition depends on others.
+
+def _add_rows_of_units(rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Replace the rows by the sums of each unit's rows, followed by zeros; return them, of shape (rows, …).
+
+    A unit's rows are added one after the other: its order of addition does not depend on other units.
     """
-    sizes = torch.bincount(places)
-    if len(sizes) == len(rows):
-        return rows
-    rank = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes)[places]
-    found = torch.zeros_like(rows)
-    for place in range(int(rank.max()) + 1):
-        chosen = (rank == place).nonzero().squeeze(1)
-        found[places[chosen]] += rows[chosen]
-    return found
+    units = places.tolist()
+    for row, (unit, before) in enumerate(zip(units[1:], units[:-1], strict=True), 1):
+        if unit == before:
+            rows[unit].add_(rows[row])
+        elif unit < row:
+            rows[unit].copy_(rows[row])
+    rows[units[-1] + 1 :].zero_()
+    return rows

@@ -10,6 +10,7 @@ import torch
 
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead
 from nss_train.privacy.dpsgd.poisson_sampling import Indices, PoissonSampler
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
@@ -33,16 +34,19 @@ class Mechanism:
         units: int,
         randomness: SecretRandomness,
         slack: float = 0.0,
+        ahead: NoiseAhead | None = None,
     ) -> Self:
         """Return the mechanism whose cost the plan has computed.
 
         ``slack`` is the share of C by which one unit may move the sum besides its own gradient: the noise
-        grows by it, so σ, and with it ε, stays as planned.
+        grows by it, so σ, and with it ε, stays as planned. Noise may be drawn ``ahead``.
         """
         return cls(
             sampler=PoissonSampler(units=units, rate=plan.sampling_rate, randomness=randomness),
             gradients=ClippedSum(parameters, clip=plan.clip),
-            noise=Noise(deviation=plan.gradient_noise * plan.clip * (1 + slack), randomness=randomness),
+            noise=Noise(
+                deviation=plan.gradient_noise * plan.clip * (1 + slack), randomness=randomness, ahead=ahead
+            ),
             batch=plan.batch,
         )
 

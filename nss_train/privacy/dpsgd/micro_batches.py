@@ -82,11 +82,11 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         return MicroBatch(
-            input_ids=self.input_ids.to(device),
-            labels=self.labels.to(device),
+            input_ids=_sent(self.input_ids, device),
+            labels=_sent(self.labels, device),
             places=self.places,
             units=self.units,
-            learned=self.learned.to(device),
+            learned=_sent(self.learned, device),
             tokens=self.tokens,
             prompt=self.prompt,
             ends=self.ends,
@@ -182,6 +182,13 @@ class UnitExamples:
             return 0
         labels = self._examples[:1]["labels"][0]
         return int(np.argmax(labels != IGNORED_LABEL))
+
+
+def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the values on the device, without waiting for what a GPU still has to do."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def _padded(rows: list[npt.NDArray[np.int64]], shape: tuple[int, int], value: int) -> torch.Tensor:

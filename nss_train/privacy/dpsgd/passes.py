@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
@@ -40,13 +41,11 @@ class Passes:
         An incomplete unit is held: clipping always applies to the whole unit's gradient.
         """
         batch = batch.to(self.device)
+        self._rows.begin(len(batch.input_ids))
         found = self.losses(batch)
         found.sum().backward()
         rows = self._rows.take()
-        for total in gradients[1:]:
-            # A sum overwrites its input.
-            _into(total, [one.clone() for one in rows], batch)
-        for total in gradients[:1]:
+        for total in gradients:
             _into(total, rows, batch)
         for total in losses:
             _into(total, [(found.detach() / batch.learned)[:, None]], batch)
@@ -56,8 +55,14 @@ class Passes:
         with self._autocast():
             return row_losses(self.model, batch)
 
+    def now(self) -> float:
+        """Return the time, in seconds, once the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.monotonic()
+
     def close(self) -> None:
-        """Restore the model by removing the hooks. Idempotent."""
+        """Restore the model's layers. Idempotent."""
         self._rows.close()
 
 

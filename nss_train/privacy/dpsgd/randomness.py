@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from typing import NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,14 @@ class SecretRandomness:
     def gaussian(self, count: int) -> npt.NDArray[np.float64]:
         """Return standard normal values in double precision; shape (count,)."""
         return self._generator.standard_normal(count)
+
+    def fill_gaussian(self, values: npt.NDArray[np.float64]) -> None:
+        """Overwrite ``values`` with standard normal ones; other threads run meanwhile."""
+        self._generator.standard_normal(out=values)
+
+    def another(self) -> Self:
+        """Return a source of the same kind under a key of its own."""
+        return type(self)()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("secret randomness is never stored")

@@ -20,6 +20,7 @@ from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples
+from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead, drawing_ahead
 from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
@@ -58,8 +59,7 @@ class OpacusDPTrainer(AdapterTrainer):
         self._model, self._name = model, name
         self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
         self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
-        # Opacus' hooks miss a layer that is recomputed in any other way.
-        self.args.gradient_checkpointing_kwargs = {"use_reentrant": True}
+        self.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
         self._secret = randomness or SecretRandomness()
         self._reports_loss = plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
@@ -76,7 +76,8 @@ class OpacusDPTrainer(AdapterTrainer):
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks
-            self.take_steps(passes, trial)
+            with drawing_ahead(self._trained, self._secret) as ahead:
+                self.take_steps(passes, trial, ahead)
         finally:
             passes.close()
         self._budget.leave()
@@ -100,7 +101,7 @@ class OpacusDPTrainer(AdapterTrainer):
                 callback.marks = trial.marks
         return trial
 
-    def take_steps(self, passes: Passes, trial: Trial) -> None:
+    def take_steps(self, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
         """Draw, clip, sum, release and step; effects become visible between the slots only."""
         mechanism = Mechanism.of(
             self._plan,
@@ -108,10 +109,11 @@ class OpacusDPTrainer(AdapterTrainer):
             units=len(self._units),
             randomness=self._secret,
             slack=trial.coupling.slack,
+            ahead=ahead,
         )
         losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
         noise = _loss_noise(self._plan, self._secret, slack=trial.coupling.slack)
-        pace = _pace(trial)
+        pace = _pace(trial, passes)
         pace.wait()
         while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
             done, group = self.state.global_step, group_state()
@@ -157,7 +159,7 @@ class OpacusDPTrainer(AdapterTrainer):
             self.state.log_history.append(found | {"step": self.state.global_step})
         if self.control.should_evaluate:
             self.evaluate()
-            # It leaves the model in evaluation mode, in which Opacus' hooks miss a step.
+            # It leaves the model in evaluation mode.
             self._model.train()
         if self.control.should_save:
             self._save_checkpoint(self._model, trial=None)
@@ -202,8 +204,8 @@ class OpacusDPTrainer(AdapterTrainer):
         )
 
 
-def _pace(trial: Trial) -> Pace:
-    return Unpaced() if trial.slot_s is None else Slots(trial.slot_s)
+def _pace(trial: Trial, passes: Passes) -> Pace:
+    return Unpaced() if trial.slot_s is None else Slots(trial.slot_s, now=passes.now)
 
 
 def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, slack: float) -> Noise:

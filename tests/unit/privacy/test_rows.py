@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from nss_train.config import parse_config
+from nss_train.errors import ParameterError
 from nss_train.model.adapter import initial_adapter, ready_for_training
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.quantization import quantization_config
@@ -37,7 +40,7 @@ def model_of(folder: Path, *, quantized: bool = False, checkpointing: bool = Fal
             # At its beginning half of the factors have no gradient.
             weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
     if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
 
 
@@ -71,17 +74,55 @@ def gradients(model: PeftModel, batch: MicroBatch) -> list[torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"checkpointing": True}, {"quantized": True}], ids=["fp32", "checkpointing", "4-bit base"]
+def row_gradients(model: PeftModel, batch: MicroBatch) -> list[torch.Tensor]:
+    rows = RowGradients(model)
+    rows.begin(len(batch.input_ids))
+    row_losses(model, batch).sum().backward()
+    found = rows.take()
+    rows.close()
+    return found
+
+
+def opacus_gradients(model: PeftModel, batch: MicroBatch) -> list[torch.Tensor]:
+    """Return the gradients of rows as Opacus' hooks compute them, without recomputation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what the import of Opacus warns of is not ours
+        from opacus.grad_sample.grad_sample_module import GradSampleHooks
+    model.gradient_checkpointing_disable()
+    model.enable_input_require_grads()
+    hooks = GradSampleHooks(model, loss_reduction="sum")
+    row_losses(model, batch).sum().backward()
+    trained: list[Any] = [weight for weight in model.parameters() if weight.requires_grad]
+    found = [weight.grad_sample.clone() for weight in trained]
+    hooks.cleanup()
+    model.zero_grad()
+    return found
+
+
+every_kind = pytest.mark.parametrize(
+    "options",
+    [{}, {"checkpointing": True}, {"quantized": True}, {"quantized": True, "checkpointing": True}],
+    ids=["fp32", "recomputed", "4-bit", "4-bit recomputed"],
 )
+
+
+@every_kind
+def test_each_row_has_the_gradient_that_opacus_finds(tiny_model: Path, options: dict[str, Any]) -> None:
+    model, batch = model_of(tiny_model, **options), batch_of(LENGTHS, [0, 1, 2, 3])
+    found = row_gradients(model, batch)
+    wanted = opacus_gradients(model, batch)
+    assert sum(weight.requires_grad for weight in model.parameters()) == len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.shape == other.shape
+        # Equal bits were measured; matrix products of another machine may add in another order.
+        assert (one - other).norm() <= 1e-6 * other.norm()
+
+
+@every_kind
 def test_each_row_has_the_gradient_that_it_has_alone(tiny_model: Path, options: dict[str, Any]) -> None:
     model = model_of(tiny_model, **options)
     alone = [gradients(model, batch_of((length,), [0])) for length in LENGTHS]
-    rows = RowGradients(model)
-    row_losses(model, batch_of(LENGTHS, [0, 1, 2, 3])).sum().backward()
-    found = rows.take()
-    rows.close()
-    assert sum(weight.requires_grad for weight in model.parameters()) == len(found) == len(alone[0])
+    found = row_gradients(model, batch_of(LENGTHS, [0, 1, 2, 3]))
     for row, wanted in enumerate(alone):
         whole = torch.cat([one.flatten() for one in wanted])
         difference = torch.cat([gradient[row].flatten() for gradient in found]) - whole
@@ -98,10 +139,8 @@ def test_the_unit_of_several_rows_has_the_gradient_of_their_sum(tiny_model: Path
         flat = torch.cat([g.flatten() for g in gradients(model, batch_of(unit, [0, 0]))])
         clipped = flat * min(1.0, 0.5 / float(flat.norm()))
         wanted = clipped if wanted is None else wanted + clipped
-    rows = RowGradients(model)
-    row_losses(model, batch_of((20, 9, 14, 17), [0, 0, 1, 1])).sum().backward()
-    total.add(rows.take(), torch.tensor([0, 0, 1, 1]))
-    rows.close()
+    batch = batch_of((20, 9, 14, 17), [0, 0, 1, 1])
+    total.add(row_gradients(model, batch), batch.places)
     released = torch.cat([g.flatten() for g in total.release(SILENT, batch=1)])
     assert wanted is not None
     assert (released - wanted).norm() <= 1e-5 * wanted.norm()
@@ -113,10 +152,7 @@ def test_a_unit_that_overflows_weighs_nothing_and_changes_no_other(tiny_model: P
     batch, sums = batch_of(LENGTHS, [0, 1, 2, 2]), [ClippedSum(trained, clip=0.5) for _ in range(2)]
     sums[0].add([torch.stack(one) for one in _alone(model, [LENGTHS[:1], LENGTHS[1:2]])], torch.arange(2))
     overflow = model.get_input_embeddings().register_forward_hook(_overflow_in_row_3)
-    rows = RowGradients(model)
-    row_losses(model, batch).sum().backward()
-    sums[1].add(rows.take(), batch.places)
-    rows.close()
+    sums[1].add(row_gradients(model, batch), batch.places)
     overflow.remove()
     without, with_it = (torch.cat([g.flatten() for g in total.release(SILENT, batch=1)]) for total in sums)
     assert (with_it - without).norm() <= 1e-5 * without.norm()
@@ -132,21 +168,68 @@ def _overflow_in_row_3(_module: Any, _ids: Any, found: torch.Tensor) -> torch.Te
     return torch.where(torch.arange(len(found))[:, None, None] == 3, found * float("inf"), found)
 
 
-def test_layers_that_are_recomputed_unseen_are_refused(tiny_model: Path) -> None:
+def test_gradients_under_autocast_are_of_rows_and_in_float32(tiny_model: Path) -> None:
+    model, batch = model_of(tiny_model), batch_of(LENGTHS, [0, 1, 2, 3])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = row_gradients(model, batch)
+    exact = row_gradients(model, batch)
+    for one, other in zip(found, exact, strict=True):
+        assert one.dtype == torch.float32
+        assert 0 < (one - other).norm() <= 0.1 * other.norm()
+
+
+def test_a_pass_whose_rows_were_not_told_apart_is_refused(tiny_model: Path) -> None:
     model = model_of(tiny_model)
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     rows = RowGradients(model)
     row_losses(model, batch_of((20, 9), [0, 1])).sum().backward()
+    with pytest.raises(RuntimeError, match="the guarantee would not hold"):
+        rows.take()
+    rows.begin(2)
+    row_losses(model, batch_of((20, 9), [0, 1])).sum().backward()
+    rows.take()
     with pytest.raises(RuntimeError, match="the guarantee would not hold"):
         rows.take()
     rows.close()
 
 
+@pytest.mark.parametrize("shape", [(8, 4), (1, 8, 4), (2, 2, 2, 4)])
+def test_a_layer_that_sees_tokens_and_not_rows_is_refused(shape: tuple[int, ...]) -> None:
+    config = LoraConfig(r=2, target_modules=["0"])
+    model = get_peft_model(torch.nn.Sequential(torch.nn.Linear(4, 4)), config)
+    rows = RowGradients(model)
+    rows.begin(2)
+    assert model(torch.ones(2, 3, 4)).shape == (2, 3, 4)
+    with pytest.raises(ParameterError, match=r"0\.lora_A\.default gets an input of shape"):
+        model(torch.ones(shape))
+
+
+def test_a_trained_weight_outside_a_linear_layer_is_refused() -> None:
+    base = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 4))
+    for config in (
+        LoraConfig(r=2, target_modules=["0", "1"]),
+        LoraConfig(r=2, target_modules=["1"], bias="all"),
+        LoraConfig(r=2, target_modules=["1"], modules_to_save=["0"]),
+    ):
+        with pytest.raises(ParameterError, match="is no weight of a linear layer of its own"):
+            RowGradients(get_peft_model(copy.deepcopy(base), config))
+
+
 def test_afterwards_the_model_is_as_it_was(tiny_model: Path) -> None:
     model = model_of(tiny_model)
     batch = batch_of((20, 9), [0, 1])
-    before = gradients(model, batch)
-    RowGradients(model).close()
+    before, names, kinds = gradients(model, batch), list(model.state_dict()), _kinds(model)
+    rows = RowGradients(model)
+    assert list(model.state_dict()) == names
+    # Between passes it computes as ever.
+    for one, other in zip(before, gradients(model, batch), strict=True):
+        assert torch.equal(one, other)
+    for _ in range(2):
+        rows.close()
+        assert _kinds(model) == kinds
     for one, other in zip(before, gradients(model, batch), strict=True):
         assert torch.equal(one, other)
     RowGradients(model).close()
+
+
+def _kinds(model: PeftModel) -> list[type]:
+    return [type(module) for module in model.modules()]
