@@ -79,9 +79,9 @@ def training_arguments(
 
 def _optimizer(*, cuda: bool, fsdp: bool) -> str:
     if cuda and not fsdp:
-        logger.info("optim=adamw_torch_fused because the adapter's moments are small enough for the device")
+        logger.info("optim=adamw_torch_fused because the adapter and its moments are on one device")
         return "adamw_torch_fused"
-    reason = "sharded weights are stepped one by one" if cuda else "paged_adamw_32bit needs CUDA"
+    reason = "each rank steps its own share of the weights" if cuda else "there is no CUDA device"
     logger.info("optim=adamw_torch because %s", reason)
     return "adamw_torch"
 
