@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,6 +65,15 @@ DATASET_NAME = "data"
 """Default name of a table."""
 
 
+class Kernels(Frozen):
+    """How a training computes on its device. Each choice falls back by itself where it cannot work."""
+
+    layers: Literal["auto", "compiled", "eager"] = "auto"
+    """``auto`` compiles the decoder's layers on a CUDA device, for a training that is long enough."""
+    loss: Literal["auto", "chunked", "model"] = "auto"
+    """``auto`` computes the logits of learned tokens in parts, where the model's family is known."""
+
+
 class Request(Frozen):
     """A request to run a stage; its input files lie in ``folder/in``."""
 
@@ -98,6 +107,7 @@ class Request(Frozen):
     """Processes that the worker has room for; 0 means one for each visible CUDA device, or one."""
     fsdp: bool = False
     """``True`` if the ranks share the base model's weights instead of each holding all of them."""
+    kernels: Kernels = Kernels()
     checkpoints: CheckpointPolicy | None = None
     """When to save checkpoints; ``None``: the training saves none."""
     charged_steps: int | None = None

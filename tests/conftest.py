@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tasks.local.servers import SeaweedFS, Valkey
 from tasks.settings import Settings
 
 REPOSITORY = Path(__file__).parents[1]
+NO_DEVICE = "not run: no device"
 MODELS = REPOSITORY / ".nss-train" / "models"
 
 
@@ -26,6 +28,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out the tests of a CUDA device where there is none."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip(NO_DEVICE)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,8 @@ def initialize_loftq(model: PeftModel, full: dict[str, torch.Tensor]) -> None:
         if not isinstance(layer, LoraLayer):
             continue
         (adapter,) = layer.active_adapters
-        lost = full[f"{name}.weight"].float() - dequantize_module_weight(layer.base_layer).float()
+        kept = dequantize_module_weight(layer.base_layer).float()
+        lost = full[f"{name}.weight"].to(kept) - kept
         rank, scale = layer.r[adapter], layer.scaling[adapter]
         left, values, right = torch.linalg.svd(lost, full_matrices=False)
         root = (values[:rank] / scale).sqrt()

@@ -34,20 +34,19 @@ def training_arguments(
     checkpointing: bool,
     evaluate: bool,
     reporters: tuple[str, ...] = (),
-    halvings: int = 0,
     fsdp: bool = False,
 ) -> TrainingArguments:
     """Return the arguments of NSS; each exception is logged with its reason."""
     cuda = torch.cuda.is_available()
-    batch, accumulation = micro_batches(training, halvings=halvings, ranks=group_state().num_processes)
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     if not bf16:
         logger.info("bf16=False because this device has no bfloat16 units")
     return Arguments(
         output_dir=str(output),
-        per_device_train_batch_size=batch,
+        # All that a rank contributes to a step; the trainer divides it into micro-batches.
+        per_device_train_batch_size=training.effective_batch_size // group_state().num_processes,
         per_device_eval_batch_size=2,
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=1,
         num_train_epochs=1,
         learning_rate=_number(training.learning_rate),
         lr_scheduler_type=_scheduler(training.lr_scheduler),
@@ -66,6 +65,8 @@ def training_arguments(
         save_strategy="no",
         logging_strategy="steps",
         logging_steps=1,
+        # A loss that is no number ends the training, so it need not be looked for before it is logged.
+        logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to=list(reporters) or "none",
         ddp_find_unused_parameters=False,
@@ -76,22 +77,11 @@ def training_arguments(
     )
 
 
-def micro_batches(training: TrainingHyperparams, *, halvings: int, ranks: int) -> tuple[int, int]:
-    """Return micro-batch and accumulation steps of each rank, for the configured effective batch.
-
-    ``ranks`` divides the effective batch. The micro-batch is the largest suitable one up to the
-    configured one, which is halved each time that memory runs out.
-    """
-    share = training.effective_batch_size // ranks
-    largest = max(1, training.batch_size >> halvings)
-    batch = max(n for n in range(1, largest + 1) if share % n == 0)
-    return batch, share // batch
-
-
 def _optimizer(*, cuda: bool, fsdp: bool) -> str:
     if cuda and not fsdp:
-        return "paged_adamw_32bit"
-    reason = "bitsandbytes steps no sharded weights" if cuda else "paged_adamw_32bit needs CUDA"
+        logger.info("optim=adamw_torch_fused because the adapter and its moments are on one device")
+        return "adamw_torch_fused"
+    reason = "each rank steps its own share of the weights" if cuda else "there is no CUDA device"
     logger.info("optim=adamw_torch because %s", reason)
     return "adamw_torch"
 

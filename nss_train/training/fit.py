@@ -84,6 +84,8 @@ def fit(
         reporters=choose_reporters(run.reporters),
         halvings=run.halvings,
         fsdp=run.fsdp,
+        kernels=run.kernels,
+        resume_from=run.resume_from,
     )
     first_step = 0 if run.resume_from is None else step_of(run.resume_from)
     seconds = run.train(trainer)

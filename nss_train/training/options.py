@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import Trainer
 
-from nss_train.contract import Report, StageDrained
+from nss_train.contract import Kernels, Report, StageDrained
 from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.out_of_memory import typed_out_of_memory
 
@@ -28,6 +28,7 @@ class RunOptions:
     halvings: int = 0
     """How often the micro-batch was halved because memory had run out."""
     fsdp: bool = False
+    kernels: Kernels = field(default_factory=Kernels)
     checkpoints: Checkpoints | None = None
     resume_from: Path | None = None
     """Folder that ``checkpoints`` kept: the run continues as if it had never stopped."""

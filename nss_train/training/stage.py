@@ -116,6 +116,7 @@ def _run_options(folder: Path, request: Request, *, checkpointing: bool, report:
         reporters=request.reporters,
         halvings=request.halvings,
         fsdp=request.fsdp,
+        kernels=request.kernels,
         checkpoints=_checkpoints(folder, request, report),
         resume_from=kept if kept.is_dir() else None,
     )
@@ -154,8 +155,8 @@ def _model(
         placement=placement(fsdp=request.fsdp, whole=config.dp_enabled),
         rows_independent=config.dp_enabled,
     )
-    # A private step computes as many rows at a time as there is room for.
-    rows = 1 if config.dp_enabled else training.batch_size
+    # A private step, and any step on CUDA, computes as many rows at a time as there is room for.
+    rows = 1 if config.dp_enabled or torch.cuda.is_available() else training.batch_size
     needed = estimate(base.config, tokens=longest, batch_size=rows, bytes_per_value=precision.dtype.itemsize)
     # If memory ran out, the estimate was wrong.
     checkpointing = choose_checkpointing(needed) or request.halvings > 0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from torch.utils.data import Sampler
+from torch import nn
+from torch.utils.data import DataLoader, Sampler
 from transformers import (
     DataCollatorForTokenClassification,
     PreTrainedTokenizerFast,
@@ -20,9 +22,14 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.contract import Kernels
+from nss_train.model.compiled import eagerly
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import INCOMPLETE, EvaluateAtEnd
+from nss_train.training.group import sum_over_ranks
 from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
+from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples
+from nss_train.training.passes import Passes
 from nss_train.training.sampling import Shuffled, padded
 from nss_train.training.sharing import share_between_cpus
 
@@ -40,6 +47,8 @@ def make_trainer(
     reporters: tuple[str, ...] = (),
     halvings: int = 0,
     fsdp: bool = False,
+    kernels: Kernels = Kernels(),
+    resume_from: Path | None = None,
 ) -> Trainer:
     """Return a trainer on ``examples["train"]``, evaluated on ``examples["validation"]`` if there are any."""
     evaluate = examples["validation"] is not None
@@ -50,12 +59,21 @@ def make_trainer(
         checkpointing=checkpointing,
         evaluate=evaluate,
         reporters=reporters,
-        halvings=halvings,
         fsdp=fsdp,
     )
     trainer = SharedBatchTrainer(
         model=model,
         args=arguments,
+        passes=Passes.of(
+            model,
+            config.training,
+            examples["train"],
+            arguments,
+            pad_id=int(tokenizer.pad_token_id or 0),
+            halvings=halvings,
+            kernels=kernels,
+            resume_from=resume_from,
+        ),
         train_dataset=examples["train"],
         eval_dataset=examples["validation"],
         data_collator=DataCollatorForTokenClassification(tokenizer),
@@ -87,19 +105,64 @@ class AdapterTrainer(Trainer):
 
 
 class SharedBatchTrainer(AdapterTrainer):
-    """A trainer whose runs do not depend on the number of ranks that share a batch."""
+    """A trainer whose steps depend neither on the number of ranks nor on the size of micro-batches.
 
-    def __init__(self, *, train_dataset: Dataset, args: TrainingArguments, **options: Any) -> None:
+    A batch of its data loader is all that this rank contributes to an optimizer step. It is divided here
+    into micro-batches that fit into memory, and each token counts equally, whatever the division.
+    """
+
+    def __init__(
+        self, *, train_dataset: Dataset, args: TrainingArguments, passes: Passes, **options: Any
+    ) -> None:
         self._real = len(train_dataset)
         together = args.per_device_train_batch_size * args.world_size
         # A single rank takes a smaller last batch.
         examples = padded(train_dataset, together if args.world_size > 1 else 1)
-        super().__init__(train_dataset=examples, args=args, **options)
-
+        super().__init__(
+            train_dataset=examples.with_format("numpy", columns=list(EXAMPLE_COLUMNS)), args=args, **options
+        )
         self._padding = len(examples) - self._real
+        self._passes = passes
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 (its interface)
         return Shuffled(real=self._real, padding=self._padding, seed=self.args.seed)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return batches of examples as they are; :meth:`training_step` makes tensors of them."""
+        collate, self.data_collator = self.data_collator, as_examples
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = collate
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """Return a step's examples, and how many tokens all ranks learn from theirs."""
+        batches = list(islice(epoch_iterator, num_batches))
+        mine = sum(example.learned for batch in batches for example in batch)
+        return batches, sum_over_ranks(mine)
+
+    def training_step(
+        self, model: nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Add the gradient of the step's mean loss per token; return the loss."""
+        if not model.training:
+            model.train()
+        return self._passes.step(self, model, inputs, learned=int(num_items_in_batch or 1))
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """Evaluate without compiled layers, which would be compiled anew for its batches."""
+        with eagerly():
+            return super().evaluate(*args, **options)
+
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002 (its interface)
+        """Return 0: nobody reads the count, and making it walks the whole model."""
+        return 0
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        self._passes.save(Path(self.args.output_dir if output_dir is None else output_dir))
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

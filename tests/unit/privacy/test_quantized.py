@@ -56,6 +56,7 @@ def moved_by_a_neighbour(layer: Any) -> float:
     """Return how far a row's output is from what it is alone, when another row has an outlier."""
     rows = torch.randn(2, layer.in_features, generator=torch.Generator().manual_seed(1))
     rows[1, 3] = OUTLIER
+    rows = rows.to(layer.weight.device)
     with torch.no_grad():
         return float((layer(rows)[0] - layer(rows[:1])[0]).abs().max())
 

@@ -29,7 +29,8 @@ def run_stage(stage: Stage, folder: Path, request: Request) -> None:
         on_event=lambda _event: None,
         on_tick=lambda: None,
         limits=Limits(tick_s=0.1),
-        environment=dict(os.environ),
+        # Two ranks cannot share a CUDA device.
+        environment=dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""},
         module="tests.unit.privacy.rank_stages",
     )
 

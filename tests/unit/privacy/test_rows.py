@@ -68,7 +68,7 @@ def batch_of(lengths: tuple[int, ...], places: list[int]) -> MicroBatch:
 def gradients(model: PeftModel, batch: MicroBatch) -> list[torch.Tensor]:
     """Return the gradients of the sum of all losses, by plain backpropagation."""
     model.zero_grad()
-    row_losses(model, batch).sum().backward()
+    row_losses(model, batch.to(model.device)).sum().backward()
     found = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
     model.zero_grad()
     return found
@@ -77,7 +77,7 @@ def gradients(model: PeftModel, batch: MicroBatch) -> list[torch.Tensor]:
 def row_gradients(model: PeftModel, batch: MicroBatch) -> list[torch.Tensor]:
     rows = RowGradients(model)
     rows.begin(len(batch.input_ids))
-    row_losses(model, batch).sum().backward()
+    row_losses(model, batch.to(model.device)).sum().backward()
     found = rows.take()
     rows.close()
     return found
@@ -91,7 +91,7 @@ def opacus_gradients(model: PeftModel, batch: MicroBatch) -> list[torch.Tensor]:
     model.gradient_checkpointing_disable()
     model.enable_input_require_grads()
     hooks = GradSampleHooks(model, loss_reduction="sum")
-    row_losses(model, batch).sum().backward()
+    row_losses(model, batch.to(model.device)).sum().backward()
     trained: list[Any] = [weight for weight in model.parameters() if weight.requires_grad]
     found = [weight.grad_sample.clone() for weight in trained]
     hooks.cleanup()
@@ -181,11 +181,11 @@ def test_gradients_under_autocast_are_of_rows_and_in_float32(tiny_model: Path) -
 def test_a_pass_whose_rows_were_not_told_apart_is_refused(tiny_model: Path) -> None:
     model = model_of(tiny_model)
     rows = RowGradients(model)
-    row_losses(model, batch_of((20, 9), [0, 1])).sum().backward()
+    row_losses(model, batch_of((20, 9), [0, 1]).to(model.device)).sum().backward()
     with pytest.raises(RuntimeError, match="the guarantee would not hold"):
         rows.take()
     rows.begin(2)
-    row_losses(model, batch_of((20, 9), [0, 1])).sum().backward()
+    row_losses(model, batch_of((20, 9), [0, 1]).to(model.device)).sum().backward()
     rows.take()
     with pytest.raises(RuntimeError, match="the guarantee would not hold"):
         rows.take()

@@ -12,7 +12,6 @@ from transformers import EvalPrediction, TrainerControl, TrainerState
 from nss_train import stages
 from nss_train.artifacts.sampling import Sampling
 from nss_train.training import reporters
-from nss_train.training.arguments import training_arguments
 from nss_train.training.metrics import BatchedMetrics, compute_metrics
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.trainer import incomplete_reason, load_tokenizer
@@ -79,19 +78,3 @@ def test_unknown_trackers_and_missing_ones_cost_a_warning(
     assert reporters.choose_reporters(("tensorbord", "mlflow", "wandb", "mlflow")) == ("mlflow",)
     assert "tensorbord because it is none of wandb, mlflow, tensorboard" in caplog.text
     assert "wandb because its package is not installed" in caplog.text
-
-
-@pytest.mark.parametrize(("halvings", "expected"), [(0, (4, 2)), (1, (2, 4)), (2, (1, 8)), (3, (1, 8))])
-def test_after_memory_ran_out_the_effective_batch_stays(
-    halvings: int, expected: tuple[int, int], tiny_model: Path, tmp_path: Path
-) -> None:
-    request = make_request(tiny_model, batch_size=4, learning_rate=0.1)
-    arguments = training_arguments(
-        request.config.training,
-        output=tmp_path,
-        seed=1,
-        checkpointing=True,
-        evaluate=False,
-        halvings=halvings,
-    )
-    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == expected

@@ -34,7 +34,7 @@ def load(folder: Path, scheme: str | None = None) -> Any:
 
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
-        found: torch.Tensor = model(torch.arange(5, 60)[None]).logits
+        found: torch.Tensor = model(torch.arange(5, 60, device=model.device)[None]).logits
     return found
 
 
@@ -69,9 +69,9 @@ def test_loftq_begins_nearer_to_the_full_weights(scheme: str, train: Trained, ti
     plain, loftq = 0.0, 0.0
     for name, layer in model.get_base_model().named_modules():
         if isinstance(layer, LoraLayer):
-            lost = full[f"{name}.weight"] - dequantize_module_weight(layer.base_layer)
+            lost = full[f"{name}.weight"] - dequantize_module_weight(layer.base_layer).cpu()
             plain += float(lost.norm())
-            loftq += float((lost - layer.get_delta_weight("default")).norm())
+            loftq += float((lost - layer.get_delta_weight("default").cpu()).norm())
     assert 0 < loftq < 0.95 * plain
 
 

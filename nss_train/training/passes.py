@@ -1,0 +1,207 @@
+"""Forward and backward passes of an optimizer step, in micro-batches that fit into the device's memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from torch import nn
+from transformers import Trainer, TrainingArguments
+
+from nss_train.config.training import TrainingHyperparams
+from nss_train.contract import Kernels
+from nss_train.errors import OutOfMemory
+from nss_train.model.compiled import compile_layers, compiled_head, uncompiled
+from nss_train.model.loss import Head
+from nss_train.training.calibration import find_room
+from nss_train.training.group import group_state
+from nss_train.training.micro_batches import Example, MicroBatch, Room, micro_batches
+from nss_train.training.out_of_memory import typed_out_of_memory
+
+logger = logging.getLogger(__name__)
+
+ROOM_FILE = "room.json"
+"""File of a checkpoint: a resumed training divides its steps as before."""
+UNLIMITED = 2**40
+"""Tokens of a micro-batch that is limited by its rows alone."""
+WORTH_COMPILING = 2e15
+"""Parameters × tokens from which on compiling the layers, which takes up to a minute, saves more time."""
+
+
+@dataclass(kw_only=True)
+class Passes:
+    """The passes of one model on its device."""
+
+    model: PeftModel
+    pad_id: int
+    room: Room | None
+    """The largest micro-batch; ``None`` until it is found by trial."""
+    longest: int
+    """Tokens of the longest example."""
+    head: Head | None
+    """Computes the loss without all logits; ``None`` where the model's own loss is taken."""
+    compiled: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        model: PeftModel,
+        training: TrainingHyperparams,
+        examples: Dataset,
+        arguments: TrainingArguments,
+        *,
+        pad_id: int,
+        halvings: int,
+        kernels: Kernels,
+        resume_from: Path | None,
+    ) -> Self:
+        """Choose how to compute, and log each choice with its reason."""
+        lengths = [len(ids) for ids in examples["input_ids"]]
+        head = _head(model, kernels)
+        compiled = _worth_compiling(model, sum(lengths), kernels)
+        if compiled:
+            model.get_base_model().enable_input_require_grads()  # with it all layers share one graph
+            compile_layers(model)
+            head = None if head is None else compiled_head(head)
+        return cls(
+            model=model,
+            pad_id=pad_id,
+            longest=max(lengths, default=1),
+            room=_kept_room(resume_from) or _configured_room(training, halvings=halvings),
+            head=head,
+            compiled=compiled,
+        )
+
+    def step(
+        self, trainer: Trainer, model: nn.Module, examples: Sequence[Example], *, learned: int
+    ) -> torch.Tensor:
+        """Add the gradient of the mean loss of ``learned`` tokens, those of all ranks; return the loss.
+
+        Where memory runs out, the step begins anew with smaller micro-batches.
+        """
+        run = functools.partial(self._add, trainer, model, learned=learned)
+        room = self.room or self._find_room(trainer, model)
+        while True:
+            try:
+                with typed_out_of_memory():
+                    return run(examples, room)
+            except OutOfMemory as error:
+                # Other ranks may be waiting for this rank's gradient already.
+                smaller = room.halved() if trainer.args.world_size == 1 else None
+                if smaller is None:
+                    raise
+                logger.warning("micro-batches are halved because memory ran out: %s", error)
+            self._forget(model)
+            room = self.room = smaller
+
+    def save(self, folder: Path) -> None:
+        """Write the room into a checkpoint's folder."""
+        if self.room is not None:
+            (folder / ROOM_FILE).write_text(json.dumps(asdict(self.room)), encoding="utf-8")
+
+    def _find_room(self, trainer: Trainer, model: nn.Module) -> Room:
+        run = functools.partial(self._add, trainer, model, learned=1)
+        rows = trainer.args.per_device_train_batch_size
+        find = functools.partial(find_room, run, longest=self.longest, rows=rows, device=trainer.args.device)
+        try:
+            with typed_out_of_memory():
+                self.room = find()
+        except OutOfMemory:
+            raise
+        except Exception as error:
+            if not self.compiled:
+                raise
+            logger.warning("layers=eager because compiling them failed: %s", str(error)[:500])
+            uncompiled(model)
+            self.compiled, self.head = False, _head(self.model, Kernels())
+            self._forget(model)
+            self.room = find()
+        self._forget(model)
+        return self.room
+
+    def _add(
+        self, trainer: Trainer, model: nn.Module, examples: Sequence[Example], room: Room, *, learned: int
+    ) -> torch.Tensor:
+        device = trainer.args.device
+        total = torch.zeros((), device=device)
+        batches = list(micro_batches(examples, room, pad_id=self.pad_id, device=device))
+        for number, batch in enumerate(batches, start=1):
+            last = number == len(batches)
+            with trainer.accelerator.no_sync(model) if not last else contextlib.nullcontext():
+                with trainer.compute_loss_context_manager():
+                    loss = self._loss(trainer, model, batch, learned)
+                trainer.accelerator.backward(loss)
+            total += loss.detach()
+            if not last:
+                trainer.control = trainer.callback_handler.on_substep_end(
+                    trainer.args, trainer.state, trainer.control
+                )
+        return total
+
+    def _loss(self, trainer: Trainer, model: nn.Module, batch: MicroBatch, learned: int) -> torch.Tensor:
+        """Return the micro-batch's share of the mean loss, times the ranks, whose gradients are averaged."""
+        if self.head is not None:
+            return self.head.loss(batch.input_ids, batch.learned, batch.targets) / learned
+        inputs = {
+            "input_ids": batch.input_ids,
+            "attention_mask": batch.attention_mask,
+            "labels": batch.labels,
+        }
+        if trainer.model_accepts_loss_kwargs:
+            loss = model(**inputs, num_items_in_batch=learned).loss
+        else:
+            loss = model(**inputs).loss * (len(batch.targets) / learned)
+        return loss * trainer.args.world_size
+
+    def _forget(self, model: nn.Module) -> None:
+        """Drop the gradients of passes that do not count."""
+        model.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _head(model: PeftModel, kernels: Kernels) -> Head | None:
+    if kernels.loss == "model":
+        reason, found = "it is asked for", None
+    elif group_state().num_processes > 1:
+        reason, found = "several ranks share the model's forward", None
+    else:
+        found = Head.of(model.get_base_model())
+        reason = "the family's head is known" if found else "the family's head is not known"
+    logger.info("loss=%s because %s", "chunked" if found else "model", reason)
+    return found
+
+
+def _worth_compiling(model: PeftModel, tokens: int, kernels: Kernels) -> bool:
+    work = model.num_parameters() * tokens
+    if kernels.layers != "auto":
+        chosen, reason = kernels.layers == "compiled", "it is asked for"
+    elif not torch.cuda.is_available():
+        chosen, reason = False, "a CPU gains too little"
+    else:
+        chosen, reason = work > WORTH_COMPILING, f"parameters × tokens are {work:.1g}"
+    logger.info("layers=%s because %s", "compiled" if chosen else "eager", reason)
+    return chosen
+
+
+def _configured_room(training: TrainingHyperparams, *, halvings: int) -> Room | None:
+    """Return the configured micro-batch, halved where memory ran out; ``None`` on CUDA, where it is tried."""
+    if torch.cuda.is_available() and not halvings:
+        return None
+    return Room(rows=max(1, training.batch_size >> halvings), tokens=UNLIMITED)
+
+
+def _kept_room(checkpoint: Path | None) -> Room | None:
+    path = None if checkpoint is None else checkpoint / ROOM_FILE
+    if path is None or not path.is_file():
+        return None
+    return Room(**json.loads(path.read_text(encoding="utf-8")))
