@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +65,19 @@ def test_its_key_is_its_own_and_no_coin_is_taken_from_the_others() -> None:
     ahead.close()
     alone = Repeatable()
     assert all(np.array_equal(one, alone.heads(1000, 0.3)) for one in first)
-    one, other = SecretRandomness(), SecretRandomness()
-    assert not np.array_equal(one.another().gaussian(9), other.another().gaussian(9))
+
+
+def test_another_source_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, urandom = [], os.urandom
+
+    def remembered(size: int) -> bytes:
+        keys.append(urandom(size))
+        return keys[-1]
+
+    monkeypatch.setattr("nss_train.privacy.dpsgd.randomness.os", SimpleNamespace(urandom=remembered))
+    source = SecretRandomness()
+    assert not np.array_equal(source.another().gaussian(9), source.gaussian(9))
+    assert len(set(keys)) == 2
 
 
 def test_a_thread_that_fails_fails_the_step() -> None:
