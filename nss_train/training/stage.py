@@ -144,7 +144,7 @@ def _model(
     folder: Path, config: SafeSynthesizerParameters, request: Request, precision: Precision, longest: int
 ) -> tuple[PeftModel, bool]:
     training = config.training
-    scheme = choose_scheme(training)
+    choose_scheme(training)  # raises for one that cannot be trained on
     base = load_base(
         folder / "base",
         precision,
