@@ -67,7 +67,7 @@ class Passes:
         """Choose how to compute, and log each choice with its reason."""
         lengths = [len(ids) for ids in examples["input_ids"]]
         head = _head(model, kernels)
-        compiled = _worth_compiling(model, sum(lengths), kernels)
+        compiled = worth_compiling(model, sum(lengths), kernels)
         if compiled:
             model.get_base_model().enable_input_require_grads()  # with it all layers share one graph
             compile_layers(model)
@@ -181,7 +181,8 @@ def _head(model: PeftModel, kernels: Kernels) -> Head | None:
     return found
 
 
-def _worth_compiling(model: PeftModel, tokens: int, kernels: Kernels) -> bool:
+def worth_compiling(model: PeftModel, tokens: int, kernels: Kernels) -> bool:
+    """Tell whether to compile the layers for a training of so many tokens; log the reason."""
     work = model.num_parameters() * tokens
     if kernels.layers != "auto":
         chosen, reason = kernels.layers == "compiled", "it is asked for"
