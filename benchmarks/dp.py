@@ -177,7 +177,7 @@ def train_plainly(folder: Path, given: argparse.Namespace) -> float:
         Private.read(folder / "in" / "prepare_data", record=NullRecorder()),
     )
     base = load_base(folder / "in" / "model" / "base", FLOAT32, attention="sdpa", trust_remote_code=False)
-    base = ready_for_training(base, quantized=False, checkpointing=False)
+    base = ready_for_training(base, checkpointing=False)
     model = initial_adapter(base, config.training, seed=request_of(given).seed).train()
     examples = Dataset.from_file(str(folder / "in" / "prepare_data" / "train.arrow"))
     units = UnitExamples(examples, private.unit_of, pad_id=2)

@@ -160,7 +160,7 @@ class HuggingFaceBackend(TrainingBackend):
             logger.info("the model has its adapter already")
             return
         training = self.params.training
-        base = ready_for_training(self.model, quantized=training.quantize_model, checkpointing=True)
+        base = ready_for_training(self.model, checkpointing=True)
         full = full_weights(self.source, training)
         self.model = initial_adapter(base, training, seed=self.seed, full=full)
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)

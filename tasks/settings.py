@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     keep_checkpoints: _Several = 2
     ranks: _Count = 0
     """Processes that a training may use; 0: one for each CUDA device, or one."""
+    train_layers: Literal["auto", "compiled", "eager"] = "auto"
+    """Whether trainings compile the model's layers; ``auto``: long ones on a CUDA device do."""
+    train_loss: Literal["auto", "chunked", "model"] = "auto"
+    """Whether a training's loss is computed in parts; ``auto``: where the model's family is known."""
     devices: tuple[str, ...] = ()
     """CUDA devices of this worker, as in CUDA_VISIBLE_DEVICES; empty: those of the environment."""
     log_format: Literal["text", "json"] = "text"
@@ -241,10 +245,21 @@ def _as_text(value: object) -> str:
     return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
-def child_environment(devices: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return the environment for a stage's process: this one without our settings, which hold secrets."""
+def child_environment(settings: Settings | None = None) -> dict[str, str]:
+    """Return the environment for a child process: this one without our settings, which hold secrets.
+
+    With a worker's ``settings`` it names the worker's devices, and the folder of the kernels that all
+    workers of this machine share: each is compiled once.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NSS_TRAIN_")}
-    return kept | ({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {})
+    if settings is None:
+        return kept
+    kernels = settings.home / "kernels"
+    caches = {
+        "TORCHINDUCTOR_CACHE_DIR": str(kernels / "inductor"),
+        "TRITON_CACHE_DIR": str(kernels / "triton"),
+    }
+    return caches | kept | ({"CUDA_VISIBLE_DEVICES": ",".join(settings.devices)} if settings.devices else {})
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:

@@ -103,7 +103,7 @@ def _reduced(source: ModelSource, config: SafeSynthesizerParameters, work: Work,
     base = base.to(dtype=precision.dtype)  # type: ignore[call-arg]
     base = on_device(base) if scheme is None else _quantized(base, source, config)
     checkpointing = needed.needs_checkpointing
-    base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)
+    base = ready_for_training(base, checkpointing=checkpointing)
     if checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
     reduced = put_adapter(base, config.training).train()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
@@ -78,14 +78,13 @@ def _draw(model: PeftModel, seed: int) -> None:
         weight.data.copy_(drawn)
 
 
-def ready_for_training(base: PreTrainedModel, *, quantized: bool, checkpointing: bool) -> PreTrainedModel:
-    """Prepare the base model for training, before an adapter is put around it; return it."""
+def ready_for_training(base: PreTrainedModel, *, checkpointing: bool) -> PreTrainedModel:
+    """Prepare the base model for training, before an adapter is put around it; return it.
+
+    PEFT's own preparation of a quantized model turns norms, embeddings and head into float32, which
+    doubles the activations; norms compute in float32 anyway.
+    """
     base.config.use_cache = False
-    if quantized:
-        prepared: PreTrainedModel = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
-            base, use_gradient_checkpointing=checkpointing
-        )
-        return prepared
     if checkpointing:
         # Without it no gradient flows from frozen embeddings into the recomputed layers.
         base.enable_input_require_grads()  # type: ignore[no-untyped-call]

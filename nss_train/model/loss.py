@@ -38,7 +38,7 @@ class Head:
     @classmethod
     def of(cls, model: PreTrainedModel) -> Self | None:
         """Return the head of a causal language model; ``None`` if its logits may be made in another way."""
-        config, output = model.config, model.get_output_embeddings()
+        config, output = model.config, model.get_output_embeddings()  # type: ignore[no-untyped-call]
         known = config.model_type in PLAIN_HEADS | DIVIDED_HEADS
         if not known or type(output) is not nn.Linear or output.bias is not None:
             return None
@@ -54,7 +54,7 @@ class Head:
         """
         hidden = self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
         chosen = hidden.flatten(0, 1).index_select(0, learned)
-        found: torch.Tensor = ChunkedLoss.apply(chosen, self, targets)
+        found: torch.Tensor = ChunkedLoss.apply(chosen, self, targets)  # type: ignore[no-untyped-call]
         return found
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast, Trainer, TrainerCallback
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.training.callbacks import ReportSteps, TimeLimit
 from nss_train.training.checkpoint import step_of
+from nss_train.training.micro_batches import lengths_of
 from nss_train.training.options import RunOptions
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.reporters import choose_reporters
@@ -69,7 +70,7 @@ def fit(
     training = examples["train"]
     if training is None:
         raise ValueError("there are no training examples")
-    tokens = sum(len(ids) for ids in training["input_ids"])
+    tokens = int(lengths_of(training).sum())
     limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds)]
     quality = [] if generation_eval is None else [generation_eval]
     trainer = make_trainer(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 import torch
+from datasets import Dataset
 
 IGNORED_LABEL = -100
 EXAMPLE_COLUMNS = ("input_ids", "labels")
@@ -43,6 +45,9 @@ class Room:
                 width = self.width(lengths[number])
                 found.append([])
             found[-1].append(number)
+        if len(found) > 1 and len(found[-1]) == 1 and len(found[-2]) > 2:
+            # A single row is computed apart: several share their kernels.
+            found[-1].insert(0, found[-2].pop())
         return found
 
 
@@ -57,6 +62,12 @@ class Example:
     def learned(self) -> int:
         """Return the number of tokens that are learned; the first one has nothing before it."""
         return int((self.labels[1:] != IGNORED_LABEL).sum())
+
+
+def lengths_of(examples: Dataset) -> npt.NDArray[np.int64]:
+    """Return the number of tokens of each example; shape (examples,)."""
+    ids = examples.with_format("arrow")["input_ids"]
+    return np.asarray(pc.list_value_length(ids[:]), dtype=np.int64)
 
 
 def as_examples(rows: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> list[Example]:

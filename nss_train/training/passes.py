@@ -7,24 +7,25 @@ import functools
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer
 
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Kernels
 from nss_train.errors import OutOfMemory
-from nss_train.model.compiled import compile_layers, compiled_head, uncompiled
+from nss_train.model.compiled import compile_layers, compiled_head, eagerly, uncompiled
 from nss_train.model.loss import Head
 from nss_train.training.calibration import find_room
 from nss_train.training.group import group_state
-from nss_train.training.micro_batches import Example, MicroBatch, Room, micro_batches
+from nss_train.training.micro_batches import Example, MicroBatch, Room, lengths_of, micro_batches
 from nss_train.training.out_of_memory import typed_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,6 @@ class Passes:
         model: PeftModel,
         training: TrainingHyperparams,
         examples: Dataset,
-        arguments: TrainingArguments,
         *,
         pad_id: int,
         halvings: int,
@@ -65,17 +65,17 @@ class Passes:
         resume_from: Path | None,
     ) -> Self:
         """Choose how to compute, and log each choice with its reason."""
-        lengths = [len(ids) for ids in examples["input_ids"]]
+        lengths = lengths_of(examples)
         head = _head(model, kernels)
-        compiled = worth_compiling(model, sum(lengths), kernels)
+        compiled = worth_compiling(model, int(lengths.sum()), kernels)
         if compiled:
-            model.get_base_model().enable_input_require_grads()  # with it all layers share one graph
+            _base(model).enable_input_require_grads()  # all layers share a graph
             compile_layers(model)
             head = None if head is None else compiled_head(head)
         return cls(
             model=model,
             pad_id=pad_id,
-            longest=max(lengths, default=1),
+            longest=int(lengths.max(initial=1)),
             room=_kept_room(resume_from) or _configured_room(training, halvings=halvings),
             head=head,
             compiled=compiled,
@@ -137,7 +137,7 @@ class Passes:
         for number, batch in enumerate(batches, start=1):
             last = number == len(batches)
             with trainer.accelerator.no_sync(model) if not last else contextlib.nullcontext():
-                with trainer.compute_loss_context_manager():
+                with trainer.compute_loss_context_manager(), self._kernels(batch, room):
                     loss = self._loss(trainer, model, batch, learned)
                 trainer.accelerator.backward(loss)
             total += loss.detach()
@@ -160,7 +160,13 @@ class Passes:
             loss = model(**inputs, num_items_in_batch=learned).loss
         else:
             loss = model(**inputs).loss * (len(batch.targets) / learned)
-        return loss * trainer.args.world_size
+        share: torch.Tensor = loss * trainer.args.world_size
+        return share
+
+    def _kernels(self, batch: MicroBatch, room: Room) -> AbstractContextManager[None]:
+        """Return how a micro-batch computes: a single row among larger ones is not worth compiling."""
+        alone = self.compiled and len(batch.input_ids) == 1 and room.rows > 1
+        return eagerly() if alone else contextlib.nullcontext()
 
     def _forget(self, model: nn.Module) -> None:
         """Drop the gradients of passes that do not count."""
@@ -169,13 +175,20 @@ class Passes:
             torch.cuda.empty_cache()
 
 
+def _base(model: PeftModel) -> PreTrainedModel:
+    base = model.get_base_model()
+    if not isinstance(base, PreTrainedModel):
+        raise TypeError(f"expected a PreTrainedModel, got {type(base)}")
+    return base
+
+
 def _head(model: PeftModel, kernels: Kernels) -> Head | None:
     if kernels.loss == "model":
         reason, found = "it is asked for", None
     elif group_state().num_processes > 1:
         reason, found = "several ranks share the model's forward", None
     else:
-        found = Head.of(model.get_base_model())
+        found = Head.of(_base(model))
         reason = "the family's head is known" if found else "the family's head is not known"
     logger.info("loss=%s because %s", "chunked" if found else "model", reason)
     return found

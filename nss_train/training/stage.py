@@ -160,7 +160,7 @@ def _model(
     needed = estimate(base.config, tokens=longest, batch_size=rows, bytes_per_value=precision.dtype.itemsize)
     # If memory ran out, the estimate was wrong.
     checkpointing = choose_checkpointing(needed) or request.halvings > 0
-    base = ready_for_training(base, quantized=scheme is not None, checkpointing=checkpointing)
+    base = ready_for_training(base, checkpointing=checkpointing)
     if config.dp_enabled:
         # The trainer would move it only after the adapter's factors are made and hooked.
         base = on_device(base)

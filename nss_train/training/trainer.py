@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -47,7 +47,7 @@ def make_trainer(
     reporters: tuple[str, ...] = (),
     halvings: int = 0,
     fsdp: bool = False,
-    kernels: Kernels = Kernels(),
+    kernels: Kernels | None = None,
     resume_from: Path | None = None,
 ) -> Trainer:
     """Return a trainer on ``examples["train"]``, evaluated on ``examples["validation"]`` if there are any."""
@@ -68,10 +68,9 @@ def make_trainer(
             model,
             config.training,
             examples["train"],
-            arguments,
             pad_id=int(tokenizer.pad_token_id or 0),
             halvings=halvings,
-            kernels=kernels,
+            kernels=kernels or Kernels(),
             resume_from=resume_from,
         ),
         train_dataset=examples["train"],
@@ -129,14 +128,18 @@ class SharedBatchTrainer(AdapterTrainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return batches of examples as they are; :meth:`training_step` makes tensors of them."""
-        collate, self.data_collator = self.data_collator, as_examples
+        collate: Any = self.data_collator
+        self.data_collator = cast("Any", as_examples)
         try:
             return super().get_train_dataloader()
         finally:
             self.data_collator = collate
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+        self,
+        epoch_iterator: Iterator[Any],
+        num_batches: int,
+        device: torch.device,  # noqa: ARG002
     ) -> tuple[list[Any], torch.Tensor | int | None]:
         """Return a step's examples, and how many tokens all ranks learn from theirs."""
         batches = list(islice(epoch_iterator, num_batches))
@@ -162,7 +165,7 @@ class SharedBatchTrainer(AdapterTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        self._passes.save(Path(self.args.output_dir if output_dir is None else output_dir))
+        self._passes.save(Path(output_dir or str(self.args.output_dir)))
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

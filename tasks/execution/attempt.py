@@ -164,7 +164,7 @@ class Attempt:
                 on_event=on_event,
                 on_tick=self._interrupts.poll,
                 limits=_limits(settings),
-                environment=child_environment(settings.devices),
+                environment=child_environment(settings),
                 quiet=self._gate.strict,
             )
         except (StageStopped, NSSTrainError) as end:

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from nss_train.contract import DATASET_NAME, CheckpointPolicy, ModelPolicy, Request, Stage
+from nss_train.contract import DATASET_NAME, CheckpointPolicy, Kernels, ModelPolicy, Request, Stage
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks.execution.drain_flag import DrainFlag
@@ -171,6 +171,7 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         ranks=job.ranks,
         max_ranks=settings.ranks,
         fsdp=job.fsdp,
+        kernels=Kernels(layers=settings.train_layers, loss=settings.train_loss),
         checkpoints=CheckpointPolicy(
             every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps
         ),

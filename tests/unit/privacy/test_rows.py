@@ -31,7 +31,7 @@ SILENT = Noise(deviation=0.0, randomness=SecretRandomness())
 def model_of(folder: Path, *, quantized: bool = False, checkpointing: bool = False) -> PeftModel:
     scheme = quantization_config(Scheme("bnb-4bit"), torch.float32) if quantized else None
     base = load_base(folder, FLOAT32, attention="sdpa", trust_remote_code=False, quantization=scheme)
-    base = ready_for_training(base, quantized=quantized, checkpointing=checkpointing)
+    base = ready_for_training(base, checkpointing=checkpointing)
     training = parse_config({"training": {"lora_r": 4, "quantize_model": quantized}}).training
     model = initial_adapter(base, training, seed=3)
     generator = torch.Generator().manual_seed(4)
