@@ -36,6 +36,13 @@ def uncompiled(model: nn.Module) -> None:
 
 
 @contextmanager
+def eagerly_where_not_compiled() -> Iterator[None]:
+    """Compile nothing from here on: what needs another graph than there are runs as it was written."""
+    with torch.compiler.set_stance("eager_on_recompile"):
+        yield
+
+
+@contextmanager
 def eagerly() -> Iterator[None]:
     """Run compiled code as it was written, as an evaluation does: its shapes would be compiled anew."""
     with torch.compiler.set_stance("force_eager"):

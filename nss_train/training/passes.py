@@ -67,7 +67,7 @@ class Passes:
         """Choose how to compute, and log each choice with its reason."""
         lengths = lengths_of(examples)
         head = _head(model, kernels)
-        compiled = _worth_compiling(model, int(lengths.sum()), kernels)
+        compiled = worth_compiling(model, int(lengths.sum()), kernels)
         if compiled:
             _base(model).enable_input_require_grads()  # all layers share a graph
             compile_layers(model)
@@ -194,7 +194,8 @@ def _head(model: PeftModel, kernels: Kernels) -> Head | None:
     return found
 
 
-def _worth_compiling(model: PeftModel, tokens: int, kernels: Kernels) -> bool:
+def worth_compiling(model: PeftModel, tokens: int, kernels: Kernels) -> bool:
+    """Tell whether to compile the layers for a training of so many tokens; log the reason."""
     work = model.num_parameters() * tokens
     if kernels.layers != "auto":
         chosen, reason = kernels.layers == "compiled", "it is asked for"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nss_train.model.compiled import eagerly
 from nss_train.privacy.dpsgd.clipping import STEPS_PER_CLIP, ClippedSum
 from nss_train.privacy.dpsgd.micro_batches import FILLER, IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
 from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
@@ -110,8 +111,9 @@ class Probe:
     def norm_alone(self, units: UnitExamples, unit: int) -> float:
         """Return the norm of a unit's gradient by plain backpropagation, each row alone, without padding."""
         self._forget()
-        for batch in units.rows_alone(unit):
-            self._passes.losses(batch.to(self._passes.device)).sum().backward()
+        with eagerly():
+            for batch in units.rows_alone(unit):
+                self._passes.losses(batch.to(self._passes.device)).sum().backward()
         squares = [w.grad.double().square().sum() for w in self._passes.weights if w.grad is not None]
         found = float(torch.stack(squares).sum().sqrt())
         self._forget()
@@ -147,7 +149,7 @@ class Probe:
         modules = self._passes.model.named_modules()
         hooks = [module.register_forward_hook(hook(name), with_kwargs=True) for name, module in modules]
         try:
-            with torch.no_grad(), public_luck(run.luck):
+            with torch.no_grad(), eagerly(), public_luck(run.luck):
                 for batch in run.units.micro_batches(run.order, self._shapes):
                     row = _Row.of_unit(unit, batch)
                     self._passes.losses(batch.to(self._passes.device))

@@ -17,6 +17,7 @@ from transformers import DataCollatorForTokenClassification, PreTrainedTokenizer
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.contract import Kernels
 from nss_train.data.assembly.packing import SPECIAL_TOKENS
 from nss_train.model.memory import fits
 from nss_train.model.metadata import metadata_from_json
@@ -33,6 +34,7 @@ from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
 from nss_train.training.fit import Fitted
 from nss_train.training.group import group_state, is_first
 from nss_train.training.options import RunOptions
+from nss_train.training.passes import worth_compiling
 from nss_train.training.trainer import incomplete_reason
 
 logger = logging.getLogger(__name__)
@@ -104,6 +106,7 @@ def fit_privately(
         checkpointing=run.checkpointing,
         callbacks=[reported, *limits, *run.keeping],
         halvings=run.halvings,
+        kernels=run.kernels,
     )
     seconds = run.train(trainer)
     return _fitted(trainer, private.plan, seconds=seconds, strict=config.guarantee.strict)
@@ -121,6 +124,7 @@ def make_private_trainer(
     checkpointing: bool,
     callbacks: Sequence[TrainerCallback] = (),
     halvings: int = 0,
+    kernels: Kernels | None = None,
 ) -> OpacusDPTrainer:
     """Return a trainer over the units of ``examples["train"]``."""
     keep_memory_to_itself()
@@ -152,6 +156,7 @@ def make_private_trainer(
         clock=config.guarantee.clock,
         strict=config.guarantee.strict,
         canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
+        compiled=worth_compiling(model, _most_tokens(private), kernels or Kernels()),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -195,6 +200,11 @@ def _most_rows(config: SafeSynthesizerParameters) -> int:
     """Return the most examples that a unit may have."""
     several = config.guarantee.unit_column is not None and config.data.group_training_examples_by is None
     return config.guarantee.max_records_per_unit if several else 1
+
+
+def _most_tokens(private: Private) -> int:
+    """Return the tokens of the training if all its examples were as long as they may be, which is public."""
+    return int(private.plan.steps * private.plan.batch * private.longest)
 
 
 def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, strict: bool) -> Fitted:

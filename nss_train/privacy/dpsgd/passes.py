@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 from peft import PeftModel
 
+from nss_train.model.compiled import compile_layers, uncompiled
 from nss_train.privacy.dpsgd.clipping import ClippedSum
 from nss_train.privacy.dpsgd.micro_batches import MicroBatch
 from nss_train.privacy.dpsgd.per_sample_gradients import RowGradients
@@ -54,6 +55,16 @@ class Passes:
         """Return :func:`row_losses` of a micro-batch that is on the device."""
         with self._autocast():
             return row_losses(self.model, batch)
+
+    def compile(self) -> None:
+        """Compile the layers, for all shapes that differ in their numbers of rows and tokens."""
+        self.model.enable_input_require_grads()  # with it all layers share one graph
+        compile_layers(self.model)
+
+    def uncompile(self) -> None:
+        """Take back :meth:`compile` and what a pass that failed has left."""
+        uncompiled(self.model)
+        self._rows.forget()
 
     def now(self) -> float:
         """Return the time, in seconds, once the device has done what it was given."""

@@ -61,22 +61,23 @@ class RowGradients:
         """Return the gradients of the pass, one tensor of shape (rows, out, in) per weight, and end it."""
         given = [None if layer.rows is None else layer.rows.grad for layer in self._layers]
         found = [gradient for gradient in given if gradient is not None]
-        self._end()
+        self.forget()
         if len(found) < len(given):
             raise RuntimeError("a trained weight has no gradient for each row: the guarantee would not hold")
         return found
 
+    def forget(self) -> None:
+        """End a pass, if there is one, without its gradients."""
+        for layer in self._layers:
+            layer.rows = None
+
     def close(self) -> None:
         """Restore the model's layers. Idempotent."""
-        self._end()
+        self.forget()
         for layer in self._layers:
             del layer.path, layer.rows
             _become(layer, nn.Linear)
         self._layers = []
-
-    def _end(self) -> None:
-        for layer in self._layers:
-            layer.rows = None
 
 
 def _by_rows(path: str, layer: nn.Linear) -> RowLinear:

@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers.trainer_utils import TrainOutput
 
 from nss_train.config.guarantee import Clock
+from nss_train.model.compiled import eagerly, eagerly_where_not_compiled
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import Coupling, PrivacyResult
 from nss_train.privacy.accounting.step_budget import StepBudget
@@ -30,6 +31,7 @@ from nss_train.training.trainer import AdapterTrainer
 
 logger = logging.getLogger(__name__)
 
+_REASON_CHARS = 500
 BUDGET_SPENT = "privacy_budget"
 """Reason why a training ended before its last step: lost attempts had spent ε."""
 
@@ -51,15 +53,20 @@ class OpacusDPTrainer(AdapterTrainer):
         strict: bool = True,
         randomness: SecretRandomness | None = None,
         canaries: Canaries | None = None,
+        compiled: bool = False,
         train_dataset: Dataset,
         **options: Any,
     ) -> None:
-        """Take the base model's ``name`` and ``most_rows``, the most examples that a unit may have."""
+        """Take the base model's ``name`` and ``most_rows``, the most examples that a unit may have.
+
+        Layers are ``compiled`` if a trial of them succeeds.
+        """
         super().__init__(model=model, train_dataset=train_dataset, **options)
         self._model, self._name = model, name
         self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
         self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
+        self._compiled = compiled
         self._secret = randomness or SecretRandomness()
         self._reports_loss = plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
@@ -76,7 +83,8 @@ class OpacusDPTrainer(AdapterTrainer):
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks
-            with drawing_ahead(self._trained, self._secret) as ahead:
+            # What was compiled, and for what, must not depend on the units of earlier steps.
+            with eagerly_where_not_compiled(), drawing_ahead(self._trained, self._secret) as ahead:
                 self.take_steps(passes, trial, ahead)
         finally:
             passes.close()
@@ -85,7 +93,33 @@ class OpacusDPTrainer(AdapterTrainer):
         return TrainOutput(self.state.global_step, float("nan"), {})
 
     def _try(self, passes: Passes) -> Trial:
-        trial = Trial.of(
+        """Return the results of a trial, of compiled layers where these are asked for and work."""
+        trial = self._compiled_trial(passes) if self._compiled else None
+        trial = trial or self._trial_of(passes)
+        for callback in self.callback_handler.callbacks:
+            if hasattr(callback, "marks"):
+                callback.marks = trial.marks
+        return trial
+
+    def _compiled_trial(self, passes: Passes) -> Trial | None:
+        """Return a trial of compiled layers; ``None`` where they fail, and then nothing is compiled."""
+        try:
+            passes.compile()
+            return self._trial_of(passes)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a compiler may raise anything)
+            # Only invented units were seen, so that the reason is public.
+            logger.warning(
+                "layers=eager because a trial of compiled ones failed: %s",
+                str(error)[:_REASON_CHARS],
+                extra={"action": "privacy.layers"},
+            )
+            passes.uncompile()
+            return None
+
+    def _trial_of(self, passes: Passes) -> Trial:
+        return Trial.of(
             passes,
             self._shapes,
             self._plan,
@@ -96,10 +130,6 @@ class OpacusDPTrainer(AdapterTrainer):
             clock=self._clock,
             randomness=self._secret,
         )
-        for callback in self.callback_handler.callbacks:
-            if hasattr(callback, "marks"):
-                callback.marks = trial.marks
-        return trial
 
     def take_steps(self, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
         """Draw, clip, sum, release and step; effects become visible between the slots only."""
@@ -158,7 +188,8 @@ class OpacusDPTrainer(AdapterTrainer):
             # A log listener would learn the time of writing; the history does not contain it.
             self.state.log_history.append(found | {"step": self.state.global_step})
         if self.control.should_evaluate:
-            self.evaluate()
+            with eagerly():
+                self.evaluate()
             # It leaves the model in evaluation mode.
             self._model.train()
         if self.control.should_save:

@@ -38,7 +38,7 @@ def model_of(folder: Path, *, quantized: bool = False, checkpointing: bool = Fal
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             # At its beginning half of the factors have no gradient.
-            weight.data = 0.1 * torch.randn(weight.shape, generator=generator)
+            weight.data.copy_(0.1 * torch.randn(weight.shape, generator=generator))
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
@@ -165,12 +165,14 @@ def _alone(model: PeftModel, units: list[tuple[int, ...]]) -> list[tuple[torch.T
 
 def _overflow_in_row_3(_module: Any, _ids: Any, found: torch.Tensor) -> torch.Tensor:
     """Overflow in row 3, as one row's activations do in half precision."""
-    return torch.where(torch.arange(len(found))[:, None, None] == 3, found * float("inf"), found)
+    return torch.where(
+        torch.arange(len(found), device=found.device)[:, None, None] == 3, found * float("inf"), found
+    )
 
 
 def test_gradients_under_autocast_are_of_rows_and_in_float32(tiny_model: Path) -> None:
     model, batch = model_of(tiny_model), batch_of(LENGTHS, [0, 1, 2, 3])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(model.device.type, dtype=torch.bfloat16):
         found = row_gradients(model, batch)
     exact = row_gradients(model, batch)
     for one, other in zip(found, exact, strict=True):
