@@ -24,8 +24,10 @@ from tasks.execution.delivery import (
     run_stage,
 )
 from tasks.jobs import versioning
-from tasks.jobs.documents import StageMessage, SubmitMessage, check_job_id
+from tasks.jobs.documents import StageMessage
+from tasks.jobs.ids import check_job_id
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.submission import SubmitMessage
 from tasks.scheduling import admission
 from tasks.scheduling.reconciliation import keep_from_stranding
 from tasks.store.base import Store
@@ -195,7 +197,7 @@ def submit(
 ) -> None:
     """Submit a job from any Celery client; its id follows from its key, or is the id of this task.
 
-    The keywords are the fields of :class:`~tasks.jobs.documents.SubmitMessage`.
+    The keywords are the fields of :class:`~tasks.jobs.submission.SubmitMessage`.
     """
     try:
         _submit(cast("App", self.app), message, task_id=str(self.request.id))

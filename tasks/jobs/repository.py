@@ -17,17 +17,16 @@ from tasks.jobs.documents import (
     Claim,
     EndKind,
     JobRequest,
-    Keys,
     Outcome,
     OutcomeRecord,
     PrivateFiles,
     StageCommit,
     StoredFile,
     TableFile,
-    model_prefix,
     warnings_among,
 )
 from tasks.jobs.gate import OPEN, Gate
+from tasks.jobs.keys import Keys, model_prefix
 from tasks.jobs.privacy_charges import Charges
 from tasks.jobs.stage_files import Committed
 from tasks.store.base import Store

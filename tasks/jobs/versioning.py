@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from nss_train.contract import Frozen
 from nss_train.errors import InfrastructureError, Retry
@@ -27,6 +27,13 @@ VERSION = 5
 
 A field that an older release would refuse makes a new version. Examples of each are in tests/upgrades.
 """
+
+
+class Versioned(Frozen):
+    """A document or message that outlives its process, and may be read by one of another release."""
+
+    version: Annotated[int, Field(strict=True, ge=1, le=VERSION)] = VERSION
+
 
 Document = TypeVar("Document", bound=Frozen)
 

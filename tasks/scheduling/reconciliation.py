@@ -21,7 +21,7 @@ from tasks.broker.errors import broker_errors
 from tasks.broker.lease import lease_key
 from tasks.broker.task_names import TASK_NAMES
 from tasks.deployment import Deployment
-from tasks.jobs.documents import is_job_id
+from tasks.jobs.ids import is_job_id
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.versioning import NewerVersion
 from tasks.scheduling import admission, chain

@@ -16,7 +16,7 @@ from typing import Any
 
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks.broker.message_guard import SUBMIT, named_of
-from tasks.jobs.documents import OF_A_KEY, is_job_id
+from tasks.jobs.ids import OF_A_KEY, is_job_id
 from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 from tasks.store.open import open_store

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from nss_train.config import parse_config
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks.deployment import Deployment
-from tasks.jobs.documents import JobRequest, Outcome, Table, Webhook, check_job_id, id_of_key
+from tasks.jobs.documents import JobRequest, Outcome, Table
+from tasks.jobs.ids import check_job_id, id_of_key
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.submission import Webhook
 from tasks.jobs.versioning import NewerVersion
 from tasks.webhooks.url_policy import check_url
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks.app import App, make_app
-from tasks.jobs.documents import Keys, id_of_key
+from tasks.jobs.ids import id_of_key
+from tasks.jobs.keys import Keys
 from tasks.local.servers import Valkey
 from tasks.settings import Settings
 from tests.pipeline.conftest import config, table, worker

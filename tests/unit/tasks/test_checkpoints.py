@@ -13,7 +13,7 @@ import pytest
 from nss_train.errors import StoreUnavailable
 from nss_train.training.checkpoint import write_manifest
 from tasks.execution.checkpoints import CheckpointStore, Kept, Uploader
-from tasks.jobs.documents import Keys
+from tasks.jobs.keys import Keys
 from tasks.store.local import LocalStore
 
 KEYS = Keys("job-0001")

@@ -23,8 +23,10 @@ from tasks.client import Client
 from tasks.execution.delivery import TryLater, Worker, run_stage
 from tasks.execution.supervisor import run_child
 from tasks.execution.unseen import Unseen
-from tasks.jobs.documents import RESERVED, AttemptEnd, JobRequest, StageMessage, TableFile, Webhook
+from tasks.jobs.documents import AttemptEnd, JobRequest, StageMessage, TableFile
+from tasks.jobs.keys import RESERVED
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.submission import Webhook
 from tasks.jobs.table import describe_table, upload_table
 from tasks.local.servers import Valkey
 from tasks.settings import Settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Store
 from tasks import celery_tasks
 from tasks.app import App, make_app
 from tasks.broker import queues
+from tasks.cli.commands import jobs
 from tasks.client import Client
-from tasks.jobs.documents import Keys, Outcome, StageMessage, id_of_key
+from tasks.jobs.documents import JobRequest, Outcome, StageMessage
+from tasks.jobs.ids import id_of_key
+from tasks.jobs.keys import Keys
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import sha256_of
+from tasks.jobs.submission import JobOptions, Submission, SubmissionOptions, SubmitMessage
 from tasks.jobs.table import table_at
 from tasks.jobs.versioning import Unreadable
 from tasks.scheduling import admission
@@ -129,7 +134,7 @@ def test_an_upload_that_another_was_faster_than_is_gone(
 )
 def test_what_would_fail_late_is_refused_at_once(given: Mapping[str, Any], says: str, table: Path) -> None:
     with pytest.raises(ParameterError, match=says):
-        check_request(table, {}, **given)
+        check_request(Submission(table=table, **given))
 
 
 def test_a_uri_of_an_unknown_format_is_refused_before_it_is_fetched(settings: Settings) -> None:
@@ -216,7 +221,7 @@ def test_a_config_that_is_an_object_is_looked_at_like_its_text(table: Path) -> N
     given = {"training": {"lr_scheduler": "cosin"}}
     for config in (given, SafeSynthesizerParameters.model_validate(given)):
         with pytest.raises(ParameterError, match="cosin"):
-            check_request(table, config)
+            check_request(Submission(table=table, config=config))
 
 
 def test_the_queues_of_all_shapes_are_guarded(settings: Settings) -> None:
@@ -253,3 +258,20 @@ def test_a_message_may_say_what_a_client_may(settings: Settings) -> None:
     celery_tasks._submit(app, {"table": "s3://tables/t.csv", "config": {}} | said, task_id="task-00002")
     request = JobRepository(app.store, "task-00002").request()
     assert {name: getattr(request, name) for name in said} == said
+
+
+def test_each_option_is_known_to_client_command_and_message() -> None:
+    options = set(SubmissionOptions.model_fields)
+    assert options <= set(signature(Client.submit).parameters)
+    assert options <= set(signature(jobs.submit).parameters)
+    assert options <= set(SubmitMessage.model_fields)
+    assert set(JobOptions.model_fields) <= set(JobRequest.model_fields)
+
+
+def test_a_keyword_that_is_no_option_is_refused(settings: Settings) -> None:
+    with pytest.raises(TypeError, match="rank"):
+        Client(settings).submit(table="t.csv", rank=2)
+
+
+def test_a_submission_that_is_shown_hides_its_token() -> None:
+    assert "sesame" not in repr(Submission(table="t.csv", dataset_token="sesame"))

@@ -9,6 +9,7 @@ import pytest
 
 from nss_train.errors import DataError, ParameterError
 from nss_train.formats import kind_of, suffix_of
+from tasks.jobs.submission import Submission
 from tasks.jobs.table import check_table_file, describe_table
 from tasks.submission.submit import check_request
 
@@ -62,7 +63,7 @@ def test_the_whole_suffix_of_a_name_travels_with_a_job(tmp_path: Path) -> None:
 def test_a_private_job_is_refused_at_once_for_a_file_that_it_does_not_read(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(GOOD.get(name, b""))
     with pytest.raises(DataError, match=r"a private job reads \.csv, \.parquet"):
-        check_request(tmp_path / name, {"privacy": {"dp_enabled": True}})
+        check_request(Submission(table=tmp_path / name, config={"privacy": {"dp_enabled": True}}))
 
 
 def test_a_private_job_is_told_no_marks(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_private_job_is_told_no_marks(tmp_path: Path) -> None:
     with pytest.raises(
         ParameterError, match=r"reading\.delimiter = ';': a private job reads commas"
     ) as caught:
-        check_request(tmp_path / "t.csv", config)
+        check_request(Submission(table=tmp_path / "t.csv", config=config))
     assert [p.field for p in caught.value.problems if p.field.startswith("reading")] == [
         "reading.delimiter",
         "reading.encoding",
@@ -82,4 +83,4 @@ def test_a_private_job_is_told_no_marks(tmp_path: Path) -> None:
 def test_marks_that_cannot_be_told_apart_are_refused(given: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(GOOD["t.csv"])
     with pytest.raises(ParameterError, match="delimiter, decimal, thousands and quote"):
-        check_request(tmp_path / "t.csv", {"reading": given})
+        check_request(Submission(table=tmp_path / "t.csv", config={"reading": given}))
