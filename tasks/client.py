@@ -60,7 +60,7 @@ def _with_keywords_of(
             return method(self, Submission.unchecked(*args, **given))
 
         itself, _ = signature(method).parameters.values()
-        shown = signature(fields).replace(parameters=[itself, *signature(fields).parameters.values()])
+        shown = signature(method).replace(parameters=[itself, *signature(fields).parameters.values()])
         call.__signature__ = shown  # type: ignore[attr-defined]
         return call
 
