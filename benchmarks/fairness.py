@@ -20,7 +20,7 @@ from nss_train.contract import Stage
 from tasks.app import App, make_app
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.submission import Submission
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.submission import submit
 

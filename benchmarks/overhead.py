@@ -23,7 +23,7 @@ from benchmarks.noop_app import BARE, PROCESS, bare_chain
 from tasks.app import App, make_app
 from tasks.jobs.keys import Keys
 from tasks.jobs.submission import Submission
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.submission import submit
 

@@ -27,7 +27,8 @@ from tasks.client import Client
 from tasks.jobs.documents import JobState
 from tasks.jobs.keys import Keys
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import Valkey, free_ports
+from tasks.local.server import free_ports
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 

@@ -28,7 +28,7 @@ from tasks.app import App, make_app
 from tasks.jobs.documents import Outcome
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.submission import Submission
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.monitoring.exporter import make_server_on
 from tasks.settings import Settings, worker_environment
 from tasks.submission import submit

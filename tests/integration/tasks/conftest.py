@@ -13,8 +13,8 @@ from tasks.store.local import LocalStore
 
 @pytest.fixture
 def private_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the children run :mod:`tests.unit.tasks.private_stages`."""
-    private = functools.partial(run_child, module="tests.unit.tasks.private_stages")
+    """Make the children run :mod:`tests.integration.tasks.private_stages`."""
+    private = functools.partial(run_child, module="tests.integration.tasks.private_stages")
     monkeypatch.setattr("tasks.execution.attempt.run_child", private)
 
 

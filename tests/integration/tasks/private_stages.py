@@ -24,7 +24,7 @@ from nss_train.contract import (
     Stage,
     StageResult,
 )
-from tests.unit.tasks.drawing_stages import PLAN
+from tests.integration.tasks.drawing_stages import PLAN
 
 STEPS = PLAN["steps"]
 LOST = 3

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from tasks.broker.checks import weaknesses
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.monitoring.doctor import examine
 from tasks.settings import Settings
 

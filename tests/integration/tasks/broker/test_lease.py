@@ -10,7 +10,7 @@ from redis import Redis
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable
 from tasks.broker.lease import Lease, Renewal, lease_key
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from tasks.execution.model_cache import ModelCache
 from tasks.jobs.documents import JobRequest, StageMessage
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import describe_table, upload_table
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tests.unit.tasks.private_stages import DIGEST
+from tests.integration.tasks.private_stages import DIGEST
 
 JOB = "job-0001"
 pytestmark = pytest.mark.usefixtures("private_stages")

@@ -17,7 +17,7 @@ from tasks.execution.supervisor import StageStopped, StopReason
 from tasks.jobs.documents import CancelRequest
 from tasks.jobs.gate import OPEN
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
 

@@ -26,12 +26,12 @@ from tasks.jobs.private_keys import SKETCH_KEY_OF_DEPLOYMENT
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.same_data import noticed
 from tasks.jobs.table import describe_table, upload_table
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.local import LocalStore
 from tasks.telemetry import counters
-from tests.unit.tasks.drawing_stages import SKETCH_OF_TABLE
+from tests.integration.tasks.drawing_stages import SKETCH_OF_TABLE
 
 JOB = "job-0001"
 
@@ -79,7 +79,7 @@ def nth(number: int, pattern: str) -> Callable[[str], bool]:
 
 @pytest.fixture(autouse=True)
 def _drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawing = functools.partial(run_child, module="tests.unit.tasks.drawing_stages")
+    drawing = functools.partial(run_child, module="tests.integration.tasks.drawing_stages")
     monkeypatch.setattr("tasks.execution.attempt.run_child", drawing)
 
 

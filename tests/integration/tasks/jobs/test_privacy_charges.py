@@ -26,12 +26,12 @@ from tasks.jobs.privacy_charges import Charges
 from tasks.jobs.privacy_ledger import DatasetLedger
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import describe_table, upload_table
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
-from tests.unit.tasks import drawing_stages
-from tests.unit.tasks.private_stages import LOST, RESULT, STEPS
+from tests.integration.tasks import drawing_stages
+from tests.integration.tasks.private_stages import LOST, RESULT, STEPS
 
 JOB = "job-0001"
 PLAN = PrivacyPlan.model_validate(drawing_stages.PLAN)

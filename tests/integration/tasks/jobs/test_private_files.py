@@ -28,7 +28,7 @@ from tasks.jobs.keys import RESERVED
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.submission import Webhook
 from tasks.jobs.table import describe_table, upload_table
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tasks.status import read_status
 from tasks.store.local import LocalStore
@@ -36,7 +36,7 @@ from tasks.telemetry.counters import read as counts
 from tasks.telemetry.histograms import STAGE_SECONDS
 from tasks.webhooks import delivery
 from tasks.worker.announce import Devices, _say
-from tests.unit.tasks.leaky_stages import CELL
+from tests.integration.tasks.leaky_stages import CELL
 
 JOB = "job-0001"
 REASON = f"{JOB}.prepare_data.1"
@@ -115,7 +115,7 @@ def leaky(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Leaky:
-    child = functools.partial(run_child, module="tests.unit.tasks.leaky_stages")
+    child = functools.partial(run_child, module="tests.integration.tasks.leaky_stages")
     monkeypatch.setattr("tasks.execution.attempt.run_child", child)
     redis = Redis.from_url(valkey.url)
     redis.flushall()

