@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import ColumnType, PublicColumn
-from nss_train.config.resolve import unit_column
 from nss_train.data.assembly.groups import Groups
 from nss_train.data.assembly.layout import Order
+from nss_train.data.auto_values import unit_column
 from nss_train.data.private.table import PrivateTable, Raw
 from nss_train.data.ragged import gather, offsets_of
 from nss_train.data.tokenization.distinct_values import Column

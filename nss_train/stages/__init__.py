@@ -14,14 +14,14 @@ from nss_train.contract import Report, Request, StageResult
 
 def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Check the table, resolve the config, write the training examples."""
-    from nss_train.data import prepare
+    from nss_train.stages import preparation
 
-    return prepare.run(folder, request, report=report)
+    return preparation.run(folder, request, report=report)
 
 
 def load_model(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Prepare the base model, content-addressed, and check that the adapter fits it."""
-    from nss_train.model.prepared import prepare_model
+    from nss_train.stages.base_model import prepare_model
 
     return prepare_model(folder, request, report=report)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.reading import Types
-from nss_train.config.resolve import Resolved, resolve, unit_column
 from nss_train.contract import HOLDOUT_KEY, Event, Report, Request, Stage, StageResult, TableLimits
 from nss_train.data import columns
 from nss_train.data.assembly import time_series
@@ -17,6 +16,7 @@ from nss_train.data.assembly.assembler import Assembled, Assembler
 from nss_train.data.assembly.holdout import Split, hold_out
 from nss_train.data.assembly.packing import check_lengths
 from nss_train.data.assembly.time_series import PSEUDO_GROUP
+from nss_train.data.auto_values import Resolved, resolve, unit_column
 from nss_train.data.comparison.changes import check_dates
 from nss_train.data.examples import Examples, Prompt
 from nss_train.data.outputs import write
@@ -69,7 +69,9 @@ def _prepare(folder: Path, request: Request, model: Path) -> Prepared:
 
 def _prepare_private(folder: Path, request: Request, model: Path, report: Report) -> Prepared:
     """Prepare with the key beside the table if there is one, and a draw that the supervisor may keep."""
-    from nss_train.data.private.prepare import prepare_privately  # the accountant takes a second to load
+    from nss_train.stages.private_preparation import (
+        prepare_privately,  # the accountant takes a second to load
+    )
 
     key, config = folder / "in" / HOLDOUT_KEY, request.config
     table = read_private_table(folder / "in" / str(request.table), config.guarantee, request.limits)
@@ -106,7 +108,7 @@ def prepare(
     """
     require_extras(*needed_by(config))
     if config.dp_enabled:
-        from nss_train.data.private.prepare import prepare_privately
+        from nss_train.stages.private_preparation import prepare_privately
 
         return prepare_privately(
             read_private_table(table, config.guarantee, limits),

@@ -15,12 +15,12 @@ import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import SchemaSource
-from nss_train.config.resolve import Resolved, resolve_privately
 from nss_train.cost.work import typical_record
 from nss_train.data.assembly.assembler import Assembled, of_groups
 from nss_train.data.assembly.groups import Groups
 from nss_train.data.assembly.layout import Layout, groups_as_sequences, one_sequence_each
 from nss_train.data.assembly.packing import nothing_to_train_on, records_budget
+from nss_train.data.auto_values import Resolved, resolve_privately
 from nss_train.data.columns import check_named_roles
 from nss_train.data.examples import Examples, Prompt
 from nss_train.data.prepared import Prepared

@@ -11,8 +11,8 @@ import pytest
 
 from nss_train import extras
 from nss_train.config import parse_config
-from nss_train.data.prepare import prepare
 from nss_train.errors import NotInstalled, from_json, to_json
+from nss_train.stages.preparation import prepare
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 PRIVATE = parse_config({"privacy": {"dp_enabled": True, "delta": 1e-5}})

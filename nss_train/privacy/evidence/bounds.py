@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit
 
-from nss_train.privacy.audit.evidence import Floats
+from nss_train.privacy.evidence.likelihood import Floats
 
 CANDIDATES = 400
 """Number of thresholds that are tried."""

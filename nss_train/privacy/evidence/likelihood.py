@@ -9,6 +9,9 @@ from nss_train.privacy.accounting.plan import PrivacyPlan
 
 Floats = npt.NDArray[np.float64]
 
+NORM = 10.0
+"""Norm of a unit's gradient, in units of the clip."""
+
 
 def log_likelihood_ratio(values: Floats, plan: PrivacyPlan) -> Floats:
     """Return ln p(value | in the data) - ln p(value | not in it), of the same shape; sum it over steps.

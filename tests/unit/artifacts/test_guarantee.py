@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 from nss_train.artifacts.workdir import assemble
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.config.guarantee import ColumnType, SchemaSource
-from nss_train.config.resolve import resolve_privately
 from nss_train.contract import Event, ModelPolicy, Request
+from nss_train.data.auto_values import resolve_privately
 from nss_train.data.schema import make_schema
 from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
 from nss_train.errors import BudgetExceeded, StageLost
@@ -239,6 +239,6 @@ def test_the_published_schema_takes_generated_rows(tmp_path: Path) -> None:
 
 
 def test_a_job_without_privacy_loads_no_accountant() -> None:
-    modules = "nss_train.artifacts.workdir, nss_train.data.prepare"
+    modules = "nss_train.artifacts.workdir, nss_train.stages.preparation"
     code = f"import sys, {modules}; sys.exit('dp_accounting' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

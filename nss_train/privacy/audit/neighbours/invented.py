@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from nss_train.data import prepare as stage
-from nss_train.data.private import prepare
 from nss_train.data.tokenization import pieces
 from nss_train.privacy.accounting import accountant
+from nss_train.stages import preparation as stage
+from nss_train.stages import private_preparation as prepare
 
 MODEL = "SmolLM2-invented"
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
