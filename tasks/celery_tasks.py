@@ -48,7 +48,7 @@ ADMIT_RETRIES = 3
 """Retries of an admission; after them, reconcile finds the job in the store and asks again."""
 
 
-def _run(task: Task, message: Mapping[str, Any]) -> None:
+def _run(task: Task, message: Mapping[str, object]) -> None:
     app = cast("App", task.app)
     worker = Worker(
         name=str(task.request.hostname),
@@ -193,7 +193,7 @@ def webhook(self: Task, *, job_id: str) -> None:
 )
 def submit(
     self: Task,
-    **message: Any,
+    **message: object,
 ) -> None:
     """Submit a job from any Celery client; its id follows from its key, or is the id of this task.
 
@@ -212,7 +212,7 @@ def submit(
         _hand_back(self, error, delay_s=0)  # a store may be slow, and a submission is small
 
 
-def _submit(app: App, message: Mapping[str, Any], *, task_id: str) -> None:
+def _submit(app: App, message: Mapping[str, object], *, task_id: str) -> None:
     try:
         found = versioning.parse(SubmitMessage, message, what="A submission")
     except (versioning.NewerVersion, ValidationError) as error:

@@ -152,7 +152,7 @@ def _ranks(table: PrivateTable, config: SafeSynthesizerParameters) -> Numbers | 
     return np.asarray([equal[key] for key in keys], dtype=np.int64)[column.codes]
 
 
-def _order_key(value: Any, type_: ColumnType, form: str | None) -> tuple[int, Any]:
+def _order_key(value: object, type_: ColumnType, form: str | None) -> tuple[int, Any]:
     """Return a key that sorts numbers and times first, then texts, then the rest, and nulls last."""
     if value is None:
         return 3, 0

@@ -177,7 +177,9 @@ def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
     return now - since >= wait_s and redis.hdel(STRANDED, job_id) == 1
 
 
-def _named(reader: Callable[[Mapping[str, Any]], Iterator[str]], message: Mapping[str, Any]) -> Iterable[str]:
+def _named(
+    reader: Callable[[Mapping[str, Any]], Iterator[str]], message: Mapping[str, object]
+) -> Iterable[str]:
     """Return the jobs that a message names; a forged one names none, and waits to be refused by a worker."""
     with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return [str(job) for job in reader(message)]

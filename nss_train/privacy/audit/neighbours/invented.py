@@ -89,7 +89,7 @@ def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with a cache of its results, by identity because a tokenizer has no hash."""
     found: dict[Any, tuple[Any, Any]] = {}
 
-    def remembering(*of: Any, **named: Any) -> Any:
+    def remembering(*of: object, **named: object) -> Any:
         key = (*(one if isinstance(one, Path) else id(one) for one in of), *sorted(named.items()))
         if key not in found:
             # The arguments are kept so that no other object gets their id.
