@@ -30,7 +30,7 @@ test: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny ## Runs the tests, al
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=15 tests/$(AREA)
 
-# No server, no network, no model: what is left of tests/unit takes two minutes on two cores.
+# No server, no network, no model: two minutes of two idle cores.
 unit: $(INSTALLED) ## Runs the tests that need no server, no network and no model.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not heavy" tests/unit
 
