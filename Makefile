@@ -16,7 +16,7 @@ JOBS ?= 20
 DEPLOY_TOOLS := .nss-train/deploy-tools
 SECURITY_TOOLS := .nss-train/security-tools
 
-.PHONY: help run test lint check up interop chaos rehearse fuzz security-check code-audit package-audit deploy-check clean
+.PHONY: help run unit test lint check up interop chaos rehearse fuzz security-check code-audit package-audit deploy-check clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -29,6 +29,10 @@ run: $(INSTALLED) $(MODEL) .nss-train/penguins.csv ## Trains on the penguins wit
 test: $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny ## Runs the tests, all or those below tests/AREA (AREA=unit/config).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
 		--durations=15 tests/$(AREA)
+
+# No server, no network, no model: two minutes of two idle cores.
+unit: $(INSTALLED) ## Runs the tests that need no server, no network and no model.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not heavy" tests/unit
 
 lint: $(INSTALLED) ## Checks format, lint, types and import contracts.
 	$(BIN)/ruff format --check .

@@ -19,7 +19,8 @@ from pathlib import Path
 from nss_train.contract import Stage
 from tasks.app import App, make_app
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import Valkey
+from tasks.jobs.submission import Submission
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.submission import submit
 
@@ -45,7 +46,7 @@ def run(folder: Path, many: int, window: int) -> tuple[float, float, float]:
         settings = Settings.model_validate(given)
         app = make_app(settings)
         ids = [
-            submit.submit(app, table=table, config={}, tenant=tenant)
+            submit.submit(app, Submission(table=table, config={}, tenant=tenant))
             for tenant, count in (("a", many), ("b", NEWCOMERS))
             for _ in range(count)
         ]

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from tasks.client import Client
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 
 CONFIG = {

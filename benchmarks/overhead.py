@@ -21,8 +21,9 @@ import psutil
 
 from benchmarks.noop_app import BARE, PROCESS, bare_chain
 from tasks.app import App, make_app
-from tasks.jobs.documents import Keys
-from tasks.local.servers import Valkey
+from tasks.jobs.keys import Keys
+from tasks.jobs.submission import Submission
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.submission import submit
 
@@ -77,7 +78,7 @@ def run(jobs: int, settings: Settings, table: Path, folder: Path) -> dict[str, A
 
 
 def run_jobs(app: App, table: Path, count: int) -> None:
-    ids = [submit.submit(app, table=table, config={}) for _ in range(count)]
+    ids = [submit.submit(app, Submission(table=table, config={})) for _ in range(count)]
     wait_until(lambda: all(app.store.exists(Keys(job_id).outcome) for job_id in ids))
 
 

@@ -95,7 +95,7 @@ def share_of_comparison(table: Path, model: Path) -> dict[str, float]:
     """Prepare a file in this process; return how long that took, and its comparison of cells alone."""
     from nss_train.config import parse_config
     from nss_train.data import source
-    from nss_train.data.prepare import prepare
+    from nss_train.stages.preparation import prepare
 
     spent, check = [0.0], source.check_changes
 
@@ -168,12 +168,12 @@ def last_line(command: list[str], *, code: Path | None = None) -> dict[str, Any]
 def measure(table: Path, model: Path) -> dict[str, Any]:
     """Run one preparation in this process and measure it."""
     from nss_train.config import parse_config
-    from nss_train.config.resolve import resolve
     from nss_train.data.assembly.holdout import Split
-    from nss_train.data.prepare import assemble
+    from nss_train.data.auto_values import resolve
     from nss_train.data.source import read_table
     from nss_train.model.metadata import read_metadata
     from nss_train.model.tokenizer import load_tokenizer
+    from nss_train.stages.preparation import assemble
 
     frame = read_table(table)
     training = {"pretrained_model": str(model), "num_input_records_to_sample": len(frame)}

@@ -28,7 +28,6 @@ from nss_train.config.support import unsupported_training
 from nss_train.contract import ModelPolicy
 from nss_train.data import columns
 from nss_train.data.assembly.holdout import Split
-from nss_train.data.prepare import prepare_split
 from nss_train.data.prepared import Prepared
 from nss_train.data.private.reading import read_private_frame
 from nss_train.errors import DataError, GenerationError, ParameterError, Problem
@@ -36,12 +35,13 @@ from nss_train.extras import needed_by, require_extras
 from nss_train.model.adapter import initial_adapter, ready_for_training, save_adapter
 from nss_train.model.loading import choose_attention, choose_precision, load_base, max_memory
 from nss_train.model.local.source import ModelSource, find_model
-from nss_train.model.prepared import full_weights
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
 from nss_train.privacy.accounting.result import check_release
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import InMemory
+from nss_train.stages.base_model import full_weights
+from nss_train.stages.preparation import prepare_split
 from nss_train.training.backend import NSSTrainerResult, TrainingBackend
 from nss_train.training.callbacks import TimeLimit
 from nss_train.training.group import placement
@@ -313,7 +313,7 @@ class HuggingFaceBackend(TrainingBackend):
         if not self.params.dp_enabled:
             split = Split(train=frame, test=None)
             return prepare_split(split, self.params, model=self.source.folder, seed=self.seed)
-        from nss_train.data.private.prepare import prepare_privately
+        from nss_train.stages.private_preparation import prepare_privately
 
         return prepare_privately(
             read_private_frame(frame, self.params.guarantee),

@@ -70,7 +70,7 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name}, which is no JSON")
 
 
-def faults(document: Any, *, text_chars: int = TEXT_CHARS) -> Iterator[str]:
+def faults(document: object, *, text_chars: int = TEXT_CHARS) -> Iterator[str]:
     """Yield what is wrong with a parsed document. It goes level by level, so that depth cannot crash it.
 
     A level is checked as a whole, because an honest document has few kinds of values and a hostile one has

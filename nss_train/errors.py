@@ -72,7 +72,7 @@ def cut(text: str, chars: int) -> str:
     return short.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> Any:
     """Return a value as a problem shows it: short, whatever its size and depth."""
     if isinstance(value, str):
         return cut(value, _VALUE_CHARS)
@@ -303,7 +303,7 @@ def from_json(document: Mapping[str, Any]) -> NSSTrainError:
     return cls(document["message"], problems, public=document.get("public", False))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)  # JSON has no such number
     return value if isinstance(value, str | int | float | bool | None) else repr(value)

@@ -8,7 +8,7 @@ _STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """First characters of a formula, also after a tab or a line break, and in full-width forms."""
 
 
-def defused(value: Any) -> Any:
+def defused(value: object) -> Any:
     """Return the same cell, with an apostrophe before a text that a spreadsheet would take for a formula."""
     is_formula = isinstance(value, str) and value.startswith(_STARTS) and not _is_number(value)
     return f"'{value}" if is_formula else value

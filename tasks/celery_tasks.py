@@ -24,8 +24,10 @@ from tasks.execution.delivery import (
     run_stage,
 )
 from tasks.jobs import versioning
-from tasks.jobs.documents import StageMessage, SubmitMessage, check_job_id
+from tasks.jobs.documents import StageMessage
+from tasks.jobs.ids import check_job_id
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.submission import SubmitMessage
 from tasks.scheduling import admission
 from tasks.scheduling.reconciliation import keep_from_stranding
 from tasks.store.base import Store
@@ -46,7 +48,7 @@ ADMIT_RETRIES = 3
 """Retries of an admission; after them, reconcile finds the job in the store and asks again."""
 
 
-def _run(task: Task, message: Mapping[str, Any]) -> None:
+def _run(task: Task, message: Mapping[str, object]) -> None:
     app = cast("App", task.app)
     worker = Worker(
         name=str(task.request.hostname),
@@ -191,11 +193,11 @@ def webhook(self: Task, *, job_id: str) -> None:
 )
 def submit(
     self: Task,
-    **message: Any,
+    **message: object,
 ) -> None:
     """Submit a job from any Celery client; its id follows from its key, or is the id of this task.
 
-    The keywords are the fields of :class:`~tasks.jobs.documents.SubmitMessage`.
+    The keywords are the fields of :class:`~tasks.jobs.submission.SubmitMessage`.
     """
     try:
         _submit(cast("App", self.app), message, task_id=str(self.request.id))
@@ -210,7 +212,7 @@ def submit(
         _hand_back(self, error, delay_s=0)  # a store may be slow, and a submission is small
 
 
-def _submit(app: App, message: Mapping[str, Any], *, task_id: str) -> None:
+def _submit(app: App, message: Mapping[str, object], *, task_id: str) -> None:
     try:
         found = versioning.parse(SubmitMessage, message, what="A submission")
     except (versioning.NewerVersion, ValidationError) as error:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import wraps
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from redis.exceptions import RedisError
 
@@ -18,19 +20,12 @@ from nss_train.names import is_dataset
 from tasks.app import App, make_app
 from tasks.broker.lease import lease_key
 from tasks.execution.model_cache import ModelCache
-from tasks.jobs.documents import (
-    DEFAULT_PRIORITY,
-    DEFAULT_TENANT,
-    CancelRequest,
-    JobState,
-    Outcome,
-    Webhook,
-    check_beginning,
-    is_job_id,
-)
+from tasks.jobs.documents import CancelRequest, JobState, Outcome
+from tasks.jobs.ids import check_beginning, is_job_id
 from tasks.jobs.privacy_charges import ACCOUNTANT, open_ledger
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import download
+from tasks.jobs.submission import Submission
 from tasks.jobs.table import check_table_file
 from tasks.jobs.versioning import Unreadable
 from tasks.scheduling import admission
@@ -38,7 +33,7 @@ from tasks.scheduling.admission import Place
 from tasks.settings import Settings
 from tasks.status import JobStatus, read_status
 from tasks.submission import submit
-from tasks.submission.submit import ConfigSource, check_request
+from tasks.submission.submit import check_request
 
 if TYPE_CHECKING:
     from tasks.jobs.privacy_ledger import DatasetLedger
@@ -49,6 +44,28 @@ POLL_S = 0.5
 MOST_MATCHES = 10
 """Most jobs that are named when several ids begin alike."""
 
+_Fields = ParamSpec("_Fields")
+
+
+def _with_keywords_of(
+    fields: Callable[_Fields, Submission],
+) -> Callable[[Callable[[Client, Submission], str]], Callable[Concatenate[Client, _Fields], str]]:
+    """Let a method of a submission take the submission's fields as its keywords, so that it lists none."""
+
+    def decorate(
+        method: Callable[[Client, Submission], str],
+    ) -> Callable[Concatenate[Client, _Fields], str]:
+        @wraps(method)
+        def call(self: Client, /, *args: _Fields.args, **given: _Fields.kwargs) -> str:
+            return method(self, Submission.unchecked(*args, **given))
+
+        itself, _ = signature(method).parameters.values()
+        shown = signature(method).replace(parameters=[itself, *signature(fields).parameters.values()])
+        call.__signature__ = shown  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
 
 class Client:
     """A client of one deployment; cheap to make, connects on first use."""
@@ -56,49 +73,23 @@ class Client:
     def __init__(self, settings: Settings | None = None) -> None:
         self._app: App = make_app(settings or Settings())
 
-    def submit(
-        self,
-        *,
-        table: Path | str,
-        config: ConfigSource = None,
-        idempotency_key: str | None = None,
-        seed: int | None = None,
-        family: str = "",
-        ranks: int = 0,
-        fsdp: bool = False,
-        priority: int = DEFAULT_PRIORITY,
-        tenant: str = DEFAULT_TENANT,
-        webhook: str | None = None,
-        webhook_progress: bool = False,
-        dataset_token: str | None = None,
-    ) -> str:
+    @_with_keywords_of(Submission)
+    def submit(self, submission: Submission) -> str:
         """Enqueue a job and return its id; the same key again is the same job.
 
-        ``table`` is a local CSV, Parquet or JSON Lines file, or an ``s3://`` URI that the operator allows.
-        ``family`` states the base model's family if its name does not show it. ``ranks`` processes train
-        together (0 leaves it to the worker); with ``fsdp`` each of them holds a part of the base model.
-        Tenants share the workers fairly; within a tenant the smaller ``priority`` (0 to 9) begins first.
-        ``webhook`` is notified of the job's outcome, and with ``webhook_progress`` of each committed stage. A
-        private job on a dataset with an owner needs the ``dataset_token`` (by default the setting of this
-        name); only a proof for this job is sent.
+        The keywords are the fields of :class:`Submission`. ``table`` is a local CSV, Parquet or JSON Lines
+        file, or an ``s3://`` URI that the operator allows. ``family`` states the base model's family if its
+        name does not show it. ``ranks`` processes train together (0 leaves it to the worker); with ``fsdp``
+        each of them holds a part of the base model. Tenants share the workers fairly; within a tenant the
+        smaller ``priority`` (0 to 9) begins first. ``webhook`` is notified of the job's outcome, and with
+        ``webhook_progress`` of each committed stage. A private job on a dataset with an owner needs the
+        ``dataset_token`` (by default the setting of this name); only a proof for this job is sent.
 
         Raises :class:`~nss_train.errors.DataError` or :class:`~nss_train.errors.ParameterError` with every
         problem of a bad request.
         """
-        return submit.submit(
-            self._app,
-            table=table,
-            config=config,
-            idempotency_key=idempotency_key,
-            seed=seed,
-            family=family,
-            ranks=ranks,
-            fsdp=fsdp,
-            priority=priority,
-            tenant=tenant,
-            webhook=None if webhook is None else Webhook(url=webhook, progress=webhook_progress),
-            dataset_token=dataset_token or self._app.settings.dataset_token.get_secret_value(),
-        )
+        token = submission.dataset_token or self._app.settings.dataset_token.get_secret_value()
+        return submit.submit(self._app, submission.model_copy(update={"dataset_token": token}))
 
     def find(self, beginning: str) -> str:
         """Return the id of the only job that begins like this; a whole id is its own beginning.
@@ -255,4 +246,4 @@ def _ambiguous(beginning: str, found: Sequence[str]) -> ParameterError:
     return ParameterError("Which job?", [Problem(field="job_id", value=beginning, remedy=remedy)])
 
 
-__all__ = ["Client", "JobStatus", "check_request", "check_table_file"]
+__all__ = ["Client", "JobStatus", "Submission", "check_request", "check_table_file"]

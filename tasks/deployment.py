@@ -24,8 +24,8 @@ class Deployment(Protocol):
     def redis(self) -> Redis:
         """Return the Redis client, connected on first use."""
 
-    def send_task(self, name: str, *, kwargs: Mapping[str, Any], priority: int | None = None) -> Any:
+    def send_task(self, name: str, *, kwargs: Mapping[str, object], priority: int | None = None) -> Any:
         """Send a message. Raises what the connection raises."""
 
-    def signature(self, name: str, **options: Any) -> Any:
+    def signature(self, name: str, **options: object) -> Any:
         """Make a Celery signature of a task."""

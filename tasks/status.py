@@ -11,15 +11,9 @@ from pydantic import Field
 
 from nss_train.contract import Frozen, Stage
 from nss_train.cost.cost import Cost
-from tasks.jobs.documents import (
-    DEFAULT_PRIORITY,
-    DEFAULT_TENANT,
-    JobState,
-    OutcomeRecord,
-    StageCommit,
-    warnings_among,
-)
+from tasks.jobs.documents import JobState, OutcomeRecord, StageCommit, warnings_among
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.submission import DEFAULT_PRIORITY, DEFAULT_TENANT
 from tasks.scheduling.admission import Place
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.local.servers import SeaweedFS, Valkey
+from tasks.local.seaweedfs import SeaweedFS
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -23,7 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests that take long and whose parts are tested elsewhere."""
+    """Leave out tests that take long and whose parts are tested elsewhere; mark those that load a model."""
+    for item in items:
+        if "base_model" in getattr(item, "fixturenames", ()):
+            item.add_marker("heavy")
     left_out = [item for item in items if item.get_closest_marker("long")]
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=left_out)

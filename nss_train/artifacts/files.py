@@ -38,7 +38,7 @@ def copy_aside(source: Path, path: Path) -> None:
     _settle(aside, path)
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_json(path: Path, document: object) -> None:
     """Write JSON as NSS does: indent 4, ASCII only, no newline at the end, keys in the given order."""
     write_aside(path, json.dumps(document, indent=4).encode("ascii"))
 

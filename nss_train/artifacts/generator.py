@@ -54,7 +54,7 @@ class Generator:
         base: Path,
         adapter: Path,
         *,
-        metadata: Mapping[str, Any],
+        metadata: Mapping[str, object],
         columns: tuple[str, ...],
         sampling: Sampling,
         seed: int | None,
@@ -137,7 +137,7 @@ class _EnoughLines(StoppingCriteria):
         self._seen = prompt_tokens
         self._missing = lines
 
-    def __call__(self, input_ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
         fresh = input_ids[:, self._seen :]
         self._seen = input_ids.shape[1]
         self._missing -= int(self._newlines[fresh].sum().item())

@@ -156,7 +156,7 @@ def _config(facts: CardFacts) -> str:
     return f"```json\n{json.dumps(shown, indent=2)}\n```"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     """Escape text so that it stays inside its cell of a Markdown table."""
     text = value if isinstance(value, str) else json.dumps(value)
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("`", "\\`").split())

@@ -54,7 +54,7 @@ class _Rejected(Exception):
         self.column = column
 
 
-def schema_validator(schema: Mapping[str, Any]) -> Validator:
+def schema_validator(schema: Mapping[str, object]) -> Validator:
     """Return a row validator for a dataset schema, in the dialect that ``jsonschema.validate`` uses."""
     chosen = validator_for(schema, default=Draft202012Validator)
     chosen.check_schema(schema)
@@ -109,7 +109,7 @@ def _decoded(candidate: str) -> Any:
         raise _Rejected(f"Invalid JSON: {error}", "Invalid JSON") from error
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):
@@ -127,7 +127,7 @@ def _check_floats(row: Row) -> None:
                 raise _Rejected(message, "Float Conversion", column=name) from error
 
 
-def _relaxed(column: Mapping[str, Any]) -> dict[str, Any]:
+def _relaxed(column: Mapping[str, object]) -> dict[str, Any]:
     if column.get("type") != "number":
         return dict(column)
     return {key: value for key, value in column.items() if key not in {"minimum", "maximum"}}

@@ -36,13 +36,13 @@ def row_table(rows: Iterable[Row], columns: Sequence[str]) -> Table:
     return table
 
 
-def _csv_cell(value: Any) -> Any:
+def _csv_cell(value: object) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     return None if value is None else defused(_text(value))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, dict | list) else str(value)

@@ -66,7 +66,7 @@ def load_resolved(folder: Path) -> SafeSynthesizerParameters:
     return parse_resolved(json.loads(file.read_text(encoding="utf-8")))
 
 
-def parse_resolved(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
+def parse_resolved(given: Mapping[str, object]) -> SafeSynthesizerParameters:
     """Return a config that was checked when its job was submitted, perhaps by an older release."""
     return _checked(given, context={})
 
@@ -89,7 +89,7 @@ def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
     return config
 
 
-def _checked(given: Mapping[str, Any], *, context: Mapping[str, Any]) -> SafeSynthesizerParameters:
+def _checked(given: Mapping[str, object], *, context: Mapping[str, object]) -> SafeSynthesizerParameters:
     problems = list(odd_values(given, SafeSynthesizerParameters)) if context else []
     given = _without(given, {problem.field for problem in problems})
     if given.get("unknown_fields") != "ignore":
@@ -105,7 +105,7 @@ def _checked(given: Mapping[str, Any], *, context: Mapping[str, Any]) -> SafeSyn
     return config
 
 
-def _without(given: Mapping[str, Any], fields: set[str], path: str = "") -> dict[str, Any]:
+def _without(given: Mapping[str, object], fields: set[str], path: str = "") -> dict[str, Any]:
     """Return the config without the named fields, so that values nested too deeply are not visited again."""
     kept = {name: value for name, value in given.items() if f"{path}{name}" not in fields}
     if path:

@@ -25,7 +25,7 @@ class Within:
     high: float
     why: str
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_after_validator_function(self._check, handler(source))
 
     def _check(self, given: Any, info: ValidationInfo) -> Any:
@@ -41,7 +41,7 @@ class AtMost:
     length: int
     why: str
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_after_validator_function(self._check, handler(source))
 
     def _check(self, given: Sized, info: ValidationInfo) -> Sized:
@@ -70,7 +70,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Within(-1e100, 1e100, "noise is drawn over powers of two, which end")]
 
 
-def scalar(given: Any, info: ValidationInfo) -> Any:
+def scalar(given: object, info: ValidationInfo) -> Any:
     """Return the value if a cell can have it: a text, a number, true, false or null."""
     if is_submitted(info):
         if isinstance(given, dict | list | tuple):

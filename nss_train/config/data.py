@@ -30,17 +30,17 @@ class DataParameters(Section):
 
     @field_validator("random_state", mode="before")
     @classmethod
-    def _draw(cls, given: Any) -> Any:
+    def _draw(cls, given: object) -> Any:
         return secrets.randbelow(1_000_001) if given is None else given
 
     @model_validator(mode="before")
     @classmethod
-    def _draw_when_absent(cls, given: Any) -> Any:
+    def _draw_when_absent(cls, given: object) -> Any:
         return {"random_state": None} | dict(given) if isinstance(given, dict) else given
 
     @field_validator("max_sequences_per_example")
     @classmethod
-    def _a_number_of_sequences(cls, given: Any, info: ValidationInfo) -> Any:
+    def _a_number_of_sequences(cls, given: object, info: ValidationInfo) -> Any:
         if is_submitted(info) and isinstance(given, int) and given < 0:
             raise ValueError("must be 1 or more, or null for as many as fit")
         return given

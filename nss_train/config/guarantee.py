@@ -53,7 +53,7 @@ class Clock(StrEnum):
     """Few events, as with ``COARSE``, and a fixed time slot for each step."""
 
 
-def _finite(given: Any) -> Any:
+def _finite(given: object) -> Any:
     if isinstance(given, float) and not math.isfinite(given):
         raise ValueError("must be a finite number")
     return given

@@ -14,7 +14,7 @@ from nss_train.errors import ParameterError, Problem
 _FORM = "write FIELD=VALUE, such as training.lora_r=16"
 
 
-def with_overrides(given: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def with_overrides(given: Mapping[str, object], overrides: Iterable[str]) -> dict[str, Any]:
     """Return the config with these fields replaced; their values are checked later, with all the others.
 
     Each value is read as YAML. Raises :class:`ParameterError` with every override that cannot be read.
@@ -53,7 +53,7 @@ def _unreadable(field: str, value: str, remedy: str) -> ParameterError:
     return ParameterError("The config's fields cannot be set like this.", [problem])
 
 
-def _clashes(found: Mapping[str, Any]) -> Iterator[Problem]:
+def _clashes(found: Mapping[str, object]) -> Iterator[Problem]:
     for field in found:
         parents = (field[:end] for end, char in enumerate(field) if char == ".")
         for parent in parents:
@@ -62,7 +62,7 @@ def _clashes(found: Mapping[str, Any]) -> Iterator[Problem]:
                 yield Problem(field=field, value=found[field], remedy=remedy)
 
 
-def _replaced(given: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+def _replaced(given: Mapping[str, object], path: list[str], value: object) -> dict[str, Any]:
     name, *below = path
     if below:
         section = given.get(name)

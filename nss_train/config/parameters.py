@@ -66,7 +66,7 @@ class SafeSynthesizerParameters(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _draw_random_state(cls, given: Any) -> Any:
+    def _draw_random_state(cls, given: object) -> Any:
         # A default section object would give every config the same holdout split.
         return {"data": {}} | given if isinstance(given, dict) else given
 

@@ -37,7 +37,7 @@ _REMEDIES = {
 }
 
 
-def unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Problem]:
+def unknown_keys(given: Mapping[str, object], model: type[BaseModel]) -> Iterator[Problem]:
     """Yield a problem for each key that no section knows, with the closest known key."""
     found = _unknown(given, model)
     for number, (path, name, value, section) in enumerate(islice(found, MOST_PROBLEMS)):
@@ -49,7 +49,7 @@ def unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[P
 
 
 def _unknown(
-    given: Mapping[str, Any], model: type[BaseModel], path: str = ""
+    given: Mapping[str, object], model: type[BaseModel], path: str = ""
 ) -> Iterator[tuple[str, str, Any, type[BaseModel]]]:
     fields = model.model_fields
     for key, value in given.items():
@@ -72,11 +72,11 @@ def _known(section: type[BaseModel]) -> str:
     return f"known are {', '.join(section.model_fields)}"
 
 
-def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+def without_unknown_keys(given: Mapping[str, object], model: type[BaseModel]) -> dict[str, Any]:
     """Return the mapping with only the keys that the sections know."""
     unknown = {f"{path}{name}" for path, name, _, _ in _unknown(given, model)}
 
-    def known(mapping: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def known(mapping: Mapping[str, object], path: str) -> dict[str, Any]:
         return {
             name: known(value, f"{path}{name}.") if isinstance(value, Mapping) else value
             for name, value in mapping.items()
@@ -86,7 +86,7 @@ def without_unknown_keys(given: Mapping[str, Any], model: type[BaseModel]) -> di
     return known(given, "")
 
 
-def odd_values(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Problem]:
+def odd_values(given: Mapping[str, object], model: type[BaseModel]) -> Iterator[Problem]:
     """Yield a problem for each field whose value is too deep, too large or cannot be stored.
 
     A section with too many names is one problem: its content is not looked at.
@@ -104,7 +104,7 @@ def odd_values(given: Mapping[str, Any], model: type[BaseModel]) -> Iterator[Pro
             yield from _odd_fields({name: value}, "")
 
 
-def _odd_fields(given: Mapping[str, Any], path: str) -> Iterator[Problem]:
+def _odd_fields(given: Mapping[str, object], path: str) -> Iterator[Problem]:
     for name, value in given.items():
         if (why := next(documents.faults({name: value}), None)) is not None:
             yield Problem(field=f"{path}{name}", value=value, remedy=why)
@@ -144,12 +144,12 @@ def _field_of(location: tuple[int | str, ...]) -> str:
     return ".".join(names) or "config"
 
 
-def _remedy(kind: str, message: str, context: Mapping[str, Any]) -> str:
+def _remedy(kind: str, message: str, context: Mapping[str, object]) -> str:
     template = _REMEDIES.get(kind)
     return template.format(**context) if template else message.removeprefix("Value error, ")
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
+def _section(annotation: object) -> type[BaseModel] | None:
     """Return the section that a field holds; ``None`` for a mapping, whose keys are up to the user."""
     if typing.get_origin(annotation) is dict:
         return None
@@ -159,5 +159,5 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)[:200]

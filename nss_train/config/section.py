@@ -23,7 +23,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _boolean_is_no_number(cls, value: object, info: ValidationInfo) -> Any:
         """Refuse ``yes`` where a number belongs; pydantic would take it for 1."""
         if isinstance(value, bool) and is_submitted(info):
             kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
@@ -44,7 +44,7 @@ def is_submitted(info: ValidationInfo) -> bool:
     return bool(info.context and info.context.get("submitted"))
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def _kinds(annotation: object) -> Iterator[Any]:
     """Yield the types that an annotation names, at any depth."""
     yield annotation
     for inner in typing.get_args(annotation):

@@ -104,7 +104,7 @@ class TrainingHyperparams(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_warmup_ratio(cls, given: Any) -> Any:
+    def _accept_warmup_ratio(cls, given: object) -> Any:
         """Use NSS's deprecated ``warmup_ratio`` as ``warmup_steps`` unless that is given too."""
         if isinstance(given, dict) and "warmup_ratio" in given:
             rest = {name: value for name, value in given.items() if name != "warmup_ratio"}

@@ -56,8 +56,8 @@ def _plain(
     arguments: argparse.Namespace, config: SafeSynthesizerParameters, source: ModelSource
 ) -> tuple[Work, SafeSynthesizerParameters, tuple[str, ...]]:
     from nss_train.config.support import unsupported_training
-    from nss_train.data.prepare import prepare
     from nss_train.data.prepared import Entry
+    from nss_train.stages.preparation import prepare
 
     problems = list(unsupported_training(config))
     if problems:

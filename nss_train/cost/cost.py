@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,7 +39,7 @@ class Cost(BaseModel):
     """The device that was measured, such as ``cpu, 2 threads``."""
 
     @classmethod
-    def among(cls, figures: Mapping[str, Any]) -> Self | None:
+    def among(cls, figures: Mapping[str, object]) -> Self | None:
         """Return the cost that a stage reports; ``None`` if it reports none, as in older releases."""
         return cls.model_validate(figures[COST]) if figures.get(COST) else None
 

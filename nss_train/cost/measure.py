@@ -12,7 +12,6 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -136,7 +135,9 @@ def _measured(
     return found
 
 
-def is_bearable(model: Mapping[str, Any], training: TrainingHyperparams, work: Work, *, on_cpu: bool) -> bool:
+def is_bearable(
+    model: Mapping[str, object], training: TrainingHyperparams, work: Work, *, on_cpu: bool
+) -> bool:
     """Tell whether a measurement has bounded cost, whatever the config asks for."""
     if work.tried_adapter(model, training) > MOST_ADAPTER:
         return False

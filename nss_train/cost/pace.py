@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nss_train.contract import Frozen
 from nss_train.cost.work import Work
@@ -40,14 +39,14 @@ class Pace(Frozen):
             width=self.width,
         )
 
-    def seconds(self, work: Work, model: Mapping[str, Any]) -> float:
+    def seconds(self, work: Work, model: Mapping[str, object]) -> float:
         """Return the seconds of a whole training; ``model`` is the base model's ``config.json``."""
         tokens = work.steps * work.rows_per_step * work.row_tokens + FORWARD_SHARE * work.evaluated_tokens
         longer = (1 + attention(work.row_tokens, model)) / (1 + attention(self.width, model))
         return self.before_s + work.steps * self.step_s + tokens * self.token_s * longer
 
 
-def attention(width: float, model: Mapping[str, Any]) -> float:
+def attention(width: float, model: Mapping[str, object]) -> float:
     """Return the FLOPs of attention as a share of the weights' FLOPs; it grows with the width.
 
     A token attends to half of a row on average, twice per layer (Kaplan et al. 2020, table 1:

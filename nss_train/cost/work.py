@@ -66,7 +66,7 @@ class Work(Frozen):
     """Sequences that validation takes through the model, in all evaluations together."""
     evaluated_tokens: float = 0.0
 
-    def flops(self, model: Mapping[str, Any]) -> float:
+    def flops(self, model: Mapping[str, object]) -> float:
         """Return the floating-point operations of the passes; 0 for an unknown architecture.
 
         Two per parameter and token in the forward pass, two in the backward pass: no gradient of the frozen
@@ -78,12 +78,12 @@ class Work(Frozen):
         parameters = shape.layer_parameters + shape.vocabulary * shape.hidden
         return 4.0 * parameters * self.steps * self.rows_per_step * self.row_tokens
 
-    def tried_adapter(self, model: Mapping[str, Any], training: TrainingHyperparams) -> int:
+    def tried_adapter(self, model: Mapping[str, object], training: TrainingHyperparams) -> int:
         """Return the most adapter parameters that a measurement has; 0 for an unknown architecture."""
         shape = Shape.of(model)
         return 0 if shape is None else adapter_parameters(_tried(shape), training)
 
-    def tried_flops(self, model: Mapping[str, Any], training: TrainingHyperparams) -> float:
+    def tried_flops(self, model: Mapping[str, object], training: TrainingHyperparams) -> float:
         """Return the floating-point operations of a measurement; 0 for an unknown architecture.
 
         The adapter counts like the weights: its clipped gradients cost a private training as much.
@@ -94,7 +94,7 @@ class Work(Frozen):
         parameters = _tried(shape).layer_parameters + shape.vocabulary * shape.hidden
         return 4.0 * TRIED_TOKENS[self.private] * (parameters + self.tried_adapter(model, training))
 
-    def cost(self, model: Mapping[str, Any], training: TrainingHyperparams) -> Cost:
+    def cost(self, model: Mapping[str, object], training: TrainingHyperparams) -> Cost:
         """Return the cost that is known without a device; ``model`` is the base model's ``config.json``."""
         memory = process_bytes(
             model,

@@ -20,7 +20,7 @@ MOST_WARNINGS = 50
 """Most warnings that are shown in messages and on screens."""
 
 
-def write(out: Path, prepared: Prepared, request: Request, *, model: Mapping[str, Any]) -> dict[str, Any]:
+def write(out: Path, prepared: Prepared, request: Request, *, model: Mapping[str, object]) -> dict[str, Any]:
     """Write everything that the later stages read; return the figures worth showing.
 
     ``model`` is the base model's ``config.json``.

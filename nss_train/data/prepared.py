@@ -11,9 +11,9 @@ import pandas as pd
 import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.resolve import Choice
 from nss_train.data.assembly.assembler import Assembled
 from nss_train.data.assembly.statistics import Running
+from nss_train.data.auto_values import Choice
 from nss_train.data.examples import Examples
 from nss_train.data.tokenization.distinct_values import Column
 from nss_train.data.tokenization.records import Records

@@ -83,10 +83,10 @@ def _enum(column: Column) -> list[Any] | None:
     return [*map(_plain, found), *([None] if None in counts else [])]
 
 
-def _in_order(value: Any) -> tuple[bool, Any]:
+def _in_order(value: object) -> tuple[bool, Any]:
     """Return a sort key for the values of a column, which may mix numbers and texts."""
     return isinstance(value, str), value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return value if isinstance(value, str | bool | int | float) else str(value)

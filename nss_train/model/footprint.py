@@ -86,7 +86,7 @@ class Shape:
 
 
 def training_bytes(
-    config: Mapping[str, Any], training: TrainingHyperparams, *, tokens: int, scheme: Scheme | None
+    config: Mapping[str, object], training: TrainingHyperparams, *, tokens: int, scheme: Scheme | None
 ) -> int | None:
     """Return the bytes for training an adapter on examples of ``tokens`` tokens; ``None`` if unknown."""
     shape = Shape.of(config)
@@ -100,7 +100,12 @@ def training_bytes(
 
 
 def process_bytes(
-    config: Mapping[str, Any], training: TrainingHyperparams, *, tokens: int, rows: int, scheme: Scheme | None
+    config: Mapping[str, object],
+    training: TrainingHyperparams,
+    *,
+    tokens: int,
+    rows: int,
+    scheme: Scheme | None,
 ) -> int | None:
     """Return the peak bytes of a process that trains on a CPU; ``None`` if unknown.
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from nss_train import command
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
-from nss_train.config.resolve import resolve_privately
 from nss_train.config.support import unsupported_training
 from nss_train.data.assembly.packing import nothing_to_train_on
+from nss_train.data.auto_values import resolve_privately
 from nss_train.data.columns import check_named_roles
 from nss_train.data.private.reading import read_private_table
 from nss_train.data.private.table import PrivateTable

@@ -143,7 +143,7 @@ class Published:
     unlisted: tuple[str, ...] = ()
 
 
-def published(kind: Kind, name: str, fields: Mapping[str, Any]) -> Published | None:
+def published(kind: Kind, name: str, fields: Mapping[str, object]) -> Published | None:
     """Return the listed fields of an event, a stage's figures or a metric; ``None`` when it is not listed."""
     listed = LISTED[kind].get(name)
     if listed is None:
@@ -155,7 +155,7 @@ def published(kind: Kind, name: str, fields: Mapping[str, Any]) -> Published | N
     )
 
 
-def in_words(action: str, fields: Mapping[str, Any]) -> str:
+def in_words(action: str, fields: Mapping[str, object]) -> str:
     """Return a published event in words."""
     try:
         return MESSAGES.get(action, "").format(**fields) or action
@@ -211,7 +211,7 @@ def published_error(error: NSSTrainError, stage: Stage | None, *, reason: str) -
     return kind(f"{kind.told} ({reason}).")
 
 
-def _fits(value: Any, rule: Rule) -> bool:
+def _fits(value: object, rule: Rule) -> bool:
     types = NUMBER if rule is Minutes else rule
     if isinstance(value, bool):
         return rule is bool

@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import ColumnType, PublicColumn
-from nss_train.config.resolve import unit_column
 from nss_train.data.assembly.groups import Groups
 from nss_train.data.assembly.layout import Order
+from nss_train.data.auto_values import unit_column
 from nss_train.data.private.table import PrivateTable, Raw
 from nss_train.data.ragged import gather, offsets_of
 from nss_train.data.tokenization.distinct_values import Column
@@ -152,7 +152,7 @@ def _ranks(table: PrivateTable, config: SafeSynthesizerParameters) -> Numbers | 
     return np.asarray([equal[key] for key in keys], dtype=np.int64)[column.codes]
 
 
-def _order_key(value: Any, type_: ColumnType, form: str | None) -> tuple[int, Any]:
+def _order_key(value: object, type_: ColumnType, form: str | None) -> tuple[int, Any]:
     """Return a key that sorts numbers and times first, then texts, then the rest, and nulls last."""
     if value is None:
         return 3, 0

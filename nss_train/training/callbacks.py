@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -31,7 +30,7 @@ class ReportSteps(TrainerCallback):
         self._started, self._first = time.monotonic(), 0
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self._started, self._first = time.monotonic(), state.global_step
         report_start(self._report, state)
@@ -42,7 +41,7 @@ class ReportSteps(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, float] | None = None,
-        **_: Any,
+        **_: object,
     ) -> None:
         if logs is None or "loss" not in logs:
             return
@@ -65,7 +64,7 @@ class EvaluateAtEnd(TrainerCallback):
     """A callback that evaluates after the last step too: even the shortest run has a validation loss."""
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
@@ -80,12 +79,12 @@ class TimeLimit(TrainerCallback):
         self._started = time.monotonic()
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self._started = time.monotonic()
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         if state.global_step >= state.max_steps or not self._may_end(state.global_step):
             return

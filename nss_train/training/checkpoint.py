@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -46,12 +45,12 @@ class Checkpoints(TrainerCallback):
         """Steps after which elapsed time may become visible: ``every_s`` waits for the next of them."""
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self._kept_at, self._kept_step = time.monotonic(), state.global_step
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         if state.global_step >= state.max_steps:
             return  # the training's results are about to be written
@@ -62,7 +61,7 @@ class Checkpoints(TrainerCallback):
             control.should_save = True
 
     def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self._kept_at, self._kept_step = time.monotonic(), state.global_step
         wait_for_all()

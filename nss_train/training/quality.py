@@ -47,8 +47,8 @@ class GenerationQuality(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: Any = None,
-        **_: Any,
+        model: object = None,
+        **_: object,
     ) -> None:
         fraction = self._invalid_fraction(model, state.global_step)
         self._fractions.append(fraction)

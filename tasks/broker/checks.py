@@ -20,7 +20,7 @@ def weaknesses(redis: Redis) -> list[Problem]:
     return list(_weaknesses(info, _policy(redis, info)))
 
 
-def _weaknesses(info: Mapping[str, Any], policy: str) -> Iterator[Problem]:
+def _weaknesses(info: Mapping[str, object], policy: str) -> Iterator[Problem]:
     # Valkey reports the Redis version that it is compatible with here.
     version = str(info.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
@@ -33,7 +33,7 @@ def _weaknesses(info: Mapping[str, Any], policy: str) -> Iterator[Problem]:
         yield Problem(field="appendonly", value="no", remedy=remedy)
 
 
-def _policy(redis: Redis, info: Mapping[str, Any]) -> str:
+def _policy(redis: Redis, info: Mapping[str, object]) -> str:
     """Return the policy from ``INFO``, or from ``CONFIG`` where that is allowed; empty without either."""
     told = info.get("maxmemory_policy")
     if told:

@@ -50,32 +50,32 @@ class Refused(Exception):
     """A message is refused; the text says why and quotes nothing of it."""
 
 
-def _is_name(value: Any) -> bool:
+def _is_name(value: object) -> bool:
     return isinstance(value, str) and len(value) <= NAME_CHARS
 
 
-def _is_optional_name(value: Any) -> bool:
+def _is_optional_name(value: object) -> bool:
     return value is None or _is_name(value)
 
 
-def _is_stamp(value: Any) -> bool:
+def _is_stamp(value: object) -> bool:
     """Tell whether a value is a stamp; Celery makes a list of a stamp that it passes on."""
     return all(map(_is_name, value)) if isinstance(value, list) else _is_optional_name(value)
 
 
-def _is_optional_text(value: Any) -> bool:
+def _is_optional_text(value: object) -> bool:
     return value is None or isinstance(value, str)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= MOST_RETRIES
 
 
-def _is_optional_count(value: Any) -> bool:
+def _is_optional_count(value: object) -> bool:
     return value is None or _is_count(value)
 
 
-def _is_optional_flag(value: Any) -> bool:
+def _is_optional_flag(value: object) -> bool:
     return value is None or isinstance(value, bool)
 
 
@@ -126,7 +126,7 @@ def _why(error: Exception) -> str:
     return type(error).__name__ if isinstance(error, UnicodeError) else str(error)[:NAME_CHARS]
 
 
-def faults(message: Any, queue: str) -> Iterator[str]:
+def faults(message: object, queue: str) -> Iterator[str]:
     """Yield why a message is refused; nothing for a valid one. Later checks rely on the ones before."""
     if not isinstance(message, dict):
         yield "not an object"
@@ -164,7 +164,7 @@ def arguments_of(body: str) -> Any:
 
 
 def _envelope_faults(
-    message: Mapping[str, Any], headers: Mapping[str, Any], properties: Mapping[str, Any]
+    message: Mapping[str, object], headers: Mapping[str, object], properties: Mapping[str, object]
 ) -> Iterator[str]:
     kind = (message.get("content-type"), message.get("content-encoding"), properties.get("body_encoding"))
     if kind != ("application/json", "utf-8", "base64"):
@@ -186,7 +186,7 @@ def _header_faults(headers: Mapping[str, Any]) -> Iterator[str]:
         yield "a stamp that is no name"
 
 
-def _delivery_faults(properties: Mapping[str, Any], queue: str) -> Iterator[str]:
+def _delivery_faults(properties: Mapping[str, object], queue: str) -> Iterator[str]:
     yield from _wrong(properties, _PROPERTIES, "property")
     info = properties.get("delivery_info")
     if not isinstance(properties.get("delivery_tag"), str) or not isinstance(info, dict):
@@ -198,13 +198,15 @@ def _delivery_faults(properties: Mapping[str, Any], queue: str) -> Iterator[str]
         yield "addressed to another queue"
 
 
-def _wrong(given: Mapping[str, Any], known: Mapping[str, Callable[[Any], bool]], what: str) -> Iterator[str]:
+def _wrong(
+    given: Mapping[str, object], known: Mapping[str, Callable[[Any], bool]], what: str
+) -> Iterator[str]:
     for name, is_right in known.items():
         if name in given and not is_right(given[name]):
             yield f"{what} {name} of the wrong kind or size"
 
 
-def _embedded_faults(embedded: Mapping[str, Any], *, task: str) -> Iterator[str]:
+def _embedded_faults(embedded: Mapping[str, object], *, task: str) -> Iterator[str]:
     if not _EMBEDDED.issuperset(embedded):
         yield "options of its own"
     if any(embedded.get(name) for name in ("callbacks", "errbacks", "chord")):
@@ -219,7 +221,7 @@ def _embedded_faults(embedded: Mapping[str, Any], *, task: str) -> Iterator[str]
         yield from _link_faults(link)
 
 
-def _link_faults(link: Any) -> Iterator[str]:
+def _link_faults(link: object) -> Iterator[str]:
     """Yield why a link of a chain is refused: a worker would send it, with rights that its writer lacks."""
     if not isinstance(link, dict) or link.get("task") not in TASK_NAMES.values():
         yield "a chain to another task"
@@ -235,7 +237,7 @@ def _link_faults(link: Any) -> Iterator[str]:
         yield "a chain with options of its own"
 
 
-def _list(value: Any) -> list[Any]:
+def _list(value: object) -> list[Any]:
     """Return a list; an absent one is empty, and what is no list counts as an entry that no check accepts."""
     if value is None:
         return []
@@ -260,7 +262,7 @@ def cleaned(message: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _clean_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+def _clean_headers(headers: Mapping[str, object]) -> dict[str, Any]:
     """Return the headers that a worker reads; a dashboard shows no submission's arguments.
 
     Only the tasks themselves limit their time. Of the stamps only the job's is kept.
@@ -276,16 +278,16 @@ def _clean_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _known(given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def _known(given: Mapping[str, object], known: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in known}
 
 
-def id_of(message: Any) -> str:
+def id_of(message: object) -> str:
     """Return the id of a message, as far as it has one."""
     return str(named_of(message).get("id", ""))[:100]
 
 
-def named_of(message: Any) -> Mapping[str, Any]:
+def named_of(message: object) -> Mapping[str, Any]:
     """Return where a message names its task and id: the headers, or the body in Celery's protocol 1."""
     headers, body = _parts(message, "headers", "body")
     if isinstance(headers, dict) and headers.get("task") is not None:
@@ -297,5 +299,5 @@ def named_of(message: Any) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else headers if isinstance(headers, dict) else {}
 
 
-def _parts(message: Any, *names: str) -> tuple[Any, ...]:
+def _parts(message: object, *names: str) -> tuple[Any, ...]:
     return tuple(message.get(name) if isinstance(message, dict) else None for name in names)

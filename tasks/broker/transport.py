@@ -32,7 +32,7 @@ class GuardedRedis(Redis):
         super().__init__(*args, **options)
         self._guarded = guarded
 
-    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+    def parse_response(self, connection: object, command_name: object, **options: object) -> Any:
         answer = super().parse_response(connection, command_name, **options)
         if command_name == "BRPOP" and answer and of_list(answer[0].decode()) in self._guarded:
             read_line(answer[1])
@@ -46,7 +46,7 @@ class GuardedChannel(Channel):
         options = self.connection.client.transport_options
         return partial(GuardedRedis, guarded=frozenset(options.get("guarded_queues", ())))
 
-    def _brpop_read(self, **options: Any) -> Any:
+    def _brpop_read(self, **options: object) -> Any:
         try:
             return super()._brpop_read(**options)
         except Refused as refused:

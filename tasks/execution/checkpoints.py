@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from nss_train.contract import CHECKPOINT_MANIFEST
 from nss_train.errors import StoreCorrupt, StoreUnavailable
 from tasks.jobs import versioning
-from tasks.jobs.documents import Keys
+from tasks.jobs.keys import Keys
 from tasks.jobs.stage_files import download_verified
 from tasks.store.base import Store
 

@@ -25,9 +25,10 @@ from tasks.execution.checkpoints import CheckpointStore
 from tasks.execution.inputs import Worker
 from tasks.execution.interrupts import Interrupts
 from tasks.execution.supervisor import StageStopped, StopReason
+from tasks.jobs.attempts import AttemptsExhausted
 from tasks.jobs.documents import EndKind, JobRequest, Outcome, StageMessage
 from tasks.jobs.gate import Gate
-from tasks.jobs.repository import AttemptsExhausted, JobRepository
+from tasks.jobs.repository import JobRepository
 from tasks.jobs.versioning import NewerVersion, Unreadable
 from tasks.telemetry import tracing
 from tasks.telemetry.counters import Action, count

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nss_train.errors import StoreCorrupt
-from tasks.jobs.documents import model_prefix
+from tasks.jobs.keys import model_prefix
 from tasks.jobs.stage_files import sha256_of
 from tasks.permissions import make_folder
 from tasks.store.base import Store

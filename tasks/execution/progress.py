@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 
 from nss_train.contract import Event, Stage
 from nss_train.errors import StoreUnavailable
-from tasks.jobs.documents import Keys
 from tasks.jobs.gate import Gate
+from tasks.jobs.keys import Keys
 from tasks.store.base import Store
 from tasks.telemetry.histograms import TrainingMeter
 

@@ -16,7 +16,8 @@ from nss_train.errors import ParameterError, Problem
 from nss_train.names import is_dataset
 from nss_train.privacy.accounting.dataset_budget import in_words
 from tasks.jobs import versioning
-from tasks.jobs.documents import JobRequest, Versioned
+from tasks.jobs.documents import JobRequest
+from tasks.jobs.versioning import Versioned
 from tasks.store.base import Store, StoreRefuses
 
 logger = logging.getLogger(__name__)

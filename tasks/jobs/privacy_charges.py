@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nss_train.contract import CHARGED, KEPT_DRAW
 from nss_train.extras import require
 from tasks.jobs import versioning
-from tasks.jobs.documents import Charge, JobRequest, Keys, Outcome
+from tasks.jobs.documents import Charge, JobRequest, Outcome
+from tasks.jobs.keys import Keys
 from tasks.store.base import Store
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from nss_train.privacy.accounting.ledger import Entry, Ledger, Reservation, Sett
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from tasks.jobs import versioning
 from tasks.jobs.datasets import PRIVATE, DatasetKeys, bind, read_binding, rotate, strangers_problems
-from tasks.jobs.documents import TENANT, JobRequest, Outcome
+from tasks.jobs.documents import JobRequest, Outcome
 from tasks.jobs.same_data import noticed
+from tasks.jobs.submission import TENANT
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from nss_train.contract import HOLDOUT_KEY, SKETCH_KEY
 from tasks.jobs.datasets import DatasetKeys
-from tasks.jobs.documents import JobRequest, Keys
+from tasks.jobs.documents import JobRequest
+from tasks.jobs.keys import Keys
 from tasks.store.base import Store
 
 KEY_BYTES = 32

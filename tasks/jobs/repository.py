@@ -5,29 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from nss_train import errors
-from nss_train.contract import Frozen, Stage
+from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError, ParameterError, Problem, StoreCorrupt
 from tasks.jobs import versioning
+from tasks.jobs.attempts import AttemptRepository, encode
 from tasks.jobs.documents import (
-    AttemptEnd,
     CancelRequest,
-    Claim,
-    EndKind,
     JobRequest,
-    Keys,
     Outcome,
     OutcomeRecord,
     PrivateFiles,
     StageCommit,
     StoredFile,
     TableFile,
-    model_prefix,
     warnings_among,
 )
 from tasks.jobs.gate import OPEN, Gate
+from tasks.jobs.keys import model_prefix
 from tasks.jobs.privacy_charges import Charges
 from tasks.jobs.stage_files import Committed
 from tasks.store.base import Store
@@ -38,26 +34,15 @@ logger = logging.getLogger(__name__)
 PRIVATE_SINCE = 4
 """First version of markers whose private part has a document of its own."""
 
-KEPT_OF_AN_ATTEMPT = ("claim.json", "ending.json", "log.txt")
-
-Document = TypeVar("Document", bound=Frozen)
-
-
 DRAWS_SINCE = 4
 """First version that charges by-products when their draw is on record, not when they are committed."""
 
 
-class AttemptsExhausted(NSSTrainError):
-    """A stage was claimed as often as the operator allows and never ended."""
-
-
-class JobRepository:
+class JobRepository(AttemptRepository):
     """The documents of one job. Nothing is cached: the store is the truth."""
 
     def __init__(self, store: Store, job_id: str) -> None:
-        self.store = store
-        self.keys = Keys(job_id)
-        self.job_id = job_id
+        super().__init__(store, job_id)
         self.charges = Charges(store, job_id)
 
     def request(self) -> JobRequest:
@@ -77,7 +62,7 @@ class JobRepository:
         self.open(request)
         if request.webhook is not None:
             self.store.write(self.keys.webhook_pending, request.submitted_at.isoformat().encode())
-        return self.store.put_if_absent(self.keys.request, _encode(request))
+        return self.store.put_if_absent(self.keys.request, encode(request))
 
     def is_submitted(self) -> bool:
         """Tell whether there is a request: a client may have died before it wrote one."""
@@ -91,9 +76,6 @@ class JobRepository:
             return None
         except ValueError as error:
             raise versioning.Unreadable(f"The store's {self.keys.open} is no time: {error}") from error
-
-    def marker(self, stage: Stage) -> StageCommit | None:
-        return self.read(self.keys.marker(stage), StageCommit)
 
     def table_file(self, request: JobRequest) -> TableFile | None:
         """Return the uploaded table, ``None`` for one at a URI; raise :class:`StoreCorrupt` if it is gone."""
@@ -110,7 +92,7 @@ class JobRepository:
 
     def put_table(self, name: str, file: TableFile) -> None:
         """Write the description of an uploaded table."""
-        self.store.write(self.keys.table_file(name), _encode(file))
+        self.store.write(self.keys.table_file(name), encode(file))
 
     def drop_table(self, name: str) -> None:
         """Delete an uploaded table that no request names."""
@@ -119,7 +101,7 @@ class JobRepository:
 
     def keep_private(self, stage: Stage, number: int, files: PrivateFiles) -> None:
         """Record an attempt's unpublished outputs; this comes before its marker."""
-        self.store.write(self.keys.private_files(stage, number), _encode(files))
+        self.store.write(self.keys.private_files(stage, number), encode(files))
 
     def committed(self, marker: StageCommit) -> Committed:
         """Return all that a committed stage made; raise :class:`StoreCorrupt` when a part is gone."""
@@ -152,128 +134,9 @@ class JobRepository:
             return self.outcome() is not None
         return self.marker(stage) is not None
 
-    def attempts(self, stage: Stage) -> list[int]:
-        """Return the numbers of the attempts claimed so far, ascending."""
-        names = self.store.children(self.keys.attempts(stage))
-        return sorted(int(name) for name in names if name.isdecimal())
-
-    def claim(
-        self,
-        stage: Stage,
-        *,
-        worker: str,
-        max_attempts: int,
-        position: int = 0,
-        token: str = "",
-        gate: Gate = OPEN,
-    ) -> int:
-        """Take the next attempt number, the fencing token of all that the attempt writes.
-
-        Raises :class:`AttemptsExhausted` when ``max_attempts`` attempts began after the same ``position`` and
-        got no further. Attempts that ended for reasons outside the job do not count.
-        """
-        while True:
-            claims = self.claims(stage)
-            mine = [claim.attempt for claim in claims if token and claim.token == token]
-            if mine:
-                return mine[0]  # the answer to the first try was lost on the way
-            if self._spent(stage, claims, position) >= max_attempts:
-                raise self._exhausted(stage, len(claims))
-            number = max(self.attempts(stage), default=0) + 1
-            claim = Claim(
-                attempt=number,
-                worker=worker,
-                token=token,
-                position=position,
-                claimed_at=gate.began(datetime.now(UTC)),
-            )
-            if self.store.put_if_absent(self.keys.claim(stage, number), _encode(claim)):
-                return number
-
-    def claims(self, stage: Stage) -> list[Claim]:
-        """Return the claims of a stage so far, in order."""
-        found = (self.read(self.keys.claim(stage, number), Claim) for number in self.attempts(stage))
-        return [claim for claim in found if claim is not None]
-
-    def end_attempt(
-        self,
-        stage: Stage,
-        number: int,
-        kind: EndKind,
-        error: NSSTrainError | None = None,
-        *,
-        gate: Gate = OPEN,
-    ) -> None:
-        """Record why an attempt committed nothing: all of it for workers, and what may be published."""
-        told = None if error is None else gate.error(error, stage, reason=self.reason(stage, number))
-        if told is not error:
-            self.keep_reason(stage, number, error)
-        ending = AttemptEnd(
-            attempt=number,
-            ended_at=gate.ended(datetime.now(UTC)),
-            kind=kind,
-            retry=None if told is None or told is not error else told.retry,
-            error=None if told is None else errors.to_json(told),
-        )
-        self.store.write(self.keys.ending(stage, number), _encode(ending))
-
-    def keep_reason(self, stage: Stage, number: int, error: NSSTrainError | None) -> None:
-        """Record why an attempt failed below ``private/``, and in the private log that its operator reads."""
-        if error is None:
-            return
-        reason = self.reason(stage, number)
-        ending = AttemptEnd(
-            attempt=number,
-            ended_at=datetime.now(UTC),
-            kind=EndKind.FAILED,
-            retry=error.retry,
-            error=errors.to_json(error),
-            reason=reason,
-        )
-        self.store.write(self.keys.private_ending(stage, number), _encode(ending))
-        key = self.keys.private_log(stage, number)
-        try:
-            log = self.store.read(key)
-        except KeyError:
-            log = b""
-        self.store.write(key, log + f"\n{reason}: {error}\n".encode(errors="replace"))
-
-    def reason(self, stage: Stage, number: int) -> str:
-        """Return the id by which a failure is found: in its published error, and in the private log."""
-        return f"{self.job_id}.{stage}.{number}"
-
-    def endings(self, stage: Stage) -> list[AttemptEnd]:
-        """Return why earlier attempts ended, in order, in the form for workers."""
-        found = (
-            self.read(self.keys.private_ending(stage, number), AttemptEnd)
-            or self.read(self.keys.ending(stage, number), AttemptEnd)
-            for number in self.attempts(stage)
-        )
-        return [ending for ending in found if ending is not None]
-
-    def told_endings(self, stage: Stage) -> list[AttemptEnd]:
-        """Return why earlier attempts ended, in order, in the published form."""
-        found = (self.read(self.keys.ending(stage, number), AttemptEnd) for number in self.attempts(stage))
-        return [ending for ending in found if ending is not None]
-
-    def _spent(self, stage: Stage, claims: list[Claim], position: int) -> int:
-        """Count the attempts that began after this position and that nothing outside the job ended."""
-        here = {claim.attempt for claim in claims if claim.position == position}
-        free = {ending.attempt for ending in self.endings(stage) if ending.is_free} if here else set()
-        return len(here - free)
-
-    def _exhausted(self, stage: Stage, attempts: int) -> AttemptsExhausted:
-        problems = [
-            Problem(field=f"attempt {ending.attempt}", value=error["type"], remedy=error["message"])
-            for ending in self.told_endings(stage)
-            if (error := ending.error) is not None
-        ]
-        message = f"Stage {stage} was started {attempts} times and never ended."
-        return AttemptsExhausted(message, problems, public=True)
-
     def commit(self, marker: StageCommit) -> bool:
         """Make an attempt's outputs those of the stage; return ``False`` when another attempt was first."""
-        if self.store.put_if_absent(self.keys.marker(marker.stage), _encode(marker)):
+        if self.store.put_if_absent(self.keys.marker(marker.stage), encode(marker)):
             return True
         found = self.marker(marker.stage)
         # It is ours when the answer to an earlier try was lost on the way.
@@ -286,7 +149,7 @@ class JobRepository:
         return self.marker(stage) is not None
 
     def request_cancel(self, cancel: CancelRequest) -> bool:
-        return self.store.put_if_absent(self.keys.cancel, _encode(cancel))
+        return self.store.put_if_absent(self.keys.cancel, encode(cancel))
 
     def finish(
         self,
@@ -309,7 +172,7 @@ class JobRepository:
             reason=reason,
             warnings=self._warnings(),
         )
-        first = self.store.put_if_absent(self.keys.outcome, _encode(record)) or self.outcome() == record
+        first = self.store.put_if_absent(self.keys.outcome, encode(record)) or self.outcome() == record
         fields = {"action": "job.finished", "job_id": self.job_id, "outcome": outcome}
         logger.info(
             "job %s: %s%s", self.job_id, outcome, "" if first else " (had ended before)", extra=fields
@@ -321,19 +184,6 @@ class JobRepository:
     def _warnings(self) -> tuple[str, ...]:
         prepared = self.marker(Stage.PREPARE_DATA)
         return () if prepared is None else warnings_among(prepared.figures)
-
-    def discard_attempt(self, stage: Stage, number: int) -> None:
-        """Delete what an attempt wrote, unless it is committed.
-
-        Its claim stays (a number is never given out twice), and so do its ending and its log.
-        """
-        marker = self.marker(stage)
-        if marker is not None and marker.attempt == number:
-            return
-        for folder in (self.keys.attempt(stage, number), self.keys.private_attempt(stage, number)):
-            for key in list(self.store.list(f"{folder}/")):
-                if key.removeprefix(f"{folder}/") not in KEPT_OF_AN_ATTEMPT:
-                    self.store.delete(key)
 
     def tidy(self) -> None:
         """Charge an ended job its cost; delete its checkpoints and what no stage committed. Idempotent."""
@@ -369,14 +219,3 @@ class JobRepository:
         for digest in self.store.children("models/"):
             if self.store.exists(f"{model_prefix(digest)}/manifest.json"):
                 yield digest
-
-    def read(self, key: str, kind: type[Document]) -> Document | None:
-        """Return a document of the job, or ``None`` where there is none."""
-        try:
-            return versioning.read(kind, self.store.read(key), what=f"The store's {key}")
-        except KeyError:
-            return None
-
-
-def _encode(document: Frozen) -> bytes:
-    return document.model_dump_json(indent=1).encode()

@@ -15,7 +15,7 @@ from nss_train.names import is_dataset
 from nss_train.privacy.sketch import SAME, Sketch
 from tasks.jobs import versioning
 from tasks.jobs.datasets import DatasetKeys, read_binding
-from tasks.jobs.documents import Versioned
+from tasks.jobs.versioning import Versioned
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)

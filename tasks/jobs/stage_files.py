@@ -10,8 +10,9 @@ from pathlib import Path
 
 from nss_train.contract import Stage
 from nss_train.errors import StoreCorrupt
-from tasks.jobs.documents import JobRequest, Keys, StoredFile, TableFile
+from tasks.jobs.documents import JobRequest, StoredFile, TableFile
 from tasks.jobs.gate import Gate
+from tasks.jobs.keys import Keys
 from tasks.store.base import Store
 
 NEEDED: dict[Stage, dict[Stage, tuple[str, ...]]] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from nss_train.contract import Frozen
 from nss_train.errors import InfrastructureError, Retry
@@ -27,6 +27,13 @@ VERSION = 5
 
 A field that an older release would refuse makes a new version. Examples of each are in tests/upgrades.
 """
+
+
+class Versioned(Frozen):
+    """A document or message that outlives its process, and may be read by one of another release."""
+
+    version: Annotated[int, Field(strict=True, ge=1, le=VERSION)] = VERSION
+
 
 Document = TypeVar("Document", bound=Frozen)
 
@@ -53,7 +60,7 @@ def read(kind: type[Document], data: bytes, *, what: str) -> Document:
         raise Unreadable(f"{what} is not a {kind.__name__}: {error}") from error
 
 
-def parse(kind: type[Document], document: Any, *, what: str) -> Document:
+def parse(kind: type[Document], document: object, *, what: str) -> Document:
     """Return what is decoded already as a document; pydantic's ``ValidationError`` when it is none.
 
     Raises :class:`NewerVersion` before a look at fields that this release cannot know.
@@ -64,7 +71,7 @@ def parse(kind: type[Document], document: Any, *, what: str) -> Document:
     return kind.model_validate_json(json.dumps({"version": 1} | dict(document)))
 
 
-def check(document: Mapping[str, Any], *, what: str) -> None:
+def check(document: Mapping[str, object], *, what: str) -> None:
     """Raise :class:`NewerVersion` unless this release knows the document's version."""
     found = document.get("version", 1)
     if isinstance(found, int) and not isinstance(found, bool) and found > VERSION:

@@ -19,7 +19,9 @@ from nss_train.errors import InfrastructureError
 from nss_train.process import PRIVATE_UMASK
 from tasks.app import make_app
 from tasks.broker import queues
-from tasks.local.servers import SeaweedFS, Valkey, free_ports
+from tasks.local.seaweedfs import SeaweedFS
+from tasks.local.server import free_ports
+from tasks.local.valkey import Valkey
 from tasks.permissions import make_folder, private_file
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store

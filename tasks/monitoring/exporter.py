@@ -110,7 +110,7 @@ def _gauge(name: str, what: str, value: float) -> Metric:
 class QuietHandler(WSGIRequestHandler):
     """A handler that logs nothing: Prometheus asks four times a minute."""
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the library's name)
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the library's name)
         del format, args
 
 

@@ -21,7 +21,7 @@ from tasks.broker.errors import broker_errors
 from tasks.broker.lease import lease_key
 from tasks.broker.task_names import TASK_NAMES
 from tasks.deployment import Deployment
-from tasks.jobs.documents import is_job_id
+from tasks.jobs.ids import is_job_id
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.versioning import NewerVersion
 from tasks.scheduling import admission, chain
@@ -177,7 +177,9 @@ def _is_due(redis: Redis, job_id: str, wait_s: float) -> bool:
     return now - since >= wait_s and redis.hdel(STRANDED, job_id) == 1
 
 
-def _named(reader: Callable[[Mapping[str, Any]], Iterator[str]], message: Mapping[str, Any]) -> Iterable[str]:
+def _named(
+    reader: Callable[[Mapping[str, Any]], Iterator[str]], message: Mapping[str, object]
+) -> Iterable[str]:
     """Return the jobs that a message names; a forged one names none, and waits to be refused by a worker."""
     with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return [str(job) for job in reader(message)]

@@ -37,7 +37,13 @@ class Router:
         self._app = app
 
     def __call__(
-        self, name: str, _args: Any, kwargs: Mapping[str, Any], _options: Any, task: Any = None, **_: Any
+        self,
+        name: str,
+        _args: object,
+        kwargs: Mapping[str, object],
+        _options: object,
+        task: object = None,
+        **_: object,
     ) -> dict[str, Any] | None:
         """Return queue and priority of a task of this project; ``None`` leaves others to Celery's default."""
         del task
@@ -46,7 +52,7 @@ class Router:
         priority = {"priority": PRIORITIES[name]} if name in PRIORITIES else {}
         return {"queue": self._queue(name, kwargs)} | priority
 
-    def _queue(self, name: str, kwargs: Mapping[str, Any]) -> str:
+    def _queue(self, name: str, kwargs: Mapping[str, object]) -> str:
         if name != TASK_NAMES[Stage.TRAIN]:
             return self._app.settings.queue_cpu
         return self._cuda_queue(StageMessage.model_validate(kwargs["message"]).job_id)

@@ -12,11 +12,10 @@ import queue
 import time
 from contextlib import suppress
 from threading import Thread
-from typing import Any
 
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks.broker.message_guard import SUBMIT, named_of
-from tasks.jobs.documents import OF_A_KEY, is_job_id
+from tasks.jobs.ids import OF_A_KEY, is_job_id
 from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 from tasks.store.open import open_store
@@ -39,7 +38,7 @@ class Answers:
         self._waiting: queue.Queue[tuple[str, str] | None] = queue.Queue(MOST_WAITING)
         self._thread: Thread | None = None
 
-    def refused(self, message: Any, why: str) -> None:
+    def refused(self, message: object, why: str) -> None:
         """Answer a message if it is a submission with an id that a job can have. Never waits."""
         job_id = submission_id(message)
         if job_id is None:
@@ -73,7 +72,7 @@ class Answers:
             time.sleep(PAUSE_S)
 
 
-def submission_id(message: Any) -> str | None:
+def submission_id(message: object) -> str | None:
     """Return the id under which the sender of a submission looks; ``None`` for any other message."""
     named = named_of(message)
     job_id = named.get("id")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from pydantic import ValidationError
 
 from nss_train.config import parse_config
 from nss_train.errors import NSSTrainError, ParameterError, Problem
 from tasks.deployment import Deployment
-from tasks.jobs.documents import JobRequest, Outcome, Table, Webhook, check_job_id, id_of_key
+from tasks.jobs.documents import JobRequest, Outcome, Table
+from tasks.jobs.ids import check_job_id, id_of_key
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.submission import Webhook
 from tasks.jobs.versioning import NewerVersion
 from tasks.webhooks.url_policy import check_url
 
@@ -22,7 +23,7 @@ _HARMLESS = {"version", "family", "ranks", "fsdp", "seed", "priority", "tenant"}
 
 
 def refuse_message(
-    app: Deployment, message: Mapping[str, Any], *, task_id: str, error: ValidationError | NewerVersion
+    app: Deployment, message: Mapping[str, object], *, task_id: str, error: ValidationError | NewerVersion
 ) -> ParameterError:
     """Record what is wrong with a message's own fields under the id that its sender knows.
 
@@ -35,7 +36,7 @@ def refuse_message(
     return refusal
 
 
-def _wrong_fields(message: Mapping[str, Any], error: ValidationError | NewerVersion) -> Iterator[Problem]:
+def _wrong_fields(message: Mapping[str, object], error: ValidationError | NewerVersion) -> Iterator[Problem]:
     if isinstance(error, NewerVersion):
         remedy = "newer than this deployment; upgrade its workers first"
         yield Problem(field="version", value=message.get("version"), remedy=remedy)

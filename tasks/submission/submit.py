@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
@@ -19,21 +19,10 @@ from nss_train.names import draw_name
 from tasks.broker.errors import BrokerRefuses, broker_errors, reach
 from tasks.deployment import Deployment
 from tasks.jobs.datasets import check_access, prove
-from tasks.jobs.documents import (
-    DEFAULT_PRIORITY,
-    DEFAULT_TENANT,
-    KEY_MAX_CHARS,
-    SEEDS,
-    TENANT,
-    JobRequest,
-    SubmitMessage,
-    Table,
-    Webhook,
-    check_job_id,
-    id_of_key,
-    new_job_id,
-)
+from tasks.jobs.documents import JobRequest, Table
+from tasks.jobs.ids import check_job_id, id_of_key, new_job_id
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.submission import KEY_MAX_CHARS, SEEDS, TENANT, ConfigSource, Submission, SubmitMessage
 from tasks.jobs.table import (
     check_private_name,
     check_table_file,
@@ -49,38 +38,28 @@ from tasks.webhooks.url_policy import check_url
 
 logger = logging.getLogger(__name__)
 
-ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
+IN_LINE = {"priority", "tenant"}
+"""Options that decide when a job begins, and nothing of what it makes."""
 
 
-def check_request(
-    table: Path | str,
-    config: ConfigSource,
-    limits: TableLimits | None = None,
-    *,
-    priority: int = DEFAULT_PRIORITY,
-    tenant: str = DEFAULT_TENANT,
-    seed: int | None = None,
-    idempotency_key: str | None = None,
-    ranks: int = 0,
-    fsdp: bool = False,
-) -> SafeSynthesizerParameters:
+def check_request(submission: Submission, limits: TableLimits | None = None) -> SafeSynthesizerParameters:
     """Parse the config and glance at the table; raise one error with every problem of the request."""
     caught: list[UserError] = []
-    in_line = [*_problems_in_line(priority, tenant), *_problems_of_identity(seed, idempotency_key)]
+    in_line = [*_problems_in_line(submission), *_problems_of_identity(submission)]
     if in_line:
         caught.append(ParameterError("The job cannot be put in line.", in_line))
     try:
-        if not is_uri(table):
-            check_table_file(Path(table), limits)
+        if not is_uri(submission.table):
+            check_table_file(Path(submission.table), limits)
     except DataError as error:
         caught.append(error)
     try:
-        parsed = _parse(config)
-        problems = [*unsupported_training(parsed), *_problems_of_ranks(parsed, ranks, fsdp=fsdp)]
+        parsed = _parse(submission.config)
+        problems = [*unsupported_training(parsed), *_problems_of_ranks(parsed, submission)]
         if problems:
             raise ParameterError("The job asks for what this version cannot do.", problems)  # noqa: TRY301
         if parsed.dp_enabled and not caught:
-            check_private_name(PurePath(table).name)
+            check_private_name(PurePath(submission.table).name)
     except (DataError, ParameterError) as error:
         caught.append(error)
     if not caught:
@@ -90,7 +69,8 @@ def check_request(
     raise ParameterError(" ".join(e.message for e in caught), [p for e in caught for p in e.problems])
 
 
-def _problems_in_line(priority: int, tenant: str) -> Iterator[Problem]:
+def _problems_in_line(submission: Submission) -> Iterator[Problem]:
+    priority, tenant = submission.priority, submission.tenant
     if not isinstance(priority, int) or priority not in range(10):
         yield Problem(field="priority", value=priority, remedy="use 0 (first) to 9 (last)")
     if not re.fullmatch(TENANT, tenant):
@@ -98,7 +78,8 @@ def _problems_in_line(priority: int, tenant: str) -> Iterator[Problem]:
         yield Problem(field="tenant", value=tenant[:100], remedy=remedy)
 
 
-def _problems_of_identity(seed: int | None, key: str | None) -> Iterator[Problem]:
+def _problems_of_identity(submission: Submission) -> Iterator[Problem]:
+    seed, key = submission.seed, submission.idempotency_key
     if seed is not None and (not isinstance(seed, int) or not 0 <= seed < SEEDS):
         yield Problem(field="seed", value=seed, remedy=f"use 0 to {SEEDS - 1}, or none")
     if key is not None and not 1 <= len(key) <= KEY_MAX_CHARS:
@@ -106,28 +87,14 @@ def _problems_of_identity(seed: int | None, key: str | None) -> Iterator[Problem
         yield Problem(field="idempotency_key", value=key[:100], remedy=remedy)
 
 
-def _problems_of_ranks(config: SafeSynthesizerParameters, ranks: int, *, fsdp: bool) -> Iterator[Problem]:
-    yield from unsupported_ranks(ranks, effective_batch=config.training.effective_batch_size)
-    if fsdp:
-        yield from unsupported_sharing(config, ranks=ranks)
+def _problems_of_ranks(config: SafeSynthesizerParameters, submission: Submission) -> Iterator[Problem]:
+    yield from unsupported_ranks(submission.ranks, effective_batch=config.training.effective_batch_size)
+    if submission.fsdp:
+        yield from unsupported_sharing(config, ranks=submission.ranks)
 
 
 def submit(
-    app: Deployment,
-    *,
-    table: Path | str,
-    config: ConfigSource,
-    idempotency_key: str | None = None,
-    seed: int | None = None,
-    family: str = "",
-    ranks: int = 0,
-    fsdp: bool = False,
-    priority: int = DEFAULT_PRIORITY,
-    tenant: str = DEFAULT_TENANT,
-    webhook: Webhook | None = None,
-    job_id: str | None = None,
-    dataset_token: str | None = None,
-    dataset_proof: str | None = None,
+    app: Deployment, submission: Submission, *, job_id: str | None = None, dataset_proof: str | None = None
 ) -> str:
     """Submit a job; return its id. A second submission under one key is the same job.
 
@@ -139,46 +106,37 @@ def submit(
     costs no more than time: reconcile asks again. If it refuses the user only then, :class:`BrokerRefuses`
     names the job.
     """
-    parsed = check_request(
-        table,
-        config,
-        app.settings.table_limits,
-        priority=priority,
-        tenant=tenant,
-        seed=seed,
-        idempotency_key=idempotency_key,
-        ranks=ranks,
-        fsdp=fsdp,
-    )
-    if webhook is not None:
-        check_url(webhook.url, app.settings)
-    job_id = check_job_id(job_id or (new_job_id() if idempotency_key is None else id_of_key(idempotency_key)))
+    parsed = check_request(submission, app.settings.table_limits)
+    if submission.receiver is not None:
+        check_url(submission.receiver.url, app.settings)
+    job_id = check_job_id(job_id or _id_for(submission))
     # The time that it takes to store a private table reveals its size.
     seen = tracing.quiet() if parsed.strictly_private else nullcontext()
-    with tracing.of_job(job_id), seen, tracing.span("submit", tenant=tenant):
+    with tracing.of_job(job_id), seen, tracing.span("submit", tenant=submission.tenant):
         with broker_errors(app):
             reach(app.redis)
         app.store.check()
+        token = submission.dataset_token
         request = JobRequest(
+            **submission.job_options(),
             job_id=job_id,
-            table=_describe(app, table, strict=parsed.strictly_private),
+            table=_describe(app, submission.table, strict=parsed.strictly_private),
             config=parsed,
-            family=family,
-            ranks=ranks,
-            fsdp=fsdp,
-            priority=priority,
-            tenant=tenant,
-            seed=secrets.randbits(31) if seed is None else seed,
+            seed=secrets.randbits(31) if submission.seed is None else submission.seed,
             submitted_at=datetime.now(UTC),
-            idempotency_key=idempotency_key,
-            webhook=webhook,
-            dataset_proof=dataset_proof or (prove(dataset_token, job_id) if dataset_token else None),
+            webhook=submission.receiver,
+            dataset_proof=dataset_proof or (prove(token, job_id) if token else None),
             budget_name=draw_name() if parsed.dp_enabled and parsed.guarantee.dataset is None else "",
         )
         check_access(app.store, request, known_only=app.settings.datasets == "known")
-        _store(app, request, table, seed_given=seed is not None)
+        _store(app, request, submission)
         _ask(app, job_id)
     return job_id
+
+
+def _id_for(submission: Submission) -> str:
+    key = submission.idempotency_key
+    return new_job_id() if key is None else id_of_key(key)
 
 
 def _describe(app: Deployment, table: Path | str, *, strict: bool) -> Table:
@@ -187,7 +145,7 @@ def _describe(app: Deployment, table: Path | str, *, strict: bool) -> Table:
     return describe_table(Path(table), strict=strict)
 
 
-def _store(app: Deployment, request: JobRequest, table: Path | str, *, seed_given: bool) -> None:
+def _store(app: Deployment, request: JobRequest, submission: Submission) -> None:
     """Record the table, then the request; raise :class:`ParameterError` if its id means another job."""
     records = JobRepository(app.store, request.job_id)
     if not records.is_submitted():
@@ -195,12 +153,12 @@ def _store(app: Deployment, request: JobRequest, table: Path | str, *, seed_give
         records.open(request)
         if request.table.input is not None:
             with tracing.span("store table"):
-                upload_table(Path(table), records, request.table.input)
+                upload_table(Path(submission.table), records, request.table.input)
         if records.submitted(request):
             return
         if request.table.input is not None:
             records.drop_table(request.table.input)  # another submission was first
-    _raise_if_different(records, request, table, seed_given=seed_given)
+    _raise_if_different(records, request, submission)
 
 
 def _ask(app: Deployment, job_id: str) -> None:
@@ -220,34 +178,18 @@ def _ask(app: Deployment, job_id: str) -> None:
 
 def submit_message(app: Deployment, message: SubmitMessage, *, task_id: str) -> None:
     """Submit a job that came as a message: its sender waits for no answer, so a refusal is an outcome."""
+    submission = message.submission()
     key, table = message.idempotency_key, message.table
     job_id = check_job_id(id_of_key(key) if key else task_id)
-    webhook = None
-    if message.webhook is not None:
-        webhook = Webhook(url=message.webhook, progress=message.webhook_progress)
     try:
         if not is_uri(table):
             problem = Problem(
                 field="table", value=table, remedy="a message must name the table by an allowed URI"
             )
             raise ParameterError("The table cannot be read.", [problem])
-        submit(
-            app,
-            table=table,
-            config=message.config,
-            idempotency_key=key,
-            seed=message.seed,
-            family=message.family,
-            ranks=message.ranks,
-            fsdp=message.fsdp,
-            priority=message.priority,
-            tenant=message.tenant,
-            webhook=webhook,
-            job_id=job_id,
-            dataset_proof=message.dataset_proof,
-        )
+        submit(app, submission, job_id=job_id, dataset_proof=message.dataset_proof)
     except UserError as error:
-        record_refusal(app, job_id, table=table, webhook=webhook, error=error)
+        record_refusal(app, job_id, table=table, webhook=submission.receiver, error=error)
         raise
 
 
@@ -261,23 +203,26 @@ def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
     return load_config(config) if isinstance(config, Path) else parse_config(config or {})
 
 
-def _raise_if_different(
-    records: JobRepository, request: JobRequest, table: Path | str, *, seed_given: bool
-) -> None:
+def _raise_if_different(records: JobRepository, request: JobRequest, submission: Submission) -> None:
     stored = records.request()
     # A config's drawn random_state differs between two parses of the same text.
     drawn = {"data": {"random_state"}}
     same = (
-        _is_same_table(records, stored, request.table, table)
-        and (stored.family, stored.ranks, stored.fsdp) == (request.family, request.ranks, request.fsdp)
+        _is_same_table(records, stored, request.table, submission.table)
+        and _made_by(stored) == _made_by(request)
         and stored.config.model_dump(exclude=drawn) == request.config.model_dump(exclude=drawn)
         and stored.webhook == request.webhook
-        and (not seed_given or stored.seed == request.seed)
+        and submission.seed in (None, stored.seed)
     )
     if not same:
         remedy = "this key belongs to a job with another table, config, webhook or seed; use a new key"
         problem = Problem(field="idempotency_key", value=request.idempotency_key, remedy=remedy)
         raise ParameterError("The idempotency key is taken.", [problem])
+
+
+def _made_by(request: JobRequest) -> dict[str, Any]:
+    """Return the options that two submissions under one key must share."""
+    return {name: value for name, value in request.job_options().items() if name not in IN_LINE}
 
 
 def _is_same_table(records: JobRepository, stored: JobRequest, given: Table, table: Path | str) -> bool:

@@ -14,7 +14,7 @@ _about: ContextVar[Mapping[str, Any] | None] = ContextVar("about", default=None)
 
 
 @contextmanager
-def about(**fields: Any) -> Iterator[None]:
+def about(**fields: object) -> Iterator[None]:
     """Add these fields to every record that is logged inside the block."""
     token = _about.set({**(_about.get() or {}), **fields})
     try:

@@ -21,8 +21,9 @@ from redis.exceptions import RedisError
 from nss_train.contract import Frozen, Stage
 from nss_train.errors import InfrastructureError, ParameterError
 from tasks.deployment import Deployment
-from tasks.jobs.documents import OutcomeRecord, Versioned
+from tasks.jobs.documents import OutcomeRecord
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.versioning import Versioned
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.telemetry.counters import Action, count

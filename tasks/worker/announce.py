@@ -59,7 +59,7 @@ class Devices:
 class AnnounceTimer(RepeatingStep):
     """A consumer step that reports what the worker does, for as long as its event loop turns."""
 
-    def __init__(self, parent: Any, **options: Any) -> None:
+    def __init__(self, parent: object, **options: object) -> None:
         self._devices: Devices | None = None
         super().__init__(parent, **options)
 

@@ -10,6 +10,6 @@ from celery.worker.consumer import Consumer
 class PatientConsumer(Consumer):
     """A consumer that waits for an unreachable broker as long as it takes, and keeps its heartbeat."""
 
-    def ensure_connected(self, conn: Any) -> Any:
+    def ensure_connected(self, conn: object) -> Any:
         with self.app.heartbeat.keep_alive_while_blocked():
             return super().ensure_connected(conn)

@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 class GuardedWorker(Worker):  # type: ignore[misc]  # Celery is not typed
     """A worker that frees what a failed handover had taken."""
 
-    def on_before_init(self, quiet: bool = False, **options: Any) -> None:
+    def on_before_init(self, quiet: bool = False, **options: object) -> None:
         """Give the application what a worker's process alone has, however the worker is started."""
         settings = self.app.settings
         self.app.heartbeat = Heartbeat(settings.heartbeats_dir)
         self.app.conf.broker_transport_options["tell_refused"] = Answers(settings).refused
         super().on_before_init(quiet=quiet, **options)
 
-    def _process_task(self, request: Any) -> None:
+    def _process_task(self, request: object) -> None:
         jobs = self.pool._pool._cache  # noqa: SLF001 (the pool's only list of what it waits for)
         before = set(jobs)
         try:
@@ -45,7 +45,7 @@ class GuardedWorker(Worker):  # type: ignore[misc]  # Celery is not typed
 class GuardedRequest(Request):  # type: ignore[misc]
     """A request whose end is reported to the broker even if handling a failure fails half-way."""
 
-    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+    def on_failure(self, exc_info: object, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         try:
             # Celery raises a task's MemoryError again, in the process that serves all the others.
             return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)

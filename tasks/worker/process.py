@@ -6,7 +6,6 @@ import gc
 import logging
 import os
 from functools import partial
-from typing import Any
 
 from celery import signals
 from redis.exceptions import RedisError
@@ -76,7 +75,7 @@ def run_worker(
             app.heartbeat.stop()
 
 
-def _on_start(**_: Any) -> None:
+def _on_start(**_: object) -> None:
     """Exempt what stays from garbage collection: a look through the imports takes 40 ms.
 
     This runs before the pool forks, so that its processes share these pages; and again when all is imported.
@@ -84,13 +83,13 @@ def _on_start(**_: Any) -> None:
     gc.freeze()
 
 
-def _on_pool_process(*, settings: Settings, **_: Any) -> None:
+def _on_pool_process(*, settings: Settings, **_: object) -> None:
     """Tie a pool's process to its worker's life, and clean up after a killed predecessor."""
     die_with_parent(os.getppid())
     sweep(settings.scratch_dir)
 
 
-def _on_revoked(*, app: App, request: Any, **_: Any) -> None:
+def _on_revoked(*, app: App, request: object, **_: object) -> None:
     on_revoked(app, request)
 
 

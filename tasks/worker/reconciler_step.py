@@ -19,7 +19,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
 
     requires = {"celery.worker.components:Pool", "celery.worker.components:Timer"}  # noqa: RUF012 (Celery's)
 
-    def __init__(self, parent: Any, **options: Any) -> None:
+    def __init__(self, parent: object, **options: object) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         super().__init__(parent, **options)
 
@@ -29,7 +29,7 @@ class ReconcilerStep(bootsteps.StartStopStep):
             self._keep_up(parent)
             parent.timer.call_repeatedly(every_s, self._keep_up, (parent,))
 
-    def stop(self, _parent: Any) -> None:
+    def stop(self, _parent: object) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait(_STOP_S)

@@ -16,7 +16,7 @@ class RepeatingStep(bootsteps.StartStopStep):
 
     requires = {"celery.worker.consumer.tasks:Tasks"}  # noqa: RUF012 (Celery's interface)
 
-    def __init__(self, parent: Any, **options: Any) -> None:
+    def __init__(self, parent: object, **options: object) -> None:
         self._timer: Any = None
         super().__init__(parent, **options)
 
@@ -24,7 +24,7 @@ class RepeatingStep(bootsteps.StartStopStep):
         """Call ``action`` with ``arguments`` every ``every_s`` seconds."""
         self._timer = parent.timer.call_repeatedly(every_s, action, arguments)
 
-    def stop(self, _parent: Any) -> None:
+    def stop(self, _parent: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -14,7 +14,9 @@ from typing import Any, Self
 
 import psutil
 
-from tasks.local.servers import SeaweedFS, Valkey, free_ports
+from tasks.local.seaweedfs import SeaweedFS
+from tasks.local.server import free_ports
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tests import clock
 from tests.chaos.proxy import Mode

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 
 GOOD_TABLE = "a,b\n1,x\n2,y\n3,z\n"

@@ -23,8 +23,7 @@ def test_the_ledger_imports_neither_torch_nor_pandas() -> None:
 
 
 def test_preparing_data_imports_no_torch() -> None:
-    script = (
-        "import sys, nss_train.data.prepare; print([m for m in ('torch','transformers') if m in sys.modules])"
-    )
+    heavy = "[m for m in ('torch', 'transformers') if m in sys.modules]"
+    script = f"import sys, nss_train.stages.preparation; print({heavy})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

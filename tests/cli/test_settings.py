@@ -13,7 +13,8 @@ import pytest
 
 from nss_train.errors import ParameterError
 from tasks import cli
-from tasks.local.servers import SeaweedFS, Valkey
+from tasks.local.seaweedfs import SeaweedFS
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tasks.store.endpoint import checked_endpoint
 from tasks.store.open import open_store

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tasks.local.servers import Valkey, free_ports
+from tasks.local.server import free_ports
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tests.pipeline.conftest import config, table, worker
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from nss_train.errors import StoreUnavailable
-from tasks.local.servers import find_weed, free_ports
+from tasks.local.seaweedfs import find_weed
+from tasks.local.server import free_ports
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 from tests.deploy.conftest import DEPLOY, wait_for_port

@@ -26,7 +26,7 @@ from tasks.broker.lease import Lease, Renewal, lease_key
 from tasks.client import Client
 from tasks.execution.progress import stream_key
 from tasks.jobs.documents import JobState
-from tasks.local.servers import free_ports
+from tasks.local.server import free_ports
 from tasks.monitoring.snapshot import read_broker
 from tasks.scheduling import admission
 from tasks.settings import worker_environment

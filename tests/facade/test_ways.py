@@ -12,9 +12,9 @@ import pytest
 from nss_train.backend import HuggingFaceBackend, Workdir
 from nss_train.config import parse_config
 from nss_train.contract import ModelPolicy, Request
-from nss_train.data.prepare import prepare, run
 from nss_train.data.prepared import Entry
 from nss_train.errors import UserError
+from nss_train.stages.preparation import prepare, run
 
 Way = Callable[[pd.DataFrame, dict[str, Any], Path, Path], tuple[str, ...]]
 """A function of a table, a config, a model and a folder that returns the warnings."""

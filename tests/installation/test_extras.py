@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.local.servers import Valkey, free_ports
+from tasks.local.server import free_ports
+from tasks.local.valkey import Valkey
 from tests.collector import collector
 from tests.installation.environments import TORCH, Environment, interpreter
 

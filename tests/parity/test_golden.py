@@ -15,9 +15,9 @@ from nss_train.config import SafeSynthesizerParameters, load_config
 from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn, SchemaSource
 from nss_train.config.privacy import DifferentialPrivacyParameters
 from nss_train.data.golden import describe
-from nss_train.data.prepare import Entry, Prepared, prepare
 from nss_train.errors import GenerationError
 from nss_train.model.tokenizer import load_tokenizer
+from nss_train.stages.preparation import Entry, Prepared, prepare
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 CONTEXT_TOKENS = {"SmolLM2-tiny": 8192, "TinyLlama-tiny": 2048}

@@ -18,7 +18,7 @@ from tasks.broker import queues
 from tasks.client import Client
 from tasks.jobs.documents import JobRequest, JobState, Outcome, Table
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.scheduling import admission, chain
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings

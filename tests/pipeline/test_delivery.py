@@ -16,7 +16,7 @@ from tasks.app import App, make_app
 from tasks.client import Client
 from tasks.flower import flower_app
 from tasks.jobs.documents import JobState
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings, worker_environment
 

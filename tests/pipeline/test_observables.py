@@ -15,7 +15,9 @@ import pytest
 from tasks.app import App, make_app
 from tasks.client import Client
 from tasks.execution.progress import stream_key
-from tasks.jobs.documents import JobState, Keys, id_of_key
+from tasks.jobs.documents import JobState
+from tasks.jobs.ids import id_of_key
+from tasks.jobs.keys import Keys
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import sha256_of
 from tasks.settings import Settings

@@ -20,7 +20,10 @@ from nss_train.contract import Stage
 from tasks.app import App
 from tasks.client import Client
 from tasks.execution.delivery import Worker, run_stage
-from tasks.jobs.documents import JobState, Keys, StageMessage, id_of_key
+from tasks.jobs.documents import JobState, StageMessage
+from tasks.jobs.ids import id_of_key
+from tasks.jobs.keys import Keys
+from tasks.jobs.submission import Submission
 from tasks.local.stack import Flower, flower
 from tasks.monitoring.snapshot import read_broker
 from tasks.settings import Settings
@@ -172,7 +175,7 @@ def training_processes(job_id: str) -> list[int]:
 def test_cancel_before_the_start_never_starts(
     app: App, table: Path, config: dict[str, Any], client: Client
 ) -> None:
-    job_id = submit.submit(app, table=table, config=config, seed=1)
+    job_id = submit.submit(app, Submission(table=table, config=config, seed=1))
     client.cancel(job_id, reason="too late?", requested_by="test")
     assert wait_for_end(client, job_id).state is JobState.CANCELLED
 

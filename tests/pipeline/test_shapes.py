@@ -15,7 +15,7 @@ from tasks.broker import queues
 from tasks.client import Client
 from tasks.jobs.documents import StageCommit
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.scheduling.chain import send
 from tasks.settings import Settings, worker_environment
 from tests.pipeline.conftest import worker

@@ -16,7 +16,7 @@ import pytest
 
 from tasks.client import Client
 from tasks.jobs.documents import JobState
-from tasks.local.servers import free_ports
+from tasks.local.server import free_ports
 from tasks.settings import Settings, worker_environment
 from tests.collector import Collector, Span, collector
 from tests.pipeline.conftest import worker

@@ -16,8 +16,8 @@ from tasks.app import App, make_app
 from tasks.broker.lease import Lease
 from tasks.client import Client
 from tasks.jobs.documents import JobState
-from tasks.local.servers import Valkey
 from tasks.local.stack import wait_for_workers
+from tasks.local.valkey import Valkey
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
 from tasks.worker import heartbeat

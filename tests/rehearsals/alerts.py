@@ -24,7 +24,9 @@ import psutil
 from nss_train.contract import Stage
 from tasks.client import Client
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import SeaweedFS, Valkey, free_ports
+from tasks.local.seaweedfs import SeaweedFS
+from tasks.local.server import free_ports
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 from tests.rehearsals.prometheus import Prometheus, prometheus

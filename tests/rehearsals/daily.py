@@ -24,9 +24,11 @@ from typing import Any
 from nss_train.contract import Stage
 from tasks.app import connect_redis
 from tasks.client import Client
-from tasks.jobs.documents import JobState, Keys
+from tasks.jobs.documents import JobState
+from tasks.jobs.keys import Keys
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import Valkey, free_ports
+from tasks.local.server import free_ports
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 

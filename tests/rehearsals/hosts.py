@@ -24,7 +24,8 @@ from nss_train.contract import Stage
 from tasks.client import Client
 from tasks.jobs.documents import JobState
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import SeaweedFS, Valkey
+from tasks.local.seaweedfs import SeaweedFS
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.local.servers import free_ports
+from tasks.local.server import free_ports
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 START_S = 30.0

@@ -27,7 +27,8 @@ from nss_train.contract import Stage
 from tasks.app import App, make_app
 from tasks.jobs.documents import Outcome
 from tasks.jobs.repository import JobRepository
-from tasks.local.servers import Valkey
+from tasks.jobs.submission import Submission
+from tasks.local.valkey import Valkey
 from tasks.monitoring.exporter import make_server_on
 from tasks.settings import Settings, worker_environment
 from tasks.submission import submit
@@ -124,7 +125,7 @@ def run(folder: Path, *, jobs: int, most: int) -> tuple[dict[str, Any], list[Mom
         )
         cpu = start(settings, settings.queue_cpu, "cpu@localhost", folder)
         running.callback(end, cpu)
-        ids = [submit.submit(app, table=table, config={}) for _ in range(jobs)]
+        ids = [submit.submit(app, Submission(table=table, config={})) for _ in range(jobs)]
         moments = follow(app, scaler, ids)
         return verdict(app, scaler, ids, moments), moments
 

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from tasks.client import Client
 from tasks.jobs.documents import JobState
-from tasks.local.servers import find_weed, free_ports
+from tasks.local.seaweedfs import find_weed
+from tasks.local.server import free_ports
 from tasks.settings import Settings
 from tests.deploy.conftest import DEPLOY, wait_for_port
 from tests.deploy.test_store import command_of

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters, parse_config
-from nss_train.data.prepare import prepare
 from nss_train.data.prepared import Prepared
 from nss_train.errors import UserError
 from nss_train.model.tokenizer import load_tokenizer
+from nss_train.stages.preparation import prepare
 
 PACKAGES = {
     "palmerpenguins==0.1.6": "palmerpenguins/data",

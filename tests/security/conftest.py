@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tasks.app import App, make_app
-from tasks.jobs.documents import Keys, id_of_key
-from tasks.local.servers import Valkey
+from tasks.jobs.ids import id_of_key
+from tasks.jobs.keys import Keys
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tests.pipeline.conftest import config, table, worker
 from tests.security.receiver import SECRET, Receiver, receiver, webhook_settings

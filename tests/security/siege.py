@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.app import App, connect_redis, make_app
-from tasks.jobs.documents import Keys, id_of_key
-from tasks.local.servers import Valkey
+from tasks.jobs.ids import id_of_key
+from tasks.jobs.keys import Keys
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tests.pipeline.conftest import worker
 from tests.security import hostile

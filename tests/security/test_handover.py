@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings, worker_environment
 from tests.pipeline.conftest import worker
 from tests.security import hostile, siege

@@ -19,7 +19,7 @@ from nss_train.model.bounds.patterns import is_known
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.local.source import INDEX, PICKLES, find_model
 from tasks.execution.inputs import _fetch_source
-from tasks.jobs.documents import RESERVED
+from tasks.jobs.keys import RESERVED
 from tasks.store.local import LocalStore
 from tests.unit.model.test_source import make_model, refusal
 

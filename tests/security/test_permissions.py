@@ -15,7 +15,7 @@ import pytest
 
 from nss_train.process import PRIVATE_UMASK
 from tasks.execution.scratch import scratch
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.monitoring.doctor import examine
 from tasks.permissions import make_folder, open_folders, private_file, warn_of_open_folders
 from tasks.settings import Settings, worker_environment

@@ -10,7 +10,7 @@ import pytest
 from nss_train.errors import ParameterError
 from tasks.broker.transport import verified
 from tasks.client import Client
-from tasks.jobs.documents import Keys
+from tasks.jobs.keys import Keys
 from tasks.settings import Settings, child_environment
 from tests.security.conftest import Target, wait_until
 from tests.security.receiver import SECRET

@@ -313,8 +313,8 @@ def test_reading_a_table_fits_in_a_gigabyte(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path;"
         "from nss_train.process import limit_memory; limit_memory(2**30);"
-        "from nss_train.contract import TableLimits; from nss_train.data import prepare;"
-        "print(len(prepare.read_source(Path(sys.argv[1]), TableLimits()).frame))"
+        "from nss_train.contract import TableLimits; from nss_train.stages import preparation;"
+        "print(len(preparation.read_source(Path(sys.argv[1]), TableLimits()).frame))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "t.csv")]
     done = subprocess.run(command, capture_output=True, check=True)

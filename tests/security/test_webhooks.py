@@ -18,8 +18,10 @@ from nss_train.contract import Stage
 from nss_train.errors import ParameterError
 from tasks.app import App, make_app
 from tasks.client import Client
-from tasks.jobs.documents import JobRequest, Keys, Outcome, StageCommit, Table, Webhook
+from tasks.jobs.documents import JobRequest, Outcome, StageCommit, Table
+from tasks.jobs.keys import Keys
 from tasks.jobs.repository import JobRepository
+from tasks.jobs.submission import Webhook
 from tasks.settings import Settings
 from tasks.telemetry import counters
 from tasks.telemetry.counters import Action

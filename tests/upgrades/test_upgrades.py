@@ -26,7 +26,7 @@ from tasks.jobs.documents import Claim, Outcome, StageMessage
 from tasks.jobs.privacy_ledger import DatasetLedger
 from tasks.jobs.repository import PRIVATE_SINCE, JobRepository
 from tasks.jobs.versioning import VERSION, NewerVersion
-from tasks.local.servers import Valkey
+from tasks.local.valkey import Valkey
 from tasks.scheduling.reconciliation import reconcile
 from tasks.settings import Settings
 from tasks.store.local import LocalStore

@@ -302,7 +302,7 @@ def _flexible(
 
 
 def _resolved(
-    config: SafeSynthesizerParameters, group: str, order: str, update: Mapping[str, Any]
+    config: SafeSynthesizerParameters, group: str, order: str, update: Mapping[str, object]
 ) -> SafeSynthesizerParameters:
     data = {"group_training_examples_by": group, "order_training_examples_by": order}
     return config.model_copy(

@@ -59,7 +59,7 @@ def _no_arrow(path: Path, error: Exception) -> Exception:
     return unreadable(path.name, remedy)
 
 
-def _batches(file: Any) -> Iterator[Any]:
+def _batches(file: object) -> Iterator[Any]:
     for message in ipc.MessageReader.open_stream(file):
         if message.type != "schema":
             yield message

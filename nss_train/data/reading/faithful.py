@@ -111,7 +111,7 @@ def _sheet_columns(file: TableFile) -> Columns:
     return {name: _later(_of_json, name, list(map(_as_json, cells))) for name, cells in columns.items()}
 
 
-def _as_json(cell: Any) -> Any:
+def _as_json(cell: object) -> Any:
     if isinstance(cell, float):
         return Decimal(repr(cell))
     if isinstance(cell, timedelta):
@@ -119,7 +119,7 @@ def _as_json(cell: Any) -> Any:
     return cell.isoformat() if isinstance(cell, date | time) else cell
 
 
-def _later(make: Callable[..., pd.Series[Any]], *arguments: Any) -> Callable[..., pd.Series[Any]]:
+def _later(make: Callable[..., pd.Series[Any]], *arguments: object) -> Callable[..., pd.Series[Any]]:
     return lambda *, as_text: make(*arguments, as_text=as_text)
 
 
@@ -182,7 +182,7 @@ def _numbers(values: list[Any]) -> pd.Series[Any]:
     return _texts(pa.array([None if value is None else str(value) for value in values], pa.string()))
 
 
-def _written(value: Any) -> str:
+def _written(value: object) -> str:
     """Return the JSON of a value that is not a text; for a number, its digits."""
     is_number = isinstance(value, Decimal | int) and not isinstance(value, bool)
     return str(value) if is_number else exact_texts([_plain(value)])[0]
@@ -222,7 +222,7 @@ def _mapped(cells: pa.ChunkedArray, text: Callable[[Any], str]) -> pa.Array:
     return made.take(encoded.indices)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a text as it is, a nested value as JSON, and any other value as plain text."""
     if isinstance(value, str):
         return value
@@ -243,7 +243,7 @@ def _texts(cells: pa.Array | pa.ChunkedArray) -> pd.Series[Any]:
     return pd.Series(cells.cast(pa.string()).to_pandas(), dtype=object)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Convert numbers at every depth to Arrow's types; numbers that do not fit become text."""
     if isinstance(value, list):
         return [_plain(one) for one in value]

@@ -56,7 +56,7 @@ def _huge(found: dict[str, Any]) -> set[str]:
     return {name for name, value in found.items() if any(_is_huge(one) for one in _leaves(value))}
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def _leaves(value: object) -> Iterator[Any]:
     if isinstance(value, dict | list):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _leaves(one)
@@ -64,7 +64,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _is_huge(value: Any) -> bool:
+def _is_huge(value: object) -> bool:
     return isinstance(value, int) and not -(2 ** (_WHOLE_BITS - 1)) <= value < 2**_WHOLE_BITS
 
 

@@ -55,7 +55,7 @@ def sheet_cells(path: Path, *, dropped: Collection[str] = ()) -> dict[str, list[
     return {names[place]: cells[names[place]] for place in kept_places(names, dropped)}
 
 
-def _value(cell: Any) -> Any:
+def _value(cell: object) -> Any:
     if isinstance(cell, float) and cell.is_integer() and abs(cell) <= _WHOLE:
         return int(cell)
     return None if cell == "" else cell

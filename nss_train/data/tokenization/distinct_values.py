@@ -158,7 +158,7 @@ def exact_texts(values: list[Any]) -> list[str]:
     return [json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":")) for value in values]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Convert a value to JSON types at every depth; NaN becomes null."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
@@ -171,7 +171,7 @@ def _plain(value: Any) -> Any:
     return plain_text(value)
 
 
-def plain_text(value: Any) -> str:
+def plain_text(value: object) -> str:
     """Return a time as ISO 8601, or a decimal with all its digits."""
     if isinstance(value, Decimal):
         return f"{value:f}"

@@ -48,7 +48,7 @@ LEAST_BYTES = 0.25
 _SLACK_BYTES = 2**20
 
 
-def config_faults(config: Mapping[str, Any]) -> list[str]:
+def config_faults(config: Mapping[str, object]) -> list[str]:
     """Return every reason to refuse a ``config.json``."""
     found = list(_faults(config, "config.json", 0)) + list(_counted(config))
     parts = (config, config.get("text_config"))
@@ -57,7 +57,7 @@ def config_faults(config: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _faults(value: Any, where: str, depth: int) -> Iterator[str]:
+def _faults(value: object, where: str, depth: int) -> Iterator[str]:
     if depth > DEPTH:
         yield f"{where} is nested more than {DEPTH} deep"
     elif isinstance(value, Mapping):
@@ -78,7 +78,7 @@ def _most(where: str) -> int:
     return next(most for words, most in _MOST if words.search(name))
 
 
-def _named(name: str, value: Any, where: str) -> Iterator[str]:
+def _named(name: str, value: object, where: str) -> Iterator[str]:
     if name in _ELSEWHERE:
         yield f"{where}: {name} leads to other files; remove it"
     if name in _ATTENTION and value not in (*ATTENTIONS, None):
@@ -87,7 +87,7 @@ def _named(name: str, value: Any, where: str) -> Iterator[str]:
         yield f"{where}: {name} must name none of the hub's kernels"
 
 
-def _counted(config: Mapping[str, Any]) -> Iterator[str]:
+def _counted(config: Mapping[str, object]) -> Iterator[str]:
     counted = layers = experts = 0
     waiting: list[Any] = [config]
     while waiting and counted <= NODES:

@@ -44,7 +44,7 @@ _PADDING_TOKENS = 2**17
 _CHARSMAP = re.compile(r'"precompiled_charsmap": "[^"]*"')
 
 
-def tokenizer_faults(document: Mapping[str, Any], *, vocabulary: int | None) -> list[str]:
+def tokenizer_faults(document: Mapping[str, object], *, vocabulary: int | None) -> list[str]:
     """Return every reason to refuse a tokenizer; ``vocabulary`` is the size in ``config.json``."""
     found = [fault for part in _PARTS for fault in _part_faults(part, document.get(part))]
     model = document.get("model")
@@ -60,7 +60,7 @@ def tokenizer_faults(document: Mapping[str, Any], *, vocabulary: int | None) -> 
     return [f"tokenizer.json: {fault}" for fault in found]
 
 
-def _part_faults(part: str, given: Any) -> Iterator[str]:
+def _part_faults(part: str, given: object) -> Iterator[str]:
     if given is None:
         return
     inner, kinds = _PARTS[part]
@@ -79,7 +79,7 @@ def _part_faults(part: str, given: Any) -> Iterator[str]:
             yield from (f"{part} {kind}: {fault}" for fault in _CHECKS[kind](step))
 
 
-def _steps(given: Any, inner: str, depth: int) -> Iterator[Mapping[str, Any]]:
+def _steps(given: object, inner: str, depth: int) -> Iterator[Mapping[str, Any]]:
     """Yield the steps of a part, with sequences flattened."""
     if not isinstance(given, Mapping) or depth > MOST_DEPTH:
         raise ValueError("is not made of steps, or of sequences in sequences")
@@ -102,7 +102,7 @@ def _replace_faults(step: Mapping[str, Any]) -> Iterator[str]:
         yield f"content must be a text of at most {AFFIX_CHARS} characters"
 
 
-def _split_faults(step: Mapping[str, Any]) -> Iterator[str]:
+def _split_faults(step: Mapping[str, object]) -> Iterator[str]:
     kind, pattern = _pattern(step)
     if kind == "Regex" and not patterns.is_known(pattern):
         yield f"the pattern {pattern[:60]!r} is none of a known family's"
@@ -110,7 +110,7 @@ def _split_faults(step: Mapping[str, Any]) -> Iterator[str]:
         yield "its pattern is empty, too long, or none"
 
 
-def _pattern(step: Mapping[str, Any]) -> tuple[str, str]:
+def _pattern(step: Mapping[str, object]) -> tuple[str, str]:
     given = step.get("pattern")
     if isinstance(given, Mapping) and len(given) == 1:
         ((kind, pattern),) = given.items()
@@ -124,14 +124,14 @@ def _prepend_faults(step: Mapping[str, Any]) -> Iterator[str]:
         yield f"prepend must be a text of at most {AFFIX_CHARS} characters"
 
 
-def _charsmap_faults(step: Mapping[str, Any]) -> Iterator[str]:
+def _charsmap_faults(step: Mapping[str, object]) -> Iterator[str]:
     try:
         _charsmap_growth(step)
     except (ValueError, binascii.Error):
         yield "its character map cannot be read"
 
 
-def _charsmap_growth(step: Mapping[str, Any]) -> int:
+def _charsmap_growth(step: Mapping[str, object]) -> int:
     """Return the longest replacement in SentencePiece's character map: a size, a trie of that size, texts."""
     encoded = step.get("precompiled_charsmap")
     if not isinstance(encoded, str) or len(encoded) > CHARSMAP_CHARS:
@@ -151,7 +151,7 @@ _CHECKS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
 }
 
 
-def _growth_of(document: Mapping[str, Any]) -> float:
+def _growth_of(document: Mapping[str, object]) -> float:
     """Return the most characters that one may become, in a document without other faults."""
     found = 1.0
     for part in ("normalizer", "pre_tokenizer"):
@@ -190,7 +190,7 @@ def _model_faults(model: Mapping[str, Any], vocabulary: int | None) -> Iterator[
     yield from _vocabulary_faults(model.get("vocab"), vocabulary)
 
 
-def _vocabulary_faults(vocab: Any, most: int | None) -> Iterator[str]:
+def _vocabulary_faults(vocab: object, most: int | None) -> Iterator[str]:
     if isinstance(vocab, list):  # Unigram: tokens and scores in the order of their ids
         vocab = {str(one[0]): number for number, one in enumerate(vocab) if isinstance(one, list) and one}
     if not isinstance(vocab, Mapping) or len(vocab) > MOST_TOKENS:
@@ -204,14 +204,14 @@ def _vocabulary_faults(vocab: Any, most: int | None) -> Iterator[str]:
         yield f"its vocabulary has ids beyond the {most:,} of config.json"
 
 
-def _added_faults(added: Any) -> Iterator[str]:
+def _added_faults(added: object) -> Iterator[str]:
     if not isinstance(added, list) or len(added) > MOST_ADDED:
         yield f"added_tokens must be a list of at most {MOST_ADDED:,}"
     elif not all(_is_added_token(one) for one in added):
         yield f"each added token has an id and a text of 1 to {TOKEN_CHARS:,} characters"
 
 
-def _is_added_token(one: Any) -> bool:
+def _is_added_token(one: object) -> bool:
     if not isinstance(one, Mapping):
         return False
     number, content = one.get("id"), one.get("content")
@@ -219,7 +219,7 @@ def _is_added_token(one: Any) -> bool:
     return fits and type(number) is int and 0 <= number < MOST_ID
 
 
-def _length_faults(document: Mapping[str, Any]) -> Iterator[str]:
+def _length_faults(document: Mapping[str, object]) -> Iterator[str]:
     padding, cut = document.get("padding") or {}, document.get("truncation") or {}
     if not isinstance(padding, Mapping) or not isinstance(cut, Mapping):
         yield "padding and truncation must be objects"
@@ -235,7 +235,7 @@ def _length_faults(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} must be a number up to {_PADDING_TOKENS:,}"
 
 
-def _said_chars(document: Mapping[str, Any]) -> int:
+def _said_chars(document: Mapping[str, object]) -> int:
     """Return the number of characters of all steps except character maps, which have their own bound."""
     said = json.dumps([document.get(part) for part in _PARTS])
     return len(_CHARSMAP.sub("", said))

@@ -50,12 +50,12 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, rest
 
 
-def _faults(header: Mapping[str, Any], size: int) -> Iterator[str]:
+def _faults(header: Mapping[str, object], size: int) -> Iterator[str]:
     for name, tensor in header.items():
         offsets = tensor.get("data_offsets") if isinstance(tensor, Mapping) else None
         if not _is_range(offsets) or not 0 <= offsets[0] <= offsets[1] <= size:
             yield f"the file ends before {name[:100]}, or does not say where it is"
 
 
-def _is_range(offsets: Any) -> TypeGuard[list[int]]:
+def _is_range(offsets: object) -> TypeGuard[list[int]]:
     return isinstance(offsets, list) and [type(one) for one in offsets] == [int, int]

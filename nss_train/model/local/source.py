@@ -170,7 +170,7 @@ def _bounds(documents: Mapping[str, dict[str, Any]], weights: Weights) -> list[s
         return [*faults, "tokenizer.json is nested too deep"]
 
 
-def _shards(folder: Path, index: Mapping[str, Any]) -> list[str] | str:
+def _shards(folder: Path, index: Mapping[str, object]) -> list[str] | str:
     """Return the files that hold the weights, or why there are none."""
     weights = index.get("weight_map", {})
     if not isinstance(weights, dict) or not all(map(_is_weights_name, weights.values())):
@@ -182,7 +182,7 @@ def _shards(folder: Path, index: Mapping[str, Any]) -> list[str] | str:
     return shards or sorted(path.name for path in folder.glob(WEIGHTS))
 
 
-def _is_weights_name(name: Any) -> bool:
+def _is_weights_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from scipy import stats
 
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.audit.evidence import Floats
 from nss_train.privacy.audit.observations import CROWD, Observations
+from nss_train.privacy.evidence.likelihood import Floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,19 +12,16 @@ import numpy as np
 import torch
 
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.audit.evidence import Floats
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
+from nss_train.privacy.evidence.likelihood import NORM, Floats
 
 CANARIES = CROWD = 256
 """Number of units that are alone in their coordinate, and of units that share one."""
 UNITS = CANARIES + CROWD
 WIDTH = 2 * CANARIES + 1
 """Number of coordinates: one per canary, one per canary outside the data, and the crowd's."""
-NORM = 10.0
-"""Norm of a unit's gradient, in units of the clip."""
-
 MakeMechanism = Callable[[PrivacyPlan, Sequence[torch.Tensor]], Mechanism]
 
 

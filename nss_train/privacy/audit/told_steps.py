@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from nss_train.contract import CHARGE, CHARGED, CHECKPOINT_SAVED, TRAIN_STEP, Event
-from nss_train.privacy.audit.evidence import Floats
+from nss_train.privacy.evidence.likelihood import Floats
 
 TOLD = (TRAIN_STEP, CHECKPOINT_SAVED, "train.started")
 """Events that name the step they follow; a charge names the step up to which it pays."""

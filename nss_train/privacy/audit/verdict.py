@@ -7,10 +7,10 @@ from functools import cache
 from typing import Any
 
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.audit.bounds import best_threshold, epsilon_of_scores
 from nss_train.privacy.audit.checks import Check, checks
-from nss_train.privacy.audit.evidence import Floats, log_likelihood_ratio
 from nss_train.privacy.audit.observations import UNITS, MakeMechanism, Observations, observe, real
+from nss_train.privacy.evidence.bounds import best_threshold, epsilon_of_scores
+from nss_train.privacy.evidence.likelihood import Floats, log_likelihood_ratio
 
 STEPS, SAMPLING_RATE, NOISE_MULTIPLIER, DELTA = 8, 0.25, 1.59, 1e-2
 """Settings that cost ε = 1. At this δ, 100,000 canaries prove most of it; 1e-5 would take many millions."""

@@ -140,7 +140,7 @@ class Probe:
         row: _Row | None = None
 
         def hook(name: str) -> Any:
-            def keep(_module: Any, given: Any, named: Any, gave: Any) -> None:
+            def keep(_module: object, given: object, named: object, gave: object) -> None:
                 if row is not None and name not in found:
                     found[name] = row.of((given, named)), row.of(gave)
 
@@ -210,7 +210,7 @@ class _Row:
         rows_there, width = batch.input_ids.shape
         return cls(number=int(rows[0]), tokens=int(learned.max()) + 1, shape=(rows_there, width))
 
-    def of(self, value: Any) -> list[torch.Tensor]:
+    def of(self, value: object) -> list[torch.Tensor]:
         """Return the tensors in a value; of those that hold all rows, only this row's part."""
         if isinstance(value, torch.Tensor):
             return [self._part(value.detach()).float().cpu()]

@@ -24,7 +24,7 @@ from nss_train.model.metadata import metadata_from_json
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import check_release
 from nss_train.privacy.accounting.step_budget import NullRecorder, StepBudget, StepRecorder
-from nss_train.privacy.audit.canaries import Canaries
+from nss_train.privacy.dpsgd.canaries import Canaries
 from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples, read_units
 from nss_train.privacy.dpsgd.progress import ReportMarks
 from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer

@@ -15,8 +15,8 @@ from nss_train.model.compiled import eagerly, eagerly_where_not_compiled
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import Coupling, PrivacyResult
 from nss_train.privacy.accounting.step_budget import StepBudget
-from nss_train.privacy.audit.canaries import Canaries
 from nss_train.privacy.coupling.trial import Trial
+from nss_train.privacy.dpsgd.canaries import Canaries
 from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
 from nss_train.privacy.dpsgd.mechanism import Mechanism

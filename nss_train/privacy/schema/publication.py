@@ -8,9 +8,9 @@ from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import SchemaSource
-from nss_train.config.resolve import Resolved, automatic_delta, resolve_delta
 from nss_train.config.support import unsupported_training
 from nss_train.data.assembly.packing import requested_fraction
+from nss_train.data.auto_values import Resolved, automatic_delta, resolve_delta
 from nss_train.data.private.table import PrivateTable
 from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.accounting.plan import SCHEMA, PrivacyPlan, Units, by_products, plan_problems

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from nss_train.config.guarantee import ColumnType, GuaranteeParameters, SchemaSource
-from nss_train.config.resolve import Choice
 from nss_train.data.assembly.layout import Order
+from nss_train.data.auto_values import Choice
 from nss_train.data.tokenization.distinct_values import Column
 from nss_train.privacy.draw import DrawnColumn
 from nss_train.privacy.schema import noisy_statistics
@@ -175,7 +175,7 @@ def _categories(column: Column, firsts: Order, purse: _Purse, paid: str, units: 
     return DrawnColumn(categories=tuple(named), how=f"{len(named)} categories", reason=reason)
 
 
-def _in_order(value: Any) -> tuple[str, Any]:
+def _in_order(value: object) -> tuple[str, Any]:
     """Return a key that sorts a column's mixed values: numbers, then texts, then the rest."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return "3", json.dumps(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.resolve import Choice, unit_column
+from nss_train.data.auto_values import Choice, unit_column
 from nss_train.data.columns import MIN_ROWS
 from nss_train.errors import Problem
 from nss_train.privacy.accounting.plan import COUNT, KNOWN_AS, ByProduct, Source

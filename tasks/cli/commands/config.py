@@ -101,7 +101,7 @@ def validate(
     display.show({"config": str(path), "valid": True}, as_json=as_json, text=f"{path} is valid")
 
 
-def checked(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
+def checked(given: Mapping[str, object]) -> SafeSynthesizerParameters:
     """Return the config as a submission checks it."""
     config = parse_config(given)
     problems = list(unsupported_training(config))
@@ -133,7 +133,7 @@ def as_file(path: Path | None, sets: Sequence[str] | None) -> Iterator[Path | No
 
 
 @contextmanager
-def written(config: Mapping[str, Any]) -> Iterator[Path]:
+def written(config: Mapping[str, object]) -> Iterator[Path]:
     """Yield a config as a file for a program of the library."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         yaml.safe_dump(dict(config), file)

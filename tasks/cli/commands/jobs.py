@@ -21,40 +21,30 @@ from tasks.cli.options import (
     AsJson,
     AsJsonLines,
     ConfigFile,
-    Family,
-    Fsdp,
     JobId,
-    Ranks,
     Rows,
     Seed,
     Sets,
     TableSource,
     Yes,
     in_a_folder,
+    with_submission_options,
 )
-from tasks.jobs.documents import DEFAULT_PRIORITY, DEFAULT_TENANT, JobState
+from tasks.jobs.documents import JobState
+from tasks.jobs.submission import SubmissionOptions
 
 if TYPE_CHECKING:
     from tasks.client import Client
     from tasks.status import JobStatus
 
 
+@with_submission_options
 def submit(
     table: TableSource,
     config: ConfigFile = None,
     *,
     sets: Sets = None,
-    key: Annotated[str | None, typer.Option(help="Idempotency key: the same key is the same job.")] = None,
-    seed: Seed = None,
-    family: Family = "",
-    ranks: Ranks = 0,
-    fsdp: Fsdp = False,
-    priority: Annotated[int, typer.Option(help="0 begins first, 9 last.")] = DEFAULT_PRIORITY,
-    tenant: Annotated[str, typer.Option(help="Shares the workers with others.")] = DEFAULT_TENANT,
-    webhook: Annotated[str | None, typer.Option(help="URL that is told how the job ends.")] = None,
-    webhook_progress: Annotated[
-        bool, typer.Option("--webhook-progress", help="The webhook is told of each stage, too.")
-    ] = False,
+    options: SubmissionOptions,
     dataset_token_file: Annotated[
         Path | None, typer.Option(help="File with the token of guarantee.dataset.")
     ] = None,
@@ -70,16 +60,8 @@ def submit(
         job_id = client.submit(
             table=table,
             config=configs.chosen(config, sets),
-            idempotency_key=key,
-            seed=seed,
-            family=family,
-            ranks=ranks,
-            fsdp=fsdp,
-            priority=priority,
-            tenant=tenant,
-            webhook=webhook,
-            webhook_progress=webhook_progress,
             dataset_token=None if dataset_token_file is None else read_token(dataset_token_file),
+            **dict(options),
         )
     if not wait:
         display.show({"job_id": job_id}, as_json=as_json, text=job_id)

@@ -52,11 +52,12 @@ def run(
     Ctrl-C cancels the job and takes everything down.
     """
     from tasks.client import Client
+    from tasks.jobs.submission import Submission
     from tasks.local.stack import stack
     from tasks.submission.submit import check_request
 
     source = configs.chosen(config, sets)
-    checked = check_request(table, source, seed=seed)
+    checked = check_request(Submission.unchecked(table=table, config=source, seed=seed))
     subprograms.require_extras(*needed_by(checked), LOCAL)
     if not as_json:
         display.console.print("starting broker, store and workers …")

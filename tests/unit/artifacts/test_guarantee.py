@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 from nss_train.artifacts.workdir import assemble
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.config.guarantee import ColumnType, SchemaSource
-from nss_train.config.resolve import resolve_privately
 from nss_train.contract import Event, ModelPolicy, Request
+from nss_train.data.auto_values import resolve_privately
 from nss_train.data.schema import make_schema
 from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
 from nss_train.errors import BudgetExceeded, StageLost
@@ -104,6 +104,7 @@ def card(folder: Path) -> str:
     return (folder / "out/train/adapter/README.md").read_text()
 
 
+@pytest.mark.heavy
 def test_a_strict_job_releases_no_table(tmp_path: Path) -> None:
     assemble(tmp_path, prepared(tmp_path, private()), report=ignore)
     assert files(tmp_path / "out") == [
@@ -126,6 +127,7 @@ def test_plan_and_result_are_one_document(tmp_path: Path) -> None:
     assert RESULT.items() <= document["result"].items()
 
 
+@pytest.mark.heavy
 def test_the_card_states_the_guarantee(tmp_path: Path) -> None:
     assemble(tmp_path, prepared(tmp_path, private()), report=ignore)
     said = card(tmp_path)
@@ -182,6 +184,7 @@ def test_the_card_of_a_strict_job_shows_no_loss_and_no_count(tmp_path: Path) -> 
     assert "rows for training" not in said
 
 
+@pytest.mark.heavy
 def test_losses_with_noise_are_shown(tmp_path: Path) -> None:
     asked = prepared(tmp_path, private(report_loss=True), loss_reported=True)
     assemble(tmp_path, asked, report=ignore)
@@ -196,6 +199,7 @@ def test_an_audit_is_shown_beside_the_claim(tmp_path: Path) -> None:
     assert "- audit: an attack with 100 invented units shows ε ≥ 1.25 with 95% confidence" in card(tmp_path)
 
 
+@pytest.mark.heavy
 def test_what_is_not_strict_is_published_and_named_as_uncovered(tmp_path: Path) -> None:
     assemble(tmp_path, prepared(tmp_path, private(strict=False, schema_source="raw")), report=ignore)
     assert {"dataset/training.csv", "dataset/test.csv"} <= set(files(tmp_path / "out"))
@@ -238,7 +242,8 @@ def test_the_published_schema_takes_generated_rows(tmp_path: Path) -> None:
     assert not validator.is_valid({"kind": "someone", "size": 40.5})
 
 
+@pytest.mark.heavy
 def test_a_job_without_privacy_loads_no_accountant() -> None:
-    modules = "nss_train.artifacts.workdir, nss_train.data.prepare"
+    modules = "nss_train.artifacts.workdir, nss_train.stages.preparation"
     code = f"import sys, {modules}; sys.exit('dp_accounting' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

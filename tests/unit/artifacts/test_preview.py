@@ -148,6 +148,7 @@ def test_sampling_reads_its_part_of_a_config() -> None:
     assert Sampling.of(generation) == Sampling(temperature=0.3, enforce_numeric_range=False)
 
 
+@pytest.mark.heavy
 def test_the_module_prints_one_json_object(toy_base: Path, toy_run: Path) -> None:
     command = [sys.executable, "-m", "nss_train.artifacts", str(toy_run), "--base", str(toy_base)]
     done = subprocess.run(

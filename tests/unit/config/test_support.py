@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from nss_train.config import parse_config
-from nss_train.config.resolve import resolve_privately
 from nss_train.config.support import unsupported_ranks, unsupported_training
+from nss_train.data.auto_values import resolve_privately
 from nss_train.errors import ParameterError
 
 DP = {"dp_enabled": True}

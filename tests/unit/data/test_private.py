@@ -25,13 +25,13 @@ from nss_train.contract import (
     Request,
     StageResult,
 )
-from nss_train.data import prepare
 from nss_train.data.examples import SCHEMA
 from nss_train.errors import NSSTrainError, ParameterError
 from nss_train.privacy.__main__ import plan_of
 from nss_train.privacy.accounting import accountant
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.schema import noisy_statistics
+from nss_train.stages import preparation
 
 ROWS = 400
 CONTEXT = 2048
@@ -112,7 +112,7 @@ def ignore(_event: Event) -> None:
 
 
 def run(folder: Path, asked: Request) -> StageResult:
-    return prepare.run(folder, asked, report=ignore)
+    return preparation.run(folder, asked, report=ignore)
 
 
 def read(folder: Path, name: str) -> Any:
@@ -294,7 +294,7 @@ def test_the_estimate_is_the_plan_of_the_job(models: Path, tmp_path: Path, secti
     table = tmp_path / "visits.csv"
     visits().to_csv(table, index=False)
     config = request(models, **sections).config
-    prepared = prepare.prepare(table, config, model=models / "SmolLM2-small", seed=1)
+    prepared = preparation.prepare(table, config, model=models / "SmolLM2-small", seed=1)
     assert prepared.plan is not None
     planned, estimated = (
         plan.model_dump(exclude={"dataset", "without_effect"})
@@ -351,7 +351,7 @@ def test_a_repeated_stage_uses_the_draw_that_is_kept_and_makes_the_same_bytes(
     supervisor = Supervisor(folder)
     results, outputs = [], []
     for _ in range(2):
-        results.append(prepare.run(folder, asked, report=supervisor))
+        results.append(preparation.run(folder, asked, report=supervisor))
         outputs.append(prepared_bytes(folder))
         (folder / KEPT_DRAW).unlink()
     assert outputs[0] == outputs[1]
@@ -417,7 +417,7 @@ def test_null_records_change_nothing_but_who_is_trained_on(folder: Path, models:
     figures, documents, tokens = [], [], []
     for line in (rows[7], ",,", "x,y,z,w", '"', "1,", "9" * 5000 + ",a,b"):
         (folder / "in" / "visits.csv").write_text("\n".join([*rows[:7], line, *rows[8:]]) + "\n")
-        figures.append(prepare.run(folder, asked, report=supervisor).figures)
+        figures.append(preparation.run(folder, asked, report=supervisor).figures)
         found = prepared_bytes(folder)
         documents.append({n: b for n, b in found.items() if n.endswith(".json") and n != "statistics.json"})
         tokens.append([tuple(ids) for ids in arrow(folder, "train").column("input_ids").to_pylist()])

@@ -11,7 +11,7 @@ import pytest
 
 from nss_train.config import parse_config
 from nss_train.contract import Event, ModelPolicy, Request
-from nss_train.data.prepare import run
+from nss_train.stages.preparation import run
 
 TABLE = "age;weight\n" + "".join(f"{20 + n % 50};{60 + n},5\n" for n in range(200))
 READ_AS = "semicolon, UTF-8, decimal comma, 2 columns, 200 rows"

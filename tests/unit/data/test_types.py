@@ -19,10 +19,10 @@ from pyarrow import feather
 from nss_train.config import parse_config
 from nss_train.config.reading import ReadingParameters, Types
 from nss_train.data.assembly.holdout import Split
-from nss_train.data.prepare import prepare, prepare_split
 from nss_train.data.prepared import Entry
 from nss_train.errors import DataError
 from nss_train.model.tokenizer import load_tokenizer
+from nss_train.stages.preparation import prepare, prepare_split
 
 ROWS = 200
 REFUSED: dict[str, tuple[list[Any], pa.DataType | None, str]] = {
@@ -74,7 +74,7 @@ def written(name: str, array: pa.Array, folder: Path) -> Iterator[Path]:
 def one_tokenizer() -> Iterator[None]:
     """Load the tokenizer once: that takes longer than all else here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nss_train.data.prepare.load_tokenizer", functools.cache(load_tokenizer))
+        patch.setattr("nss_train.stages.preparation.load_tokenizer", functools.cache(load_tokenizer))
         yield
 
 

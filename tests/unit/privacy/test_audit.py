@@ -17,6 +17,8 @@ from nss_train.privacy.audit.observations import observe, real
 from nss_train.privacy.audit.verdict import ALARM, CHECKS, Verdict, audit, audited_plan
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 
+pytestmark = pytest.mark.heavy
+
 FLAGS = {
     "no noise": {"bound", "noise"},
     "half the noise": {"bound", "noise"},

@@ -20,6 +20,8 @@ from nss_train.privacy.audit.neighbours.replay import replay
 
 from .drawn_tables import EDITS, FORMATS, UNIT, Drawn, cases, make_table
 
+pytestmark = pytest.mark.heavy
+
 PAIRS, PAIRS_WITH_TIME = 300, 10_000
 
 

@@ -19,6 +19,8 @@ from nss_train.privacy.audit.neighbours.rows_by_coin import audit_pairs, audit_r
 from nss_train.privacy.audit.neighbours.tables import Csv
 from nss_train.privacy.audit.neighbours.worlds import Examples, Secrets, run
 
+pytestmark = pytest.mark.heavy
+
 ROWS, ROWS_WITH_TIME = 4_000, 20_000
 TRIALS = 400
 PLACE = 3

@@ -19,6 +19,8 @@ from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 from .plans import plan
 
+pytestmark = pytest.mark.heavy
+
 STEPS, UNITS, RATE = 1000, 200, 0.1
 TARGET = 7
 UNIT_S, TARGET_S = 0.1, 1.0

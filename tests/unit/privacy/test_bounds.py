@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nss_train.privacy.audit.bounds import (
+from nss_train.privacy.evidence.bounds import (
     Threshold,
     best_threshold,
     chance,

@@ -15,8 +15,8 @@ import torch
 from nss_train import stages
 from nss_train.errors import ParameterError
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.audit.canaries import CONFIDENCE, GUESSES, Canaries
 from nss_train.privacy.dpsgd import fit
+from nss_train.privacy.dpsgd.canaries import CONFIDENCE, GUESSES, Canaries
 from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.randomness import SecretRandomness

@@ -63,6 +63,7 @@ def test_by_products_are_added_and_their_delta_is_taken_off() -> None:
     assert both.epsilon() == pytest.approx(0.4 + alone, rel=1e-9)
 
 
+@pytest.mark.heavy
 def test_an_unsettled_job_counts_what_it_reserved_and_a_settled_one_what_it_ran() -> None:
     entries = (budget(8), reserved("job-1", FIRST))
     assert ledger(*entries).epsilon() == pytest.approx(FIRST.spent(1000))
@@ -113,6 +114,7 @@ def test_a_budget_of_exactly_the_cost_is_enough() -> None:
         ledger(budget(cost - 1e-6)).check("job-1", FIRST)
 
 
+@pytest.mark.heavy
 def test_what_a_settled_job_gave_back_is_there_for_the_next() -> None:
     entries = (budget(2.2), reserved("job-1", FIRST))
     with pytest.raises(BudgetExceeded):
@@ -162,6 +164,7 @@ def test_units_of_different_columns_do_not_add_up() -> None:
     assert "each value of nest" in problem.remedy
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("unit", ["group", "value of nest", "record"])
 def test_the_groups_of_an_older_release_add_up_with_nothing(unit: str) -> None:
     """An older release's entries do not say by which column they were grouped."""
@@ -178,6 +181,7 @@ def test_the_groups_of_an_older_release_add_up_with_nothing(unit: str) -> None:
     ledger(*found.entries, settled("job-1", steps=0)).check("job-2", plan(unit=unit))
 
 
+@pytest.mark.heavy
 def test_a_job_of_groups_as_an_older_release_counts_them_is_in_nobodys_company() -> None:
     """While releases run side by side, a plan may still come from an older one."""
     found = ledger(budget(8), reserved("job-1", plan(unit="value of nest")))
@@ -193,6 +197,7 @@ def test_a_budget_that_promises_nothing_is_refused(wrong: dict[str, float]) -> N
         Budget.model_validate(given | wrong)
 
 
+@pytest.mark.heavy
 def test_the_filter_decides_and_the_refusal_tells_both_figures() -> None:
     # By the default's eight orders the two cost 3.22, as if fixed 2.64.
     found = ledger(adaptive(3.3, by_products_delta=0.0), reserved("job-1", FIRST))
@@ -207,6 +212,7 @@ def test_the_filter_decides_and_the_refusal_tells_both_figures() -> None:
     ledger(budget(3.0), reserved("job-1", FIRST)).check("job-2", SECOND)
 
 
+@pytest.mark.heavy
 def test_both_figures_are_known_and_what_decides_tells_what_is_left() -> None:
     found = ledger(adaptive(8), reserved("job-1", FIRST))
     adaptive_epsilon = found.adaptive_epsilon

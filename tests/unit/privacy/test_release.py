@@ -78,6 +78,7 @@ def test_a_value_of_one_unit_is_hardly_ever_found() -> None:
     assert sum(1 in categories for categories in found) <= 6
 
 
+@pytest.mark.heavy
 def test_categories_cost_no_more_than_they_may() -> None:
     """The likelihood ratio of neighbours is largest where a count is just at the threshold."""
     epsilon, delta, draws = 1.0, 0.01, 2000
@@ -128,6 +129,7 @@ def test_bounds_do_not_follow_a_single_unit() -> None:
     assert sum(maximum is not None and maximum < 1e6 for maximum in farthest) >= 40
 
 
+@pytest.mark.heavy
 def test_many_units_get_a_finer_grid() -> None:
     def usual(units: int) -> float:
         values = np.full(units, 50.0)
@@ -267,6 +269,7 @@ def test_a_count_hides_a_unit_and_is_near() -> None:
     assert len(set(counts)) > 5
 
 
+@pytest.mark.heavy
 def test_a_count_costs_no_more_than_it_may() -> None:
     """The likelihood ratio of neighbours above a threshold: half the noise would double its logarithm."""
     above = [sum(noisy_statistics.count(true, epsilon=1.0) > 50 for _ in range(1500)) for true in (50, 51)]

@@ -40,6 +40,7 @@ def test_what_adaptivity_costs(
     assert adaptive_epsilon(release, orders=ORDERS, delta=delta) == pytest.approx(eight, abs=6e-3)
 
 
+@pytest.mark.heavy
 @profile(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0.5, 8.0), min_size=1, max_size=12), st.sampled_from(ORDERS), st.floats(0.5, 10.0))
 def test_gaussians_pass_as_they_pass_the_filter_of_opendp(

@@ -55,6 +55,7 @@ def test_two_trainings_cost_less_together_than_their_sum(by: Accountant, epsilon
     assert spent(first, 1e-6) + spent(second, 1e-6) == pytest.approx(3.7013, rel=0.01)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("noise", "rate", "steps", "delta"), SETTINGS)
 def test_the_tight_accountant_is_below_the_loose_one_and_agrees_with_a_third(
     noise: float, rate: float, steps: int, delta: float
@@ -77,6 +78,7 @@ def prv(noise: float, rate: float, steps: int, delta: float) -> float:
         return float(found.get_epsilon(delta, eps_error=0.001))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("noise", "rate", "steps", "delta"), SETTINGS[:4])
 def test_the_search_finds_the_noise_that_a_cost_came_from(
     noise: float, rate: float, steps: int, delta: float

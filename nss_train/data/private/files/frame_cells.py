@@ -31,7 +31,7 @@ def frame_cells(column: pd.Series[Any]) -> Raw:
     return coder.raw()
 
 
-def as_cell(value: Any) -> bytes:
+def as_cell(value: object) -> bytes:
     """Return a Python value as the bytes of a cell; missing if it is for pandas, or no table value."""
     if isinstance(value, np.generic):
         value = (
@@ -87,7 +87,7 @@ def _in_utc(value: datetime) -> str | None:
         return None
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _plain(value: object, depth: int) -> Any:
     """Convert a value for :func:`~nss_train.data.private.values.cells.compact`."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()

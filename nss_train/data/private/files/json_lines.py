@@ -63,6 +63,6 @@ def as_cell(value: Any) -> bytes:
     return cell(Kind.STRING, value)
 
 
-def _hashable(value: Any) -> Hashable:
+def _hashable(value: object) -> Hashable:
     """Return a hashable value. Numbers are bytes, texts are not, so different values are never equal."""
     return (compact(value),) if isinstance(value, list | dict) else value

@@ -14,10 +14,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from nss_train.data import prepare as stage
-from nss_train.data.private import prepare
 from nss_train.data.tokenization import pieces
 from nss_train.privacy.accounting import accountant
+from nss_train.stages import preparation as stage
+from nss_train.stages import private_preparation as prepare
 
 MODEL = "SmolLM2-invented"
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -89,7 +89,7 @@ def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with a cache of its results, by identity because a tokenizer has no hash."""
     found: dict[Any, tuple[Any, Any]] = {}
 
-    def remembering(*of: Any, **named: Any) -> Any:
+    def remembering(*of: object, **named: object) -> Any:
         key = (*(one if isinstance(one, Path) else id(one) for one in of), *sorted(named.items()))
         if key not in found:
             # The arguments are kept so that no other object gets their id.

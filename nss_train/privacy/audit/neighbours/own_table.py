@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.resolve import unit_column
 from nss_train.contract import ModelPolicy, Request
+from nss_train.data.auto_values import unit_column
 from nss_train.errors import DataError, ParameterError, Problem
 from nss_train.privacy.audit.neighbours.edits import draw
 from nss_train.privacy.audit.neighbours.invented import remembered_plans

@@ -17,9 +17,7 @@ import numpy as np
 
 from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
 from nss_train.contract import Request, TableLimits
-from nss_train.data import prepare as stage
 from nss_train.data.outputs import write as write_outputs
-from nss_train.data.private import prepare as preparation
 from nss_train.data.private import reading
 from nss_train.data.private.files import csv_lines
 from nss_train.data.private.table import PrivateTable, Raw
@@ -34,6 +32,8 @@ from nss_train.privacy.audit.neighbours.replay import Replay, replay
 from nss_train.privacy.schema import publication
 from nss_train.privacy.schema.unit_count import draw_counts
 from nss_train.privacy.units import FoundUnits, find_units
+from nss_train.stages import preparation as stage
+from nss_train.stages import private_preparation as preparation
 
 logger = logging.getLogger("nss_train.planted")
 

@@ -22,13 +22,12 @@ import torch
 from nss_train.contract import Request
 from nss_train.privacy.accounting.accountant import spent_in_steps
 from nss_train.privacy.accounting.plan import ZERO_OUT, PrivacyPlan
-from nss_train.privacy.audit.bounds import epsilon_of_guesses, epsilon_of_independent_guesses
-from nss_train.privacy.audit.evidence import Floats, log_likelihood_ratio
 from nss_train.privacy.audit.neighbours.tables import TableFile
 from nss_train.privacy.audit.neighbours.worlds import Examples, run
-from nss_train.privacy.audit.observations import NORM
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
+from nss_train.privacy.evidence.bounds import epsilon_of_guesses, epsilon_of_independent_guesses
+from nss_train.privacy.evidence.likelihood import NORM, Floats, log_likelihood_ratio
 
 STEPS, SAMPLING_RATE, NOISE_MULTIPLIER, DELTA = 2, 0.8, 2.227, 1e-2
 """Settings that cost ε = 1 and reveal most of it: with 20,000 canaries the median bound of 2,000 simulations

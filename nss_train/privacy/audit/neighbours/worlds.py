@@ -147,7 +147,7 @@ def _published(
     folder: Path,
     private: Collection[Path],
     trace: _Trace,
-    figures: Mapping[str, Any],
+    figures: Mapping[str, object],
     failed: Exception | None,
 ) -> dict[str, bytes]:
     def plain(text: str) -> bytes:
