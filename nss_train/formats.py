@@ -49,6 +49,11 @@ PACKED = (*MAGIC.values(), b"BZh", b"\xfd7zXZ")
 """First bytes of gzip, zstd, zip, bzip2 and xz files."""
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 """Byte-order marks of UTF-16 texts, which contain zero bytes."""
+MARKERS = frozenset(
+    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
+    | {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+)
+"""Texts that pandas reads as missing in a CSV file. Other formats have a null of their own."""
 UNKNOWN = (
     f"unknown format; the name must end in one of {', '.join(FORMATS)},"
     f" also packed as {', '.join(Compression)} (one file)"

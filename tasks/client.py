@@ -38,6 +38,7 @@ from tasks.scheduling.admission import Place
 from tasks.settings import Settings
 from tasks.status import JobStatus, read_status
 from tasks.submission import submit
+from tasks.submission.foreseen import foreseen
 from tasks.submission.submit import ConfigSource, check_request
 
 if TYPE_CHECKING:
@@ -99,6 +100,15 @@ class Client:
             webhook=None if webhook is None else Webhook(url=webhook, progress=webhook_progress),
             dataset_token=dataset_token or self._app.settings.dataset_token.get_secret_value(),
         )
+
+    def foreseen_warnings(self, *, table: Path | str, config: ConfigSource = None) -> list[str]:
+        """Return the warnings that config and table give before a job runs; its status has all of them.
+
+        Raises the errors of :meth:`submit`.
+        """
+        checked = check_request(table, config, self._app.settings.table_limits)
+        file = None if submit.is_uri(table) else Path(table)
+        return list(foreseen(file, checked, submit.given_of(config)))
 
     def find(self, beginning: str) -> str:
         """Return the id of the only job that begins like this; a whole id is its own beginning.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.ignored import ignored
 from nss_train.config.reading import Types
 from nss_train.config.resolve import Resolved, resolve, unit_column
 from nss_train.contract import HOLDOUT_KEY, Event, Report, Request, Stage, StageResult, TableLimits
@@ -136,7 +137,7 @@ def prepare_split(
     family = family_of(config.training.pretrained_model, model, stated=stated_family)
     columns.check_roles(split.train, config)
     resolved = resolve(config, split.train, family=family)
-    warnings = columns.split_warnings(split.train, resolved.config)
+    warnings = [*ignored(config), *columns.split_warnings(split.train, resolved.config)]
     tokenizer = load_tokenizer(model)
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer, family=family)
     prepared = assemble(split, resolved, metadata, tokenizer, seed=seed)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
+from nss_train.config import SafeSynthesizerParameters, parse_config, read_config
 from nss_train.config.support import unsupported_ranks, unsupported_sharing, unsupported_training
 from nss_train.contract import TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
@@ -75,7 +75,7 @@ def check_request(
     except DataError as error:
         caught.append(error)
     try:
-        parsed = _parse(config)
+        parsed = parse_config(given_of(config))
         problems = [*unsupported_training(parsed), *_problems_of_ranks(parsed, ranks, fsdp=fsdp)]
         if problems:
             raise ParameterError("The job asks for what this version cannot do.", problems)  # noqa: TRY301
@@ -255,10 +255,11 @@ def is_uri(table: Path | str) -> bool:
     return isinstance(table, str) and "://" in table
 
 
-def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
+def given_of(config: ConfigSource) -> Mapping[str, Any]:
+    """Return a config as it was given, unchecked."""
     if isinstance(config, SafeSynthesizerParameters):
-        return parse_config(config.model_dump(mode="json"))
-    return load_config(config) if isinstance(config, Path) else parse_config(config or {})
+        return config.model_dump(mode="json")
+    return read_config(config) if isinstance(config, Path) else config or {}
 
 
 def _raise_if_different(

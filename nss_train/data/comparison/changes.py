@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from nss_train.config.reading import ColumnReading, ReadingParameters, column_setting
+from nss_train.config.reading import ReadingParameters, as_written
 from nss_train.data.comparison.numerals import Numerals, is_numeral, is_text
 from nss_train.data.comparison.pairs import Sketch, hashes
 from nss_train.data.reading.cells import Reader, TableFile, readers
@@ -85,16 +85,10 @@ class Change:
 
     @property
     def remedy(self) -> str:
-        return remedy(self.column)
+        return as_written(self.column)
 
     def __str__(self) -> str:
         return f"{self.column}: {self.what}. {self.remedy}"
-
-
-def remedy(column: str) -> str:
-    """Return how to read a column as it is written."""
-    as_text = column_setting(column, ColumnReading.TEXT)
-    return f"To keep it as it is written, set reading.types: faithful, or {as_text}"
 
 
 def _cells(count: int) -> str:
@@ -126,9 +120,9 @@ def check_dates(columns: Sequence[Column], reading: ReadingParameters) -> list[s
     dates = [column.name for column in columns if column.is_date]
     what = "dates are trained as numbers of milliseconds but checked as text: no generated row will be valid"
     if dates and reading.types is None:
-        told = [Problem(field=name, value=what, remedy=_accept(remedy(name))) for name in dates]
+        told = [Problem(field=name, value=what, remedy=_accept(as_written(name))) for name in dates]
         raise DataError("Not one row that is generated would be valid.", told)
-    return [f"{name}: {what}. {remedy(name)}" for name in dates]
+    return [f"{name}: {what}. {as_written(name)}" for name in dates]
 
 
 def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:

@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from nss_train.config import SafeSynthesizerParameters, parse_config, read_config
+from nss_train.config.ignored import ignored
 from nss_train.config.overrides import with_overrides
 from nss_train.config.support import unsupported_training
 from nss_train.errors import ParameterError, Problem
@@ -97,7 +98,8 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check a config, also for what this version cannot train; exit code 2 with every problem."""
-    checked(chosen(path, sets))
+    given = chosen(path, sets)
+    display.show_warnings(list(ignored(checked(given), given)))
     display.show({"config": str(path), "valid": True}, as_json=as_json, text=f"{path} is valid")
 
 

@@ -22,10 +22,10 @@ from nss_train.contract import TableLimits
 from nss_train.data.private.reading import read_private_frame, read_private_table
 from nss_train.data.private.table import PrivateTable
 from nss_train.data.private.values.cells import quoted
-from nss_train.data.private.values.rules import MARKERS
 from nss_train.data.private.values.values import written
 from nss_train.data.tokenization.distinct_values import json_texts
 from nss_train.errors import DataError, ParameterError, UserError
+from nss_train.formats import MARKERS
 
 SECRET = "Meier"
 
