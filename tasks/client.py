@@ -108,7 +108,8 @@ class Client:
         """
         checked = check_request(table, config, self._app.settings.table_limits)
         file = None if submit.is_uri(table) else Path(table)
-        return list(foreseen(file, checked, submit.given_of(config)))
+        models = self._app.settings.model_policy
+        return list(foreseen(file, checked, submit.given_of(config), models=models))
 
     def find(self, beginning: str) -> str:
         """Return the id of the only job that begins like this; a whole id is its own beginning.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from nss_train.contract import TableLimits
+from nss_train.contract import ModelPolicy, TableLimits
 from nss_train.errors import ParameterError, Problem
 
 _Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -191,6 +191,15 @@ class Settings(BaseSettings):
             decoded_bytes=self.table_max_decoded_bytes,
             expansion=self.table_max_expansion,
             depth=self.table_max_depth,
+        )
+
+    @property
+    def model_policy(self) -> ModelPolicy:
+        return ModelPolicy(
+            models_dir=str(self.models_dir.absolute()),
+            allow_paths=self.allow_model_paths,
+            allow_hub=self.allow_hub,
+            trust_remote_code=self.trust_remote_code,
         )
 
     @property

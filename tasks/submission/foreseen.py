@@ -16,8 +16,10 @@ from typing import Any
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.ignored import ignored
 from nss_train.config.reading import Types, as_written
+from nss_train.contract import ModelPolicy
 from nss_train.cost.cost import Cost
 from nss_train.formats import MARKERS, kind_of
+from nss_train.model_names import missing_models, models_in
 
 _HEAD_BYTES = 2**16
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -27,12 +29,22 @@ _SHOWN_WORDS = 5
 
 
 def foreseen(
-    table: Path | None, config: SafeSynthesizerParameters, given: Mapping[str, Any]
+    table: Path | None,
+    config: SafeSynthesizerParameters,
+    given: Mapping[str, Any],
+    *,
+    models: ModelPolicy | None = None,
 ) -> Iterator[str]:
     """Yield the warnings about a checked job; ``given`` is its config before it was parsed.
 
-    ``table`` is ``None`` for one that is not here.
+    ``table`` is ``None`` for one that is not here. ``models`` is given where the job runs on other machines,
+    which may have other base models than this one.
     """
+    if models is not None and models_in(Path(models.models_dir)):
+        yield from (
+            f"{problem}. The job ends there unless the workers have it"
+            for problem in missing_models(config, models)
+        )
     yield from ignored(config, given)
     yield from _too_short(config)
     if table is not None:

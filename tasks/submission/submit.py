@@ -13,8 +13,9 @@ from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters, parse_config, read_config
 from nss_train.config.support import unsupported_ranks, unsupported_sharing, unsupported_training
-from nss_train.contract import TableLimits
+from nss_train.contract import ModelPolicy, TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
+from nss_train.model_names import missing_models
 from nss_train.names import draw_name
 from tasks.broker.errors import BrokerRefuses, broker_errors, reach
 from tasks.deployment import Deployment
@@ -63,9 +64,14 @@ def check_request(
     idempotency_key: str | None = None,
     ranks: int = 0,
     fsdp: bool = False,
+    models: ModelPolicy | None = None,
 ) -> SafeSynthesizerParameters:
-    """Parse the config and glance at the table; raise one error with every problem of the request."""
+    """Parse the config and glance at the table; raise one error with every problem of the request.
+
+    ``models`` is given where the job will run on this machine: its base model must be there.
+    """
     caught: list[UserError] = []
+    parsed: SafeSynthesizerParameters | None = None
     in_line = [*_problems_in_line(priority, tenant), *_problems_of_identity(seed, idempotency_key)]
     if in_line:
         caught.append(ParameterError("The job cannot be put in line.", in_line))
@@ -83,7 +89,9 @@ def check_request(
             check_private_name(PurePath(table).name)
     except (DataError, ParameterError) as error:
         caught.append(error)
-    if not caught:
+    if parsed is not None and models is not None and (missing := [*missing_models(parsed, models)]):
+        caught.append(ParameterError("Base model not found.", missing))
+    if parsed is not None and not caught:
         return parsed
     if len(caught) == 1:
         raise caught[0]

@@ -51,6 +51,7 @@ def said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, valkey: Valkey, capsys: pytest.CaptureFixture[str]
 ) -> Said:
     (tmp_path / "t.csv").write_text("a,b\n1,x\n2,y\n3,z\n")
+    (tmp_path / "home" / "models" / "only").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NSS_TRAIN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NSS_TRAIN_BROKER_URL", valkey.url)

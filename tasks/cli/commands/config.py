@@ -17,7 +17,8 @@ from nss_train.config.ignored import ignored
 from nss_train.config.overrides import with_overrides
 from nss_train.config.support import unsupported_training
 from nss_train.errors import ParameterError, Problem
-from tasks.cli import display, subprograms
+from nss_train.model_names import models_in
+from tasks.cli import display
 from tasks.cli.nss_options import ConfigCommand
 from tasks.cli.options import AsJson, Sets
 from tasks.settings import Settings
@@ -145,5 +146,5 @@ def written(config: Mapping[str, Any]) -> Iterator[Path]:
 
 def default_config() -> dict[str, Any]:
     """Return the config of a command without one: the only model of this machine is trained."""
-    names = subprograms.models(Settings())
+    names = models_in(Settings().models_dir)
     return {"training": {"pretrained_model": names[0]}} if len(names) == 1 else {}

@@ -57,7 +57,7 @@ def run(
     from tasks.submission.submit import check_request
 
     source = configs.chosen(config, sets)
-    checked = check_request(table, source, seed=seed)
+    checked = check_request(table, source, seed=seed, models=Settings().model_policy)
     subprograms.require_extras(*needed_by(checked), LOCAL)
     warnings = list(foreseen(Path(table), checked, source))
     display.show_warnings(warnings)
