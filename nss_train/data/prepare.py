@@ -126,7 +126,7 @@ def prepare(
         columns.check_roles(split.train, config)
         split = hold_out(split.train, config.data)
     prepared = prepare_split(split, config, model=model, seed=seed, stated_family=stated_family)
-    warnings = warned([*map(str, source.changes)], then=prepared.warnings)
+    warnings = warned([*map(str, source.changes), *source.doubts], then=prepared.warnings)
     return replace(prepared, read_as=source.read_as, warnings=warnings)
 
 

@@ -18,6 +18,7 @@ from nss_train.config.ignored import ignored
 from nss_train.config.reading import Types, as_written
 from nss_train.contract import ModelPolicy
 from nss_train.cost.cost import Cost
+from nss_train.counted import counted
 from nss_train.formats import MARKERS, kind_of
 from nss_train.model_names import missing_models, models_in
 
@@ -70,7 +71,8 @@ def _changed_cells(path: Path, config: SafeSynthesizerParameters) -> Iterator[st
     header, *rows = head
     for name, cells in zip(header, zip(*rows, strict=True), strict=True):
         if name not in config.reading.columns and (found := _changes(cells)):
-            yield f"{name}: {'; '.join(found)}, among the first {len(rows):,} rows. {as_written(name)}"
+            seen = f"among the first {counted(len(rows), 'row')}"
+            yield f"{name}: {'; '.join(found)}, {seen}. {as_written(name)}"
 
 
 def _head(path: Path, config: SafeSynthesizerParameters) -> list[list[str]] | None:
@@ -95,17 +97,13 @@ def _changes(cells: Sequence[str]) -> list[str]:
     """Return what would change of a column's cells, in the words of the comparison with the whole file."""
     words = Counter(cell for cell in cells if cell in MARKERS and cell)
     shown = ", ".join(word for word, _ in words.most_common(_SHOWN_WORDS))
-    found = [f"{_counted(words.total())} read as missing (null): {shown}"] if words else []
+    found = [f"{counted(words.total(), 'cell')} read as missing (null): {shown}"] if words else []
     values = [cell.strip() for cell in cells if cell not in MARKERS]
     if not values or not all(map(_NUMBER.fullmatch, values)):
         return found
     if zeros := sum(_LEADING_ZERO.match(value) is not None for value in values):
-        found.append(f"leading zeros lost in {_counted(zeros)}")
+        found.append(f"leading zeros lost in {counted(zeros, 'cell')}")
     whole = sum(_WHOLE.fullmatch(cell) is not None for cell in cells)
     if whole == len(values) < len(cells):
-        found.append(f"whole numbers trained as floats (3 as 3.0) in {_counted(whole)}")
+        found.append(f"whole numbers trained as floats (3 as 3.0) in {counted(whole, 'cell')}")
     return found
-
-
-def _counted(cells: int) -> str:
-    return f"{cells:,} cell{'' if cells == 1 else 's'}"

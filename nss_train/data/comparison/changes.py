@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from nss_train.config.reading import ReadingParameters, as_written
+from nss_train.counted import counted
 from nss_train.data.comparison.numerals import Numerals, is_numeral, is_text
 from nss_train.data.comparison.pairs import Sketch, hashes
 from nss_train.data.reading.cells import Reader, TableFile, readers
@@ -92,7 +93,7 @@ class Change:
 
 
 def _cells(count: int) -> str:
-    return f"{count:,} cell{'s' if count > 1 else ''}"
+    return counted(count, "cell")
 
 
 def check_changes(file: TableFile, frame: pd.DataFrame, reading: ReadingParameters) -> tuple[Change, ...]:

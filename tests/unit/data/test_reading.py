@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         r"all 9 rows have 4 fields and the header has 3(.|\n)*line 2 = '1,61 Elm",
     ),
     "a field too many in one row": ("t.csv", b"a,b\n1,2\n1,2,3\n1,2\n", r"line 3 = '1,2,3': 3 fields"),
-    "a field too few": ("t.csv", b"a,b\n1,2\n1\n1,2\n", r"line 3 = '1': 1 fields"),
+    "a field too few": ("t.csv", b"a,b\n1,2\n1\n1,2\n", r"line 3 = '1': 1 field where"),
     "a line break without quotes": ("t.csv", b"a,b\n1,x\ny\n1,2\n", r"line 3 = 'y'(.|\n)*line breaks"),
     "a comma at the end of each row": ("t.csv", b"a,b\n1,2,\n3,4,\n", r"each row ends in a comma"),
     "a comma at the end of each line": ("t.csv", b"a,b,\n1,2,\n3,4,\n", r"column 3 = '': .*ends in a comma"),
@@ -183,6 +183,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "two delimiters": ("t.csv", b"a;b,c\n1;2,3\n1;2,4\n", r"reading.delimiter(.|\n)*comma or semicolon"),
     "colons": ("t.csv", b"a:b\n1:2\n3:4\n", r"separated by :: set reading.delimiter"),
     "spaces": ("t.txt", b"a b c\n1 2 3\n4 5 6\n", r"separated by space: set reading.delimiter"),
+    "two columns with spaces": ("t.txt", b"h v\n1 a\n2 b\n", r"separated by space: set reading.delimiter"),
     "a comma or a point": ("t.csv", b"a;b\n1;2.847\n2;3.125\n", r"b: 2.847(.|\n)*reading.decimal"),
     "a comma and a point": ("t.csv", b"a;b\n1,5;2.8\n2,5;3.1\n", r"a: 1,5(.|\n)*b: 2.8"),
     "letters of an unknown alphabet": (
