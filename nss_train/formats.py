@@ -45,8 +45,11 @@ MAGIC: Mapping[Compression, bytes] = {
     Compression.ZSTD: b"\x28\xb5\x2f\xfd",
     Compression.ZIP: b"PK\x03\x04",
 }
-PACKED = (*MAGIC.values(), b"BZh", b"\xfd7zXZ")
+_BZIP2 = [b"BZh%d%b" % (level, block) for level in range(1, 10) for block in (b"1AY&SY", b"\x17rE8P\x90")]
+"""First bytes of bzip2 files: BZh alone may be the beginning of a column's name."""
+PACKED = (*MAGIC.values(), *_BZIP2, b"\xfd7zXZ\0")
 """First bytes of gzip, zstd, zip, bzip2 and xz files."""
+PACKED_BYTES = max(map(len, PACKED))
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 """Byte-order marks of UTF-16 texts, which contain zero bytes."""
 MARKERS = frozenset(

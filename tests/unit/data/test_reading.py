@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from nss_train.contract import TableLimits
 from nss_train.data.reading.dialect import text_chunks
 from nss_train.data.source import read_source, read_table
 from nss_train.errors import DataError, ParameterError
+from tasks.jobs.table import check_table_file
 
 FRAME = pd.DataFrame(
     {"n": range(40), "x": [n + 0.5 for n in range(40)], "city": ["Köln", "Ada, B", 'a "b"', "x;y"] * 10}
@@ -193,6 +196,9 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     ),
     "two files in an archive": ("t.zip", zipped("a.csv", "b.csv"), r"holds 2 files"),
     "an archive of something else": ("t.zip", zipped("a.exe"), r"holds 'a.exe'"),
+    "a bzip2 file": ("t.csv", bz2.compress(b"a,b\n1,2\n3,4\n"), r"the file is compressed"),
+    "an empty bzip2 file": ("t.csv", bz2.compress(b""), r"the file is compressed"),
+    "an xz file": ("t.csv", lzma.compress(b"a,b\n1,2\n3,4\n"), r"the file is compressed"),
     "a name that says gzip": ("t.csv.gz", b"a,b\n1,2\n", r"not packed as .gz"),
     "half of a gzip": ("t.csv.gz", gzip.compress(b"a,b\n" * 99)[:-9], r"cannot be unpacked"),
     "a zip that is newer than this": (
@@ -555,3 +561,9 @@ def test_a_packed_file_is_not_unpacked_beyond_its_limits(name: str, tmp_path: Pa
     make(tmp_path / name)
     with pytest.raises(DataError, match=rf"table\.{limit}"):
         read_table(tmp_path / name, LIMITS)
+
+
+def test_a_name_that_begins_as_bzip2_does_is_a_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("BZh,n\nx,1\ny,2\n")
+    check_table_file(tmp_path / "t.csv")
+    assert list(read_table(tmp_path / "t.csv").columns) == ["BZh", "n"]
