@@ -258,7 +258,7 @@ class _Watch:
 
     def _compare(self, found: Numerals, kind: pa.DataType) -> None:
         unchanged = found.unchanged
-        letters = found.where(unchanged).trained()
+        letters = found.where(unchanged).trained
         self.sketch.add(letters, letters)
         changed = found.where(~unchanged & ~found.empty)
         null = changed.where(changed.missing)
@@ -266,7 +266,7 @@ class _Watch:
         self.cells[What.INFINITE] += null.where(infinite).count
         self._count_nulled(null.where(~infinite))
         numbers = changed.where(~changed.missing)
-        self.sketch.add(numbers.keys(), numbers.trained())
+        self.sketch.add(numbers.keys(), numbers.trained)
         self.has_fractions |= bool(numbers.fractions.any())
         self.cells.update(_numbers(numbers, kind))
         if is_text(kind) and self.tells_types:
