@@ -45,10 +45,18 @@ MAGIC: Mapping[Compression, bytes] = {
     Compression.ZSTD: b"\x28\xb5\x2f\xfd",
     Compression.ZIP: b"PK\x03\x04",
 }
-PACKED = (*MAGIC.values(), b"BZh", b"\xfd7zXZ")
+_BZIP2 = [b"BZh%d%b" % (level, block) for level in range(1, 10) for block in (b"1AY&SY", b"\x17rE8P\x90")]
+"""First bytes of bzip2 files: BZh alone may be the beginning of a column's name."""
+PACKED = (*MAGIC.values(), *_BZIP2, b"\xfd7zXZ\0")
 """First bytes of gzip, zstd, zip, bzip2 and xz files."""
+PACKED_BYTES = max(map(len, PACKED))
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 """Byte-order marks of UTF-16 texts, which contain zero bytes."""
+MARKERS = frozenset(
+    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
+    | {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+)
+"""Texts that pandas reads as missing in a CSV file. Other formats have a null of their own."""
 UNKNOWN = (
     f"unknown format; the name must end in one of {', '.join(FORMATS)},"
     f" also packed as {', '.join(Compression)} (one file)"

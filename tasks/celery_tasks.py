@@ -23,6 +23,7 @@ from tasks.execution.delivery import (
     Worker,
     run_stage,
 )
+from tasks.execution.summary import summary
 from tasks.jobs import versioning
 from tasks.jobs.documents import StageMessage
 from tasks.jobs.ids import check_job_id
@@ -48,7 +49,7 @@ ADMIT_RETRIES = 3
 """Retries of an admission; after them, reconcile finds the job in the store and asks again."""
 
 
-def _run(task: Task, message: Mapping[str, object]) -> None:
+def _run(task: Task, message: Mapping[str, object]) -> dict[str, Any]:
     app = cast("App", task.app)
     worker = Worker(
         name=str(task.request.hostname),
@@ -89,6 +90,7 @@ def _run(task: Task, message: Mapping[str, object]) -> None:
         raise
     if asked.stage is Stage.SAVE_MODEL:
         _let_another_begin(app, asked.job_id)
+    return summary(asked, JobRepository(app.store, asked.job_id))
 
 
 def _run_stage(asked: StageMessage, worker: Worker) -> None:
@@ -139,27 +141,27 @@ def _hand_back(task: Task, error: Exception, *, delay_s: float) -> NoReturn:
 
 
 @shared_task(name="nss_train.prepare_data", bind=True, throws=EXPECTED, max_retries=None)
-def prepare_data(self: Task, message: dict[str, Any]) -> None:
+def prepare_data(self: Task, message: dict[str, Any]) -> dict[str, Any]:
     """Check the table, resolve the config, write the training examples."""
-    _run(self, message)
+    return _run(self, message)
 
 
 @shared_task(name="nss_train.load_model", bind=True, throws=EXPECTED, max_retries=None)
-def load_model(self: Task, message: dict[str, Any]) -> None:
+def load_model(self: Task, message: dict[str, Any]) -> dict[str, Any]:
     """Prepare the base model, once per digest."""
-    _run(self, message)
+    return _run(self, message)
 
 
 @shared_task(name="nss_train.train", bind=True, throws=EXPECTED, max_retries=None)
-def train(self: Task, message: dict[str, Any]) -> None:
+def train(self: Task, message: dict[str, Any]) -> dict[str, Any]:
     """Fine-tune the adapter of one job on this worker's devices."""
-    _run(self, message)
+    return _run(self, message)
 
 
 @shared_task(name="nss_train.save_model", bind=True, throws=EXPECTED, max_retries=None)
-def save_model(self: Task, message: dict[str, Any]) -> None:
+def save_model(self: Task, message: dict[str, Any]) -> dict[str, Any]:
     """Assemble the artifact tree."""
-    _run(self, message)
+    return _run(self, message)
 
 
 @shared_task(name=admission.ADMIT, bind=True, throws=EXPECTED, max_retries=ADMIT_RETRIES)

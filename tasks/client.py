@@ -25,7 +25,7 @@ from tasks.jobs.ids import check_beginning, is_job_id
 from tasks.jobs.privacy_charges import ACCOUNTANT, open_ledger
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import download
-from tasks.jobs.submission import Submission
+from tasks.jobs.submission import ConfigSource, Submission
 from tasks.jobs.table import check_table_file
 from tasks.jobs.versioning import Unreadable
 from tasks.scheduling import admission
@@ -33,6 +33,7 @@ from tasks.scheduling.admission import Place
 from tasks.settings import Settings
 from tasks.status import JobStatus, read_status
 from tasks.submission import submit
+from tasks.submission.foreseen import foreseen
 from tasks.submission.submit import check_request
 
 if TYPE_CHECKING:
@@ -90,6 +91,17 @@ class Client:
         """
         token = submission.dataset_token or self._app.settings.dataset_token.get_secret_value()
         return submit.submit(self._app, submission.model_copy(update={"dataset_token": token}))
+
+    def foreseen_warnings(self, *, table: Path | str, config: ConfigSource = None) -> list[str]:
+        """Return the warnings that config and table give before a job runs; its status has all of them.
+
+        Raises the errors of :meth:`submit`.
+        """
+        submission = Submission.unchecked(table=table, config=config)
+        checked = check_request(submission, self._app.settings.table_limits)
+        file = None if submit.is_uri(table) else Path(table)
+        models = self._app.settings.model_policy
+        return list(foreseen(file, checked, submit.given_of(config), models=models))
 
     def find(self, beginning: str) -> str:
         """Return the id of the only job that begins like this; a whole id is its own beginning.

@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from nss_train.contract import TableLimits
+from nss_train.contract import ModelPolicy, TableLimits
 from nss_train.errors import ParameterError, Problem
 
 _Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -21,10 +22,15 @@ _Count = Annotated[int, Field(ge=0)]
 _Several = Annotated[int, Field(ge=1)]
 
 
+_PREFIX = "NSS_TRAIN_"
+_OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
+"""Variables that Kubernetes sets for a service whose name begins with ``nss-train``."""
+
+
 class Settings(BaseSettings):
     """Settings of a client or a worker; each is read from ``NSS_TRAIN_<NAME>``."""
 
-    model_config = SettingsConfigDict(env_prefix="NSS_TRAIN_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
     home: Path = Field(default_factory=lambda: Path("~/.cache/nss-train").expanduser())
     """Folder for base models, prepared models, scratch and the default store."""
@@ -198,6 +204,15 @@ class Settings(BaseSettings):
         )
 
     @property
+    def model_policy(self) -> ModelPolicy:
+        return ModelPolicy(
+            models_dir=str(self.models_dir.absolute()),
+            allow_paths=self.allow_model_paths,
+            allow_hub=self.allow_hub,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    @property
     def models_dir(self) -> Path:
         return self.home / "models"
 
@@ -237,6 +252,22 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
         yield Problem(
             field=f"NSS_TRAIN_{name.upper()}", value=value, remedy=one["msg"].removeprefix("Value error, ")
         )
+
+
+def unknown_settings() -> list[Problem]:
+    """Return a problem for each variable that looks like a setting and is none; its value is not shown."""
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    strange = sorted(name for name in os.environ if name.upper().startswith(_PREFIX))
+    return [
+        Problem(field=name, value="…", remedy=_nearest(name.upper(), known))
+        for name in strange
+        if name.upper() not in known and not _OF_A_SERVICE.search(name)
+    ]
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"no such setting; did you mean {near[0]}?" if near else "no such setting; unset it"
 
 
 def _as_text(value: object) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nss_train.artifacts.guarantee import Guarantee, privacy_section
+from nss_train.counted import counted
 
 _SHOWN = ("data", "training", "privacy", "time_series", "generation")
 """Sections of the config that shaped the adapter or affect its use."""
@@ -88,7 +89,7 @@ def _purpose(facts: CardFacts) -> str:
 def _table(facts: CardFacts) -> str:
     required = set(facts.schema.get("required", ()))
     rows = [
-        f"{_size(facts)}, {len(facts.schema['properties']):,} columns.",
+        f"{_size(facts)}, {counted(len(facts.schema['properties']), 'column')}.",
         "",
         "| column | kind | may be missing |",
         "|---|---|---|",
@@ -108,7 +109,7 @@ def _warnings(facts: CardFacts) -> list[str]:
 def _size(facts: CardFacts) -> str:
     if facts.guarantee is not None and facts.strict:
         return f"n = {facts.guarantee.plan.units:,} units of privacy"
-    return f"{facts.training_rows:,} rows for training, {facts.test_rows:,} held out"
+    return f"{counted(facts.training_rows, 'row')} for training, {facts.test_rows:,} held out"
 
 
 def _kind(column: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from nss_train.artifacts.guarantee import Guarantee, read_guarantee
 from nss_train.artifacts.manifest import write_manifest
 from nss_train.artifacts.model_card import CardFacts, model_card
 from nss_train.contract import Event, Report, Request, Stage, StageResult
+from nss_train.counted import counted
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _result(manifest: dict[str, Any], adapter: AdapterFile, request: Request, re
         "bytes": sum(file["bytes"] for file in files.values()),
         **adapter.figures(),
     }
-    message = f"{len(files)} files, adapter of {adapter.bytes:,} bytes"
+    message = f"{counted(len(files), 'file')}, adapter of {adapter.bytes:,} bytes"
     logger.info("Job %s: %s", request.job_id, message, extra={"action": "save.assembled"})
     report(Event(action="save.assembled", message=message, fields=figures))
     return StageResult(stage=Stage.SAVE_MODEL, figures=figures)

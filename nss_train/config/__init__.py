@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,6 @@ __all__ = [
     "parse_resolved",
     "read_config",
 ]
-
-logger = logging.getLogger(__name__)
 
 CONFIG_MAX_BYTES = 2**20
 """Largest size in bytes of a config file: as much as a message may carry."""
@@ -73,20 +70,7 @@ def parse_resolved(given: Mapping[str, object]) -> SafeSynthesizerParameters:
 
 def parse_config(given: Mapping[str, Any]) -> SafeSynthesizerParameters:
     """Check a config; :class:`ParameterError` lists every unknown key and every wrong value."""
-    config = _checked(given, context=SUBMITTED)
-    if config.replace_pii is not None:
-        # This is no error: every config that NSS writes has the section, even after NSS has replaced the PII.
-        logger.warning(
-            "replace_pii has no effect because only training is done here: values are trained as they are. "
-            "Replace PII before you submit, and set replace_pii: null",
-            extra={"action": "config.ignored", "parameter": "replace_pii"},
-        )
-    if config.dp_enabled and (given.get("data") or {}).get("random_state") is not None:
-        logger.warning(
-            "data.random_state is without effect under privacy: who is held out is secret",
-            extra={"action": "config.ignored", "parameter": "data.random_state"},
-        )
-    return config
+    return _checked(given, context=SUBMITTED)
 
 
 def _checked(given: Mapping[str, object], *, context: Mapping[str, object]) -> SafeSynthesizerParameters:

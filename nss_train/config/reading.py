@@ -44,6 +44,12 @@ def column_setting(column: str, how: ColumnReading) -> str:
     return f"reading.columns: {{{name}: {how}}}"
 
 
+def as_written(column: str) -> str:
+    """Return the remedy that reads a column as it is written."""
+    as_text = column_setting(column, ColumnReading.TEXT)
+    return f"To keep it as it is written, set reading.types: faithful, or {as_text}"
+
+
 class ReadingParameters(Section):
     """The settings for reading the file. An absent one is detected, or requested if it is ambiguous."""
 

@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from nss_train.counted import counted
 from nss_train.durations import duration
 
 COST = "cost"
@@ -44,7 +45,7 @@ class Cost(BaseModel):
         return cls.model_validate(figures[COST]) if figures.get(COST) else None
 
     def __str__(self) -> str:
-        told = [f"{self.steps:,} step{'' if self.steps == 1 else 's'}", f"about {self.tokens:,} tokens"]
+        told = [counted(self.steps, "step"), f"about {self.tokens:,} tokens"]
         if self.memory_bytes is not None:
             told.append(f"{self.memory_bytes / 2**30:.1f} GiB")
         told.append("time not measured" if self.seconds is None else self._time())
@@ -81,4 +82,4 @@ class Cost(BaseModel):
             yield f"{self._steps()}: fewer than {FEW_STEPS} teach next to nothing; {remedy}"
 
     def _steps(self) -> str:
-        return f"{self.steps:,} optimizer step{'' if self.steps == 1 else 's'}"
+        return counted(self.steps, "optimizer step")

@@ -10,6 +10,7 @@ from typing import Any
 
 from nss_train import command
 from nss_train.config import load_config, parse_config
+from nss_train.counted import counted
 from nss_train.data.golden import describe, write_golden
 from nss_train.data.prepared import Entry
 from nss_train.model.tokenizer import load_tokenizer
@@ -56,7 +57,10 @@ def show(arguments: argparse.Namespace) -> dict[str, Any]:
 def _show(shown: dict[str, Any]) -> None:
     read = [f"read as: {shown['read_as']}\n"] if shown["read_as"] else []
     parts = [f"--- example {number} ---\n{text}\n" for number, text in enumerate(shown["first"], 1)]
-    sys.stdout.write("".join([*read, *parts]) + f"{shown['examples']} examples, {shown['tokens']} tokens\n")
+    sys.stdout.write(
+        "".join([*read, *parts])
+        + f"{counted(shown['examples'], 'example')}, {counted(shown['tokens'], 'token')}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.reading import ColumnReading, column_setting
+from nss_train.counted import counted
 from nss_train.errors import DataError, ParameterError, Problem, UserError
 
 MIN_ROWS = 200
@@ -82,7 +83,8 @@ def check_no_nulls(frame: pd.DataFrame, column: str, *, role: str) -> None:
     gaps = frame.index[frame[column].isna()]
     if len(gaps) == 0:
         return
-    remedy = f"{len(gaps)} values are missing, the first in row {gaps[0]}; remove or fill these rows"
+    missing = f"{counted(len(gaps), 'value')} {'is' if len(gaps) == 1 else 'are'} missing"
+    remedy = f"{missing}, the first in row {gaps[0]}; remove or fill these rows"
     problem = Problem(field=_FIELDS[role], value=column, remedy=remedy)
     raise DataError(f"{role} column '{column}' has missing values. Please remove/replace them.", [problem])
 
@@ -161,7 +163,7 @@ def split_warnings(frame: pd.DataFrame, config: SafeSynthesizerParameters) -> li
     """Return warnings about the training split: gaps, and few or often repeated rows (as NSS does)."""
     found = list(_gaps(frame, config.data.order_training_examples_by))
     if len(frame) < SMALL_ROWS:
-        found.append(f"the training split has {len(frame)} rows; more would help")
+        found.append(f"the training split has {counted(len(frame), 'row')}; more would help")
     wanted = config.training.num_input_records_to_sample
     if isinstance(wanted, int) and wanted > MANY_TIMES * len(frame):
         found.append(f"each of {len(frame)} rows is seen {wanted / len(frame):.1f} times")

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from nss_train.config.reading import ReadingParameters, Types
 from nss_train.contract import TableLimits
+from nss_train.counted import counted
 from nss_train.data.columns import check_known
 from nss_train.data.comparison.changes import Change, check_changes
 from nss_train.data.limits import check_bytes, check_cells, check_size
@@ -20,6 +21,7 @@ from nss_train.data.reading.arrow_file import read_arrow
 from nss_train.data.reading.cells import TableFile
 from nss_train.data.reading.delimiter import find_marks
 from nss_train.data.reading.dialect import Dialect
+from nss_train.data.reading.doubts import below_an_empty_line, doubts
 from nss_train.data.reading.encoding import find_encoding
 from nss_train.data.reading.faithful import read_faithfully, read_texts
 from nss_train.data.reading.faults import DAMAGED, contradicted, problem, unreadable
@@ -56,11 +58,14 @@ class Source:
     """Dialect of a text table, for :func:`~nss_train.data.reading.dialect.text_chunks` to read its cells."""
     changes: tuple[Change, ...] = ()
     """Changes to its cells."""
+    doubts: tuple[str, ...] = ()
+    """Warnings about rows and columns that may not be what they look like."""
 
     @property
     def read_as(self) -> str:
         """Return the description with the table's measures, in one line."""
-        return f"{self.how}, {len(self.frame.columns):,} columns, {len(self.frame):,} rows"
+        rows, columns = self.frame.shape
+        return f"{self.how}, {counted(columns, 'column')}, {counted(rows, 'row')}"
 
 
 def read_table(
@@ -93,8 +98,10 @@ def read_source(
     if limits is not None:
         check_cells(source.frame, limits)
     if len(source.frame) < MIN_ROWS:
-        raise unreadable(path.name, f"the table has {len(source.frame)} rows; at least {MIN_ROWS} are needed")
+        rows = counted(len(source.frame), "row")
+        raise unreadable(path.name, f"the table has {rows}; at least {MIN_ROWS} are needed")
     source = _packed(source, kind.compression)
+    source = replace(source, doubts=(*source.doubts, *doubts(source.frame)))
     logger.info("read as: %s", source.read_as, extra={"action": "data.read"})
     return source
 
@@ -160,7 +167,7 @@ def _read_csv(path: Path, limits: TableLimits | None, reading: ReadingParameters
     dropped = frozenset(map(str, whole.columns)) - frozenset(names)
     file = TableFile(path=path, form=Format.CSV, dialect=dialect, dropped=dropped)
     source = _as_wanted(file, frame, reading, how=str(dialect), otherwise=numbers.columns)
-    return replace(source, dialect=dialect)
+    return replace(source, dialect=dialect, doubts=tuple(below_an_empty_line(path, dialect)))
 
 
 def _as_wanted(

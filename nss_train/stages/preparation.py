@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nss_train.config import SafeSynthesizerParameters
+from nss_train.config.ignored import ignored
 from nss_train.config.reading import Types
 from nss_train.contract import HOLDOUT_KEY, Event, Report, Request, Stage, StageResult, TableLimits
 from nss_train.data import columns
@@ -127,7 +128,7 @@ def prepare(
         columns.check_roles(split.train, config)
         split = hold_out(split.train, config.data)
     prepared = prepare_split(split, config, model=model, seed=seed, stated_family=stated_family)
-    warnings = warned([*map(str, source.changes)], then=prepared.warnings)
+    warnings = warned([*map(str, source.changes), *source.doubts], then=prepared.warnings)
     return replace(prepared, read_as=source.read_as, warnings=warnings)
 
 
@@ -138,7 +139,7 @@ def prepare_split(
     family = family_of(config.training.pretrained_model, model, stated=stated_family)
     columns.check_roles(split.train, config)
     resolved = resolve(config, split.train, family=family)
-    warnings = columns.split_warnings(split.train, resolved.config)
+    warnings = [*ignored(config), *columns.split_warnings(split.train, resolved.config)]
     tokenizer = load_tokenizer(model)
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer, family=family)
     prepared = assemble(split, resolved, metadata, tokenizer, seed=seed)

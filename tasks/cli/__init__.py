@@ -15,6 +15,7 @@ from nss_train.process import keep_files_to_itself
 from tasks.cli import display, interrupt, streams, usage
 from tasks.cli.commands import audit, config, jobs, local, models, operate, privacy
 from tasks.cli.nss_options import ConfigCommand
+from tasks.settings import unknown_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,6 +48,9 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], str], ...] = (
 WITH_CONFIG = {"run", "submit", "examples", "estimate"}
 """Commands that take ``--set``, and NSS's options for it."""
 
+TELLS_ITSELF = {"doctor", "worker"}
+"""Commands that tell unknown settings among their findings, or in their log."""
+
 for _name, _command, _example in COMMANDS:
     _class = ConfigCommand if _name in WITH_CONFIG else None
     app.command(_name, cls=_class, epilog=f"Example: {PROGRAM} {_example}")(_command)
@@ -58,12 +62,15 @@ app.add_typer(privacy.privacy, name="privacy")
 
 @app.callback()
 def _root(
+    context: typer.Context,
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback leaves
         bool,
         typer.Option("--version", is_eager=True, help="Print the version.", callback=operate.print_version),
     ] = False,
-) -> None: ...
+) -> None:
+    if context.invoked_subcommand not in TELLS_ITSELF:
+        display.show_warnings([f"{one.field}: {one.remedy}" for one in unknown_settings()])
 
 
 def main() -> None:

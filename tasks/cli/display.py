@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,22 +45,24 @@ def _shown(char: str) -> str:
     return char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
 
 
-def watch(states: Iterable[JobStatus], asking: Asking | None = None) -> JobStatus:
+def watch(
+    states: Iterable[JobStatus], asking: Asking | None = None, *, warned: Collection[str] = ()
+) -> JobStatus:
     """Follow a job with a bar per stage until it ends; plain lines when there is no terminal.
 
-    Warnings and cost are shown once, when they are known. Raises what ``asking`` does.
+    Warnings and cost are shown once, when they are known, and no warning that the person has seen already
+    (``warned``). Raises what ``asking`` does.
     """
-    told = _told(states)
+    told = _told(states, set(warned))
     return _bars(told, asking) if console.is_terminal else _lines(told, asking)
 
 
-def _told(states: Iterable[JobStatus]) -> Iterator[JobStatus]:
+def _told(states: Iterable[JobStatus], warned: set[str]) -> Iterator[JobStatus]:
     """Yield the states, and show what is known of the job once."""
-    warned, costs = False, False
+    costs = False
     for found in states:
-        if found.warnings and not warned:
-            show_warnings(found)
-            warned = True
+        show_warnings([warning for warning in found.warnings if warning not in warned])
+        warned.update(found.warnings)
         if found.cost is not None and not costs and (found.cost.seconds is not None or found.is_training):
             show_cost(found)
             costs = True
@@ -194,7 +196,7 @@ def show_status(found: JobStatus, *, as_json: bool, warned: bool = False) -> Non
         console.print(f"  {stage.stage:<13} {stage.state:<8} {detail(stage)}", highlight=False)
     if not warned:
         show_cost(found)
-        show_warnings(found)
+        show_warnings(found.warnings)
     if found.error is not None:
         console.print(plain(errors.from_json(found.error)))
 
@@ -205,10 +207,12 @@ def show_cost(found: JobStatus) -> None:
         console.print(plain(f"training: {found.cost}"), soft_wrap=True)
 
 
-def show_warnings(found: JobStatus) -> None:
-    """Show the warnings beside the output, where they do not end in a pipe."""
-    for warning in found.warnings:
+def show_warnings(warnings: Sequence[str]) -> None:
+    """Show warnings and how many they are beside the output, where they do not end in a pipe."""
+    for warning in warnings:
         stderr.print(plain(f"warning: {warning}"), soft_wrap=True)
+    if len(warnings) > 1:
+        stderr.print(f"{len(warnings)} warnings", highlight=False)
 
 
 def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from nss_train import errors
 from nss_train.errors import NSSTrainError
 from nss_train.extras import require, require_extras
-from tasks.settings import Settings, child_environment
+from tasks.settings import child_environment
 
 _APART = True
 """Whether children get a session of their own: Ctrl-C in a terminal then goes to this process alone, which
@@ -59,11 +59,4 @@ def sample(folder: Path, base: Path, *, rows: int, seed: int | None) -> dict[str
     return found
 
 
-def models(settings: Settings) -> list[str]:
-    folder = settings.models_dir
-    return (
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
-    )
-
-
-__all__ = ["models", "output", "require", "require_extras", "run", "sample"]
+__all__ = ["output", "require", "require_extras", "run", "sample"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from nss_train.contract import DATASET_NAME, CheckpointPolicy, Kernels, ModelPolicy, Request, Stage
+from nss_train.contract import DATASET_NAME, CheckpointPolicy, Kernels, Request, Stage
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks.execution.drain_flag import DrainFlag
@@ -150,12 +150,6 @@ def _dataset_name(job: JobRequest) -> str:
 
 
 def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], settings: Settings) -> Request:
-    policy = ModelPolicy(
-        models_dir=str(settings.models_dir.absolute()),
-        allow_paths=settings.allow_model_paths,
-        allow_hub=settings.allow_hub,
-        trust_remote_code=settings.trust_remote_code,
-    )
     return Request(
         job_id=job.job_id,
         table=table,
@@ -163,7 +157,7 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         config=job.config,
         family=job.family,
         seed=job.seed,
-        policy=policy,
+        policy=settings.model_policy,
         limits=settings.table_limits,
         memory_bytes=settings.prepare_memory_bytes,
         cpu_s=settings.prepare_cpu_s,

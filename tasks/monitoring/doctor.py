@@ -15,7 +15,7 @@ from nss_train.extras import PACKAGES, TRAIN, is_installed, missing
 from tasks.app import connect_redis
 from tasks.broker.checks import weaknesses
 from tasks.permissions import open_folders
-from tasks.settings import Settings
+from tasks.settings import Settings, unknown_settings
 from tasks.store.open import open_store
 
 MIN_FREE_GIB = 5
@@ -51,6 +51,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         name="python", ok=sys.version_info >= (3, 11), found=python, remedy="install Python 3.11 or later"
     )
     yield from _installed()
+    yield _environment()
     yield _models(settings)
     yield _broker(settings)
     yield _store(settings)
@@ -72,6 +73,14 @@ def _installed() -> Iterator[Finding]:
     without = [extra for extra in missing() if extra != TRAIN]
     told = f"pip install 'nss-train[{','.join(without)}]' adds what is not here" if without else "all"
     yield Finding(name="extras", ok=True, found=told)
+
+
+def _environment() -> Finding:
+    """Check for misspelt settings, which nothing reads."""
+    unknown = unknown_settings()
+    found = ", ".join(problem.field for problem in unknown) or "every NSS_TRAIN_ variable is a setting"
+    remedy = "; ".join(f"{problem.field}: {problem.remedy}" for problem in unknown)
+    return Finding(name="environment", ok=not unknown, found=found, remedy=remedy, exit_code=2)
 
 
 def _models(settings: Settings) -> Finding:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
+from nss_train.config import SafeSynthesizerParameters, parse_config, read_config
 from nss_train.config.support import unsupported_ranks, unsupported_sharing, unsupported_training
-from nss_train.contract import TableLimits
+from nss_train.contract import ModelPolicy, TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
+from nss_train.model_names import missing_models
 from nss_train.names import draw_name
 from tasks.broker.errors import BrokerRefuses, broker_errors, reach
 from tasks.deployment import Deployment
@@ -42,9 +43,15 @@ IN_LINE = {"priority", "tenant"}
 """Options that decide when a job begins, and nothing of what it makes."""
 
 
-def check_request(submission: Submission, limits: TableLimits | None = None) -> SafeSynthesizerParameters:
-    """Parse the config and glance at the table; raise one error with every problem of the request."""
+def check_request(
+    submission: Submission, limits: TableLimits | None = None, *, models: ModelPolicy | None = None
+) -> SafeSynthesizerParameters:
+    """Parse the config and glance at the table; raise one error with every problem of the request.
+
+    ``models`` is given where the job will run on this machine: its base model must be there.
+    """
     caught: list[UserError] = []
+    parsed: SafeSynthesizerParameters | None = None
     in_line = [*_problems_in_line(submission), *_problems_of_identity(submission)]
     if in_line:
         caught.append(ParameterError("The job cannot be put in line.", in_line))
@@ -54,7 +61,7 @@ def check_request(submission: Submission, limits: TableLimits | None = None) -> 
     except DataError as error:
         caught.append(error)
     try:
-        parsed = _parse(submission.config)
+        parsed = parse_config(given_of(submission.config))
         problems = [*unsupported_training(parsed), *_problems_of_ranks(parsed, submission)]
         if problems:
             raise ParameterError("The job asks for what this version cannot do.", problems)  # noqa: TRY301
@@ -62,7 +69,9 @@ def check_request(submission: Submission, limits: TableLimits | None = None) -> 
             check_private_name(PurePath(submission.table).name)
     except (DataError, ParameterError) as error:
         caught.append(error)
-    if not caught:
+    if parsed is not None and models is not None and (missing := [*missing_models(parsed, models)]):
+        caught.append(ParameterError("Base model not found.", missing))
+    if parsed is not None and not caught:
         return parsed
     if len(caught) == 1:
         raise caught[0]
@@ -197,10 +206,11 @@ def is_uri(table: Path | str) -> bool:
     return isinstance(table, str) and "://" in table
 
 
-def _parse(config: ConfigSource) -> SafeSynthesizerParameters:
+def given_of(config: ConfigSource) -> Mapping[str, Any]:
+    """Return a config as it was given, unchecked."""
     if isinstance(config, SafeSynthesizerParameters):
-        return parse_config(config.model_dump(mode="json"))
-    return load_config(config) if isinstance(config, Path) else parse_config(config or {})
+        return config.model_dump(mode="json")
+    return read_config(config) if isinstance(config, Path) else config or {}
 
 
 def _raise_if_different(records: JobRepository, request: JobRequest, submission: Submission) -> None:

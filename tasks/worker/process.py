@@ -16,7 +16,7 @@ from tasks.app import App, connect_redis, make_app
 from tasks.broker.checks import weaknesses
 from tasks.execution.scratch import sweep
 from tasks.permissions import warn_of_open_folders
-from tasks.settings import Settings
+from tasks.settings import Settings, unknown_settings
 from tasks.store.open import open_store
 from tasks.telemetry import logs
 from tasks.worker.autoexit import ExitPolicy
@@ -53,6 +53,7 @@ def run_worker(
     keep_memory_to_itself()  # its environment holds the passwords that stages do not get
     keep_files_to_itself()
     logs.configure(settings.log_format)
+    warn_of_unknown_settings()
     warn_of_open_folders(settings)
     sweep(settings.scratch_dir)
     _warn_of_broker(settings)
@@ -91,6 +92,12 @@ def _on_pool_process(*, settings: Settings, **_: object) -> None:
 
 def _on_revoked(*, app: App, request: object, **_: object) -> None:
     on_revoked(app, request)
+
+
+def warn_of_unknown_settings() -> None:
+    """Log a warning for each variable of the environment that is a misspelt setting."""
+    for problem in unknown_settings():
+        logger.warning("%s: %s", problem.field, problem.remedy, extra={"action": "settings.unknown"})
 
 
 def _warn_of_broker(settings: Settings) -> None:

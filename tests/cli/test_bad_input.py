@@ -195,7 +195,7 @@ def test_pii_that_nobody_replaces_is_warned_of_where_the_job_is_submitted(
 
 
 EXAMPLES = {
-    "one row": (b"a,b\n1,2\n", ["has 1 rows"]),
+    "one row": (b"a,b\n1,2\n", ["has 1 row;"]),
     "ragged rows": (b"a,b\n1,2\n3,4,5\n6,7,8\n", ["line 3", "line 4", "3 fields where the header has 2"]),
     "nothing but nulls": (b"a,b,c\n" + b"1,,\n" * 250, ["  - b", "  - c", "nothing but nulls"]),
     "not UTF-8": (b"a,b\n\xff\xfe,1\n2,3\n", ["not UTF-8"]),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psutil
 from tasks.client import Client
 from tasks.jobs.documents import JobState
 from tasks.settings import Settings, worker_environment
+from tests.conftest import REPOSITORY
 
 DEADLINE_S = 60
 
@@ -79,3 +81,24 @@ def test_an_interrupted_watch_leaves_the_job_alone(settings: Settings, tmp_path:
     said = interrupted(process)
     assert f"the job goes on; `nss-train cancel {job_id}` ends it" in said
     assert client.status(job_id).state is JobState.QUEUED
+
+
+INTERRUPTED_IMPORT = """
+import importlib, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+module, function = sys.argv[1].split(":")
+getattr(importlib.import_module(module), function)()
+"""
+
+
+def test_an_interrupt_while_the_command_is_imported_is_one_line() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, project["scripts"]["nss-train"]]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tasks.local.servers import Valkey
 
 from nss_train.errors import InfrastructureError, ParameterError
 from nss_train.model.local.adding import add_model
 from tasks import cli
+from tasks.client import Client
+from tasks.settings import Settings
 
 
 @pytest.fixture
@@ -82,3 +85,48 @@ def test_only_a_model_that_is_listed_is_removed(name: str, models: Path, tmp_pat
     models.mkdir(parents=True)
     assert cli.run(["model", "rm", name]) == 2
     assert models.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "said"),
+    [
+        ((), "SmolLM2-tiny", "has none: `nss-train model add smollm2`"),
+        (
+            ("SmolLM2-tiny",),
+            "HuggingFaceTB/smollm2-tinny",
+            "did you mean SmolLM2-tiny? `nss-train model add`",
+        ),
+        (("Llama", "Qwen"), "nothing-like-it", "which has Llama, Qwen; `nss-train model add`"),
+    ],
+)
+def test_an_unknown_base_model_ends_a_run_before_anything_is_started(
+    there: tuple[str, ...],
+    name: str,
+    said: str,
+    models: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for one in there:
+        (models / one).mkdir(parents=True)
+    table = models.parents[1] / "t.csv"
+    table.write_text("a,b,a\n1,2,3\n4,5,6\n")
+    assert cli.run(["run", str(table), "--set", f"training.pretrained_model={name}"]) == 2
+    out = capsys.readouterr()
+    assert said in out.err
+    assert "['a']" in out.err  # what is wrong with the table is told at the same time
+    assert "starting" not in out.out
+
+
+def test_submit_warns_of_a_model_that_this_machine_does_not_have(
+    models: Path, valkey: Valkey, tmp_path: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n1,x\n2,y\n3,z\n")
+    client = Client(Settings.model_validate({"home": models.parent, "broker_url": valkey.url}))
+    config = {"training": {"pretrained_model": "SmolLM2-tinny"}}
+    assert client.foreseen_warnings(table=table, config=config) == []  # it has none: workers may have any
+    (models / "SmolLM2-tiny").mkdir(parents=True)
+    (warning,) = client.foreseen_warnings(table=table, config=config)
+    assert "training.pretrained_model = 'SmolLM2-tinny'" in warning
+    assert "did you mean SmolLM2-tiny?" in warning
+    assert warning.endswith("The job ends there unless the workers have it")

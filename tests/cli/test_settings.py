@@ -15,9 +15,10 @@ from nss_train.errors import ParameterError
 from tasks import cli
 from tasks.local.seaweedfs import SeaweedFS
 from tasks.local.valkey import Valkey
-from tasks.settings import Settings
+from tasks.settings import Settings, unknown_settings
 from tasks.store.endpoint import checked_endpoint
 from tasks.store.open import open_store
+from tasks.worker.process import warn_of_unknown_settings
 
 S3 = {
     "NSS_TRAIN_STORE_URL": "s3://bucket",
@@ -52,6 +53,7 @@ def said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, valkey: Valkey, capsys: pytest.CaptureFixture[str]
 ) -> Said:
     (tmp_path / "t.csv").write_text("a,b\n1,x\n2,y\n3,z\n")
+    (tmp_path / "home" / "models" / "only").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NSS_TRAIN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NSS_TRAIN_BROKER_URL", valkey.url)
@@ -211,4 +213,41 @@ def test_the_value_of_a_secret_is_told_by_no_error() -> None:
     assert [problem.field for problem in caught.value.problems] == [
         "NSS_TRAIN_RANKS",
         "NSS_TRAIN_WEBHOOK_SECRET",
+    ]
+
+
+MISSPELT = {"NSS_TRAIN_BROKRE_URL": "redis://:planted-password@elsewhere/0"}
+MENDED = "NSS_TRAIN_BROKRE_URL: no such setting; did you mean NSS_TRAIN_BROKER_URL?"
+
+
+@pytest.mark.parametrize("command", [["list"], ["model", "list"], ["doctor"]])
+def test_a_misspelt_setting_is_named_with_the_nearest_right_one(command: list[str], said: Said) -> None:
+    assert MENDED in said.by(command, MISSPELT)[1]
+
+
+def test_a_worker_logs_a_misspelt_setting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NSS_TRAIN_BROKRE_URL", "x")
+    warn_of_unknown_settings()
+    assert MENDED in caplog.messages
+
+
+def test_doctor_fails_for_a_misspelt_setting(said: Said) -> None:
+    code, text = said.by(["doctor"], MISSPELT)
+    assert code == 2
+    assert "MISSING environment: NSS_TRAIN_BROKRE_URL" in text
+
+
+def test_a_variable_that_is_no_setting_of_ours_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"NSS_TRAIN_{name}", "")  # any case is read
+    for service in ("NSS_TRAIN", "NSS_TRAIN_METRICS", "NSS_TRAIN_FLOWER"):
+        for rest in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_9464_TCP_ADDR"):
+            monkeypatch.setenv(f"{service}_{rest}", "10.0.0.1")
+    monkeypatch.setenv("_NSS_TRAIN_COMPLETE", "complete_bash")
+    assert unknown_settings() == []
+    monkeypatch.setenv("NSS_TRAIN_QQQQQQQQQQQQ", "1")
+    assert [str(one) for one in unknown_settings()] == [
+        "NSS_TRAIN_QQQQQQQQQQQQ = '…': no such setting; unset it"
     ]

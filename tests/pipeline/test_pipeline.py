@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import re
@@ -214,9 +215,12 @@ def test_flower_shows_the_stages(
 ) -> None:
     with flower(deployment) as dashboard:
         wait_until(lambda: sees_workers(dashboard))
-        wait_for_end(client, client.submit(table=table, config=config, seed=7))
+        ended = wait_for_end(client, client.submit(table=table, config=config, seed=7))
+        wait_until(lambda: "artifacts" in shown(dashboard, ended.job_id, Stage.SAVE_MODEL))
+        result = ast.literal_eval(shown(dashboard, ended.job_id, Stage.PREPARE_DATA))
         names = {task["name"] for task in flower_tasks(dashboard).values()}
     assert {f"nss_train.{stage}" for stage in Stage} <= names
+    assert (result["warnings"], result["told"]) == (len(ended.warnings), list(ended.warnings))
 
 
 def test_flower_and_the_exporter_show_a_training_that_runs(
@@ -234,10 +238,10 @@ def test_flower_and_the_exporter_show_a_training_that_runs(
     wait_for_end(client, job_id)
 
 
-def shown(dashboard: Flower, job_id: str) -> str:
-    """Return what Flower shows of the training of a job."""
+def shown(dashboard: Flower, job_id: str, stage: Stage = Stage.TRAIN) -> str:
+    """Return what Flower shows as the result of a job's stage."""
     found = [task for task in flower_tasks(dashboard).values() if job_id in str(task["kwargs"])]
-    return next((str(task["result"]) for task in found if task["name"] == "nss_train.train"), "")
+    return next((str(task["result"]) for task in found if task["name"] == f"nss_train.{stage}"), "")
 
 
 def flower_tasks(dashboard: Flower) -> dict[str, Any]:

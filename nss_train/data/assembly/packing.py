@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
+from nss_train.counted import counted
 from nss_train.data.assembly.layout import Layout, Order, one_sequence_each
 from nss_train.errors import DataError, GenerationError, ParameterError, Problem
 from nss_train.model.metadata import ModelMetadata
@@ -41,7 +42,8 @@ def check_validation_ratio(records: int, ratio: float) -> None:
     """Check the ratio as NSS does, although NSS compares a share with a number of rows."""
     if ratio <= records - MIN_TRAINING_ROWS:
         return
-    remedy = f"{records} records are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
+    few = counted(records, "record")
+    remedy = f"{few} are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
     problem = Problem(field="training.validation_ratio", value=ratio, remedy=remedy)
     raise ParameterError("The test set size is too large compared to the input dataset.", [problem])
 

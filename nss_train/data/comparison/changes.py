@@ -20,7 +20,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from nss_train.config.reading import ColumnReading, ReadingParameters, column_setting
+from nss_train.config.reading import ReadingParameters, as_written
+from nss_train.counted import counted
 from nss_train.data.comparison.numerals import Numerals, is_numeral, is_text
 from nss_train.data.comparison.pairs import Sketch, hashes
 from nss_train.data.reading.cells import Reader, TableFile, readers
@@ -85,20 +86,14 @@ class Change:
 
     @property
     def remedy(self) -> str:
-        return remedy(self.column)
+        return as_written(self.column)
 
     def __str__(self) -> str:
         return f"{self.column}: {self.what}. {self.remedy}"
 
 
-def remedy(column: str) -> str:
-    """Return how to read a column as it is written."""
-    as_text = column_setting(column, ColumnReading.TEXT)
-    return f"To keep it as it is written, set reading.types: faithful, or {as_text}"
-
-
 def _cells(count: int) -> str:
-    return f"{count:,} cell{'s' if count > 1 else ''}"
+    return counted(count, "cell")
 
 
 def check_changes(file: TableFile, frame: pd.DataFrame, reading: ReadingParameters) -> tuple[Change, ...]:
@@ -126,9 +121,9 @@ def check_dates(columns: Sequence[Column], reading: ReadingParameters) -> list[s
     dates = [column.name for column in columns if column.is_date]
     what = "dates are trained as numbers of milliseconds but checked as text: no generated row will be valid"
     if dates and reading.types is None:
-        told = [Problem(field=name, value=what, remedy=_accept(remedy(name))) for name in dates]
+        told = [Problem(field=name, value=what, remedy=_accept(as_written(name))) for name in dates]
         raise DataError("Not one row that is generated would be valid.", told)
-    return [f"{name}: {what}. {remedy(name)}" for name in dates]
+    return [f"{name}: {what}. {as_written(name)}" for name in dates]
 
 
 def find_changes(file: TableFile, frame: pd.DataFrame) -> list[Change]:
@@ -263,7 +258,7 @@ class _Watch:
 
     def _compare(self, found: Numerals, kind: pa.DataType) -> None:
         unchanged = found.unchanged
-        letters = found.where(unchanged).trained()
+        letters = found.where(unchanged).trained
         self.sketch.add(letters, letters)
         changed = found.where(~unchanged & ~found.empty)
         null = changed.where(changed.missing)
@@ -271,7 +266,7 @@ class _Watch:
         self.cells[What.INFINITE] += null.where(infinite).count
         self._count_nulled(null.where(~infinite))
         numbers = changed.where(~changed.missing)
-        self.sketch.add(numbers.keys(), numbers.trained())
+        self.sketch.add(numbers.keys(), numbers.trained)
         self.has_fractions |= bool(numbers.fractions.any())
         self.cells.update(_numbers(numbers, kind))
         if is_text(kind) and self.tells_types:

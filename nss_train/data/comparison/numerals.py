@@ -145,6 +145,7 @@ class Numerals:
             same[powers] = [_number(left) == _number(right) for left, right in pairs]
         return same
 
+    @cached_property
     def trained(self) -> Hashes:
         """Return a hash of each trained text."""
         return hashes(_objects(self.text))
@@ -155,18 +156,32 @@ class Numerals:
         Whole numbers are the same only if all their digits are, fractions if they differ by at most
         :data:`NOISE`.
         """
-        plain = _objects(pc.replace_substring_regex(self.raw, _LAST_ZEROS, r"\1"))
-        numbers, trained = _floats(self.raw), _floats(self.text)
-        fraction = ~_match(pa.array(plain, pa.string()), r"^[+-]?[0-9]+$") & np.isfinite(numbers)
-        near = np.abs(numbers - trained) <= NOISE * np.abs(numbers)
-        own = np.where(fraction, _rounded(np.where(fraction, numbers, 0)), hashes(plain))
-        return np.where((self.same & ~self.zeros) | (fraction & near), self.trained(), own)
+        found, differs = self.trained.copy(), ~self.same | self.zeros
+        if differs.any():
+            found[differs] = _keys_of_others(self.where(differs))
+        return found
+
+
+def _keys_of_others(cells: Numerals) -> Hashes:
+    """Return the hashes of cells whose digits differ from those of their trained texts."""
+    plain = pc.replace_substring_regex(cells.raw, _LAST_ZEROS, r"\1")
+    numbers, trained = _floats(cells.raw), _floats(cells.text)
+    fraction = ~_match(plain, _WHOLE) & np.isfinite(numbers)
+    near = fraction & (np.abs(numbers - trained) <= NOISE * np.abs(numbers))
+    found, own = cells.trained.copy(), ~near
+    if own.any():
+        rounded = _rounded(np.where(fraction, numbers, 0)[own])
+        found[own] = np.where(fraction[own], rounded, hashes(_objects(plain.filter(pa.array(own)))))
+    return found
 
 
 def _written(trained: pd.Series[Any]) -> pa.Array:
     """Return the JSON of each number as examples have it."""
     if trained.dtype.kind in "iu":
         return pa.array(trained.to_numpy()).cast(pa.string())
+    if trained.dtype.kind == "f":  # no text of a float has a comma
+        whole = trained.astype("float64").to_json(orient="records")
+        return pa.array(whole[1:-1].split(",")[: len(trained)], pa.string())
     return pa.array(json_texts(trained.tolist()), pa.string())
 
 

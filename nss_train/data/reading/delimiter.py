@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
@@ -19,6 +20,7 @@ _SUSPECTS = (":", "^", "~", "\x1f", "\x01", " ")
 """Marks that separate fields too seldom to be assumed, but often enough to ask about."""
 _WORDS = 2
 """Words in a name and in a cell up to which spaces are not suspected of separating fields."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _HEAD_CHARS = 2**16
 _HEAD_ROWS = 200
 _FIELD = "reading.delimiter"
@@ -58,7 +60,7 @@ def _check_one_column(path: Path, head: str, dialect: Dialect) -> None:
     """Raise an error for a single column in which each cell holds another mark equally often."""
     for mark in _SUSPECTS:
         widths = _widths(head, replace(dialect, delimiter=mark))
-        if _fits(widths) and (mark != " " or widths[0] > _WORDS):
+        if _fits(widths) and (mark != " " or widths[0] > _WORDS or _has_numbers(head)):
             remedy = (
                 f"one column, unless fields are separated by {mark_name(mark)}: set {_FIELD} to {mark!r}, or"
                 f" to ',' if it is one column"
@@ -70,6 +72,16 @@ def _check_one_column(path: Path, head: str, dialect: Dialect) -> None:
             "one column, unless fields are separated by runs of spaces: write it with commas between them,"
         )
         raise undecided(path.name, _FIELD, f"{remedy} or set {_FIELD} to ',' if it is one column")
+
+
+def _has_numbers(head: str) -> bool:
+    """Tell whether some word is a number in each row and none in the header, so that it looks like a cell."""
+    lines = [line.split() for line in head.splitlines()[:_HEAD_ROWS] if line.strip()]
+    header, *rows = lines if len(head) < _HEAD_CHARS else lines[:-1]
+    return all(len(line) == len(header) for line in rows) and any(
+        not _NUMBER.fullmatch(name) and all(_NUMBER.fullmatch(cell) for cell in cells)
+        for name, cells in zip(header, zip(*rows, strict=True), strict=True)
+    )
 
 
 def _declared(declared: str, widths: Mapping[str, list[int]], fitting: list[str]) -> str:

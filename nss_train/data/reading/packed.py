@@ -16,7 +16,7 @@ import pyarrow as pa
 from nss_train.contract import TableLimits
 from nss_train.data.reading.faults import unreadable
 from nss_train.errors import DataError, Problem
-from nss_train.formats import MAGIC, PACKED, UNKNOWN, Compression, Format, kind_of
+from nss_train.formats import MAGIC, PACKED, PACKED_BYTES, UNKNOWN, Compression, Format, kind_of
 
 _CHUNK_BYTES = 2**20
 _DAMAGED = (EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -62,7 +62,7 @@ def open_bytes(path: Path, compression: Compression | None) -> Iterator[BinaryIO
 
 def _check_begin(path: Path, compression: Compression | None, form: Format | None) -> None:
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(PACKED_BYTES)
     if compression is not None and not head.startswith(MAGIC[compression]):
         raise unreadable(path.name, f"not packed as {compression}; check its name")
     if compression is None and form is not Format.XLSX and head.startswith(PACKED):

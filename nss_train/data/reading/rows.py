@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from nss_train.config.reading import ColumnReading, column_setting
+from nss_train.counted import counted
 from nss_train.data.reading.dialect import Dialect, mark_name, open_text, records
 from nss_train.data.reading.faults import problem, unreadable
 from nss_train.errors import DataError, Problem, unlisted
@@ -201,7 +202,7 @@ class _Misfits:
             yield unlisted(self.rows - len(self.shown))
 
     def _remedy(self, fields: int) -> str:
-        said = f"{fields} fields where the header has {self.width}"
+        said = f"{counted(fields, 'field')} where the header has {self.width}"
         mark = mark_name(self.dialect.delimiter)
         if fields > self.width:
             return f"{said}; quote fields that hold a {mark}"
@@ -219,7 +220,8 @@ class _Misfits:
         if self.rows == rows and len(self.widths) == 1:
             (fields,) = self.widths
             return (
-                f"all {rows:,} rows have {fields} fields and the header has {self.width}; remove lines that"
-                f" stand above the header, quote fields that hold a {mark}, or set reading.delimiter"
+                f"all {rows:,} rows have {counted(fields, 'field')} and the header has {self.width}; remove"
+                f" lines that stand above the header, quote fields that hold a {mark}, or set"
+                " reading.delimiter"
             )
         return None

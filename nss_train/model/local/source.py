@@ -15,10 +15,10 @@ from nss_train.model.bounds.tokenizer import tokenizer_faults
 from nss_train.model.bounds.weights import INDEX, Weights, read_headers
 from nss_train.model.local.folder import BadDocument, file_faults, model_files, names_below, read_object
 from nss_train.model_files import DOCUMENT_BYTES, WEIGHTS
+from nss_train.model_names import folder_of, may_be_of_the_hub, unknown
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 REQUIRED = ("config.json", "tokenizer.json", "tokenizer_config.json")
-STORE = "store:"
 ADAPTER = "adapter_config.json"
 """Name of an adapter's config; transformers would load the base model that it names, from anywhere."""
 
@@ -45,7 +45,7 @@ def find_model(name: str, policy: ModelPolicy, *, fetched: Path | None = None) -
     """
     folder = fetched or _folder(name, policy)
     if folder is None:
-        raise ParameterError("Base model not found.", [_problem(name, _where(name, policy))])
+        raise ParameterError("Base model not found.", [unknown(name, policy)])
     problems = [_problem(name, remedy) for remedy in _faults(folder, name, policy)]
     if problems:
         raise ParameterError("The base model cannot be used.", problems)
@@ -58,28 +58,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _where(name: str, policy: ModelPolicy) -> str:
-    if name.startswith(STORE):
-        return "the store has no files below that key"
-    hub = "" if policy.allow_hub else "; downloads from the hub are switched off (NSS_TRAIN_ALLOW_HUB)"
-    where = f"no such folder, and no model of that name in {policy.models_dir}"
-    return f"{where}{hub}; `nss-train model list` shows what is there"
-
-
 def _folder(name: str, policy: ModelPolicy) -> Path | None:
-    if not name.strip() or name.startswith(STORE):
-        return None
-    given, known = Path(name), Path(policy.models_dir) / name
-    candidates = (given, known) if policy.allow_paths else (known,) if _stays_inside(given) else ()
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    return _download(name) if policy.allow_hub and _stays_inside(given) else None
-
-
-def _stays_inside(path: Path) -> bool:
-    """Tell whether a name stays below the folder in which it is looked up."""
-    return not path.is_absolute() and ".." not in path.parts
+    """Return the folder of a model, which the hub may have to send."""
+    folder = folder_of(name, policy)
+    return _download(name) if folder is None and may_be_of_the_hub(name, policy) else folder
 
 
 def _download(name: str) -> Path:

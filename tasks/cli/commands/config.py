@@ -13,10 +13,12 @@ import typer
 import yaml
 
 from nss_train.config import SafeSynthesizerParameters, parse_config, read_config
+from nss_train.config.ignored import ignored
 from nss_train.config.overrides import with_overrides
 from nss_train.config.support import unsupported_training
 from nss_train.errors import ParameterError, Problem
-from tasks.cli import display, subprograms
+from nss_train.model_names import models_in
+from tasks.cli import display
 from tasks.cli.nss_options import ConfigCommand
 from tasks.cli.options import AsJson, Sets
 from tasks.settings import Settings
@@ -97,7 +99,8 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check a config, also for what this version cannot train; exit code 2 with every problem."""
-    checked(chosen(path, sets))
+    given = chosen(path, sets)
+    display.show_warnings(list(ignored(checked(given), given)))
     display.show({"config": str(path), "valid": True}, as_json=as_json, text=f"{path} is valid")
 
 
@@ -143,5 +146,5 @@ def written(config: Mapping[str, object]) -> Iterator[Path]:
 
 def default_config() -> dict[str, Any]:
     """Return the config of a command without one: the only model of this machine is trained."""
-    names = subprograms.models(Settings())
+    names = models_in(Settings().models_dir)
     return {"training": {"pretrained_model": names[0]}} if len(names) == 1 else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,19 +56,22 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Enqueue a job and print its id; --wait follows it."""
-    client = _client()
+    client, given = _client(), configs.chosen(config, sets)
     with interrupt.saying("`nss-train list` shows whether the job is stored already"):
         job_id = client.submit(
             table=table,
-            config=configs.chosen(config, sets),
+            config=given,
             dataset_token=None if dataset_token_file is None else read_token(dataset_token_file),
             **dict(options),
         )
+    warnings = client.foreseen_warnings(table=table, config=given)
+    display.show_warnings(warnings)
     if not wait:
-        display.show({"job_id": job_id}, as_json=as_json, text=job_id)
+        display.show({"job_id": job_id, "warnings": warnings}, as_json=as_json, text=job_id)
         return
     with interrupt.saying(f"the job goes on; `nss-train cancel {job_id}` ends it"):
-        last = follow(client, job_id, as_json=as_json, asking=Asking(yes=yes, as_json=as_json))
+        asking = Asking(yes=yes, as_json=as_json)
+        last = follow(client, job_id, as_json=as_json, asking=asking, warned=warnings)
     if not as_json:
         display.show_status(last, as_json=False, warned=True)
 
@@ -180,15 +184,24 @@ def _client() -> Client:
     return Client()
 
 
-def follow(client: Client, job_id: str, *, as_json: bool, asking: Asking | None = None) -> JobStatus:
+def follow(
+    client: Client,
+    job_id: str,
+    *,
+    as_json: bool,
+    asking: Asking | None = None,
+    warned: Collection[str] = (),
+) -> JobStatus:
     """Follow a job and return its status at the end; end the command with the error of one that failed.
 
-    As JSON Lines the last status has the error. A job that the person declines is cancelled.
+    As JSON Lines the last status has the error. A job that the person declines is cancelled. ``warned`` are
+    warnings that were shown already.
     """
     if not as_json:
         display.console.print(f"job {job_id}", highlight=False)
     try:
-        last = (display.stream if as_json else display.watch)(client.watch(job_id), asking)
+        states = client.watch(job_id)
+        last = display.stream(states, asking) if as_json else display.watch(states, asking, warned=warned)
     except Declined:
         became = interrupt.cancel(client, job_id)
         raise interrupt.Interrupted(f"not wanted; job {job_id} is {became}") from None

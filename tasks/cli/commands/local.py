@@ -54,11 +54,15 @@ def run(
     from tasks.client import Client
     from tasks.jobs.submission import Submission
     from tasks.local.stack import stack
+    from tasks.submission.foreseen import foreseen
     from tasks.submission.submit import check_request
 
     source = configs.chosen(config, sets)
-    checked = check_request(Submission.unchecked(table=table, config=source, seed=seed))
+    submission = Submission.unchecked(table=table, config=source, seed=seed)
+    checked = check_request(submission, models=Settings().model_policy)
     subprograms.require_extras(*needed_by(checked), LOCAL)
+    warnings = list(foreseen(Path(table), checked, source))
+    display.show_warnings(warnings)
     if not as_json:
         display.console.print("starting broker, store and workers …")
     down = interrupt.saying("everything is taken down")
@@ -66,7 +70,8 @@ def run(
         client = Client(settings)
         job_id = client.submit(table=table, config=source, seed=seed, family=family)
         with interrupt.cancelling(client, job_id):
-            ended = follow(client, job_id, as_json=as_json, asking=Asking(yes=yes, as_json=as_json))
+            asking = Asking(yes=yes, as_json=as_json)
+            ended = follow(client, job_id, as_json=as_json, asking=asking, warned=warnings)
         folder = client.fetch(job_id, out or settings.home / "runs" / job_id)
         base = client.base_model(job_id)
     with interrupt.saying(f"the job has succeeded, its artifacts are in {folder}"):

@@ -9,6 +9,7 @@ import typer
 
 from nss_train.errors import ParameterError, Problem
 from nss_train.extras import TRAIN
+from nss_train.model_names import models_in
 from tasks.cli import display, subprograms
 from tasks.cli.options import AsJson
 from tasks.settings import Settings
@@ -39,7 +40,7 @@ def add(
 @app.command("list", epilog="Example: nss-train model list")
 def list_(*, as_json: AsJson = False) -> None:
     """List the base models that a config may name."""
-    names = subprograms.models(Settings())
+    names = models_in(Settings().models_dir)
     none = f"none; `nss-train model add {SMOLLM2}` adds one"
     display.show({"models": names}, as_json=as_json, text="\n".join(names) or none)
 
@@ -52,7 +53,7 @@ def remove(
 ) -> None:
     """Remove a base model from this machine; of a linked one the link alone."""
     settings = Settings()
-    if name not in subprograms.models(settings):
+    if name not in models_in(settings.models_dir):
         remedy = "no such model; `nss-train model list` shows those that are there"
         raise ParameterError("Nothing is removed.", [Problem(field="model", value=name, remedy=remedy)])
     folder = settings.models_dir / name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from nss_train.contract import TableLimits
 from nss_train.data.reading.dialect import text_chunks
 from nss_train.data.source import read_source, read_table
 from nss_train.errors import DataError, ParameterError
+from tasks.jobs.table import check_table_file
 
 FRAME = pd.DataFrame(
     {"n": range(40), "x": [n + 0.5 for n in range(40)], "city": ["Köln", "Ada, B", 'a "b"', "x;y"] * 10}
@@ -169,7 +172,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         r"all 9 rows have 4 fields and the header has 3(.|\n)*line 2 = '1,61 Elm",
     ),
     "a field too many in one row": ("t.csv", b"a,b\n1,2\n1,2,3\n1,2\n", r"line 3 = '1,2,3': 3 fields"),
-    "a field too few": ("t.csv", b"a,b\n1,2\n1\n1,2\n", r"line 3 = '1': 1 fields"),
+    "a field too few": ("t.csv", b"a,b\n1,2\n1\n1,2\n", r"line 3 = '1': 1 field where"),
     "a line break without quotes": ("t.csv", b"a,b\n1,x\ny\n1,2\n", r"line 3 = 'y'(.|\n)*line breaks"),
     "a comma at the end of each row": ("t.csv", b"a,b\n1,2,\n3,4,\n", r"each row ends in a comma"),
     "a comma at the end of each line": ("t.csv", b"a,b,\n1,2,\n3,4,\n", r"column 3 = '': .*ends in a comma"),
@@ -183,6 +186,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "two delimiters": ("t.csv", b"a;b,c\n1;2,3\n1;2,4\n", r"reading.delimiter(.|\n)*comma or semicolon"),
     "colons": ("t.csv", b"a:b\n1:2\n3:4\n", r"separated by :: set reading.delimiter"),
     "spaces": ("t.txt", b"a b c\n1 2 3\n4 5 6\n", r"separated by space: set reading.delimiter"),
+    "two columns with spaces": ("t.txt", b"h v\n1 a\n2 b\n", r"separated by space: set reading.delimiter"),
     "a comma or a point": ("t.csv", b"a;b\n1;2.847\n2;3.125\n", r"b: 2.847(.|\n)*reading.decimal"),
     "a comma and a point": ("t.csv", b"a;b\n1,5;2.8\n2,5;3.1\n", r"a: 1,5(.|\n)*b: 2.8"),
     "letters of an unknown alphabet": (
@@ -192,6 +196,9 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     ),
     "two files in an archive": ("t.zip", zipped("a.csv", "b.csv"), r"holds 2 files"),
     "an archive of something else": ("t.zip", zipped("a.exe"), r"holds 'a.exe'"),
+    "a bzip2 file": ("t.csv", bz2.compress(b"a,b\n1,2\n3,4\n"), r"the file is compressed"),
+    "an empty bzip2 file": ("t.csv", bz2.compress(b""), r"the file is compressed"),
+    "an xz file": ("t.csv", lzma.compress(b"a,b\n1,2\n3,4\n"), r"the file is compressed"),
     "a name that says gzip": ("t.csv.gz", b"a,b\n1,2\n", r"not packed as .gz"),
     "half of a gzip": ("t.csv.gz", gzip.compress(b"a,b\n" * 99)[:-9], r"cannot be unpacked"),
     "a zip that is newer than this": (
@@ -554,3 +561,9 @@ def test_a_packed_file_is_not_unpacked_beyond_its_limits(name: str, tmp_path: Pa
     make(tmp_path / name)
     with pytest.raises(DataError, match=rf"table\.{limit}"):
         read_table(tmp_path / name, LIMITS)
+
+
+def test_a_name_that_begins_as_bzip2_does_is_a_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("BZh,n\nx,1\ny,2\n")
+    check_table_file(tmp_path / "t.csv")
+    assert list(read_table(tmp_path / "t.csv").columns) == ["BZh", "n"]

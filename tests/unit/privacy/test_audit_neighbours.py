@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
@@ -17,6 +19,7 @@ from nss_train.privacy.audit.neighbours.edits import Moved, delete, null_out
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
 from nss_train.privacy.audit.neighbours.planted import FAULTS
 from nss_train.privacy.audit.neighbours.replay import replay
+from nss_train.privacy.audit.neighbours.tables import Parquet
 
 from .drawn_tables import EDITS, FORMATS, UNIT, Drawn, cases, make_table
 
@@ -140,3 +143,13 @@ def test_moves_are_the_least_that_make_one_sequence_of_another(
 ) -> None:
     parts = [[letter.encode() for letter in text] for text in (one, other)]
     assert moves(*parts) == Moved(*expected)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.timestamp("us"), pa.timestamp("s", tz="UTC"), pa.date32(), pa.duration("s")]
+)
+def test_cells_beyond_python_s_dates_are_told_apart(kind: pa.DataType) -> None:
+    far = pa.array([2**30, 2**30 + 1, None], pa.int32() if kind == pa.date32() else pa.int64())
+    years = far if kind == pa.date32() else pc.multiply(far, 10**9)
+    table = Parquet.of(pa.table({"when": years.cast(kind)}))
+    assert len({table.cell(place, "when") for place in range(3)}) == 3

@@ -15,7 +15,7 @@ from nss_train.contract import TableLimits
 from nss_train.data.limits import parquet_size
 from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 from nss_train.errors import DataError, ParameterError, Problem
-from nss_train.formats import PACKED, PRIVATE, PRIVATE_ONLY
+from nss_train.formats import PACKED, PACKED_BYTES, PRIVATE, PRIVATE_ONLY
 
 _JSON_LINES = (".jsonl", ".json")
 _PUBLIC = ("rows", "columns")
@@ -34,9 +34,11 @@ def check_file(path: Path, limits: TableLimits | None) -> None:
         raise unreadable(path.name, "the file is empty; a table needs columns and rows")
     if path.suffix.lower() not in PRIVATE:
         raise unreadable(path.name, PRIVATE_ONLY)
-    with path.open("rb") as file:
-        if file.read(8).startswith(PACKED):
-            raise unreadable(path.name, "the file is compressed; unpack it first")
+    # The first bytes of JSON Lines are a record's, which must not decide whether the others are trained.
+    if path.suffix.lower() not in _JSON_LINES:
+        with path.open("rb") as file:
+            if file.read(PACKED_BYTES).startswith(PACKED):
+                raise unreadable(path.name, "the file is compressed; unpack it first")
     if limits is not None:
         refuse(_too_large(path, limits))
 

@@ -12,16 +12,10 @@ from nss_train.config.guarantee import ColumnType, PublicColumn
 from nss_train.data.private.values.cells import MISSING, Kind, cell, parted
 from nss_train.data.private.values.typed_cells import Reader, reader_of
 from nss_train.data.private.values.values import NULL, Digits, Value, number_of, written
+from nss_train.formats import MARKERS
 
 VOID = None
 """Value in place of a cell's JSON that voids its record."""
-
-MARKERS = frozenset(
-    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
-    | {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
-)
-"""Texts that pandas reads as missing in a CSV file. Other formats have a null of their own."""
-
 _MARKER_CELLS = frozenset(cell(Kind.FIELD, marker) for marker in MARKERS)
 
 

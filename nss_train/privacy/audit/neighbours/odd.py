@@ -97,6 +97,7 @@ LINES: Mapping[str, bytes] = {
     "null record": b"null",
     "two objects": b"{} {}",
     "no JSON": b"hello",
+    "the first bytes of gzip": b"\x1f\x8b\x08\x00",
 }
 """Lines of a JSON Lines file that are not a single object."""
 

@@ -171,7 +171,9 @@ class Parquet:
         return pa.table([pa.nulls(1, field.type) for field in self.schema], schema=self.schema)
 
     def cell(self, place: int, column: str) -> str:
-        return repr(self.records[place][column][0].as_py())
+        found = self.records[place][column][0]
+        # Python's dates end in the years 1 and 9999, Arrow's do not.
+        return repr(found.value if pa.types.is_temporal(found.type) else found.as_py())
 
     def odd(self, place: int, column: str) -> Mapping[str, pa.Table]:
         record, at = self.records[place], self.schema.names.index(column)

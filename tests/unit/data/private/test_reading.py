@@ -22,10 +22,10 @@ from nss_train.contract import TableLimits
 from nss_train.data.private.reading import read_private_frame, read_private_table
 from nss_train.data.private.table import PrivateTable
 from nss_train.data.private.values.cells import quoted
-from nss_train.data.private.values.rules import MARKERS
 from nss_train.data.private.values.values import written
 from nss_train.data.tokenization.distinct_values import json_texts
 from nss_train.errors import DataError, ParameterError, UserError
+from nss_train.formats import MARKERS
 
 SECRET = "Meier"
 
@@ -310,6 +310,16 @@ def test_json_lines_and_frames_need_their_columns_declared(tmp_path: Path) -> No
     with pytest.raises(ParameterError, match=r"'a, b': declare the type") as caught:
         read_private_frame(pd.DataFrame({"a": [SECRET], "b": [1]}), guarantee({"b": {"minimum": 1}}))
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("beginning", [b"\x1f\x8b\x08\x00", b"PK\x03\x04", b"BZh91AY&SY"])
+def test_a_first_record_with_the_bytes_of_a_packed_file_is_void_and_refuses_no_other(
+    beginning: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(beginning + b' odd\n{"v": 1}\n{"v": 2}\n')
+    table = read_private_table(path, guarantee({"v": {"type": "integer"}}))
+    assert table.null.tolist() == [True, False, False]
 
 
 def test_json_lines_without_a_line_are_a_table_of_no_record(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from nss_train.contract import Stage
 from nss_train.data.outputs import MOST_WARNINGS, first_warnings
 from nss_train.privacy.observables import Kind, published
 from tasks.cli import display
-from tasks.jobs.documents import WARNINGS, Outcome
+from tasks.execution.summary import summary
+from tasks.jobs.documents import WARNINGS, Outcome, StageMessage
 from tasks.jobs.repository import JobRepository
 from tasks.status import read_status
 from tasks.store.local import LocalStore
@@ -47,6 +48,13 @@ def test_a_warning_is_in_the_outcome_and_in_the_webhook_s_body(records: JobRepos
     assert outcome.warnings == (TOLD,)
     body = json.loads(delivery.of_outcome(outcome, JOB).body())
     assert body["data"]["warnings"] == [TOLD]
+
+
+def test_a_warning_is_in_the_task_s_result_which_flower_shows(records: JobRepository) -> None:
+    for stage in Stage:
+        found = summary(StageMessage(job_id=JOB, stage=stage), records)
+        assert (found["warnings"], found["told"]) == (1, [TOLD])
+    assert found["artifacts"] == f"nss-train fetch {JOB} FOLDER"
 
 
 def test_watching_shows_a_warning_once(records: JobRepository, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,64 @@
+"""Rows below the data and pairs in one column are told, and nothing that is usual is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from nss_train.data.prepare import prepare
+
+from nss_train.config import parse_config
+from nss_train.config.reading import ReadingParameters, Types
+from nss_train.data.source import Source, read_source
+
+AS_NSS = ReadingParameters(types=Types.NSS)
+ROWS = "".join(f"city {row},{row}\n" for row in range(8))
+DOUBTED = {
+    "a sum": (f"place,n\n{ROWS}Total,28\n", "the last row has 'Total' in place"),
+    "a sum with a colon": (f"place,n\n{ROWS}  GRAND TOTAL:,28\n", "the last row has 'GRAND TOTAL:' in place"),
+    "a sum in Chinese": (f"place,n\n{ROWS}合计,28\n", "'合计' in place"),
+    "a sum below an empty first cell": (f"n,place\n{ROWS},sum\n", "the last row has 'sum' in place"),
+    "a note": (f"place,n\n{ROWS}\nSource: WHO,2020\n", "an empty line stands before the last row, which is"),
+    "two notes": (f"place,n\n{ROWS} \na,1\nb,2\n", "before the last 2 rows, which are"),
+    "a note of one column": ("note\n" + "x\n" * 20 + "\nSource\n", "before the last row, which is"),
+    "pairs": ("first last\nAda Lovelace\nAlan Turing\n", "first last: read as one column"),
+}
+USUAL = {
+    "no sum": f"place,n\n{ROWS}Totality,28\n",
+    "sums of groups": f"place,n\nTotal,3\n{ROWS}Total,28\n",
+    "empty lines everywhere": "place,n\n\n" + ROWS.replace("\n", "\n\n") + "x,1\n",
+    "empty lines at the end": f"place,n\n{ROWS}\n\n\n",
+    "an empty line in the middle": f"place,n\n{ROWS}\n{ROWS}",
+    "an empty line in a cell": f'place,n\n{ROWS}"two\n\nlines",28\n',
+    "one column of sentences": "text\nAda Lovelace\nAlan Turing\n",
+    "one column of names of other lengths": "first last\nAda King Lovelace\nAlan Turing\n",
+}
+
+
+def read(folder: Path, text: str) -> Source:
+    path = folder / "t.csv"
+    path.write_text(text)
+    return read_source(path, reading=AS_NSS)
+
+
+@pytest.mark.parametrize("name", DOUBTED)
+def test_what_may_be_no_data_is_told(name: str, tmp_path: Path) -> None:
+    text, said = DOUBTED[name]
+    (doubt,) = read(tmp_path, text).doubts
+    assert said in doubt
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_what_is_usual_is_not_told(name: str, tmp_path: Path) -> None:
+    assert read(tmp_path, USUAL[name]).doubts == ()
+
+
+def test_a_doubt_is_among_the_warnings_of_a_prepared_table(tmp_path: Path, tiny_model: Path) -> None:
+    read(tmp_path, f"place,n\n{ROWS * 30}Total,840\n")
+    config = parse_config({"training": {"pretrained_model": str(tiny_model)}})
+    found = prepare(tmp_path / "t.csv", config, model=tiny_model, seed=1).warnings
+    assert any("the last row has 'Total' in place" in warning for warning in found)
+
+
+def test_one_of_something_is_no_plural(tmp_path: Path) -> None:
+    assert read(tmp_path, "a\n1\n2\n").read_as == "comma, UTF-8, 1 column, 2 rows"
