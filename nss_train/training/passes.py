@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -16,15 +17,15 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer
 
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Kernels
 from nss_train.errors import OutOfMemory
 from nss_train.model.compiled import compile_layers, compiled_head, eagerly, uncompiled
 from nss_train.model.loss import Head
-from nss_train.training.calibration import find_room
-from nss_train.training.group import group_state
+from nss_train.training.calibration import find_room, proved
+from nss_train.training.kernels import base_of, choose_head, worth_compiling
 from nss_train.training.micro_batches import Example, MicroBatch, Room, lengths_of, micro_batches
 from nss_train.training.out_of_memory import typed_out_of_memory
 
@@ -32,10 +33,9 @@ logger = logging.getLogger(__name__)
 
 ROOM_FILE = "room.json"
 """File of a checkpoint: a resumed training divides its steps as before."""
+_REASON_CHARS = 500
 UNLIMITED = 2**40
 """Tokens of a micro-batch that is limited by its rows alone."""
-WORTH_COMPILING = 2e15
-"""Parameters × tokens from which on compiling the layers, which takes up to a minute, saves more time."""
 
 
 @dataclass(kw_only=True)
@@ -51,6 +51,8 @@ class Passes:
     head: Head | None
     """Computes the loss without all logits; ``None`` where the model's own loss is taken."""
     compiled: bool = False
+    tried: bool = False
+    """Whether the trial before the first step is over."""
 
     @classmethod
     def of(
@@ -66,19 +68,13 @@ class Passes:
     ) -> Self:
         """Choose how to compute, and log each choice with its reason."""
         lengths = lengths_of(examples)
-        head = _head(model, kernels)
-        compiled = worth_compiling(model, int(lengths.sum()), kernels)
-        if compiled:
-            _base(model).enable_input_require_grads()  # all layers share a graph
-            compile_layers(model)
-            head = None if head is None else compiled_head(head)
         return cls(
             model=model,
             pad_id=pad_id,
             longest=int(lengths.max(initial=1)),
             room=_kept_room(resume_from) or _configured_room(training, halvings=halvings),
-            head=head,
-            compiled=compiled,
+            head=choose_head(model, kernels),
+            compiled=worth_compiling(model, int(lengths.sum()), kernels),
         )
 
     def step(
@@ -88,12 +84,11 @@ class Passes:
 
         Where memory runs out, the step begins anew with smaller micro-batches.
         """
-        run = functools.partial(self._add, trainer, model, learned=learned)
-        room = self.room or self._find_room(trainer, model)
+        room = self._tried_room(trainer, model)
         while True:
             try:
                 with typed_out_of_memory():
-                    return run(examples, room)
+                    return self._add(trainer, model, examples, room, learned=learned)
             except OutOfMemory as error:
                 # Other ranks may be waiting for this rank's gradient already.
                 smaller = room.halved() if trainer.args.world_size == 1 else None
@@ -108,25 +103,42 @@ class Passes:
         if self.room is not None:
             (folder / ROOM_FILE).write_text(json.dumps(asdict(self.room)), encoding="utf-8")
 
-    def _find_room(self, trainer: Trainer, model: nn.Module) -> Room:
-        run = functools.partial(self._add, trainer, model, learned=1)
-        rows = trainer.args.per_device_train_batch_size
-        find = functools.partial(find_room, run, longest=self.longest, rows=rows, device=trainer.args.device)
+    def _tried_room(self, trainer: Trainer, model: nn.Module) -> Room:
+        """Return the room, after a trial before the first step where memory or a compiler may fail."""
+        if self.room is not None and (self.tried or not self.compiled):
+            return self.room
+        started, self.tried = time.monotonic(), True
         try:
-            with typed_out_of_memory():
-                self.room = find()
+            self.room = self._trial(trainer, model)
         except OutOfMemory:
             raise
         except Exception as error:
             if not self.compiled:
                 raise
-            logger.warning("layers=eager because compiling them failed: %s", str(error)[:500])
+            logger.warning("layers=eager because compiling them failed: %s", str(error)[:_REASON_CHARS])
             uncompiled(model)
-            self.compiled, self.head = False, _head(self.model, Kernels())
+            self.compiled, self.head = False, choose_head(self.model, Kernels())
             self._forget(model)
-            self.room = find()
+            self.room = self._trial(trainer, model)
         self._forget(model)
+        logger.info("the trial of micro-batches took %.1f s", time.monotonic() - started)
         return self.room
+
+    def _trial(self, trainer: Trainer, model: nn.Module) -> Room:
+        if self.compiled:
+            self._compile()
+        run = functools.partial(self._add, trainer, model, learned=1)
+        with typed_out_of_memory():
+            if self.room is not None:
+                return proved(run, self.room, self.longest)
+            rows = trainer.args.per_device_train_batch_size
+            return find_room(run, longest=self.longest, rows=rows, device=trainer.args.device)
+
+    def _compile(self) -> None:
+        # With it the first layer's input wants a gradient as all others do, so that they share a graph.
+        base_of(self.model).enable_input_require_grads()
+        compile_layers(self.model)
+        self.head = None if self.head is None else compiled_head(self.head)
 
     def _add(
         self, trainer: Trainer, model: nn.Module, examples: Sequence[Example], room: Room, *, learned: int
@@ -173,38 +185,6 @@ class Passes:
         model.zero_grad()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _base(model: PeftModel) -> PreTrainedModel:
-    base = model.get_base_model()
-    if not isinstance(base, PreTrainedModel):
-        raise TypeError(f"expected a PreTrainedModel, got {type(base)}")
-    return base
-
-
-def _head(model: PeftModel, kernels: Kernels) -> Head | None:
-    if kernels.loss == "model":
-        reason, found = "it is asked for", None
-    elif group_state().num_processes > 1:
-        reason, found = "several ranks share the model's forward", None
-    else:
-        found = Head.of(_base(model))
-        reason = "the family's head is known" if found else "the family's head is not known"
-    logger.info("loss=%s because %s", "chunked" if found else "model", reason)
-    return found
-
-
-def worth_compiling(model: PeftModel, tokens: int, kernels: Kernels) -> bool:
-    """Tell whether to compile the layers for a training of so many tokens; log the reason."""
-    work = model.num_parameters() * tokens
-    if kernels.layers != "auto":
-        chosen, reason = kernels.layers == "compiled", "it is asked for"
-    elif not torch.cuda.is_available():
-        chosen, reason = False, "a CPU gains too little"
-    else:
-        chosen, reason = work > WORTH_COMPILING, f"parameters × tokens are {work:.1g}"
-    logger.info("layers=%s because %s", "compiled" if chosen else "eager", reason)
-    return chosen
 
 
 def _configured_room(training: TrainingHyperparams, *, halvings: int) -> Room | None:

@@ -32,6 +32,7 @@ from nss_train.model.metadata import metadata_from_json
 from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
 from nss_train.training.checkpoint import Checkpoints
+from nss_train.training.divergence import diverged
 from nss_train.training.fit import Fitted, fit
 from nss_train.training.group import is_first, on_device, placement
 from nss_train.training.options import RunOptions
@@ -187,9 +188,7 @@ def _check_trained(
     config: SafeSynthesizerParameters,
 ) -> None:
     if not_finite({name: after[name] for name in before}):
-        rate = config.training.learning_rate
-        problem = Problem(field="training.learning_rate", value=rate, remedy="use a smaller one")
-        raise ParameterError("Training diverged: the adapter holds values that are no numbers.", [problem])
+        raise diverged("the adapter holds values that are no numbers", config.training.learning_rate)
     if fitted.training_complete and len(unmoved(after, before)) == len(before):
         raise _not_trained(config, fitted.steps)
 

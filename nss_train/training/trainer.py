@@ -26,6 +26,7 @@ from nss_train.contract import Kernels
 from nss_train.model.compiled import eagerly
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import INCOMPLETE, EvaluateAtEnd
+from nss_train.training.divergence import check_loss
 from nss_train.training.group import sum_over_ranks
 from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
 from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples
@@ -158,6 +159,12 @@ class SharedBatchTrainer(AdapterTrainer):
         """Evaluate without compiled layers, which would be compiled anew for its batches."""
         with eagerly():
             return super().evaluate(*args, **options)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the figures of a step; raise :class:`ParameterError` for a loss that is no number."""
+        if "loss" in logs:
+            check_loss(logs["loss"], learning_rate=self.args.learning_rate)
+        super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002 (its interface)
         """Return 0: nobody reads the count, and making it walks the whole model."""

@@ -33,8 +33,8 @@ from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
 from nss_train.training.fit import Fitted
 from nss_train.training.group import group_state, is_first
+from nss_train.training.kernels import worth_compiling
 from nss_train.training.options import RunOptions
-from nss_train.training.passes import worth_compiling
 from nss_train.training.trainer import incomplete_reason
 
 logger = logging.getLogger(__name__)
