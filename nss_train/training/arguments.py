@@ -13,6 +13,10 @@ from nss_train.errors import ParameterError, Problem
 from nss_train.training.group import group_state
 from nss_train.training.sharing import FSDP
 
+OPTIMIZER = "optimizer.pt"
+"""File of a checkpoint, named by transformers."""
+BITSANDBYTES_MOMENT = "state1"
+
 logger = logging.getLogger(__name__)
 
 
@@ -35,8 +39,12 @@ def training_arguments(
     evaluate: bool,
     reporters: tuple[str, ...] = (),
     fsdp: bool = False,
+    resume_from: Path | None = None,
 ) -> TrainingArguments:
-    """Return the arguments of NSS; each exception is logged with its reason."""
+    """Return the arguments of NSS; each exception is logged with its reason.
+
+    A training that resumes from a checkpoint keeps the optimizer whose state it holds.
+    """
     cuda = torch.cuda.is_available()
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     if not bf16:
@@ -52,7 +60,7 @@ def training_arguments(
         lr_scheduler_type=_scheduler(training.lr_scheduler),
         weight_decay=training.weight_decay,
         warmup_steps=training.warmup_steps,
-        optim=_optimizer(cuda=cuda, fsdp=fsdp),
+        optim=_optimizer(cuda=cuda, fsdp=fsdp, resume_from=resume_from),
         bf16=bf16,
         use_cpu=not cuda,
         gradient_checkpointing=checkpointing,
@@ -77,13 +85,24 @@ def training_arguments(
     )
 
 
-def _optimizer(*, cuda: bool, fsdp: bool) -> str:
+def _optimizer(*, cuda: bool, fsdp: bool, resume_from: Path | None) -> str:
+    if cuda and not fsdp and resume_from is not None and _is_paged(resume_from / OPTIMIZER):
+        logger.info("optim=paged_adamw_32bit because the checkpoint holds its state")
+        return "paged_adamw_32bit"
     if cuda and not fsdp:
         logger.info("optim=adamw_torch_fused because the adapter and its moments are on one device")
         return "adamw_torch_fused"
     reason = "each rank steps its own share of the weights" if cuda else "there is no CUDA device"
     logger.info("optim=adamw_torch because %s", reason)
     return "adamw_torch"
+
+
+def _is_paged(state: Path) -> bool:
+    """Tell whether an optimizer's state is that of bitsandbytes, with which older releases trained."""
+    if not state.is_file():
+        return False
+    kept = torch.load(state, map_location="meta", weights_only=True)["state"]
+    return any(BITSANDBYTES_MOMENT in moments for moments in kept.values())
 
 
 def _scheduler(name: str) -> SchedulerType:

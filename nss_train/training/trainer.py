@@ -61,6 +61,7 @@ def make_trainer(
         evaluate=evaluate,
         reporters=reporters,
         fsdp=fsdp,
+        resume_from=resume_from,
     )
     trainer = SharedBatchTrainer(
         model=model,

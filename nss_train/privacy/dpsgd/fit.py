@@ -107,6 +107,7 @@ def fit_privately(
         callbacks=[reported, *limits, *run.keeping],
         halvings=run.halvings,
         kernels=run.kernels,
+        resume_from=run.resume_from,
     )
     seconds = run.train(trainer)
     return _fitted(trainer, private.plan, seconds=seconds, strict=config.guarantee.strict)
@@ -125,6 +126,7 @@ def make_private_trainer(
     callbacks: Sequence[TrainerCallback] = (),
     halvings: int = 0,
     kernels: Kernels | None = None,
+    resume_from: Path | None = None,
 ) -> OpacusDPTrainer:
     """Return a trainer over the units of ``examples["train"]``."""
     keep_memory_to_itself()
@@ -138,6 +140,7 @@ def make_private_trainer(
         seed=seed,
         checkpointing=checkpointing,
         evaluate=validation is not None,
+        resume_from=resume_from,
     )
     trainer = OpacusDPTrainer(
         model=model,

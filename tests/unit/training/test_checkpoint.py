@@ -269,6 +269,21 @@ def test_sharded_weights_are_stepped_by_an_optimizer_that_can(
     assert "optim=adamw_torch because each rank steps its own share of the weights" in caplog.text
 
 
+def test_a_checkpoint_of_an_older_release_keeps_its_optimizer(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    monkeypatch.setattr(arguments_module, "Arguments", lambda **options: options)
+    training = wanted(tiny_model).config.training.model_copy(update={"learning_rate": 0.1})
+    given = {"output": tmp_path, "seed": 1, "checkpointing": False, "evaluate": False}
+    moments = torch.zeros(3)
+    for names, optimizer in (("state1", "paged_adamw_32bit"), ("exp_avg", "adamw_torch_fused")):
+        torch.save({"state": {0: {names: moments}}, "param_groups": []}, tmp_path / "optimizer.pt")
+        options: Any = training_arguments(training, resume_from=tmp_path, **given)
+        assert options["optim"] == optimizer
+
+
 def ranks_of(folder: Path) -> list[psutil.Process]:
     """Return the processes of the group below the launcher, by rank."""
     found = [p for p in psutil.process_iter(["cmdline"]) if str(folder) in (p.info["cmdline"] or [])]
