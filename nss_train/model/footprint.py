@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nss_train.config.training import TrainingHyperparams
+from nss_train.model.heads import CHUNK_TOKENS, DIVIDED_HEADS, PLAIN_HEADS
 from nss_train.model.scheme import Scheme
 
 FLOATS_PER_LAYER_TOKEN = 34
@@ -106,11 +107,13 @@ def process_bytes(
     tokens: int,
     rows: int,
     scheme: Scheme | None,
+    in_parts: bool,
 ) -> int | None:
     """Return the peak bytes of a process that trains on a CPU; ``None`` if unknown.
 
     Micro-batches have ``rows`` sequences of ``tokens`` tokens. A CPU computes in float32 and keeps every
-    layer's activations.
+    layer's activations. Logits are those of all tokens, unless the loss is computed ``in_parts``, which
+    depends on the model's family too.
     """
     shape = Shape.of(config)
     if shape is None:
@@ -119,7 +122,9 @@ def process_bytes(
     weights = shape.embedding_parameters * FLOAT_BYTES + shape.layer_parameters * per_weight
     adapter = ADAPTER_BYTES * adapter_parameters(shape, training)
     kept = FLOATS_PER_LAYER_TOKEN * shape.layers * shape.hidden * FLOAT_BYTES
-    step = rows * tokens * (kept + CPU_LOGIT_BYTES * shape.vocabulary)
+    in_parts = in_parts and config.get("model_type") in PLAIN_HEADS | DIVIDED_HEADS
+    logits = min(rows * tokens, CHUNK_TOKENS["cpu"]) if in_parts else rows * tokens
+    step = rows * tokens * kept + logits * CPU_LOGIT_BYTES * shape.vocabulary
     return int(weights + adapter + step) + PROCESS_BYTES
 
 
