@@ -13,7 +13,7 @@ import typer
 
 from nss_train.config import parse_config
 from nss_train.errors import NotInstalled
-from nss_train.extras import FLOWER, LOCAL, TRAIN, needed_by
+from nss_train.extras import FLOWER, LOCAL, TRAIN, missing, needed_by
 from tasks.cli import display, interrupt, subprograms
 from tasks.cli.asking import Asking
 from tasks.cli.commands import config as configs
@@ -59,7 +59,9 @@ def run(
 
     source = configs.chosen(config, sets)
     submission = Submission.unchecked(table=table, config=source, seed=seed)
-    checked = check_request(submission, models=Settings().model_policy)
+    # Where packages are missing, that is said first: without them no model can be trained anyway.
+    complete = {TRAIN, LOCAL}.isdisjoint(missing())
+    checked = check_request(submission, models=Settings().model_policy if complete else None)
     subprograms.require_extras(*needed_by(checked), LOCAL)
     warnings = list(foreseen(Path(table), checked, source))
     display.show_warnings(warnings)
