@@ -137,7 +137,7 @@ def test_a_drained_training_goes_on_with_its_room_and_its_curve(run: MakeRun) ->
 
 
 class OnTheDevice:
-    """What the devices hold after a stage's first step; the stage stands still meanwhile, and may be killed."""
+    """What the devices hold after a stage's first step, while it stands still; it may be killed then."""
 
     def __init__(self, stage: Run, *, kill: bool) -> None:
         self.before = held()
