@@ -40,6 +40,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(NO_DEVICE)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the tests of a CUDA device that were left out, lest their silence be taken for success."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    left_out = sum(NO_DEVICE in str(report.longrepr) for report in skipped)
+    if left_out:
+        terminalreporter.write_line(f"{left_out} tests of a CUDA device: {NO_DEVICE}")
+
+
 @pytest.fixture(scope="session")
 def long(pytestconfig: pytest.Config) -> bool:
     """Tell whether the long tests run too."""

@@ -31,6 +31,8 @@ from .conftest import PrivateRun, private_request
 
 Make = Callable[..., PrivateRun]
 ADAPTER = "adapter/adapter_model.safetensors"
+MOST_SLACK = 1e-4 if torch.cuda.is_available() else 0.0
+"""A CPU computes each unit's gradient exactly as it does alone; a device's kernels round by their shape."""
 EVERY_STEP = CheckpointPolicy(every_s=None, every_steps=1)
 
 
@@ -52,7 +54,8 @@ def test_it_takes_the_planned_steps_and_says_what_they_cost(private_run: Make) -
     assert spent["steps_applied"] == plan.steps == result.figures["steps"]
     assert spent["audit"] is None
     assert 7.9 < run.steps[-1]["epsilon"] <= 8.0
-    assert spent["slack"] == spent["coupling"]["change"] == result.figures["slack"] == 0
+    assert spent["slack"] == result.figures["slack"]
+    assert 0 <= spent["coupling"]["change"] <= spent["slack"] <= MOST_SLACK
 
 
 def test_nothing_that_was_not_paid_for_is_told(private_run: Make) -> None:

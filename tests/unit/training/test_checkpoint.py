@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -11,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,6 @@ from nss_train.contract import (
     DRAIN,
     CheckpointPolicy,
     Event,
-    Request,
-    Stage,
     StageResult,
 )
 from nss_train.errors import DiskFull, GenerationError, NSSTrainError, OutOfMemory, ParameterError, StageLost
@@ -38,94 +34,24 @@ from nss_train.training import group as ranks_module
 from nss_train.training.arguments import training_arguments
 from nss_train.training.group import choose_ranks
 from nss_train.training.sharing import check_sharing
-from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
+from tasks.execution.supervisor import StageStopped, StopReason
 
 from .conftest import load, make_request, read
-
-EVERY_STEP = CheckpointPolicy(every_s=None, every_steps=1)
+from .runs import EVERY_STEP, MakeRun, runs_of, wanted
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """Make the inputs of a train stage: twelve steps with a validation loss after every third."""
-    request = wanted(tiny_model)
-    return load(tmp_path_factory.mktemp("prepared"), request)
-
-
-def wanted(model: Path, **update: Any) -> Request:
-    request = make_request(
-        model,
-        learning_rate=0.01,
-        num_input_records_to_sample=240,
-        gradient_accumulation_steps=4,
-        validation_ratio=0.1,
-        validation_steps=3,
-    )
-    return request.model_copy(update=update)
-
-
-def on_devices_for(ranks: int) -> dict[str, str]:
-    """Return the environment of a group of ranks, which train on the CPU where devices are fewer."""
-    return {"CUDA_VISIBLE_DEVICES": ""} if torch.cuda.device_count() < ranks else {}
-
-
-class Run:
-    """A train stage in a child process, with a record of its events."""
-
-    def __init__(self, folder: Path, request: Request) -> None:
-        self.folder = folder
-        self.request = request
-        self.events: list[Event] = []
-
-    def start(self, on_event: Callable[[Event], None] | None = None) -> StageResult:
-        (self.folder / "request.json").write_text(self.request.model_dump_json())
-
-        def note(event: Event) -> None:
-            self.events.append(event)
-            if on_event is not None:
-                on_event(event)
-
-        return run_child(
-            Stage.TRAIN,
-            self.folder,
-            on_event=note,
-            on_tick=lambda: None,
-            limits=Limits(tick_s=0.1),
-            environment=dict(os.environ) | on_devices_for(self.request.ranks),
-        )
-
-    @property
-    def adapter_file(self) -> Path:
-        return self.folder / "out" / "adapter" / "adapter_model.safetensors"
-
-    @property
-    def adapter(self) -> str:
-        return hashlib.sha256(self.adapter_file.read_bytes()).hexdigest()
-
-    @property
-    def losses(self) -> list[float]:
-        return [entry["loss"] for entry in self.history if "loss" in entry]
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = read(self.folder / "out" / "log_history.json")
-        return found
+    """Make the inputs of a train stage."""
+    return load(tmp_path_factory.mktemp("prepared"), wanted(tiny_model))
 
 
 @pytest.fixture
-def run(prepared: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Run]:
-    def make(name: str, *, checkpoint: Path | None = None, **update: Any) -> Run:
-        folder = tmp_path / name
-        (folder / "out").mkdir(parents=True)
-        shutil.copytree(prepared / "in", folder / "in", symlinks=True)
-        if checkpoint is not None:
-            shutil.copytree(checkpoint, folder / "in" / "checkpoint")
-        return Run(folder, wanted(tiny_model, **update))
-
-    return make
+def run(prepared: Path, tiny_model: Path, tmp_path: Path) -> MakeRun:
+    return runs_of(tiny_model, prepared, tmp_path)
 
 
-def test_a_drained_training_goes_on_bit_for_bit(run: Callable[..., Run]) -> None:
+def test_a_drained_training_goes_on_bit_for_bit(run: MakeRun) -> None:
     whole = run("whole")
     whole.start()
     first = run("first", checkpoints=CheckpointPolicy())
@@ -148,7 +74,7 @@ def test_a_drained_training_goes_on_bit_for_bit(run: Callable[..., Run]) -> None
     assert any("eval_loss" in entry for entry in whole.history)
 
 
-def test_ranks_share_a_batch_and_give_the_same_curve(run: Callable[..., Run]) -> None:
+def test_ranks_share_a_batch_and_give_the_same_curve(run: MakeRun) -> None:
     runs = {ranks: run(str(ranks), ranks=ranks) for ranks in (1, 2, 4)}
     for one in runs.values():
         one.start()
@@ -158,7 +84,7 @@ def test_ranks_share_a_batch_and_give_the_same_curve(run: Callable[..., Run]) ->
         assert evaluated[1] == pytest.approx(evaluated[0], abs=1e-5)
 
 
-def test_the_death_of_a_rank_ends_its_group_and_is_the_cause(run: Callable[..., Run]) -> None:
+def test_the_death_of_a_rank_ends_its_group_and_is_the_cause(run: MakeRun) -> None:
     group = run("group", ranks=2, checkpoints=EVERY_STEP)
     killed_at: list[float] = []
 
@@ -290,7 +216,7 @@ def ranks_of(folder: Path) -> list[psutil.Process]:
     return sorted((p for p in found if p.parent() in found), key=lambda p: p.pid)
 
 
-def test_ranks_that_share_the_weights_train_as_those_that_hold_all_of_them(run: Callable[..., Run]) -> None:
+def test_ranks_that_share_the_weights_train_as_those_that_hold_all_of_them(run: MakeRun) -> None:
     whole = run("whole", ranks=2)
     whole.start()
     sharing = run("sharing", ranks=2, fsdp=True)
@@ -301,7 +227,7 @@ def test_ranks_that_share_the_weights_train_as_those_that_hold_all_of_them(run: 
 
 
 @pytest.mark.long
-def test_a_training_with_shared_weights_goes_on_bit_for_bit(run: Callable[..., Run]) -> None:
+def test_a_training_with_shared_weights_goes_on_bit_for_bit(run: MakeRun) -> None:
     whole = run("whole", ranks=2, fsdp=True, checkpoints=EVERY_STEP)
     whole.start()
     checkpoint = whole.folder / CHECKPOINTS / "3"
@@ -322,7 +248,7 @@ def test_weights_that_are_quantized_already_are_not_shared(tiny_model: Path, tmp
             check_sharing(config, 2, model=tmp_path)
 
 
-def test_weights_are_not_shared_with_nobody(run: Callable[..., Run]) -> None:
+def test_weights_are_not_shared_with_nobody(run: MakeRun) -> None:
     with pytest.raises(ParameterError, match="fsdp = True: a single rank has nobody to share with"):
         run("alone", fsdp=True).start()
 
