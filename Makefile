@@ -15,8 +15,12 @@ FAULTS ?= 200
 JOBS ?= 20
 DEPLOY_TOOLS := .nss-train/deploy-tools
 SECURITY_TOOLS := .nss-train/security-tools
+GPU_PYTHON ?= $(BIN)/python
+GPU_SETUP ?= $(INSTALLED) $(MODEL) .nss-train/models/SmolLM2-tiny
+GPU_OUT ?= .nss-train/gpu
+GPU_PROCESSES ?= 8
 
-.PHONY: help run unit test lint check up interop chaos rehearse fuzz security-check code-audit package-audit deploy-check clean
+.PHONY: help run unit test lint check up interop chaos rehearse fuzz gpu-check security-check code-audit package-audit deploy-check clean
 
 help: ## Lists the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -90,6 +94,22 @@ rehearse: $(INSTALLED) .nss-train/models/SmolLM2-tiny ## Plays what operators go
 # 10,000 made-up messages, configs and documents for each parser and for a real worker.
 fuzz: $(INSTALLED) ## Tries 10,000 made-up inputs on each parser.
 	$(BIN)/python -m pytest tests/security/test_fuzz.py --long
+
+# On a machine with a CUDA device. The tests that look at what is left on it run alone. Each failure is
+# written into $(GPU_OUT) at once, and all that is measured into one JSON; a part that fails stops no other.
+# GPU_PYTHON is a Python whose torch uses the device; with GPU_SETUP= nothing is installed or fetched.
+gpu-check: $(GPU_SETUP) ## Runs tests and measured trainings on a CUDA device (GPU_PYTHON, GPU_OUT).
+	$(GPU_PYTHON) -m benchmarks.gpu --look
+	mkdir -p $(GPU_OUT)
+	failed=0; \
+	$(GPU_TESTS) --failures $(GPU_OUT)/failures.txt -m "not cuda" --numprocesses $(GPU_PROCESSES) --dist load \
+		tests/unit/model tests/unit/training tests/unit/privacy tests/facade || failed=1; \
+	$(GPU_TESTS) --failures $(GPU_OUT)/failures-cuda.txt -m cuda --timeout 300 tests/unit || failed=1; \
+	$(GPU_PYTHON) -m benchmarks.gpu --out $(GPU_OUT)/gpu.json || failed=1; \
+	exit $$failed
+
+# Libraries warn of other things beside a device than without one.
+GPU_TESTS = OMP_NUM_THREADS=1 $(GPU_PYTHON) -m pytest -p tests.failures --timeout 120 -W default --tb short -q
 
 # Known weaknesses of our code and of what we pin.
 security-check: code-audit package-audit ## Audits code and packages.

@@ -84,7 +84,7 @@ class Choices(logging.Handler):
         found = _CHOICE.match(said)
         if found:
             self.made[found["name"]] = found["value"]
-        if found or " because " in said:
+        if " because " in said and said[:600] not in self.because:
             self.because.append(said[:600])
 
 
