@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tasks.local.servers import Valkey
 
 from nss_train.errors import InfrastructureError, ParameterError
 from nss_train.model.local.adding import add_model
 from tasks import cli
 from tasks.client import Client
+from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 
 

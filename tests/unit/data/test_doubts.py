@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nss_train.data.prepare import prepare
 
 from nss_train.config import parse_config
 from nss_train.config.reading import ReadingParameters, Types
 from nss_train.data.source import Source, read_source
+from nss_train.stages.preparation import prepare
 
 AS_NSS = ReadingParameters(types=Types.NSS)
 ROWS = "".join(f"city {row},{row}\n" for row in range(8))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from nss_train.config import parse_config
 from nss_train.config.reading import ReadingParameters, Types
 from nss_train.data.source import read_source
 from nss_train.errors import DataError
-from tasks import cli
-from tasks.settings import Settings
 from tasks.submission.foreseen import foreseen
 
 CELLS = ["0123", "007", "12", "3", "+4", "-05", "1.5", "1e3", "NA", "None", "", "x", " 7", "08.5", "0"]
@@ -89,17 +86,3 @@ def test_settings_without_effect_and_too_few_steps_are_foreseen() -> None:
     private = {"privacy": {"dp_enabled": True}, "data": {"random_state": 7}}
     (state,) = foreseen(None, parse_config(private), private)
     assert state.startswith("data.random_state has no effect under privacy")
-
-
-def test_submit_tells_and_counts_the_warnings(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in settings.as_environment().items():
-        monkeypatch.setenv(name, value)
-    table = write(tmp_path, "0123", "45")
-    few = "training.num_input_records_to_sample=16"
-    assert cli.run(["submit", str(table), "--json", "--set", few]) == 0
-    said = capsys.readouterr()
-    short, zeros = json.loads(said.out)["warnings"]
-    assert said.err.splitlines() == [f"warning: {short}", f"warning: {zeros}", "2 warnings"]
-    assert zeros.startswith("c: leading zeros lost in 1 cell")
