@@ -19,6 +19,7 @@ PRIVATE: dict[str, Any] = {
 }
 
 
+@pytest.mark.long
 def test_lost_steps_of_a_killed_training_are_spent(jobs: Jobs, tmp_path: Path) -> None:
     job_id = jobs.submit(steps=20, sections=PRIVATE)
     # No event reports single steps; the record in the store does.
