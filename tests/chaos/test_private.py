@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nss_train.contract import Stage
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from tasks.jobs.documents import JobState
