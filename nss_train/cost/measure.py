@@ -12,6 +12,7 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -23,7 +24,9 @@ from nss_train.cost.pace import Pace
 from nss_train.cost.work import WORK, Work
 from nss_train.model.local.source import ModelSource, read_config
 from nss_train.model.scheme import choose_scheme
-from nss_train.privacy.accounting.plan import PrivacyPlan
+
+if TYPE_CHECKING:
+    from nss_train.privacy.accounting.plan import PrivacyPlan
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +74,9 @@ def cost_of_stage(
     if work.flops(model) < WORTH_MEASURING_S * SLOW_FLOPS_PER_S:
         return work.cost(model, config.training)
     if work.private:
+        # Imported here because other trainings do without the accountant, which may not be installed.
+        from nss_train.privacy.accounting.plan import PrivacyPlan
+
         plan = PrivacyPlan.model_validate_json((prepared / "privacy.json").read_bytes())
     return measured_cost(source, config, work, plan, paces=paces, imports_s=imports_s)
 

@@ -17,7 +17,6 @@ from nss_train.cost.measuring import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL
 from nss_train.cost.pace import Pace
 from nss_train.cost.work import Work
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.coupling.probe import public_luck
 from nss_train.privacy.coupling.trial import Trial
 from nss_train.privacy.dpsgd.fit import Private, shapes_for
 from nss_train.privacy.dpsgd.mechanism import Mechanism
@@ -25,6 +24,7 @@ from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL, MicroBatch, Sha
 from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.group import group_state
+from nss_train.training.seeding import public_luck
 
 
 def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work, plan: PrivacyPlan) -> Pace:

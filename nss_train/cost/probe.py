@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset
@@ -34,10 +35,12 @@ from nss_train.model.local.source import ModelSource
 from nss_train.model.memory import estimate
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
-from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.coupling.probe import public_luck
 from nss_train.training.group import on_device
+from nss_train.training.seeding import public_luck
 from nss_train.training.trainer import load_tokenizer, make_trainer
+
+if TYPE_CHECKING:
+    from nss_train.privacy.accounting.plan import PrivacyPlan
 
 FEW_LAYERS = 1
 SMALL = 0.02

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -57,3 +59,37 @@ def test_a_private_table_is_not_even_read_where_nobody_could_train_it(tmp_path: 
 def _name(requirement: str) -> str:
     """Return the name of a distribution as its index spells it."""
     return re.split(r"[\[<>=! ]", requirement)[0].lower().replace("_", "-").replace(".", "-")
+
+
+IMPORT_ALL = """
+import importlib, sys
+blocked, modules = (text.split(",") for text in sys.argv[1:])
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Blocked())
+for module in modules:
+    importlib.import_module(module)
+"""
+PLAIN_TRAINING = (
+    "nss_train.stages.preparation",
+    "nss_train.stages.base_model",
+    "nss_train.training.stage",
+    "nss_train.artifacts.workdir",
+    "nss_train.artifacts.preview",
+    "nss_train.cost.__main__",
+    "nss_train.cost.probe",
+    "nss_train.data.__main__",
+    "nss_train.backend",
+)
+
+
+def test_a_plain_training_needs_no_package_of_private_ones() -> None:
+    # Scikit-learn, which a plain training needs, brings scipy.
+    private = [package for package in PACKAGES[PRIVATE] if package != "scipy"]
+    command = [sys.executable, "-W", "ignore", "-c", IMPORT_ALL, ",".join(private), ",".join(PLAIN_TRAINING)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

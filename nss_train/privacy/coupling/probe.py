@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from nss_train.privacy.dpsgd.clipping import STEPS_PER_CLIP, ClippedSum
 from nss_train.privacy.dpsgd.micro_batches import FILLER, IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
 from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
+from nss_train.training.seeding import public_luck
 
 FAR = 64.0
 """Factor of the two clips below and above a short unit's norm: one clips all, the other nothing."""
@@ -161,22 +160,6 @@ class Probe:
     def _forget(self) -> None:
         for weight in self._passes.weights:
             weight.grad = None
-
-
-@contextmanager
-def public_luck(seed: int) -> Iterator[None]:
-    """Seed the global random generators, and restore their states afterwards."""
-    kept = random.getstate(), np.random.get_state()
-    # Only this process's device: a look at another one would begin to use it.
-    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(kept[0])
-            np.random.set_state(kept[1])
 
 
 def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
