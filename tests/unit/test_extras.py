@@ -89,7 +89,7 @@ PLAIN_TRAINING = (
 
 def test_a_plain_training_needs_no_package_of_private_ones() -> None:
     # Scikit-learn, which a plain training needs, brings scipy.
-    private = [package for package in PACKAGES[PRIVATE] if package != "scipy"]
+    private = [package for package in extras.PACKAGES[extras.PRIVATE] if package != "scipy"]
     command = [sys.executable, "-W", "ignore", "-c", IMPORT_ALL, ",".join(private), ",".join(PLAIN_TRAINING)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
