@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from nss_train.config import SafeSynthesizerParameters, load_resolved
 from nss_train.contract import DRAIN, Report, Request, Stage, StageDrained, StageResult
+from nss_train.counted import counted
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.adapter import (
     initial_adapter,
@@ -195,7 +196,8 @@ def _check_trained(
 
 def _not_trained(config: SafeSynthesizerParameters, steps: int) -> ParameterError:
     """Return the error with its usual cause: so few steps that all are warm-up, which begins at rate 0."""
-    remedy = f"there were {steps} optimizer steps; ask for more, or for no warm-up (training.warmup_steps: 0)"
+    taken = counted(steps, "optimizer step")
+    remedy = f"only {taken} taken; ask for more, or for no warm-up (training.warmup_steps: 0)"
     wanted = config.training.num_input_records_to_sample
     problem = Problem(field="training.num_input_records_to_sample", value=wanted, remedy=remedy)
     message = "Training did not change the adapter: none of its weights moved."

@@ -237,7 +237,12 @@ def plain(path: Path) -> bytes:
 def train(path: Path, model: Path, folder: Path) -> str:
     """Train a table for two steps with the command; return what went wrong, or an empty string."""
     config = folder / "config.json"
-    few = {"num_input_records_to_sample": 8, "gradient_accumulation_steps": 1, "batch_size": 1}
+    few = {
+        "num_input_records_to_sample": 8,
+        "gradient_accumulation_steps": 1,
+        "batch_size": 1,
+        "warmup_steps": 0.0,
+    }
     given = config_of({"types": "faithful"}, model).as_nss()
     config.write_text(
         json.dumps(given | {"reading": {"types": "faithful"}, "training": given["training"] | few})
