@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -179,12 +180,19 @@ def test_a_disk_without_room_for_a_note_is_full(tmp_path: Path, monkeypatch: pyt
     assert type(ranks_module._cause(Failed(), tmp_path)) is DiskFull  # type: ignore[arg-type]
 
 
+def claim_a_device(patch: pytest.MonkeyPatch) -> None:
+    """Let training arguments be chosen as with a CUDA device, and returned as they are."""
+    # Accelerate keeps the device of its first state for all later trainings of this process.
+    patch.setattr(arguments_module, "group_state", lambda: SimpleNamespace(num_processes=1))
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    patch.setattr(arguments_module, "Arguments", lambda **options: options)
+
+
 def test_sharded_weights_are_stepped_by_an_optimizer_that_can(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
-    monkeypatch.setattr(arguments_module, "Arguments", lambda **options: options)
+    claim_a_device(monkeypatch)
     training = wanted(tiny_model).config.training.model_copy(update={"learning_rate": 0.1})
     chosen = []
     with caplog.at_level(logging.INFO):
@@ -199,9 +207,7 @@ def test_sharded_weights_are_stepped_by_an_optimizer_that_can(
 def test_a_checkpoint_of_an_older_release_keeps_its_optimizer(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
-    monkeypatch.setattr(arguments_module, "Arguments", lambda **options: options)
+    claim_a_device(monkeypatch)
     training = wanted(tiny_model).config.training.model_copy(update={"learning_rate": 0.1})
     given = {"output": tmp_path, "seed": 1, "checkpointing": False, "evaluate": False}
     moments = torch.zeros(3)
