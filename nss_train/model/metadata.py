@@ -145,8 +145,22 @@ def metadata_from_json(document: Mapping[str, Any]) -> ModelMetadata:
 
 
 def _model_config(model: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    try:
+        found: object = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _no_model(
+            model, "its config.json cannot be read" if model.is_dir() else "no such folder"
+        ) from error
+    if not isinstance(found, dict):
+        raise _no_model(model, "its config.json holds no object")
     return found
+
+
+def _no_model(model: Path, why: str) -> ParameterError:
+    problem = Problem(
+        field="training.pretrained_model", value=str(model), remedy=f"{why}; name a model's folder"
+    )
+    return ParameterError(f"Could not load model metadata for '{model}'", [problem])
 
 
 def read_metadata(
