@@ -107,7 +107,7 @@ class Passes:
         """Return the room, after a trial before the first step where memory or a compiler may fail."""
         if self.room is not None and (self.tried or not self.compiled):
             return self.room
-        started, self.tried = time.monotonic(), True
+        started, self.tried, head = time.monotonic(), True, self.head
         try:
             self.room = self._trial(trainer, model)
         except OutOfMemory:
@@ -117,7 +117,7 @@ class Passes:
                 raise
             logger.warning("layers=eager because compiling them failed: %s", str(error)[:_REASON_CHARS])
             uncompiled(model)
-            self.compiled, self.head = False, choose_head(self.model, Kernels())
+            self.compiled, self.head = False, head
             self._forget(model)
             self.room = self._trial(trainer, model)
         self._forget(model)

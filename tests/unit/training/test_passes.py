@@ -140,8 +140,18 @@ def test_layers_that_cannot_be_compiled_are_computed_as_they_are_written(
 
     compile_layers = passes.compile_layers
     monkeypatch.setattr(passes, "compile_layers", lambda model: compile_layers(model, backend=broken))
-    assert train(rows=3, kernels=Kernels(layers="compiled")).is_like(reference)
+    parts: list[int] = []
+    whole = Head.loss
+
+    def counted(*given: Any) -> torch.Tensor:
+        parts.append(1)
+        return whole(*given)
+
+    monkeypatch.setattr(Head, "loss", counted)
+    # The loss that was asked for stays: it is no part of what failed.
+    assert train(rows=3, kernels=Kernels(layers="compiled", loss="model")).is_like(reference)
     assert "layers=eager because compiling them failed" in caplog.text
+    assert not parts
 
 
 def test_where_memory_runs_out_the_step_begins_anew_with_half_the_room(
