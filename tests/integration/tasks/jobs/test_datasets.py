@@ -29,13 +29,6 @@ BIRDS = PRIVATE | {"guarantee": {"dataset": "birds", "unit_column": "nest"}}
 
 
 @pytest.fixture
-def app(settings: Settings) -> App:
-    found = make_app(settings)
-    found.redis.flushall()
-    return found
-
-
-@pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "t.csv"
     path.write_text("nest,b\n1,2\n3,4\n")

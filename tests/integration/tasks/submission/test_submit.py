@@ -30,13 +30,6 @@ from tasks.settings import Settings
 
 
 @pytest.fixture
-def app(settings: Settings) -> App:
-    found = make_app(settings)
-    found.redis.flushall()
-    return found
-
-
-@pytest.fixture
 def table(tmp_path: Path) -> Path:
     path = tmp_path / "t.csv"
     path.write_text("a,b\n1,2\n3,4\n")
