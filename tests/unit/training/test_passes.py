@@ -18,6 +18,8 @@ from nss_train.errors import OutOfMemory, ParameterError
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.loss import Head
+from nss_train.model.quantization import quantization_config
+from nss_train.model.scheme import Scheme
 from nss_train.training import passes
 from nss_train.training.fit import Fitted, fit
 from nss_train.training.micro_batches import Room
@@ -69,7 +71,7 @@ def examples() -> Dataset:
 
 @pytest.fixture
 def train(tiny_model: Path, tmp_path: Path, examples: Dataset) -> Train:
-    def run(*, rows: int = 1, **options: Any) -> Trained:
+    def run(*, rows: int = 1, scheme: Scheme | None = None, **options: Any) -> Trained:
         config = make_request(
             tiny_model,
             batch_size=rows,
@@ -77,7 +79,10 @@ def train(tiny_model: Path, tmp_path: Path, examples: Dataset) -> Train:
             learning_rate=0.01,
             warmup_steps=0.0,
         ).config
-        base = load_base(tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False)
+        quantization = None if scheme is None else quantization_config(scheme, torch.float32)
+        base = load_base(
+            tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False, quantization=quantization
+        )
         model = initial_adapter(base, config.training, seed=1)
         run_options = RunOptions(
             output=tmp_path / "trainer", seed=1, checkpointing=False, report=silent, **options
@@ -100,6 +105,17 @@ def test_no_division_of_a_step_shows_in_its_loss_or_in_the_adapter(train: Train,
     for rows in (1, 2, 3, 6):
         for loss in ("chunked", "model"):
             assert train(rows=rows, kernels=Kernels(loss=loss)).is_like(reference), (rows, loss)
+
+
+@pytest.mark.parametrize("scheme", [Scheme.BNB_4BIT, Scheme.BNB_8BIT])
+def test_no_division_shows_over_a_quantized_base(train: Train, scheme: Scheme, long: bool) -> None:
+    reference = train(kernels=Kernels(loss="model"), scheme=scheme)
+    for rows in (1, 2, 3, 6) if long else (3,):
+        for loss in ("chunked", "model") if long else ("chunked",):
+            assert train(rows=rows, kernels=Kernels(loss=loss), scheme=scheme).is_like(reference), (
+                rows,
+                loss,
+            )
 
 
 def test_each_token_of_a_step_counts_equally(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
