@@ -156,6 +156,11 @@ class SharedBatchTrainer(AdapterTrainer):
             model.train()
         return self._passes.step(self, model, inputs, learned=int(num_items_in_batch or 1))
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Return the gradients' norm, on its way to the CPU: it is there once the loss has been read."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        return norm.to("cpu", non_blocking=True) if isinstance(norm, torch.Tensor) else norm
+
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Evaluate without compiled layers, which would be compiled anew for its batches."""
         with eagerly():
