@@ -33,7 +33,7 @@ from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
 from nss_train.training.fit import Fitted
 from nss_train.training.group import group_state, is_first
-from nss_train.training.kernels import worth_compiling
+from nss_train.training.kernels import choose_head, worth_compiling
 from nss_train.training.options import RunOptions
 from nss_train.training.trainer import incomplete_reason
 
@@ -159,6 +159,7 @@ def make_private_trainer(
         clock=config.guarantee.clock,
         strict=config.guarantee.strict,
         canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
+        head=choose_head(model, kernels or Kernels(), whole=True),
         compiled=worth_compiling(model, _most_tokens(private), kernels or Kernels()),
     )
     trainer.remove_callback(PrinterCallback)

@@ -12,6 +12,7 @@ from transformers.trainer_utils import TrainOutput
 
 from nss_train.config.guarantee import Clock
 from nss_train.model.compiled import eagerly, eagerly_where_not_compiled
+from nss_train.model.loss import Head
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import Coupling, PrivacyResult
 from nss_train.privacy.accounting.step_budget import StepBudget
@@ -53,6 +54,7 @@ class OpacusDPTrainer(AdapterTrainer):
         strict: bool = True,
         randomness: SecretRandomness | None = None,
         canaries: Canaries | None = None,
+        head: Head | None = None,
         compiled: bool = False,
         train_dataset: Dataset,
         **options: Any,
@@ -66,7 +68,7 @@ class OpacusDPTrainer(AdapterTrainer):
         self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
         self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
-        self._compiled = compiled
+        self._head, self._compiled = head, compiled
         self._secret = randomness or SecretRandomness()
         self._reports_loss = plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
@@ -79,7 +81,9 @@ class OpacusDPTrainer(AdapterTrainer):
     ) -> TrainOutput:
         """Take all steps that the plan has and the budget allows, starting from the checkpoint."""
         self._begin(resume_from_checkpoint)
-        passes = Passes(self._model, device=self.args.device, autocast=self.accelerator.autocast)
+        passes = Passes(
+            self._model, device=self.args.device, autocast=self.accelerator.autocast, head=self._head
+        )
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks
