@@ -38,7 +38,7 @@ def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work
             before = _trial_s(passes, shapes, config, work, plan)
             mechanism = Mechanism.of(plan, passes.weights, units=1, randomness=SecretRandomness())
             batch = _batch(passes, work, shapes)
-            token = _timed(lambda: passes.add(batch, [mechanism.gradients])) / batch.input_ids.numel()
+            token = _timed(lambda: mechanism.add_clipped(passes.gradients(batch))) / batch.input_ids.numel()
             step = _timed(lambda: _step(mechanism, passes))
     finally:
         passes.close()

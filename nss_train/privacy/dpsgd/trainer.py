@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,16 +18,15 @@ from nss_train.privacy.accounting.result import Coupling, PrivacyResult
 from nss_train.privacy.accounting.step_budget import StepBudget
 from nss_train.privacy.coupling.trial import Trial
 from nss_train.privacy.dpsgd.canaries import Canaries
-from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
-from nss_train.privacy.dpsgd.mechanism import Mechanism
+from nss_train.privacy.dpsgd.loop import Descent, train_privately
+from nss_train.privacy.dpsgd.mechanism import LossSum, Mechanism
 from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples
 from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead, drawing_ahead
-from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
+from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.callbacks import stop
-from nss_train.training.group import group_state
 from nss_train.training.trainer import AdapterTrainer
 
 logger = logging.getLogger(__name__)
@@ -132,48 +132,47 @@ class OpacusDPTrainer(AdapterTrainer):
         )
 
     def take_steps(self, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
-        """Draw, clip, sum, release and step; effects become visible between the slots only."""
-        mechanism = Mechanism.of(
+        """Take private steps until the plan, the budget or a callback ends them."""
+        pace = _pace(trial, passes)
+
+        def after_step(loss: torch.Tensor | None) -> None:
+            pace.wait()  # effects become visible between the slots only
+            self._after_step(trial.marks, None if loss is None else float(loss))
+
+        pace.wait()
+        train_privately(
+            self._mechanism(trial.coupling.slack, ahead),
+            partial(self._units.micro_batches, shapes=self._shapes),
+            passes.gradients,
+            Descent(weights=self._trained, optimizer=self._optimizer, schedule=self._schedule),
+            begin_step=partial(self._begin_step, trial.marks),
+            after_step=after_step,
+        )
+
+    def _mechanism(self, slack: float, ahead: NoiseAhead | None) -> Mechanism:
+        secret, device = self._secret, self.args.device
+        reported = LossSum.of(self._plan, device=device, randomness=secret, slack=slack)
+        return Mechanism.of(
             self._plan,
             self._trained,
             units=len(self._units),
-            randomness=self._secret,
-            slack=trial.coupling.slack,
+            randomness=secret,
+            slack=slack,
             ahead=ahead,
+            losses=reported if self._reports_loss else None,
+            canaries=self._canaries,
         )
-        losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
-        noise = _loss_noise(self._plan, self._secret, slack=trial.coupling.slack)
-        pace = _pace(trial, passes)
-        pace.wait()
-        while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
-            done, group = self.state.global_step, group_state()
-            if not self._budget.take(ahead=trial.marks.paid_up_to(done) - done):
-                stop(self.state, self.control, BUDGET_SPENT)
-                break
-            self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
-            mine = mechanism.draw()[group.process_index :: group.num_processes]
-            for batch in self._units.micro_batches(mine, self._shapes):
-                passes.add(batch, [mechanism.gradients], [losses] if self._reports_loss else ())
-            self._update(self._released(mechanism))
-            loss = losses.release(noise, batch=self._plan.batch)[0] if self._reports_loss else None
-            pace.wait()
-            self._after_step(trial.marks, None if loss is None else float(loss))
 
-    def _update(self, gradients: list[torch.Tensor]) -> None:
-        for parameter, gradient in zip(self._trained, gradients, strict=True):
-            parameter.grad = gradient.to(parameter.dtype)
-        self._optimizer.step()
-        self._schedule.step()
-        self._optimizer.zero_grad()
-
-    def _released(self, mechanism: Mechanism) -> list[torch.Tensor]:
-        """Return the step's gradient, with any canaries among the units."""
-        if self._canaries is None:
-            return mechanism.release()
-        self._canaries.join(mechanism.gradients)
-        released = mechanism.release()
-        self._canaries.see(released)
-        return released
+    def _begin_step(self, marks: Marks) -> bool:
+        """Pay for a step if there is one more; tell whether it may be taken."""
+        done = self.state.global_step
+        if done >= self.state.max_steps or self.control.should_training_stop:
+            return False
+        if not self._budget.take(ahead=marks.paid_up_to(done) - done):
+            stop(self.state, self.control, BUDGET_SPENT)
+            return False
+        self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
+        return True
 
     def _after_step(self, marks: Marks, loss: float | None) -> None:
         """Count the step and report what may be reported; evaluate and save where due."""
@@ -237,9 +236,3 @@ class OpacusDPTrainer(AdapterTrainer):
 
 def _pace(trial: Trial, passes: Passes) -> Pace:
     return Unpaced() if trial.slot_s is None else Slots(trial.slot_s, now=passes.now)
-
-
-def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, slack: float) -> Noise:
-    """Return the noise of a reported loss; it is zero where losses are published outside the guarantee."""
-    deviation = plan.loss_noise * LOSS_CLIP * (1 + slack) if plan.report_loss else 0.0
-    return Noise(deviation=deviation, randomness=secret)
