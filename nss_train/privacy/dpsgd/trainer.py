@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers.trainer_utils import TrainOutput
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from nss_train.config.guarantee import Clock
 from nss_train.model.compiled import eagerly, eagerly_where_not_compiled
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.accounting.result import Coupling, PrivacyResult
+from nss_train.privacy.accounting.result import Coupling, PrivacyResult, check_release
 from nss_train.privacy.accounting.step_budget import StepBudget
 from nss_train.privacy.coupling.trial import Trial
 from nss_train.privacy.dpsgd.canaries import Canaries
@@ -27,16 +29,19 @@ from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.callbacks import stop
-from nss_train.training.trainer import AdapterTrainer
+from nss_train.training.fitted import Fitted, incomplete_reason
+from nss_train.training.hugging_face import LoopTrainer
+from nss_train.training.options import RunOptions
 
 logger = logging.getLogger(__name__)
 
 _REASON_CHARS = 500
+WHOLE_MINUTE_S = 60
 BUDGET_SPENT = "privacy_budget"
 """Reason why a training ended before its last step: lost attempts had spent ε."""
 
 
-class OpacusDPTrainer(AdapterTrainer):
+class OpacusDPTrainer(LoopTrainer):
     """Hugging Face's trainer with a loop of its own: every step is a Gaussian mechanism on sampled units."""
 
     def __init__(
@@ -61,36 +66,32 @@ class OpacusDPTrainer(AdapterTrainer):
 
         Layers are ``compiled`` if a trial of them succeeds.
         """
-        super().__init__(model=model, train_dataset=train_dataset, **options)
-        self._model, self._name = model, name
+        super().__init__(model, train_dataset=train_dataset, steps=plan.steps, **options)
+        self._name = name
         self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
         self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
         self._compiled = compiled
         self._secret = randomness or SecretRandomness()
-        self._reports_loss = plan.report_loss or not strict
+        self._strict, self._reports_loss = strict, plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self.coupling: Coupling | None = None
         """Result of the check of invented units, set once it has run."""
         self.marks: Marks | None = None
 
-    def _inner_training_loop(
-        self, *_: Any, resume_from_checkpoint: str | None = None, **__: Any
-    ) -> TrainOutput:
-        """Take all steps that the plan has and the budget allows, starting from the checkpoint."""
-        self._begin(resume_from_checkpoint)
+    def take_all_steps(self, optimizer: Optimizer, schedule: LRScheduler) -> None:
+        """Take all steps that the plan has and the budget allows, once a trial has shown how."""
+        descent = Descent(weights=self._trained, optimizer=optimizer, schedule=schedule)
         passes = Passes(self._model, device=self.args.device, autocast=self.accelerator.autocast)
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks
             # What was compiled, and for what, must not depend on the units of earlier steps.
             with eagerly_where_not_compiled(), drawing_ahead(self._trained, self._secret) as ahead:
-                self.take_steps(passes, trial, ahead)
+                self.take_steps(descent, passes, trial, ahead)
         finally:
             passes.close()
         self._budget.leave()
-        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
-        return TrainOutput(self.state.global_step, float("nan"), {})
 
     def _try(self, passes: Passes) -> Trial:
         """Return the results of a trial, of compiled layers where these are asked for and work."""
@@ -131,7 +132,7 @@ class OpacusDPTrainer(AdapterTrainer):
             randomness=self._secret,
         )
 
-    def take_steps(self, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
+    def take_steps(self, descent: Descent, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
         """Take private steps until the plan, the budget or a callback ends them."""
         pace = _pace(trial, passes)
 
@@ -144,7 +145,7 @@ class OpacusDPTrainer(AdapterTrainer):
             self._mechanism(trial.coupling.slack, ahead),
             partial(self._units.micro_batches, shapes=self._shapes),
             passes.gradients,
-            Descent(weights=self._trained, optimizer=self._optimizer, schedule=self._schedule),
+            descent,
             begin_step=partial(self._begin_step, trial.marks),
             after_step=after_step,
         )
@@ -192,30 +193,43 @@ class OpacusDPTrainer(AdapterTrainer):
             # It leaves the model in evaluation mode.
             self._model.train()
         if self.control.should_save:
-            self._save_checkpoint(self._model, trial=None)
-            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+            self.save_checkpoint()
 
     def _figures(self) -> dict[str, float]:
         """Return the figures that may be public at a mark."""
         return {
-            "learning_rate": self._get_learning_rate(),
+            "learning_rate": self.learning_rate(),
             "epsilon": self._plan.spent_at_most(self._budget.steps),
         }
 
-    def _begin(self, checkpoint: str | None) -> None:
-        """Set up optimizer, schedule and state, from a checkpoint if there is one."""
-        self._optimizer = self.create_optimizer()
-        self._schedule = self.create_scheduler(self._plan.steps)
-        self._init_training_state(self._plan.steps, self._plan.steps, 1, checkpoint, None)
-        if checkpoint is not None:
-            self._load_optimizer_and_scheduler(checkpoint)
-        self.callback_handler.optimizer = self._optimizer
-        self.callback_handler.lr_scheduler = self._schedule
-        self._model.train()
-        self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+    def fitted(self, run: RunOptions, *, seconds: float) -> Fitted:  # noqa: ARG002 (its interface)
+        """Return what may be published about the training, with its price.
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Save nothing: a resumed training draws anew."""
+        Raises :class:`~nss_train.errors.BudgetExceeded` for an adapter that cost too much.
+        """
+        result, history = self.privacy_result(), self.state.log_history
+        check_release(self._plan, result)
+        logger.info(
+            "ε=%.4f was spent in %d steps",
+            result.epsilon_spent,
+            result.steps_applied,
+            extra={"action": "privacy.spent"},
+        )
+        return Fitted(
+            log_history=history,
+            steps=self.state.global_step,
+            reason=incomplete_reason(history),
+            # The exact time would depend on the numbers of units drawn.
+            seconds=math.ceil(seconds / WHOLE_MINUTE_S) * WHOLE_MINUTE_S if self._strict else seconds,
+            ranks=self.args.world_size,
+            figures={
+                "steps_applied": result.steps_applied,
+                "epsilon_spent": round(result.epsilon_spent, 4),
+                "slack": result.slack,
+            },
+            speed={},
+            privacy=result.model_dump(mode="json"),
+        )
 
     def get_epsilon(self) -> float:
         """Return ε of all paid steps, accounted anew, at the plan's δ."""
