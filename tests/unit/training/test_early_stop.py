@@ -17,11 +17,10 @@ from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
-from nss_train.training.options import RunOptions
 from nss_train.training.quality import GenerationQuality
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
-from .conftest import make_request, silent
+from .conftest import make_request, run_options
 
 ROW = list(range(5, 45))
 Fit = Callable[..., Fitted]
@@ -48,9 +47,7 @@ def run(tiny_model: Path, tmp_path: Path) -> Fit:
         for layer in base.model.layers:
             layer.self_attn.attention_dropout = 0.2
         row = {"input_ids": ROW, "attention_mask": [1] * len(ROW), "labels": ROW}
-        options = RunOptions(
-            output=tmp_path / "trainer", seed=1, checkpointing=False, report=silent, max_seconds=max_seconds
-        )
+        options = run_options(tmp_path / "trainer", max_seconds=max_seconds)
         trainer = make_trainer(
             initial_adapter(base, config.training, seed=1),
             load_tokenizer(tiny_model),

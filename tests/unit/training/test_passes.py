@@ -23,11 +23,10 @@ from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
 from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.micro_batches import Room
-from nss_train.training.options import RunOptions
 from nss_train.training.passes import ROOM_FILE, Passes
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
-from .conftest import make_request, silent
+from .conftest import make_request, run_options
 
 EXAMPLES, BATCH, PROMPT = 13, 6, 2
 IMPORTS_OF_A_COMPILER = "ignore:.*script_method.*:DeprecationWarning"
@@ -81,9 +80,7 @@ def train(tiny_model: Path, tmp_path: Path, examples: Dataset) -> Train:
         ).config
         base = load_base(tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False)
         model = initial_adapter(base, config.training, seed=1)
-        wanted = RunOptions(
-            output=tmp_path / "trainer", seed=1, checkpointing=False, report=silent, **options
-        )
+        wanted = run_options(tmp_path / "trainer", **options)
         sides = {"train": examples, "validation": None}
         trainer = make_trainer(model, load_tokenizer(tiny_model), config, sides, wanted)
         return Trained(fit(trainer, wanted), model)
