@@ -22,10 +22,10 @@ def parser() -> Parser:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--tabel", "x"], "no such argument: --tabel; did you mean --table?"),
+        (["--tabel"], "no such argument: --tabel; did you mean --table?"),
         (["train", "--sed=5"], "no such argument: --sed=5; did you mean --seed?"),
         (["--qqq"], "no such argument: --qqq; see tool --help"),
-        (["--tab", "x"], "no such argument: --tab"),
+        (["--tab"], "no such argument: --tab"),
     ],
 )
 def test_an_unknown_option_is_one_line_with_the_nearest_one(
