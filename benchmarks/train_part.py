@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import Trainer
 
 from benchmarks.gpu_part import Work, prepared
 from benchmarks.train_steps import Steps, digest
@@ -18,6 +17,9 @@ from nss_train import stages
 from nss_train.config import parse_config
 from nss_train.contract import ModelPolicy, Request
 from nss_train.privacy.dpsgd.micro_batches import MicroBatch, UnitExamples
+from nss_train.training import stage
+from nss_train.training.fitted import Fitted
+from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.options import RunOptions
 from nss_train.training.passes import Passes
 
@@ -61,22 +63,22 @@ def request_of(work: dict[str, Any]) -> Request:
 
 def count_tokens(steps: Steps) -> None:
     """Time the steps of the next training, and count the tokens of their examples."""
-    train, step, micro_batches = RunOptions.train, Passes.step, UnitExamples.micro_batches
+    fit, step, micro_batches = stage.fit, Passes.step, UnitExamples.micro_batches
 
-    def timed(self: RunOptions, trainer: Trainer) -> float:
+    def timed(trainer: AdapterTrainer, run: RunOptions) -> Fitted:
         trainer.add_callback(steps)
-        return train(self, trainer)
+        return fit(trainer, run)
 
     def plain(self: Passes, trainer: Any, model: Any, examples: Any, **named: Any) -> Any:
         steps.take(sum(len(example.input_ids) for example in examples))
         return step(self, trainer, model, examples, **named)
 
-    def private(self: UnitExamples, *given: Any) -> Iterator[MicroBatch]:
-        for batch in micro_batches(self, *given):
+    def private(self: UnitExamples, *given: Any, **named: Any) -> Iterator[MicroBatch]:
+        for batch in micro_batches(self, *given, **named):
             steps.take(batch.tokens)
             yield batch
 
-    RunOptions.train = timed  # type: ignore[method-assign]
+    stage.fit = timed
     Passes.step = plain  # type: ignore[method-assign]
     UnitExamples.micro_batches = private  # type: ignore[method-assign]
 

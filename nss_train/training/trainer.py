@@ -15,94 +15,67 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import (
     DataCollatorForTokenClassification,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.contract import Kernels
 from nss_train.model.compiled import eagerly
 from nss_train.training.arguments import training_arguments
-from nss_train.training.callbacks import INCOMPLETE, EvaluateAtEnd
+from nss_train.training.callbacks import EvaluateAtEnd, ReportSteps, TimeLimit
+from nss_train.training.checkpoint import step_of
 from nss_train.training.divergence import check_loss
+from nss_train.training.fitted import Fitted, incomplete_reason
 from nss_train.training.group import sum_over_ranks
+from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
-from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples
+from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples, lengths_of
+from nss_train.training.options import RunOptions
 from nss_train.training.passes import Passes
 from nss_train.training.sampling import Shuffled, padded
-from nss_train.training.sharing import share_between_cpus
+from nss_train.training.sharing import share_held
 
 
 def make_trainer(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerFast,
     config: SafeSynthesizerParameters,
-    *,
-    output: Path,
     examples: Mapping[str, Dataset | None],
-    seed: int,
-    checkpointing: bool,
+    run: RunOptions,
+    *,
     callbacks: Sequence[TrainerCallback] = (),
-    reporters: tuple[str, ...] = (),
-    halvings: int = 0,
-    fsdp: bool = False,
-    kernels: Kernels | None = None,
-    resume_from: Path | None = None,
-) -> Trainer:
+) -> SharedBatchTrainer:
     """Return a trainer on ``examples["train"]``, evaluated on ``examples["validation"]`` if there are any."""
-    evaluate = examples["validation"] is not None
-    arguments = training_arguments(
-        config.training,
-        output=output,
-        seed=seed,
-        checkpointing=checkpointing,
-        evaluate=evaluate,
-        reporters=reporters,
-        fsdp=fsdp,
-        resume_from=resume_from,
-    )
+    training, validation = examples["train"], examples["validation"]
+    if training is None:
+        raise ValueError("there are no training examples")
+    evaluate = validation is not None
+    limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds)]
+    reported = ReportSteps(run.report, total_tokens=int(lengths_of(training).sum()))
+    last = [EvaluateAtEnd()] if evaluate else []
     trainer = SharedBatchTrainer(
         model=model,
-        args=arguments,
+        args=training_arguments(config.training, run, evaluate=evaluate),
         passes=Passes.of(
             model,
             config.training,
-            examples["train"],
+            training,
             pad_id=int(tokenizer.pad_token_id or 0),
-            halvings=halvings,
-            kernels=kernels or Kernels(),
-            resume_from=resume_from,
+            halvings=run.halvings,
+            kernels=run.kernels,
+            resume_from=run.resume_from,
         ),
-        train_dataset=examples["train"],
-        eval_dataset=examples["validation"],
+        train_dataset=training,
+        eval_dataset=validation,
         data_collator=DataCollatorForTokenClassification(tokenizer),
         processing_class=tokenizer,
         compute_metrics=BatchedMetrics() if evaluate else None,
         preprocess_logits_for_metrics=preprocess_logits_for_metrics if evaluate else None,
-        callbacks=[*callbacks, *([EvaluateAtEnd()] if evaluate else [])],
+        callbacks=[reported, *limits, *callbacks, *run.keeping, *last],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-class AdapterTrainer(Trainer):
-    """Hugging Face's trainer with checkpoints that hold only the adapter."""
-
-    def create_accelerator_and_postprocess(self) -> None:
-        """Create the accelerator as the base class does, with FSDP for ranks on CPUs too."""
-        super().create_accelerator_and_postprocess()
-        sharing = self.args.fsdp_plugin_args
-        if sharing is not None and not torch.cuda.is_available():
-            share_between_cpus(sharing)
-            self.is_fsdp_enabled = True
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Save the adapter only: resuming needs neither the tokenizer nor pickled arguments."""
-        folder = self.args.output_dir if output_dir is None else output_dir
-        model: PeftModel = self.accelerator.unwrap_model(self.model)
-        model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
 class SharedBatchTrainer(AdapterTrainer):
@@ -115,7 +88,7 @@ class SharedBatchTrainer(AdapterTrainer):
     def __init__(
         self, *, train_dataset: Dataset, args: TrainingArguments, passes: Passes, **options: Any
     ) -> None:
-        self._real = len(train_dataset)
+        self._real, self._tokens = len(train_dataset), int(lengths_of(train_dataset).sum())
         together = args.per_device_train_batch_size * args.world_size
         # A single rank takes a smaller last batch.
         examples = padded(train_dataset, together if args.world_size > 1 else 1)
@@ -125,7 +98,8 @@ class SharedBatchTrainer(AdapterTrainer):
         self._padding = len(examples) - self._real
         self._passes = passes
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 (its interface)
+    def order(self) -> Sampler[int]:
+        """Return the examples shuffled, and those that only fill up the last batch at its end."""
         return Shuffled(real=self._real, padding=self._padding, seed=self.args.seed)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -156,11 +130,6 @@ class SharedBatchTrainer(AdapterTrainer):
             model.train()
         return self._passes.step(self, model, inputs, learned=int(num_items_in_batch or 1))
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """Return the gradients' norm, on its way to the CPU: it is there once the loss has been read."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        return norm.to("cpu", non_blocking=True) if isinstance(norm, torch.Tensor) else norm
-
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Evaluate without compiled layers, which would be compiled anew for its batches."""
         with eagerly():
@@ -176,9 +145,26 @@ class SharedBatchTrainer(AdapterTrainer):
         """Return 0: nobody reads the count, and making it walks the whole model."""
         return 0
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        self._passes.save(Path(output_dir or str(self.args.output_dir)))
+    def save_more(self, folder: Path) -> None:
+        """Write the size of micro-batches, which a resumed training keeps."""
+        self._passes.save(folder)
+
+    def fitted(self, run: RunOptions, *, seconds: float) -> Fitted:
+        """Return the result with the numbers of the training examples, each counted once."""
+        state, first = self.state, 0 if run.resume_from is None else step_of(run.resume_from)
+        done = (state.global_step - first) / max(state.max_steps, 1)
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        return Fitted(
+            log_history=state.log_history,
+            steps=state.global_step,
+            reason=incomplete_reason(state.log_history),
+            seconds=seconds,
+            ranks=self.args.world_size,
+            figures={"examples": self._real, "tokens": self._tokens, "final_loss": losses[-1]},
+            speed={"tokens_per_s": round(done * self._tokens / seconds, 1)},
+            weights=self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None,
+            share_held=round(share_held(self), 3),
+        )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -187,8 +173,3 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not tokenizer.pad_token_id:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def incomplete_reason(log_history: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return why a training ended early; ``None`` when it took all its steps."""
-    return next((str(entry[INCOMPLETE]) for entry in log_history if INCOMPLETE in entry), None)

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import TrainerCallback
 
 aten = torch.ops.aten
 WAITING = {
@@ -68,3 +69,17 @@ def counted() -> Iterator[Reads]:
 
     with patch.object(torch.Tensor, "to", sent_to), patch.object(torch.Tensor, "cpu", cpu), reads:
         yield reads
+
+
+class PerStep(TrainerCallback):
+    """A callback that notes how much was read during each step, up to the next one's beginning."""
+
+    def __init__(self, reads: Reads) -> None:
+        self._reads = reads
+        self.found: list[int] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.found.append(self._reads.count)
+
+    def each(self) -> list[int]:
+        return [later - earlier for earlier, later in zip(self.found, self.found[1:], strict=False)]

@@ -119,7 +119,7 @@ def test_no_micro_batch_and_no_way_to_the_loss_changes_a_private_sum(
         total = ClippedSum(trained, clip=CLIP)
         passes = Passes(private_model, device=CPU, autocast=nullcontext, head=head)
         for batch in units.micro_batches(np.arange(len(units)), shape):
-            passes.add(batch, [total])
+            passes.gradients(batch).add_gradients_to(total)
         passes.close()
         # Rounding to the grid moves each of the values of a unit by half a step at most.
         rounding = len(units) * len(wanted) ** 0.5

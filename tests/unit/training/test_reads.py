@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
 
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.attention import WITHOUT_MASK, without_mask
@@ -19,22 +17,8 @@ from nss_train.training import arguments
 from nss_train.training.trainer import load_tokenizer, make_trainer
 from tests.unit.model.test_loss import model_of, rows
 
-from .conftest import make_request
-from .reads import counted
-
-
-class PerStep(TrainerCallback):
-    """A callback that notes how much was read during each step, up to the next one's beginning."""
-
-    def __init__(self, reads: Any) -> None:
-        self._reads = reads
-        self.found: list[int] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.found.append(self._reads.count)
-
-    def each(self) -> list[int]:
-        return [later - earlier for earlier, later in zip(self.found, self.found[1:], strict=False)]
+from .conftest import make_request, run_options
+from .reads import PerStep, counted
 
 
 def test_a_step_reads_its_loss_and_nothing_else(
@@ -49,15 +33,8 @@ def test_a_step_reads_its_loss_and_nothing_else(
     examples = Dataset.from_dict(
         {"input_ids": ids, "attention_mask": [[1] * len(i) for i in ids], "labels": ids}
     )
-    trainer = make_trainer(
-        model,
-        load_tokenizer(tiny_model),
-        config,
-        output=tmp_path,
-        examples={"train": examples, "validation": None},
-        seed=1,
-        checkpointing=False,
-    )
+    sides = {"train": examples, "validation": None}
+    trainer = make_trainer(model, load_tokenizer(tiny_model), config, sides, run_options(tmp_path))
     with counted() as reads:
         steps = PerStep(reads)
         trainer.add_callback(steps)
