@@ -1,9 +1,10 @@
 """Training, ours and the reference's in turn: ``python -m benchmarks.train TABLE --model DIR --python PY``.
 
 Each side trains on the same table and config in a process of its own, as it does usually, from the table to
-the last step; the steps alone are timed. It prints one JSON line per pair and one with the medians. The
-ratio is that of tokens per second, ours to theirs; tokens are those of the examples, without padding.
-``PY`` is the Python of the reference's environment.
+the last step; the steps alone are timed. It prints one JSON line per pair and one with the medians. Ratios
+are those of tokens per second, ours to theirs, and of tokens per second of processor time, which other
+programs of the machine change less; tokens are those of the examples, without padding. ``PY`` is the Python
+of the reference's environment.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 SEED = 7
+RATIOS = {"ratio": "tokens_per_s", "cpu_ratio": "tokens_per_cpu_s"}
 REPOSITORY = Path(__file__).parents[1]
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -48,16 +50,21 @@ def main() -> None:
     sides = {"ours": [sys.executable, "-m", "benchmarks.train_part"]}
     if given.python is not None:
         sides["theirs"] = [str(given.python), "-m", "benchmarks.train_reference"]
-    ratios = []
+    pairs = []
     for _ in range(given.pairs):
         pair = {side: measured(command, work_of(given)) for side, command in sides.items()}
         if given.python is not None:
-            ratios.append(pair["ours"]["tokens_per_s"] / pair["theirs"]["tokens_per_s"])
-            pair |= {"ratio": round(ratios[-1], 2)}
+            pairs.append({name: pair["ours"][rate] / pair["theirs"][rate] for name, rate in RATIOS.items()})
+            pair |= {name: round(value, 2) for name, value in pairs[-1].items()}
         print(json.dumps(pair | {"load": round(os.getloadavg()[0], 1)}), flush=True)
-    if ratios:
-        found = {"pairs": len(ratios), "median_ratio": round(statistics.median(ratios), 2)}
-        print(json.dumps(found | {"range": [round(min(ratios), 2), round(max(ratios), 2)]}), flush=True)
+    if pairs:
+        print(json.dumps({"pairs": len(pairs)} | {name: summary(pairs, name) for name in RATIOS}))
+
+
+def summary(pairs: list[dict[str, float]], name: str) -> dict[str, float]:
+    found = [pair[name] for pair in pairs]
+    figures = {"median": statistics.median(found), "least": min(found), "most": max(found)}
+    return {figure: round(value, 2) for figure, value in figures.items()}
 
 
 def work_of(given: argparse.Namespace) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Steps(TrainerCallback):
     def __init__(self, *, most: int) -> None:
         self._most = most
         self._began: float | None = None
+        self._began_cpu = self._ended_cpu = 0.0
         self._ends: list[float] = []
         self._tokens: list[int] = []
         self._taken = 0
@@ -34,11 +35,13 @@ class Steps(TrainerCallback):
         if self._began is None:
             # What came before is the setup, and what was computed in it a trial.
             self._began, self._taken = time.perf_counter(), 0
+            self._began_cpu = time.process_time()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self._ends.append(time.perf_counter())
+        self._ended_cpu = time.process_time()
         self._tokens.append(self._taken)
         if len(self._ends) >= self._most:
             control.should_training_stop = True
@@ -57,6 +60,7 @@ class Steps(TrainerCallback):
             "seconds": round(seconds, 2),
             "median_step_s": round(statistics.median(each), 3),
             "tokens_per_s": round(tokens / seconds, 1),
+            "tokens_per_cpu_s": round(tokens / (self._ended_cpu - self._began_cpu), 1),
             "losses": [round(entry["loss"], 4) for entry in log_history if "loss" in entry],
             "threads": torch.get_num_threads(),
             "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

@@ -13,7 +13,7 @@ from datasets import Dataset
 from peft import PeftModel
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from nss_train.contract import CHECKPOINT_MANIFEST, Kernels
+from nss_train.contract import CHECKPOINT_MANIFEST, CHECKPOINTS, CheckpointPolicy, Kernels
 from nss_train.errors import OutOfMemory, ParameterError
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
@@ -21,6 +21,7 @@ from nss_train.model.loss import Head
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
 from nss_train.training import passes
+from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
 from nss_train.training.hugging_face import AdapterTrainer
@@ -28,7 +29,7 @@ from nss_train.training.micro_batches import Room
 from nss_train.training.passes import ROOM_FILE, Passes
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
-from .conftest import make_request, run_options
+from .conftest import make_request, run_options, silent
 
 EXAMPLES, BATCH, PROMPT = 13, 6, 2
 IMPORTS_OF_A_COMPILER = "ignore:.*script_method.*:DeprecationWarning"
@@ -235,3 +236,17 @@ def test_a_resumed_training_divides_its_steps_as_before(
     monkeypatch.setattr(AdapterTrainer, "train", lambda trainer, **_: honest(trainer))
     train(rows=6, resume_from=folder)
     assert set(rooms) == {kept}
+
+
+@pytest.mark.parametrize("kept_room", [True, False])
+def test_a_resumed_training_is_the_uninterrupted_one_whatever_computes_the_rest(
+    train: Train, reference: Trained, tmp_path: Path, kept_room: bool
+) -> None:
+    checkpoints = Checkpoints(tmp_path, CheckpointPolicy(every_s=None, every_steps=1), silent)
+    train(rows=3, checkpoints=checkpoints)
+    folder = tmp_path / CHECKPOINTS / "1"
+    if not kept_room:
+        (folder / ROOM_FILE).unlink()
+    resumed = train(rows=6, kernels=Kernels(loss="model"), resume_from=folder)
+    assert len(resumed.losses) == STEPS
+    assert resumed.is_like(reference)
