@@ -53,10 +53,9 @@ def stack(settings: Settings, *, s3: bool = False) -> Iterator[Settings]:
             server = running.enter_context(SeaweedFS(settings.home / "s3"))
             update |= server.settings
         reachable = Settings.model_validate(dict(settings) | update)
-        workers: list[subprocess.Popen[bytes]] = []
         # One worker for all trainings: two would want the same devices.
-        for served in ((settings.queue_cpu,), settings.cuda_queue_names):
-            workers.append(running.enter_context(worker(reachable, served)))
+        cpu, *trainings = queues.names(settings)
+        workers = [running.enter_context(worker(reachable, some)) for some in ([cpu], trainings) if some]
         wait_for_workers(reachable, set(queues.names(settings)), workers)
         yield reachable
 

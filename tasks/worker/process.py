@@ -80,8 +80,9 @@ def run_worker(
 
 
 def _devices(settings: Settings, queues: str) -> list[Device]:
-    """Return the devices to claim: a worker of the queue cpu trains nothing."""
-    return visible(settings) if set(queues.split(",")) - {settings.queue_cpu} else []
+    """Return the devices to claim: a worker of the queue cpu alone trains nothing."""
+    idle = {settings.queue_cpu} - set(settings.cuda_queue_names)
+    return visible(settings) if set(queues.split(",")) - idle else []
 
 
 def _serve(app: App, *options: str) -> None:
