@@ -72,6 +72,8 @@ class Kernels(Frozen):
     """``auto`` compiles the decoder's layers on a CUDA device, for a training that is long enough."""
     loss: Literal["auto", "chunked", "model"] = "auto"
     """``auto`` computes the logits of learned tokens in parts, where the model's family is known."""
+    rooms: str = ""
+    """Folder of the micro-batch sizes that trials found on this machine; empty: none is remembered."""
 
 
 class Request(Frozen):

@@ -228,6 +228,11 @@ class Settings(BaseSettings):
         return self.home / "paces"
 
     @property
+    def kernels_dir(self) -> Path:
+        """Return the folder of compiled kernels, and of the micro-batches that fit this machine's devices."""
+        return self.home / "kernels"
+
+    @property
     def scratch_dir(self) -> Path:
         return self.home / "scratch"
 
@@ -300,10 +305,9 @@ def child_environment(settings: Settings | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NSS_TRAIN_")}
     if settings is None:
         return kept
-    kernels = settings.home / "kernels"
     caches = {
-        "TORCHINDUCTOR_CACHE_DIR": str(kernels / "inductor"),
-        "TRITON_CACHE_DIR": str(kernels / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(settings.kernels_dir / "inductor"),
+        "TRITON_CACHE_DIR": str(settings.kernels_dir / "triton"),
     }
     return caches | kept | ({VISIBLE_DEVICES: ",".join(settings.devices)} if settings.devices else {})
 

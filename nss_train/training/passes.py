@@ -26,6 +26,7 @@ from nss_train.model.compiled import compile_layers, compiled_head, eagerly, unc
 from nss_train.model.loss import Head
 from nss_train.training.calibration import find_room, proved
 from nss_train.training.kernels import base_of, choose_head, worth_compiling
+from nss_train.training.known_rooms import KnownRooms, room_key
 from nss_train.training.micro_batches import Example, MicroBatch, Room, lengths_of, micro_batches
 from nss_train.training.out_of_memory import typed_out_of_memory
 
@@ -51,6 +52,8 @@ class Passes:
     head: Head | None
     """Computes the loss without all logits; ``None`` where the model's own loss is taken."""
     compiled: bool = False
+    known: KnownRooms | None = None
+    """The rooms that earlier trainings found on this machine."""
     tried: bool = False
     """Whether the trial before the first step is over."""
 
@@ -75,6 +78,7 @@ class Passes:
             room=_kept_room(resume_from) or _configured_room(training, halvings=halvings),
             head=choose_head(model, kernels),
             compiled=worth_compiling(model, int(lengths.sum()), kernels),
+            known=KnownRooms(folder=Path(kernels.rooms)) if kernels.rooms else None,
         )
 
     def step(
@@ -97,6 +101,7 @@ class Passes:
                 logger.warning("micro-batches are halved because memory ran out: %s", error)
             self._forget(model)
             room = self.room = smaller
+            self._remember(trainer)
 
     def save(self, folder: Path) -> None:
         """Write the room into a checkpoint's folder."""
@@ -131,8 +136,26 @@ class Passes:
         with typed_out_of_memory():
             if self.room is not None:
                 return proved(run, self.room, self.longest)
+            known = None if self.known is None else self.known.find(self._key(trainer))
+            if known is not None:
+                # What is compiled has to be tried all the same, and a step that fails halves the room.
+                return proved(run, known, self.longest) if self.compiled else known
             rows = trainer.args.per_device_train_batch_size
-            return find_room(run, longest=self.longest, rows=rows, device=trainer.args.device)
+            self.room = find_room(run, longest=self.longest, rows=rows, device=trainer.args.device)
+            self._remember(trainer)
+            return self.room
+
+    def _remember(self, trainer: Trainer) -> None:
+        """Keep the room for later trainings of this kind, if it was found on a device by trial."""
+        if self.known is not None and self.room is not None and trainer.args.device.type == "cuda":
+            self.known.keep(self._key(trainer), self.room)
+
+    def _key(self, trainer: Trainer) -> str:
+        kernels = f"{'model' if self.head is None else 'chunked'}, {'compiled' if self.compiled else 'eager'}"
+        rows = trainer.args.per_device_train_batch_size
+        return room_key(
+            self.model, longest=self.longest, rows=rows, kernels=kernels, device=trainer.args.device
+        )
 
     def _compile(self) -> None:
         # With it the first layer's input wants a gradient as all others do, so that they share a graph.

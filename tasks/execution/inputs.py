@@ -166,7 +166,11 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
         ranks=job.ranks,
         max_ranks=settings.ranks,
         fsdp=job.fsdp,
-        kernels=Kernels(layers=settings.train_layers, loss=settings.train_loss),
+        kernels=Kernels(
+            layers=settings.train_layers,
+            loss=settings.train_loss,
+            rooms=str((settings.kernels_dir / "rooms").absolute()),
+        ),
         checkpoints=CheckpointPolicy(
             every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps
         ),
