@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -27,11 +28,11 @@ from nss_train.model.compiled import eagerly
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import INCOMPLETE, EvaluateAtEnd
 from nss_train.training.divergence import check_loss
-from nss_train.training.group import sum_over_ranks
 from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
 from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples
 from nss_train.training.passes import Passes
-from nss_train.training.sampling import Shuffled, padded
+from nss_train.training.reduction import add_over_ranks, begin_alike
+from nss_train.training.sampling import Shuffled
 from nss_train.training.sharing import share_between_cpus
 
 
@@ -74,6 +75,7 @@ def make_trainer(
             halvings=halvings,
             kernels=kernels or Kernels(),
             resume_from=resume_from,
+            sharing=fsdp,
         ),
         train_dataset=examples["train"],
         eval_dataset=examples["validation"],
@@ -91,10 +93,16 @@ class AdapterTrainer(Trainer):
     """Hugging Face's trainer with checkpoints that hold only the adapter."""
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Create the accelerator as the base class does, with FSDP for ranks on CPUs too."""
+        """Create the accelerator as the base class does, with FSDP for ranks on CPUs too.
+
+        Without FSDP nothing is wrapped: ranks exchange the adapter's gradients alone, once a step.
+        """
         super().create_accelerator_and_postprocess()
         sharing = self.args.fsdp_plugin_args
-        if sharing is not None and not torch.cuda.is_available():
+        if sharing is None:
+            unwrapped = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
+            self.accelerator.prepare_model = unwrapped
+        elif not torch.cuda.is_available():
             share_between_cpus(sharing)
             self.is_fsdp_enabled = True
 
@@ -108,34 +116,39 @@ class AdapterTrainer(Trainer):
 class SharedBatchTrainer(AdapterTrainer):
     """A trainer whose steps depend neither on the number of ranks nor on the size of micro-batches.
 
-    A batch of its data loader is all that this rank contributes to an optimizer step. It is divided here
-    into micro-batches that fit into memory, and each token counts equally, whatever the division.
+    A batch of its data loader is a whole step. Its rows are dealt to the ranks, and divided there into
+    micro-batches that fit into memory; each token counts equally, whatever the division.
     """
 
     def __init__(
         self, *, train_dataset: Dataset, args: TrainingArguments, passes: Passes, **options: Any
     ) -> None:
-        self._real = len(train_dataset)
-        together = args.per_device_train_batch_size * args.world_size
-        # A single rank takes a smaller last batch.
-        examples = padded(train_dataset, together if args.world_size > 1 else 1)
-        super().__init__(
-            train_dataset=examples.with_format("numpy", columns=list(EXAMPLE_COLUMNS)), args=args, **options
-        )
-        self._padding = len(examples) - self._real
+        examples = train_dataset.with_format("numpy", columns=list(EXAMPLE_COLUMNS))
+        super().__init__(train_dataset=examples, args=args, **options)
         self._passes = passes
+        self._trained: list[nn.Parameter] = []
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 (its interface)
-        return Shuffled(real=self._real, padding=self._padding, seed=self.args.seed)
+        return Shuffled(len(cast("Dataset", self.train_dataset)), seed=self.args.seed)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return batches of examples as they are; :meth:`training_step` makes tensors of them."""
-        collate: Any = self.data_collator
-        self.data_collator = cast("Any", as_examples)
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.data_collator = collate
+        """Return the examples of whole steps, the same on every rank; :meth:`training_step` makes tensors."""
+        return DataLoader(
+            cast("Any", self.train_dataset),
+            batch_size=self.args.train_batch_size * self.args.world_size,
+            sampler=self._get_train_sampler(),
+            collate_fn=as_examples,
+        )
+
+    def _prepare_for_training(self, *of: Any, **options: Any) -> Any:
+        """Prepare as the base class does, and let all ranks begin with the same adapter."""
+        prepared = super()._prepare_for_training(*of, **options)
+        if not self.is_fsdp_enabled:
+            self._trained = [
+                weight for weight in cast("nn.Module", self.model).parameters() if weight.requires_grad
+            ]
+            begin_alike(self._trained)
+        return prepared
 
     def get_batch_samples(
         self,
@@ -143,18 +156,21 @@ class SharedBatchTrainer(AdapterTrainer):
         num_batches: int,
         device: torch.device,  # noqa: ARG002
     ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """Return a step's examples, and how many tokens all ranks learn from theirs."""
+        """Return a step's examples, and how many tokens are learned from them."""
         batches = list(islice(epoch_iterator, num_batches))
-        mine = sum(example.learned for batch in batches for example in batch)
-        return batches, sum_over_ranks(mine)
+        return batches, sum(example.learned for batch in batches for example in batch)
 
     def training_step(
         self, model: nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Add the gradient of the step's mean loss per token; return the loss."""
+        """Make the gradient of the step's mean loss per token; return the loss, to be averaged over ranks."""
         if not model.training:
             model.train()
-        return self._passes.step(self, model, inputs, learned=int(num_items_in_batch or 1))
+        part = self._passes.step(self, model, inputs, learned=int(num_items_in_batch or 1))
+        if not self.is_fsdp_enabled:
+            add_over_ranks(self._trained)
+        loss: torch.Tensor = part * self.args.world_size
+        return loss
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Evaluate without compiled layers, which would be compiled anew for its batches."""
