@@ -36,6 +36,7 @@ def evaluate(model_folder: Path, batches: int) -> int:
     from nss_train.config import parse_config
     from nss_train.model.adapter import initial_adapter
     from nss_train.model.loading import FLOAT32, load_base
+    from nss_train.training.options import RunOptions
     from nss_train.training.trainer import load_tokenizer, make_trainer
 
     config = parse_config({"training": {"learning_rate": 1e-3}})
@@ -47,10 +48,8 @@ def evaluate(model_folder: Path, batches: int) -> int:
             initial_adapter(base, config.training, seed=1),
             load_tokenizer(model_folder),
             config,
-            output=Path(folder),
-            examples={"train": examples, "validation": examples},
-            seed=1,
-            checkpointing=False,
+            {"train": examples, "validation": examples},
+            RunOptions(output=Path(folder), seed=1, checkpointing=False, report=lambda _event: None),
         )
         trainer.evaluate()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -44,11 +44,13 @@ from nss_train.stages.base_model import full_weights
 from nss_train.stages.preparation import prepare_split
 from nss_train.training.backend import NSSTrainerResult, TrainingBackend
 from nss_train.training.callbacks import TimeLimit
+from nss_train.training.fitted import incomplete_reason
 from nss_train.training.group import placement
 from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
+from nss_train.training.options import RunOptions
 from nss_train.training.out_of_memory import typed_out_of_memory
 from nss_train.training.quality import GenerationQuality
-from nss_train.training.trainer import incomplete_reason, load_tokenizer, make_trainer
+from nss_train.training.trainer import load_tokenizer, make_trainer
 
 if TYPE_CHECKING:
     from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
@@ -190,25 +192,26 @@ class HuggingFaceBackend(TrainingBackend):
         if not hasattr(self, "training_examples"):
             raise _too_early("prepare_params", "prepare_training_data")
         self.workdir.ensure_directories()
-        options: dict[str, Any] = {
-            "output": self.training_output_dir,
-            "examples": self.training_examples,
-            "seed": self.seed % 2**31,
-            "checkpointing": True,
-            "callbacks": [*self.callbacks, *self._early_ends()],
-        }
+        run = RunOptions(
+            output=self.training_output_dir,
+            seed=self.seed % 2**31,
+            checkpointing=True,
+            report=_unreported,
+        )
+        parts = (self.model, self.tokenizer, self.params, self.training_examples, run)
+        callbacks = [*self.callbacks, *self._early_ends()]
         plan, membership = self.prepared.plan, self.prepared.assembled.membership
         if plan is None or membership is None:
-            self.trainer: Trainer = make_trainer(self.model, self.tokenizer, self.params, **options)
+            self.trainer: Trainer = make_trainer(*parts, callbacks=callbacks)
         else:
-            from nss_train.privacy.dpsgd.fit import Private, make_private_trainer
+            from nss_train.privacy.dpsgd.private import Private, make_private_trainer
 
             private = Private(
                 plan=plan,
                 unit_of=membership.of_example,
                 longest=self.prepared.metadata.max_seq_length,
             )
-            self.trainer = make_private_trainer(self.model, self.tokenizer, self.params, private, **options)
+            self.trainer = make_private_trainer(*parts, private=private, callbacks=callbacks)
         self.train_args = self.trainer.args
 
     def train(self, **training_args: Any) -> None:
@@ -351,6 +354,10 @@ def _private_trainer() -> type[OpacusDPTrainer]:
     from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 
     return OpacusDPTrainer
+
+
+def _unreported(_event: object) -> None:
+    """Ignore an event: callers of this class follow a training by callbacks of their own."""
 
 
 def _too_early(method: str, first: str) -> ParameterError:

@@ -22,7 +22,7 @@ from tasks.broker.lease import lease_key
 from tasks.execution.model_cache import ModelCache
 from tasks.jobs.documents import CancelRequest, JobState, Outcome
 from tasks.jobs.ids import check_beginning, is_job_id
-from tasks.jobs.privacy_charges import ACCOUNTANT, open_ledger
+from tasks.jobs.privacy.charges import ACCOUNTANT, open_ledger
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import download
 from tasks.jobs.submission import ConfigSource, Submission
@@ -37,7 +37,7 @@ from tasks.submission.foreseen import foreseen
 from tasks.submission.submit import check_request
 
 if TYPE_CHECKING:
-    from tasks.jobs.privacy_ledger import DatasetLedger
+    from tasks.jobs.privacy.ledger import DatasetLedger
 
 logger = logging.getLogger(__name__)
 
@@ -222,9 +222,9 @@ class Client:
         return filter(is_dataset, self._app.store.children("privacy/"))
 
     def rename_ledger(self, dataset: str, *, to: str | None = None) -> str:
-        """Rename a ledger to a drawn or a declared name; see :func:`tasks.jobs.renaming.rename`."""
+        """Rename a ledger to a drawn or a declared name; see :func:`tasks.jobs.privacy.renaming.rename`."""
         require(ACCOUNTANT)
-        from tasks.jobs.renaming import rename
+        from tasks.jobs.privacy.renaming import rename
 
         return rename(self._app.store, dataset, to=to)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _IMPORTED = ("nss_train.training.stage", "nss_train.cost.probe")
-_PRIVATELY = ("nss_train.privacy.dpsgd.fit", "nss_train.cost.private_probe")
+_PRIVATELY = ("nss_train.privacy.dpsgd.private", "nss_train.cost.private_probe")
 PROCESS_S = 1.0
 """Seconds until a new process has imported this library's light parts, plus the time to store its files."""
 ALIKE = 2**0.5

@@ -18,10 +18,10 @@ from nss_train.cost.pace import Pace
 from nss_train.cost.work import Work
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.coupling.trial import Trial
-from nss_train.privacy.dpsgd.fit import Private, shapes_for
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
 from nss_train.privacy.dpsgd.passes import Passes
+from nss_train.privacy.dpsgd.private import Private, shapes_for
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.group import group_state
 from nss_train.training.seeding import public_luck
@@ -38,7 +38,7 @@ def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work
             before = _trial_s(passes, shapes, config, work, plan)
             mechanism = Mechanism.of(plan, passes.weights, units=1, randomness=SecretRandomness())
             batch = _batch(passes, work, shapes)
-            token = _timed(lambda: passes.add(batch, [mechanism.gradients])) / batch.input_ids.numel()
+            token = _timed(lambda: mechanism.add_clipped(passes.gradients(batch))) / batch.input_ids.numel()
             step = _timed(lambda: _step(mechanism, passes))
     finally:
         passes.close()

@@ -36,6 +36,7 @@ from nss_train.model.memory import estimate
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
 from nss_train.training.group import on_device
+from nss_train.training.options import RunOptions
 from nss_train.training.seeding import public_luck
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
@@ -171,10 +172,8 @@ def plain_pace(
             model,
             tokenizer,
             config.model_copy(update={"training": training}),
-            output=Path(folder),
-            examples={"train": examples, "validation": None},
-            seed=0,
-            checkpointing=False,
+            {"train": examples, "validation": None},
+            RunOptions(output=Path(folder), seed=0, checkpointing=False, report=lambda _event: None),
             callbacks=[watch],
         )
         trainer.train()

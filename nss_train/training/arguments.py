@@ -11,6 +11,8 @@ from transformers import SchedulerType, TrainingArguments
 from nss_train.config.training import TrainingHyperparams, refused_schedule
 from nss_train.errors import ParameterError, Problem
 from nss_train.training.group import group_state
+from nss_train.training.options import RunOptions
+from nss_train.training.reporters import choose_reporters
 from nss_train.training.sharing import FSDP
 
 OPTIMIZER = "optimizer.pt"
@@ -31,15 +33,7 @@ class Arguments(TrainingArguments):
 
 
 def training_arguments(
-    training: TrainingHyperparams,
-    *,
-    output: Path,
-    seed: int,
-    checkpointing: bool,
-    evaluate: bool,
-    reporters: tuple[str, ...] = (),
-    fsdp: bool = False,
-    resume_from: Path | None = None,
+    training: TrainingHyperparams, run: RunOptions, *, evaluate: bool
 ) -> TrainingArguments:
     """Return the arguments of NSS; each exception is logged with its reason.
 
@@ -50,7 +44,7 @@ def training_arguments(
     if not bf16:
         logger.info("bf16=False because this device has no bfloat16 units")
     return Arguments(
-        output_dir=str(output),
+        output_dir=str(run.output),
         # All that a rank contributes to a step; the trainer divides it into micro-batches.
         per_device_train_batch_size=training.effective_batch_size // group_state().num_processes,
         per_device_eval_batch_size=2,
@@ -60,10 +54,10 @@ def training_arguments(
         lr_scheduler_type=_scheduler(training.lr_scheduler),
         weight_decay=training.weight_decay,
         warmup_steps=training.warmup_steps,
-        optim=_optimizer(cuda=cuda, fsdp=fsdp, resume_from=resume_from),
+        optim=_optimizer(cuda=cuda, fsdp=run.fsdp, resume_from=run.resume_from),
         bf16=bf16,
         use_cpu=not cuda,
-        gradient_checkpointing=checkpointing,
+        gradient_checkpointing=run.checkpointing,
         eval_strategy="steps" if evaluate else "no",
         eval_steps=training.validation_steps if evaluate else None,
         do_eval=evaluate,
@@ -76,12 +70,12 @@ def training_arguments(
         # A loss that is no number ends the training, so it need not be looked for before it is logged.
         logging_nan_inf_filter=False,
         disable_tqdm=True,
-        report_to=list(reporters) or "none",
+        report_to=list(choose_reporters(run.reporters)) or "none",
         ddp_find_unused_parameters=False,
-        fsdp=fsdp,  # type: ignore[arg-type]  # a string, as annotated, is deprecated
-        fsdp_config=FSDP if fsdp else None,
+        fsdp=run.fsdp,  # type: ignore[arg-type]  # a string, as annotated, is deprecated
+        fsdp_config=FSDP if run.fsdp else None,
         dataloader_pin_memory=cuda,
-        seed=seed,
+        seed=run.seed,
     )
 
 

@@ -11,20 +11,22 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState, notebook_launcher
 from accelerate.utils import broadcast
 from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from transformers import PreTrainedModel
 
 from nss_train import errors
 from nss_train.config.support import unsupported_ranks
 from nss_train.contract import Report, Request, StageDrained, StageResult
 from nss_train.errors import NSSTrainError, ParameterError, Problem, StageLost
 from nss_train.process import default_signals, die_with_parent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import Trainer
-
-from nss_train.contract import Kernels, Report, StageDrained
+from nss_train.contract import Kernels, Report
 from nss_train.training.checkpoint import Checkpoints
-from nss_train.training.out_of_memory import typed_out_of_memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,16 +33,3 @@ class RunOptions:
     def keeping(self) -> list[Checkpoints]:
         """Return the callbacks that keep checkpoints: one or none."""
         return [] if self.checkpoints is None else [self.checkpoints]
-
-    def train(self, trainer: Trainer) -> float:
-        """Run a trainer to its end; return the seconds that it took.
-
-        Raises :class:`~nss_train.errors.OutOfMemory` for any library's own error, and
-        :class:`~nss_train.contract.StageDrained` when the training was asked to leave.
-        """
-        started = time.monotonic()
-        with typed_out_of_memory():
-            trainer.train(resume_from_checkpoint=None if self.resume_from is None else str(self.resume_from))
-        if self.checkpoints is not None and self.checkpoints.drained:
-            raise StageDrained(trainer.state.global_step)
-        return time.monotonic() - started

@@ -27,13 +27,18 @@ def dealt(lengths: Sequence[int], ranks: int) -> list[list[int]]:
     return shares
 
 
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that are trained, in an order that is the same on every rank."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 @torch.no_grad()
 def add_over_ranks(parameters: Sequence[nn.Parameter]) -> None:
     """Make each parameter's gradient the sum of those of all ranks, exchanged once and in float32.
 
     A rank without rows in this step has no gradients and adds zeros.
     """
-    if group_state().num_processes == 1:
+    if group_state().num_processes == 1 or not parameters:
         return
     total = _flat([torch.zeros_like(one) if one.grad is None else one.grad for one in parameters])
     torch.distributed.all_reduce(total)
@@ -44,7 +49,7 @@ def add_over_ranks(parameters: Sequence[nn.Parameter]) -> None:
 @torch.no_grad()
 def begin_alike(parameters: Sequence[nn.Parameter]) -> None:
     """Give every rank the first one's parameters."""
-    if group_state().num_processes == 1:
+    if group_state().num_processes == 1 or not parameters:
         return
     values = _flat(list(parameters))
     torch.distributed.broadcast(values, src=0)

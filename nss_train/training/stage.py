@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nss_train.config import SafeSynthesizerParameters, load_resolved
 from nss_train.contract import DRAIN, Report, Request, Stage, StageDrained, StageResult
@@ -34,14 +35,19 @@ from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
 from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.divergence import diverged
-from nss_train.training.fit import Fitted, fit
+from nss_train.training.fit import fit
+from nss_train.training.fitted import Fitted
 from nss_train.training.group import is_first, on_device, placement
+from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.options import RunOptions
-from nss_train.training.trainer import load_tokenizer
+from nss_train.training.trainer import load_tokenizer, make_trainer
 
 logger = logging.getLogger(__name__)
 
 Examples = dict[str, Dataset | None]
+MakeTrainer = Callable[
+    [PeftModel, PreTrainedTokenizerFast, SafeSynthesizerParameters, Examples, RunOptions], AdapterTrainer
+]
 _TIMES = ("_runtime", "_per_second")
 
 
@@ -57,7 +63,10 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     longest = _longest(prepared, config)
     model, checkpointing = _model(folder / "in" / "model", config, request, precision, longest)
     before = snapshot(model)
-    fitted = _fit(model, examples, config, folder, request, checkpointing=checkpointing, report=report)
+    run = _run_options(folder, request, checkpointing=checkpointing, report=report)
+    tokenizer = load_tokenizer(folder / "in" / "model" / "base")
+    trainer = _maker(folder, config, request, report)(model, tokenizer, config, examples, run)
+    fitted = fit(trainer, run)
     if not is_first():
         return StageResult(stage=Stage.TRAIN)
     _check_trained(fitted, dict(fitted.weights or model.named_parameters()), before, config)
@@ -81,30 +90,20 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     return StageResult(stage=Stage.TRAIN, figures=figures | ran)
 
 
-def _fit(
-    model: PeftModel,
-    examples: Examples,
-    config: SafeSynthesizerParameters,
-    folder: Path,
-    request: Request,
-    *,
-    checkpointing: bool,
-    report: Report,
-) -> Fitted:
-    run = _run_options(folder, request, checkpointing=checkpointing, report=report)
-    tokenizer = load_tokenizer(folder / "in" / "model" / "base")
+def _maker(folder: Path, config: SafeSynthesizerParameters, request: Request, report: Report) -> MakeTrainer:
+    """Return the function that makes the trainer: a plain one, or a private one with plan and record."""
     if not config.dp_enabled:
-        return fit(model, tokenizer, examples, config, run)
+        return make_trainer
     # Imported late: most trainings need neither Opacus nor an accountant.
     from nss_train.privacy.accounting.step_budget import NullRecorder, SupervisedRecorder
-    from nss_train.privacy.dpsgd.fit import Private, fit_privately
+    from nss_train.privacy.dpsgd.private import Private, make_private_trainer
 
     private = Private.read(
         folder / "in" / "prepare_data",
         record=NullRecorder() if request.charged_steps is None else SupervisedRecorder(folder, report),
         charged=request.charged_steps or 0,
     )
-    return fit_privately(model, tokenizer, examples, config, run, private=private)
+    return partial(make_private_trainer, private=private)
 
 
 def _run_options(folder: Path, request: Request, *, checkpointing: bool, report: Report) -> RunOptions:

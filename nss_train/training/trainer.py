@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,105 +11,72 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from transformers import (
     DataCollatorForTokenClassification,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.contract import Kernels
 from nss_train.model.compiled import eagerly
 from nss_train.training.arguments import training_arguments
-from nss_train.training.callbacks import INCOMPLETE, EvaluateAtEnd
+from nss_train.training.callbacks import EvaluateAtEnd, ReportSteps, TimeLimit
+from nss_train.training.checkpoint import step_of
 from nss_train.training.divergence import check_loss
+from nss_train.training.fitted import Fitted, incomplete_reason
+from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
-from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples
+from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples, lengths_of
+from nss_train.training.options import RunOptions
 from nss_train.training.passes import Passes
-from nss_train.training.reduction import add_over_ranks, begin_alike
+from nss_train.training.reduction import add_over_ranks, begin_alike, trained
 from nss_train.training.sampling import Shuffled
-from nss_train.training.sharing import share_between_cpus
+from nss_train.training.sharing import share_held
 
 
 def make_trainer(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerFast,
     config: SafeSynthesizerParameters,
-    *,
-    output: Path,
     examples: Mapping[str, Dataset | None],
-    seed: int,
-    checkpointing: bool,
+    run: RunOptions,
+    *,
     callbacks: Sequence[TrainerCallback] = (),
-    reporters: tuple[str, ...] = (),
-    halvings: int = 0,
-    fsdp: bool = False,
-    kernels: Kernels | None = None,
-    resume_from: Path | None = None,
-) -> Trainer:
+) -> SharedBatchTrainer:
     """Return a trainer on ``examples["train"]``, evaluated on ``examples["validation"]`` if there are any."""
-    evaluate = examples["validation"] is not None
-    arguments = training_arguments(
-        config.training,
-        output=output,
-        seed=seed,
-        checkpointing=checkpointing,
-        evaluate=evaluate,
-        reporters=reporters,
-        fsdp=fsdp,
-        resume_from=resume_from,
-    )
+    training, validation = examples["train"], examples["validation"]
+    if training is None:
+        raise ValueError("there are no training examples")
+    evaluate = validation is not None
+    limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds)]
+    reported = ReportSteps(run.report, total_tokens=int(lengths_of(training).sum()))
+    last = [EvaluateAtEnd()] if evaluate else []
     trainer = SharedBatchTrainer(
         model=model,
-        args=arguments,
+        args=training_arguments(config.training, run, evaluate=evaluate),
         passes=Passes.of(
             model,
             config.training,
-            examples["train"],
+            training,
             pad_id=int(tokenizer.pad_token_id or 0),
-            halvings=halvings,
-            kernels=kernels or Kernels(),
-            resume_from=resume_from,
-            sharing=fsdp,
+            halvings=run.halvings,
+            kernels=run.kernels,
+            resume_from=run.resume_from,
+            sharing=run.fsdp,
         ),
-        train_dataset=examples["train"],
-        eval_dataset=examples["validation"],
+        train_dataset=training,
+        eval_dataset=validation,
         data_collator=DataCollatorForTokenClassification(tokenizer),
         processing_class=tokenizer,
         compute_metrics=BatchedMetrics() if evaluate else None,
         preprocess_logits_for_metrics=preprocess_logits_for_metrics if evaluate else None,
-        callbacks=[*callbacks, *([EvaluateAtEnd()] if evaluate else [])],
+        callbacks=[reported, *limits, *callbacks, *run.keeping, *last],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-class AdapterTrainer(Trainer):
-    """Hugging Face's trainer with checkpoints that hold only the adapter."""
-
-    def create_accelerator_and_postprocess(self) -> None:
-        """Create the accelerator as the base class does, with FSDP for ranks on CPUs too.
-
-        Without FSDP nothing is wrapped: ranks exchange the adapter's gradients alone, once a step.
-        """
-        super().create_accelerator_and_postprocess()
-        sharing = self.args.fsdp_plugin_args
-        if sharing is None:
-            unwrapped = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
-            self.accelerator.prepare_model = unwrapped
-        elif not torch.cuda.is_available():
-            share_between_cpus(sharing)
-            self.is_fsdp_enabled = True
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Save the adapter only: resuming needs neither the tokenizer nor pickled arguments."""
-        folder = self.args.output_dir if output_dir is None else output_dir
-        model: PeftModel = self.accelerator.unwrap_model(self.model)
-        model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
 
 
 class SharedBatchTrainer(AdapterTrainer):
@@ -123,32 +89,23 @@ class SharedBatchTrainer(AdapterTrainer):
     def __init__(
         self, *, train_dataset: Dataset, args: TrainingArguments, passes: Passes, **options: Any
     ) -> None:
-        examples = train_dataset.with_format("numpy", columns=list(EXAMPLE_COLUMNS))
-        super().__init__(train_dataset=examples, args=args, **options)
+        super().__init__(
+            train_dataset=train_dataset.with_format("numpy", columns=list(EXAMPLE_COLUMNS)),
+            args=args,
+            **options,
+        )
+        self._examples, self._tokens = len(train_dataset), int(lengths_of(train_dataset).sum())
         self._passes = passes
-        self._trained: list[nn.Parameter] = []
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:  # noqa: ARG002 (its interface)
-        return Shuffled(len(cast("Dataset", self.train_dataset)), seed=self.args.seed)
+        self._exchanged: list[nn.Parameter] | None = None
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the examples of whole steps, the same on every rank; :meth:`training_step` makes tensors."""
         return DataLoader(
             cast("Any", self.train_dataset),
             batch_size=self.args.train_batch_size * self.args.world_size,
-            sampler=self._get_train_sampler(),
+            sampler=Shuffled(self._examples, seed=self.args.seed),
             collate_fn=as_examples,
         )
-
-    def _prepare_for_training(self, *of: Any, **options: Any) -> Any:
-        """Prepare as the base class does, and let all ranks begin with the same adapter."""
-        prepared = super()._prepare_for_training(*of, **options)
-        if not self.is_fsdp_enabled:
-            self._trained = [
-                weight for weight in cast("nn.Module", self.model).parameters() if weight.requires_grad
-            ]
-            begin_alike(self._trained)
-        return prepared
 
     def get_batch_samples(
         self,
@@ -166,9 +123,11 @@ class SharedBatchTrainer(AdapterTrainer):
         """Make the gradient of the step's mean loss per token; return the loss, to be averaged over ranks."""
         if not model.training:
             model.train()
+        if self._exchanged is None:
+            self._exchanged = [] if self.is_fsdp_enabled else trained(model)
+            begin_alike(self._exchanged)
         part = self._passes.step(self, model, inputs, learned=int(num_items_in_batch or 1))
-        if not self.is_fsdp_enabled:
-            add_over_ranks(self._trained)
+        add_over_ranks(self._exchanged)
         loss: torch.Tensor = part * self.args.world_size
         return loss
 
@@ -187,9 +146,26 @@ class SharedBatchTrainer(AdapterTrainer):
         """Return 0: nobody reads the count, and making it walks the whole model."""
         return 0
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        self._passes.save(Path(output_dir or str(self.args.output_dir)))
+    def save_more(self, folder: Path) -> None:
+        """Write the size of micro-batches, which a resumed training keeps."""
+        self._passes.save(folder)
+
+    def fitted(self, run: RunOptions, *, seconds: float) -> Fitted:
+        """Return the result with the numbers of the training examples, each counted once."""
+        state, first = self.state, 0 if run.resume_from is None else step_of(run.resume_from)
+        done = (state.global_step - first) / max(state.max_steps, 1)
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        return Fitted(
+            log_history=state.log_history,
+            steps=state.global_step,
+            reason=incomplete_reason(state.log_history),
+            seconds=seconds,
+            ranks=self.args.world_size,
+            figures={"examples": self._examples, "tokens": self._tokens, "final_loss": losses[-1]},
+            speed={"tokens_per_s": round(done * self._tokens / seconds, 1)},
+            weights=self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None,
+            share_held=round(share_held(self), 3),
+        )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -198,8 +174,3 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     if not tokenizer.pad_token_id:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def incomplete_reason(log_history: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return why a training ended early; ``None`` when it took all its steps."""
-    return next((str(entry[INCOMPLETE]) for entry in log_history if INCOMPLETE in entry), None)

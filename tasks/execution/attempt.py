@@ -31,10 +31,11 @@ from tasks.execution.interrupts import Interrupts
 from tasks.execution.progress import Progress
 from tasks.execution.scratch import scratch
 from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
-from tasks.jobs import same_data, stage_files
+from tasks.jobs import stage_files
 from tasks.jobs.documents import PrivateFiles, StageCommit
 from tasks.jobs.gate import Gate
-from tasks.jobs.privacy_charges import allow, hand_over
+from tasks.jobs.privacy import same_data
+from tasks.jobs.privacy.charges import allow, hand_over
 from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings, child_environment
 from tasks.telemetry import tracing

@@ -17,10 +17,10 @@ from tasks.execution.drain_flag import DrainFlag
 from tasks.execution.model_cache import ModelCache
 from tasks.execution.unseen import Unseen
 from tasks.jobs import stage_files
-from tasks.jobs.datasets import check_access
 from tasks.jobs.documents import JobRequest, StageCommit
 from tasks.jobs.keys import RESERVED
-from tasks.jobs.private_keys import budget_name, write_keys
+from tasks.jobs.privacy.datasets import check_access
+from tasks.jobs.privacy.private_keys import budget_name, write_keys
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import fetch_table
 from tasks.settings import Settings

@@ -24,7 +24,7 @@ from tasks.jobs.documents import (
 )
 from tasks.jobs.gate import OPEN, Gate
 from tasks.jobs.keys import model_prefix
-from tasks.jobs.privacy_charges import Charges
+from tasks.jobs.privacy.charges import Charges
 from tasks.jobs.stage_files import Committed
 from tasks.store.base import Store
 from tasks.telemetry import tracing

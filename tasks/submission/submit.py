@@ -19,9 +19,9 @@ from nss_train.model_names import missing_models
 from nss_train.names import draw_name
 from tasks.broker.errors import BrokerRefuses, broker_errors, reach
 from tasks.deployment import Deployment
-from tasks.jobs.datasets import check_access, prove
 from tasks.jobs.documents import JobRequest, Table
 from tasks.jobs.ids import check_job_id, id_of_key, new_job_id
+from tasks.jobs.privacy.datasets import check_access, prove
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.submission import KEY_MAX_CHARS, SEEDS, TENANT, ConfigSource, Submission, SubmitMessage
 from tasks.jobs.table import (

@@ -17,7 +17,7 @@ def test_the_client_imports_neither_torch_nor_pandas() -> None:
 
 def test_the_ledger_imports_neither_torch_nor_pandas() -> None:
     heavy = "('torch', 'transformers', 'pandas')"
-    script = f"import sys, tasks.jobs.privacy_ledger; print([m for m in {heavy} if m in sys.modules])"
+    script = f"import sys, tasks.jobs.privacy.ledger; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

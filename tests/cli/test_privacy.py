@@ -17,9 +17,9 @@ from nss_train.config import parse_config
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.renyi_filter import ORDERS
 from tasks.cli import main
-from tasks.jobs.datasets import prove
 from tasks.jobs.documents import JobRequest, Outcome, Table
-from tasks.jobs.privacy_ledger import DatasetLedger, Granted
+from tasks.jobs.privacy.datasets import prove
+from tasks.jobs.privacy.ledger import DatasetLedger, Granted
 from tasks.settings import Settings, worker_environment
 from tasks.store.open import open_store
 from tests.unit.privacy.plans import plan, schema

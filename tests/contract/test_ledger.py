@@ -14,10 +14,10 @@ from nss_train.config import parse_config
 from nss_train.errors import BudgetExceeded, InfrastructureError, ParameterError, StoreUnavailable
 from nss_train.privacy.accounting.dataset_budget import Budget, Composition
 from nss_train.privacy.accounting.ledger import Reservation, Settlement
-from tasks.jobs.datasets import prove, read_binding
 from tasks.jobs.documents import JobRequest, Outcome, Table
-from tasks.jobs.privacy_ledger import DatasetLedger, Granted
-from tasks.jobs.renaming import rename
+from tasks.jobs.privacy.datasets import prove, read_binding
+from tasks.jobs.privacy.ledger import DatasetLedger, Granted
+from tasks.jobs.privacy.renaming import rename
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.local import LocalStore

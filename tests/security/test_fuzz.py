@@ -19,7 +19,7 @@ from tasks.celery_tasks import read_message
 from tasks.execution.delivery import Superseded
 from tasks.jobs import versioning
 from tasks.jobs.documents import Claim, StageMessage
-from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.privacy.ledger import DatasetLedger
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.submission import SubmitMessage
 from tasks.store.local import LocalStore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +54,37 @@ def docstrings(file: Path) -> Iterator[tuple[int, str]]:
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):
                 yield node.lineno, text
+
+
+PRIVATE_METHODS = Path("nss_train/training/hugging_face.py")
+
+
+def test_private_methods_of_hugging_faces_trainer_are_used_in_one_module() -> None:
+    transformers = importlib.util.find_spec("transformers")
+    assert transformers is not None
+    assert transformers.origin is not None
+    trainer = Path(transformers.origin).with_name("trainer.py")
+    private = {name for name in methods(trainer) if name.startswith("_")} - {"__init__"}
+    users = {
+        file.relative_to(architecture.ROOT)
+        for file in (architecture.ROOT / "nss_train").rglob("*.py")
+        if "Trainer" in file.read_text(encoding="utf-8") and private & (methods(file) | attributes(file))
+    }
+    assert users == {PRIVATE_METHODS}
+
+
+def methods(file: Path) -> set[str]:
+    return {
+        each.name
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Trainer")
+        for each in node.body
+        if isinstance(each, ast.FunctionDef)
+    }
+
+
+def attributes(file: Path) -> set[str]:
+    """Return the names that follow a dot, except those of functions and classes of the file itself."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute)} - own

@@ -23,7 +23,7 @@ from tasks.celery_tasks import read_message
 from tasks.execution.checkpoints import CheckpointStore, Kept
 from tasks.execution.delivery import NEWER_DELAY_S, TryLater, Worker, run_stage
 from tasks.jobs.documents import Claim, Outcome, StageMessage
-from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.privacy.ledger import DatasetLedger
 from tasks.jobs.repository import PRIVATE_SINCE, JobRepository
 from tasks.jobs.versioning import VERSION, NewerVersion
 from tasks.local.valkey import Valkey

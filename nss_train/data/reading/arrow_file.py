@@ -68,7 +68,7 @@ def _batches(file: object) -> Iterator[Any]:
 def _measure(message: Any) -> tuple[int, int]:
     """Return the rows of a message (0 for a dictionary) and the bytes of its decompressed buffers."""
     table = _Flat(message.metadata.to_pybytes()).root().table(2)
-    is_dictionary = message.type == "dictionary batch"
+    is_dictionary = message.type == "dictionary"
     batch = table.table(1) if is_dictionary else table
     packed = batch.has(3)
     total = 0

@@ -12,8 +12,9 @@ import torch
 
 from nss_train.model.compiled import eagerly
 from nss_train.privacy.dpsgd.clipping import STEPS_PER_CLIP, ClippedSum
+from nss_train.privacy.dpsgd.mechanism import LOSS_CLIP
 from nss_train.privacy.dpsgd.micro_batches import FILLER, IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
-from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
+from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
 from nss_train.training.seeding import public_luck
 
@@ -101,11 +102,17 @@ class Probe:
         with public_luck(run.luck):
             for batch in run.units.micro_batches(run.order, self._shapes):
                 started = self._passes.now()
-                self._passes.add(batch, [clipped, free], [losses])
+                self._add(batch, clipped, free, losses)
                 self.seconds[batch.input_ids.shape[1]].append(self._passes.now() - started)
                 for witness in (clipped, free, losses):
                     witness.note(batch.units, batch.places)
         return Seen(clipped=clipped, free=free, losses=losses)
+
+    def _add(self, batch: MicroBatch, clipped: Witness, free: Witness, losses: Witness) -> None:
+        rows = self._passes.gradients(batch)
+        rows.add_gradients_to(clipped)
+        rows.add_gradients_to(free)
+        rows.add_losses_to(losses)
 
     def norm_alone(self, units: UnitExamples, unit: int) -> float:
         """Return the norm of a unit's gradient by plain backpropagation, each row alone, without padding."""

@@ -140,6 +140,34 @@ class ClippedSum:
         return [piece.view(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowResults:
+    """The gradients and losses of a micro-batch's rows, and which rows belong to one unit."""
+
+    gradients: Sequence[torch.Tensor]
+    """One tensor per parameter, of shape (rows, *parameter's shape)."""
+    losses: torch.Tensor
+    """Each row's part of its unit's mean loss per token; shape (rows,)."""
+    places: torch.Tensor
+    """The place of each row's unit among the micro-batch's units, ascending and on the CPU; shape (rows,)."""
+    ends: bool = True
+    """``False`` if the next micro-batch continues the same unit."""
+
+    def add_gradients_to(self, total: ClippedSum) -> None:
+        """Add each unit's clipped gradient; an incomplete unit is held, to be clipped as a whole."""
+        self._add(self.gradients, total)
+
+    def add_losses_to(self, total: ClippedSum) -> None:
+        """Add each unit's clipped loss."""
+        self._add([self.losses[:, None]], total)
+
+    def _add(self, rows: Sequence[torch.Tensor], total: ClippedSum) -> None:
+        if self.ends:
+            total.add(rows, self.places)
+        else:
+            total.hold(rows)
+
+
 def _flat(rows: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return a copy of all parameters' gradients; shape (rows, values)."""
     return torch.cat([gradient.flatten(1) for gradient in rows], 1).float()

@@ -4,15 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise, RowResults
 from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead
 from nss_train.privacy.dpsgd.poisson_sampling import Indices, PoissonSampler
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
+
+if TYPE_CHECKING:
+    from nss_train.privacy.dpsgd.canaries import Canaries
+
+LOSS_CLIP = 10.0
+"""Most nats per token that a unit adds to a reported loss: that of a guess among 22,000 tokens."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossSum:
+    """The sum of a step's unit losses, each clipped to :data:`LOSS_CLIP`, and the noise of its release."""
+
+    total: ClippedSum
+    noise: Noise
+
+    @classmethod
+    def of(
+        cls, plan: PrivacyPlan, *, device: torch.device, randomness: SecretRandomness, slack: float
+    ) -> Self:
+        """Return the sum as planned; without noise where losses are published outside the guarantee."""
+        deviation = plan.loss_noise * LOSS_CLIP * (1 + slack) if plan.report_loss else 0.0
+        return cls(
+            total=ClippedSum([torch.zeros(1, device=device)], clip=LOSS_CLIP),
+            noise=Noise(deviation=deviation, randomness=randomness),
+        )
+
+    def release(self, *, batch: float) -> torch.Tensor:
+        """Return the noisy mean loss per token of a step's units."""
+        return self.total.release(self.noise, batch=batch)[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +53,10 @@ class Mechanism:
     noise: Noise
     batch: float
     """Divisor of a released sum."""
+    losses: LossSum | None = None
+    """The sum of the units' losses, where these are reported."""
+    canaries: Canaries | None = None
+    """Invented units that join each step, in an audit of a whole training."""
 
     @classmethod
     def of(
@@ -35,6 +68,8 @@ class Mechanism:
         randomness: SecretRandomness,
         slack: float = 0.0,
         ahead: NoiseAhead | None = None,
+        losses: LossSum | None = None,
+        canaries: Canaries | None = None,
     ) -> Self:
         """Return the mechanism whose cost the plan has computed.
 
@@ -48,12 +83,29 @@ class Mechanism:
                 deviation=plan.gradient_noise * plan.clip * (1 + slack), randomness=randomness, ahead=ahead
             ),
             batch=plan.batch,
+            losses=losses,
+            canaries=canaries,
         )
 
     def draw(self) -> Indices:
         """Draw the units of the next step; shape (drawn,)."""
         return self.sampler.draw()
 
+    def add_clipped(self, rows: RowResults) -> None:
+        """Clip each unit's gradient, and its loss if losses are reported; add them to the step's sums."""
+        rows.add_gradients_to(self.gradients)
+        if self.losses is not None:
+            rows.add_losses_to(self.losses.total)
+
     def release(self) -> list[torch.Tensor]:
-        """Return the step's noisy gradient, in the parameters' shapes."""
-        return self.gradients.release(self.noise, batch=self.batch)
+        """Return the step's noisy mean gradient, in the parameters' shapes."""
+        if self.canaries is None:
+            return self.gradients.release(self.noise, batch=self.batch)
+        self.canaries.join(self.gradients)
+        released = self.gradients.release(self.noise, batch=self.batch)
+        self.canaries.see(released)
+        return released
+
+    def release_loss(self) -> torch.Tensor | None:
+        """Return the step's noisy mean loss; ``None`` where losses are not reported."""
+        return None if self.losses is None else self.losses.release(batch=self.batch)

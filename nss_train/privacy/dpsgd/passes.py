@@ -1,22 +1,19 @@
-"""Forward and backward passes of micro-batches, whose units' gradients are clipped and summed."""
+"""Forward and backward passes of micro-batches, which give each row's gradient and loss."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
 from peft import PeftModel
 
 from nss_train.model.compiled import compile_layers, uncompiled
-from nss_train.privacy.dpsgd.clipping import ClippedSum
+from nss_train.privacy.dpsgd.clipping import RowResults
 from nss_train.privacy.dpsgd.micro_batches import MicroBatch
 from nss_train.privacy.dpsgd.per_sample_gradients import RowGradients
 from nss_train.privacy.dpsgd.token_losses import TokenLosses
-
-LOSS_CLIP = 10.0
-"""Most nats per token that a unit adds to a reported loss: that of a guess among 22,000 tokens."""
 
 
 class Passes:
@@ -34,22 +31,18 @@ class Passes:
         self._autocast = autocast
         self._rows = RowGradients(model)
 
-    def add(
-        self, batch: MicroBatch, gradients: Sequence[ClippedSum], losses: Sequence[ClippedSum] = ()
-    ) -> None:
-        """Add each unit's clipped gradient, and its mean loss per token, to the given sums.
-
-        An incomplete unit is held: clipping always applies to the whole unit's gradient.
-        """
+    def gradients(self, batch: MicroBatch) -> RowResults:
+        """Return the gradient of each row's loss, and the row's part of its unit's mean loss per token."""
         batch = batch.to(self.device)
         self._rows.begin(len(batch.input_ids))
-        found = self.losses(batch)
-        found.sum().backward()
-        rows = self._rows.take()
-        for total in gradients:
-            _into(total, rows, batch)
-        for total in losses:
-            _into(total, [(found.detach() / batch.learned)[:, None]], batch)
+        losses = self.losses(batch)
+        losses.sum().backward()
+        return RowResults(
+            gradients=self._rows.take(),
+            losses=losses.detach() / batch.learned,
+            places=batch.places,
+            ends=batch.ends,
+        )
 
     def losses(self, batch: MicroBatch) -> torch.Tensor:
         """Return :func:`row_losses` of a micro-batch that is on the device."""
@@ -91,10 +84,3 @@ def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
     losses = TokenLosses.apply(logits.flatten(0, 1).float(), targets.flatten())
     found: torch.Tensor = losses.view(targets.shape).sum(1)
     return found
-
-
-def _into(total: ClippedSum, rows: Sequence[torch.Tensor], batch: MicroBatch) -> None:
-    if batch.ends:
-        total.add(rows, batch.places)
-    else:
-        total.hold(rows)

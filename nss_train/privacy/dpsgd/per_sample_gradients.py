@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from peft import PeftModel
 from torch import nn
 
 from nss_train.errors import ParameterError, Problem
@@ -37,7 +36,7 @@ class RowGradients:
     :meth:`take` each of them has the same weights of rows. At all other times the model computes as ever.
     """
 
-    def __init__(self, model: PeftModel) -> None:
+    def __init__(self, model: nn.Module) -> None:
         """Find the layers; raise :class:`ParameterError` for a trained weight that is in no linear layer."""
         named = [
             (path, layer)

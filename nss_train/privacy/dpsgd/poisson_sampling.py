@@ -26,6 +26,12 @@ class PoissonSampler:
         return np.flatnonzero(from_first_rank(torch.from_numpy(mask)).numpy())
 
 
+def of_this_rank(units: Indices) -> Indices:
+    """Return the part of a step's units that this rank computes."""
+    state = group_state()
+    return units[state.process_index :: state.num_processes]
+
+
 def from_first_rank(values: torch.Tensor) -> torch.Tensor:
     """Return rank 0's values on every rank, on the device that they came from."""
     state = group_state()

@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import logging
+import math
+from functools import partial
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers.trainer_utils import TrainOutput
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from nss_train.config.guarantee import Clock
 from nss_train.model.compiled import eagerly, eagerly_where_not_compiled
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.accounting.result import Coupling, PrivacyResult
+from nss_train.privacy.accounting.result import Coupling, PrivacyResult, check_release
 from nss_train.privacy.accounting.step_budget import StepBudget
 from nss_train.privacy.coupling.trial import Trial
 from nss_train.privacy.dpsgd.canaries import Canaries
-from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
-from nss_train.privacy.dpsgd.mechanism import Mechanism
+from nss_train.privacy.dpsgd.loop import Descent, train_privately
+from nss_train.privacy.dpsgd.mechanism import LossSum, Mechanism
 from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples
 from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead, drawing_ahead
-from nss_train.privacy.dpsgd.passes import LOSS_CLIP, Passes
+from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.callbacks import stop
-from nss_train.training.group import group_state
-from nss_train.training.trainer import AdapterTrainer
+from nss_train.training.fitted import Fitted, incomplete_reason
+from nss_train.training.hugging_face import LoopTrainer
+from nss_train.training.options import RunOptions
 
 logger = logging.getLogger(__name__)
 
 _REASON_CHARS = 500
+WHOLE_MINUTE_S = 60
 BUDGET_SPENT = "privacy_budget"
 """Reason why a training ended before its last step: lost attempts had spent ε."""
 
 
-class OpacusDPTrainer(AdapterTrainer):
+class OpacusDPTrainer(LoopTrainer):
     """Hugging Face's trainer with a loop of its own: every step is a Gaussian mechanism on sampled units."""
 
     def __init__(
@@ -61,36 +66,32 @@ class OpacusDPTrainer(AdapterTrainer):
 
         Layers are ``compiled`` if a trial of them succeeds.
         """
-        super().__init__(model=model, train_dataset=train_dataset, **options)
-        self._model, self._name = model, name
+        super().__init__(model, train_dataset=train_dataset, steps=plan.steps, **options)
+        self._name = name
         self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
         self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
         self._compiled = compiled
         self._secret = randomness or SecretRandomness()
-        self._reports_loss = plan.report_loss or not strict
+        self._strict, self._reports_loss = strict, plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self.coupling: Coupling | None = None
         """Result of the check of invented units, set once it has run."""
         self.marks: Marks | None = None
 
-    def _inner_training_loop(
-        self, *_: Any, resume_from_checkpoint: str | None = None, **__: Any
-    ) -> TrainOutput:
-        """Take all steps that the plan has and the budget allows, starting from the checkpoint."""
-        self._begin(resume_from_checkpoint)
+    def take_all_steps(self, optimizer: Optimizer, schedule: LRScheduler) -> None:
+        """Take all steps that the plan has and the budget allows, once a trial has shown how."""
+        descent = Descent(weights=self._trained, optimizer=optimizer, schedule=schedule)
         passes = Passes(self._model, device=self.args.device, autocast=self.accelerator.autocast)
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks
             # What was compiled, and for what, must not depend on the units of earlier steps.
             with eagerly_where_not_compiled(), drawing_ahead(self._trained, self._secret) as ahead:
-                self.take_steps(passes, trial, ahead)
+                self.take_steps(descent, passes, trial, ahead)
         finally:
             passes.close()
         self._budget.leave()
-        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
-        return TrainOutput(self.state.global_step, float("nan"), {})
 
     def _try(self, passes: Passes) -> Trial:
         """Return the results of a trial, of compiled layers where these are asked for and work."""
@@ -131,49 +132,48 @@ class OpacusDPTrainer(AdapterTrainer):
             randomness=self._secret,
         )
 
-    def take_steps(self, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
-        """Draw, clip, sum, release and step; effects become visible between the slots only."""
-        mechanism = Mechanism.of(
+    def take_steps(self, descent: Descent, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
+        """Take private steps until the plan, the budget or a callback ends them."""
+        pace = _pace(trial, passes)
+
+        def after_step(loss: torch.Tensor | None) -> None:
+            pace.wait()  # effects become visible between the slots only
+            self._after_step(trial.marks, None if loss is None else float(loss))
+
+        pace.wait()
+        train_privately(
+            self._mechanism(trial.coupling.slack, ahead),
+            partial(self._units.micro_batches, shapes=self._shapes),
+            passes.gradients,
+            descent,
+            begin_step=partial(self._begin_step, trial.marks),
+            after_step=after_step,
+        )
+
+    def _mechanism(self, slack: float, ahead: NoiseAhead | None) -> Mechanism:
+        secret, device = self._secret, self.args.device
+        reported = LossSum.of(self._plan, device=device, randomness=secret, slack=slack)
+        return Mechanism.of(
             self._plan,
             self._trained,
             units=len(self._units),
-            randomness=self._secret,
-            slack=trial.coupling.slack,
+            randomness=secret,
+            slack=slack,
             ahead=ahead,
+            losses=reported if self._reports_loss else None,
+            canaries=self._canaries,
         )
-        losses = ClippedSum([torch.zeros(1, device=self.args.device)], clip=LOSS_CLIP)
-        noise = _loss_noise(self._plan, self._secret, slack=trial.coupling.slack)
-        pace = _pace(trial, passes)
-        pace.wait()
-        while self.state.global_step < self.state.max_steps and not self.control.should_training_stop:
-            done, group = self.state.global_step, group_state()
-            if not self._budget.take(ahead=trial.marks.paid_up_to(done) - done):
-                stop(self.state, self.control, BUDGET_SPENT)
-                break
-            self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
-            mine = mechanism.draw()[group.process_index :: group.num_processes]
-            for batch in self._units.micro_batches(mine, self._shapes):
-                passes.add(batch, [mechanism.gradients], [losses] if self._reports_loss else ())
-            self._update(self._released(mechanism))
-            loss = losses.release(noise, batch=self._plan.batch)[0] if self._reports_loss else None
-            pace.wait()
-            self._after_step(trial.marks, None if loss is None else float(loss))
 
-    def _update(self, gradients: list[torch.Tensor]) -> None:
-        for parameter, gradient in zip(self._trained, gradients, strict=True):
-            parameter.grad = gradient.to(parameter.dtype)
-        self._optimizer.step()
-        self._schedule.step()
-        self._optimizer.zero_grad()
-
-    def _released(self, mechanism: Mechanism) -> list[torch.Tensor]:
-        """Return the step's gradient, with any canaries among the units."""
-        if self._canaries is None:
-            return mechanism.release()
-        self._canaries.join(mechanism.gradients)
-        released = mechanism.release()
-        self._canaries.see(released)
-        return released
+    def _begin_step(self, marks: Marks) -> bool:
+        """Pay for a step if there is one more; tell whether it may be taken."""
+        done = self.state.global_step
+        if done >= self.state.max_steps or self.control.should_training_stop:
+            return False
+        if not self._budget.take(ahead=marks.paid_up_to(done) - done):
+            stop(self.state, self.control, BUDGET_SPENT)
+            return False
+        self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
+        return True
 
     def _after_step(self, marks: Marks, loss: float | None) -> None:
         """Count the step and report what may be reported; evaluate and save where due."""
@@ -193,30 +193,43 @@ class OpacusDPTrainer(AdapterTrainer):
             # It leaves the model in evaluation mode.
             self._model.train()
         if self.control.should_save:
-            self._save_checkpoint(self._model, trial=None)
-            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+            self.save_checkpoint()
 
     def _figures(self) -> dict[str, float]:
         """Return the figures that may be public at a mark."""
         return {
-            "learning_rate": self._get_learning_rate(),
+            "learning_rate": self.learning_rate(),
             "epsilon": self._plan.spent_at_most(self._budget.steps),
         }
 
-    def _begin(self, checkpoint: str | None) -> None:
-        """Set up optimizer, schedule and state, from a checkpoint if there is one."""
-        self._optimizer = self.create_optimizer()
-        self._schedule = self.create_scheduler(self._plan.steps)
-        self._init_training_state(self._plan.steps, self._plan.steps, 1, checkpoint, None)
-        if checkpoint is not None:
-            self._load_optimizer_and_scheduler(checkpoint)
-        self.callback_handler.optimizer = self._optimizer
-        self.callback_handler.lr_scheduler = self._schedule
-        self._model.train()
-        self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+    def fitted(self, run: RunOptions, *, seconds: float) -> Fitted:  # noqa: ARG002 (its interface)
+        """Return what may be published about the training, with its price.
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Save nothing: a resumed training draws anew."""
+        Raises :class:`~nss_train.errors.BudgetExceeded` for an adapter that cost too much.
+        """
+        result, history = self.privacy_result(), self.state.log_history
+        check_release(self._plan, result)
+        logger.info(
+            "ε=%.4f was spent in %d steps",
+            result.epsilon_spent,
+            result.steps_applied,
+            extra={"action": "privacy.spent"},
+        )
+        return Fitted(
+            log_history=history,
+            steps=self.state.global_step,
+            reason=incomplete_reason(history),
+            # The exact time would depend on the numbers of units drawn.
+            seconds=math.ceil(seconds / WHOLE_MINUTE_S) * WHOLE_MINUTE_S if self._strict else seconds,
+            ranks=self.args.world_size,
+            figures={
+                "steps_applied": result.steps_applied,
+                "epsilon_spent": round(result.epsilon_spent, 4),
+                "slack": result.slack,
+            },
+            speed={},
+            privacy=result.model_dump(mode="json"),
+        )
 
     def get_epsilon(self) -> float:
         """Return ε of all paid steps, accounted anew, at the plan's δ."""
@@ -237,9 +250,3 @@ class OpacusDPTrainer(AdapterTrainer):
 
 def _pace(trial: Trial, passes: Passes) -> Pace:
     return Unpaced() if trial.slot_s is None else Slots(trial.slot_s, now=passes.now)
-
-
-def _loss_noise(plan: PrivacyPlan, secret: SecretRandomness, *, slack: float) -> Noise:
-    """Return the noise of a reported loss; it is zero where losses are published outside the guarantee."""
-    deviation = plan.loss_noise * LOSS_CLIP * (1 + slack) if plan.report_loss else 0.0
-    return Noise(deviation=deviation, randomness=secret)

@@ -18,12 +18,12 @@ from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.accounting.dataset_budget import Budget, Composition
 from tasks.cli import display, subprograms
 from tasks.cli.options import AsJson, LocalTable
-from tasks.jobs.privacy_charges import ACCOUNTANT
+from tasks.jobs.privacy.charges import ACCOUNTANT
 
 if TYPE_CHECKING:
     from nss_train.privacy.accounting.ledger import Entry, Ledger
     from tasks.client import Client
-    from tasks.jobs.privacy_ledger import DatasetLedger
+    from tasks.jobs.privacy.ledger import DatasetLedger
 
 budget = typer.Typer(no_args_is_help=True, help="What the private jobs on a dataset may cost in all.")
 privacy = typer.Typer(no_args_is_help=True, help="What a private training costs; nothing is trained.")

@@ -23,7 +23,7 @@ from nss_train.data.reading import cells
 from nss_train.data.source import read_source
 from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
 from nss_train.errors import DataError
-from tests.unit.data.test_reading import write_xlsx
+from tests.unit.data.reading.files import write_xlsx
 
 AS_NSS = ReadingParameters(types=Types.NSS)
 Write = Callable[..., Path]

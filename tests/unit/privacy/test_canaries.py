@@ -15,7 +15,7 @@ import torch
 from nss_train import stages
 from nss_train.errors import ParameterError
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.dpsgd import fit
+from nss_train.privacy.dpsgd import private
 from nss_train.privacy.dpsgd.canaries import CONFIDENCE, GUESSES, Canaries
 from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.mechanism import Mechanism
@@ -122,10 +122,10 @@ def test_the_chance_of_being_wrong_is_shared_among_the_numbers_of_guesses() -> N
 
 def test_rank_0_alone_has_canaries_and_only_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = torch.nn.Linear(10, 10)
-    assert fit.canaries_of(model, CLAIM, 0) is None
-    assert fit.canaries_of(model, CLAIM, 50) is not None
-    monkeypatch.setattr(fit, "is_first", lambda: False)
-    assert fit.canaries_of(model, CLAIM, 50) is None
+    assert private.canaries_of(model, CLAIM, 0) is None
+    assert private.canaries_of(model, CLAIM, 50) is not None
+    monkeypatch.setattr(private, "is_first", lambda: False)
+    assert private.canaries_of(model, CLAIM, 50) is None
 
 
 @pytest.fixture(scope="module")

@@ -196,7 +196,9 @@ def test_units_in_parts_train_as_whole_ones_do(
     monkeypatch.setattr("nss_train.privacy.accounting.plan.PrivacyPlan.spent", lambda *_: 0.0)
     for rows in (64, 3):
         shapes = Shapes(longest=128, tokens=8192, rows=rows)
-        monkeypatch.setattr("nss_train.privacy.dpsgd.fit.shapes_for", lambda *_, shapes=shapes, **__: shapes)
+        monkeypatch.setattr(
+            "nss_train.privacy.dpsgd.private.shapes_for", lambda *_, shapes=shapes, **__: shapes
+        )
         run = PrivateRun(shutil.copytree(prepared, tmp_path / str(rows), symlinks=True), request)
         run.replan(noise_multiplier=0.0, sampling_rate=1.0, batch=run.plan.units, steps=2)
         run.start()

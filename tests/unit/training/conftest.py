@@ -13,8 +13,14 @@ import pytest
 from nss_train import stages
 from nss_train.config import parse_config
 from nss_train.contract import Event, ModelPolicy, Request, StageResult
+from nss_train.training.options import RunOptions
 
 TABLE = "name,size\n" + "".join(f"bird {i % 7},{20 + i}\n" for i in range(120))
+
+
+def run_options(output: Path, **changes: Any) -> RunOptions:
+    """Return the options of a run that reports nothing."""
+    return RunOptions(output=output, seed=1, checkpointing=False, report=silent, **changes)
 
 
 def silent(event: Event) -> None:

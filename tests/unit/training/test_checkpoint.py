@@ -37,7 +37,7 @@ from nss_train.training.group import choose_ranks
 from nss_train.training.sharing import check_sharing
 from tasks.execution.supervisor import StageStopped, StopReason
 
-from .conftest import load, make_request, read
+from .conftest import load, make_request, read, run_options
 from .runs import EVERY_STEP, MakeRun, runs_of, wanted
 
 
@@ -197,8 +197,7 @@ def test_sharded_weights_are_stepped_by_an_optimizer_that_can(
     chosen = []
     with caplog.at_level(logging.INFO):
         for fsdp in (False, True):
-            given = {"output": tmp_path, "seed": 1, "checkpointing": False, "evaluate": False, "fsdp": fsdp}
-            options: Any = training_arguments(training, **given)
+            options: Any = training_arguments(training, run_options(tmp_path, fsdp=fsdp), evaluate=False)
             chosen.append(options["optim"])
     assert chosen == ["adamw_torch_fused", "adamw_torch"]
     assert "optim=adamw_torch because each rank steps its own share of the weights" in caplog.text
@@ -209,11 +208,11 @@ def test_a_checkpoint_of_an_older_release_keeps_its_optimizer(
 ) -> None:
     claim_a_device(monkeypatch)
     training = wanted(tiny_model).config.training.model_copy(update={"learning_rate": 0.1})
-    given = {"output": tmp_path, "seed": 1, "checkpointing": False, "evaluate": False}
     moments = torch.zeros(3)
     for names, optimizer in (("state1", "paged_adamw_32bit"), ("exp_avg", "adamw_torch_fused")):
         torch.save({"state": {0: {names: moments}}, "param_groups": []}, tmp_path / "optimizer.pt")
-        options: Any = training_arguments(training, resume_from=tmp_path, **given)
+        wanted_run = run_options(tmp_path, resume_from=tmp_path)
+        options: Any = training_arguments(training, wanted_run, evaluate=False)
         assert options["optim"] == optimizer
 
 

@@ -9,17 +9,18 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from nss_train.artifacts.generator import Completions, Generator
 from nss_train.artifacts.sampling import Sampling
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
-from nss_train.training.fit import Fitted, fit
-from nss_train.training.options import RunOptions
+from nss_train.training.fit import fit
+from nss_train.training.fitted import Fitted
 from nss_train.training.quality import GenerationQuality
-from nss_train.training.trainer import load_tokenizer
+from nss_train.training.trainer import load_tokenizer, make_trainer
 
-from .conftest import make_request, silent
+from .conftest import make_request, run_options
 
 ROW = list(range(5, 45))
 Fit = Callable[..., Fitted]
@@ -39,27 +40,23 @@ METADATA = {
 def run(tiny_model: Path, tmp_path: Path) -> Fit:
     """Return a function that trains for twelve steps, evaluated after every second one."""
 
-    def fitted(max_seconds: float | None = None, **options: Any) -> Fitted:
+    def fitted(*callbacks: TrainerCallback, max_seconds: float | None = None) -> Fitted:
         config = make_request(tiny_model, learning_rate=0.001, validation_steps=2).config
         base = load_base(tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False)
         # Dropout, so that the training draws random numbers that sampling might disturb.
         for layer in base.model.layers:
             layer.self_attn.attention_dropout = 0.2
         row = {"input_ids": ROW, "attention_mask": [1] * len(ROW), "labels": ROW}
-        return fit(
+        options = run_options(tmp_path / "trainer", max_seconds=max_seconds)
+        trainer = make_trainer(
             initial_adapter(base, config.training, seed=1),
             load_tokenizer(tiny_model),
-            {"train": Dataset.from_list([row] * 24), "validation": Dataset.from_list([row] * 4)},
             config,
-            RunOptions(
-                output=tmp_path / "trainer",
-                seed=1,
-                checkpointing=False,
-                report=silent,
-                max_seconds=max_seconds,
-            ),
-            **options,
+            {"train": Dataset.from_list([row] * 24), "validation": Dataset.from_list([row] * 4)},
+            options,
+            callbacks=callbacks,
         )
+        return fit(trainer, options)
 
     return fitted
 
@@ -81,14 +78,14 @@ def test_nothing_ends_a_training_early_unless_asked(run: Fit) -> None:
 
 
 def test_a_model_that_writes_nonsense_stops_after_patience_evaluations(run: Fit, tiny_model: Path) -> None:
-    fitted = run(generation_eval=quality(tiny_model, patience=2))
+    fitted = run(quality(tiny_model, patience=2))
     assert (fitted.training_complete, fitted.reason, fitted.steps) == (False, "no_records", 4)
     assert {"training_incomplete": "no_records"} in fitted.log_history
     assert len(evaluations(fitted)) == 2
 
 
 def test_sampling_leaves_the_course_of_the_training_as_it_was(run: Fit, tiny_model: Path) -> None:
-    watched = run(generation_eval=quality(tiny_model, patience=100))
+    watched = run(quality(tiny_model, patience=100))
     assert watched.training_complete
     assert evaluations(watched) == evaluations(run())
 
@@ -100,7 +97,7 @@ def test_some_valid_records_are_told_from_none(
     texts = ['{"name": "a", "size": 1}\n{"name": 1}\n{"size": 1}\n']
     written = Completions(texts=texts, tokens=0)
     monkeypatch.setattr(Generator, "run", lambda *_: written)
-    fitted = run(generation_eval=watching)
+    fitted = run(watching)
     assert (fitted.reason, fitted.steps) == ("stopping_condition_reached", 6)
 
 

@@ -13,19 +13,20 @@ from datasets import Dataset
 from peft import PeftModel
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from nss_train.contract import Kernels
+from nss_train.contract import CHECKPOINT_MANIFEST, Kernels
 from nss_train.errors import OutOfMemory, ParameterError
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.loss import Head
 from nss_train.training import passes
-from nss_train.training.fit import Fitted, fit
+from nss_train.training.fit import fit
+from nss_train.training.fitted import Fitted
+from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.micro_batches import Room
-from nss_train.training.options import RunOptions
 from nss_train.training.passes import ROOM_FILE, Passes
-from nss_train.training.trainer import load_tokenizer
+from nss_train.training.trainer import load_tokenizer, make_trainer
 
-from .conftest import make_request, silent
+from .conftest import make_request, run_options
 
 EXAMPLES, BATCH, PROMPT = 13, 6, 2
 IMPORTS_OF_A_COMPILER = "ignore:.*script_method.*:DeprecationWarning"
@@ -79,11 +80,10 @@ def train(tiny_model: Path, tmp_path: Path, examples: Dataset) -> Train:
         ).config
         base = load_base(tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False)
         model = initial_adapter(base, config.training, seed=1)
-        run_options = RunOptions(
-            output=tmp_path / "trainer", seed=1, checkpointing=False, report=silent, **options
-        )
+        wanted = run_options(tmp_path / "trainer", **options)
         sides = {"train": examples, "validation": None}
-        return Trained(fit(model, load_tokenizer(tiny_model), sides, config, run_options), model)
+        trainer = make_trainer(model, load_tokenizer(tiny_model), config, sides, wanted)
+        return Trained(fit(trainer, wanted), model)
 
     return run
 
@@ -214,7 +214,8 @@ def test_a_resumed_training_divides_its_steps_as_before(
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     (folder / ROOM_FILE).write_text(json.dumps({"rows": 2, "tokens": 64, "multiple": 8}))
-    monkeypatch.setattr("nss_train.training.fit.step_of", lambda _: 0)
-    monkeypatch.setattr(RunOptions, "train", lambda _, trainer: trainer.train().training_loss)
+    (folder / CHECKPOINT_MANIFEST).write_text(json.dumps({"step": 0}))
+    honest = AdapterTrainer.train
+    monkeypatch.setattr(AdapterTrainer, "train", lambda trainer, **_: honest(trainer))
     train(rows=6, resume_from=folder)
     assert set(rooms) == {kept}

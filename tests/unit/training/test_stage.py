@@ -19,7 +19,7 @@ from nss_train.training import stage
 from nss_train.training.arguments import training_arguments
 from nss_train.training.out_of_memory import typed_out_of_memory
 
-from .conftest import Trained, load, make_request, read, silent
+from .conftest import Trained, load, make_request, read, run_options, silent
 
 Weights = dict[str, torch.Tensor]
 
@@ -169,7 +169,7 @@ def test_an_unknown_schedule_is_a_parameter_error(tiny_model: Path, tmp_path: Pa
     training = make_request(tiny_model, learning_rate=0.1).config.training
     training = training.model_copy(update={"lr_scheduler": "zigzag"})
     with pytest.raises(ParameterError, match="cosine"):
-        training_arguments(training, output=tmp_path, seed=1, checkpointing=False, evaluate=False)
+        training_arguments(training, run_options(tmp_path), evaluate=False)
 
 
 def test_an_allocation_that_fails_is_out_of_memory() -> None:

@@ -15,10 +15,10 @@ from tasks import celery_tasks
 from tasks.app import App, make_app
 from tasks.client import Client
 from tasks.execution.inputs import Worker, prepare_folder
-from tasks.jobs.datasets import check_access, prove
 from tasks.jobs.documents import JobRequest
 from tasks.jobs.ids import id_of_key
-from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.privacy.datasets import check_access, prove
+from tasks.jobs.privacy.ledger import DatasetLedger
 from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings
 from tasks.store.base import StoreRefuses

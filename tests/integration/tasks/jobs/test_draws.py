@@ -21,10 +21,10 @@ from tasks.execution.delivery import Superseded, Worker, run_stage
 from tasks.execution.inputs import prepare_folder
 from tasks.execution.supervisor import run_child
 from tasks.jobs.documents import JobRequest, Outcome, StageMessage
-from tasks.jobs.privacy_ledger import DatasetLedger
-from tasks.jobs.private_keys import SKETCH_KEY_OF_DEPLOYMENT
+from tasks.jobs.privacy.ledger import DatasetLedger
+from tasks.jobs.privacy.private_keys import SKETCH_KEY_OF_DEPLOYMENT
+from tasks.jobs.privacy.same_data import noticed
 from tasks.jobs.repository import JobRepository
-from tasks.jobs.same_data import noticed
 from tasks.jobs.table import describe_table, upload_table
 from tasks.local.valkey import Valkey
 from tasks.settings import Settings

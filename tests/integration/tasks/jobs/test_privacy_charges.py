@@ -22,8 +22,8 @@ from tasks.client import Client
 from tasks.execution.delivery import JobEnded, Superseded, TryLater, Worker, run_stage
 from tasks.execution.progress import stream_key
 from tasks.jobs.documents import CancelRequest, JobRequest, Outcome, StageCommit, StageMessage
-from tasks.jobs.privacy_charges import Charges
-from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.privacy.charges import Charges
+from tasks.jobs.privacy.ledger import DatasetLedger
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import describe_table, upload_table
 from tasks.local.valkey import Valkey

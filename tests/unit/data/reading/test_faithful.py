@@ -22,7 +22,7 @@ from nss_train.data.schema import make_schema
 from nss_train.data.source import read_table
 from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
 from nss_train.errors import DataError, ParameterError
-from tests.unit.data.test_reading import write_xlsx
+from tests.unit.data.reading.files import write_xlsx
 
 FAITHFUL = ReadingParameters(types=Types.FAITHFUL)
 TABLES, TABLES_LONG = 40, 3_400

@@ -19,9 +19,9 @@ from nss_train.privacy.accounting.dataset_budget import Budget, Composition, in_
 from nss_train.privacy.accounting.ledger import Entry, Ledger, Reservation, Settlement
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from tasks.jobs import versioning
-from tasks.jobs.datasets import PRIVATE, DatasetKeys, bind, read_binding, rotate, strangers_problems
 from tasks.jobs.documents import JobRequest, Outcome
-from tasks.jobs.same_data import noticed
+from tasks.jobs.privacy.datasets import PRIVATE, DatasetKeys, bind, read_binding, rotate, strangers_problems
+from tasks.jobs.privacy.same_data import noticed
 from tasks.jobs.submission import TENANT
 from tasks.store.base import Store
 

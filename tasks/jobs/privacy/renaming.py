@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from nss_train.errors import ParameterError, Problem
 from nss_train.names import declared, draw_name
-from tasks.jobs.datasets import PRIVATE, DatasetKeys
-from tasks.jobs.privacy_ledger import DatasetLedger
+from tasks.jobs.privacy.datasets import PRIVATE, DatasetKeys
+from tasks.jobs.privacy.ledger import DatasetLedger
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)

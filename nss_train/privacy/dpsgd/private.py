@@ -1,4 +1,4 @@
-"""One private training from start to end, and what may be reported about it."""
+"""The trainer of one private training, made of its plan, its units and what may be reported about it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,10 @@ from transformers import DataCollatorForTokenClassification, PreTrainedTokenizer
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.contract import Kernels
 from nss_train.data.assembly.packing import SPECIAL_TOKENS
 from nss_train.model.memory import fits
 from nss_train.model.metadata import metadata_from_json
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.accounting.result import check_release
 from nss_train.privacy.accounting.step_budget import NullRecorder, StepBudget, StepRecorder
 from nss_train.privacy.dpsgd.canaries import Canaries
 from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples, read_units
@@ -31,11 +29,9 @@ from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
-from nss_train.training.fit import Fitted
 from nss_train.training.group import group_state, is_first
 from nss_train.training.kernels import worth_compiling
 from nss_train.training.options import RunOptions
-from nss_train.training.trainer import incomplete_reason
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +44,6 @@ GPU_TOKENS = 4096
 an H100 computed 12,000 tokens of a model of 3 G per second by 1,755, and 22,000 by 7,000."""
 ROW_BYTES = 2 * 2**30
 """Memory for the gradients of single rows, in bytes."""
-WHOLE_MINUTE_S = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,56 +72,15 @@ class Private:
         )
 
 
-def fit_privately(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerFast,
-    examples: Mapping[str, Dataset | None],
-    config: SafeSynthesizerParameters,
-    run: RunOptions,
-    *,
-    private: Private,
-) -> Fitted:
-    """Train the adapter of ``model`` on ``examples["train"]`` as planned.
-
-    Raises :class:`~nss_train.errors.BudgetExceeded` instead of handing over an adapter that cost too much,
-    and what :meth:`RunOptions.train` raises.
-    """
-    reported = ReportMarks(run.report)
-    limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds, may_end=reported.ends_block)]
-    for checkpoints in run.keeping:
-        checkpoints.may_follow_the_clock = reported.is_mark
-    trainer = make_private_trainer(
-        model,
-        tokenizer,
-        config,
-        private,
-        output=run.output,
-        examples=examples,
-        seed=run.seed,
-        checkpointing=run.checkpointing,
-        callbacks=[reported, *limits, *run.keeping],
-        halvings=run.halvings,
-        kernels=run.kernels,
-        resume_from=run.resume_from,
-    )
-    seconds = run.train(trainer)
-    return _fitted(trainer, private.plan, seconds=seconds, strict=config.guarantee.strict)
-
-
 def make_private_trainer(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerFast,
     config: SafeSynthesizerParameters,
-    private: Private,
-    *,
-    output: Path,
     examples: Mapping[str, Dataset | None],
-    seed: int,
-    checkpointing: bool,
+    run: RunOptions,
+    *,
+    private: Private,
     callbacks: Sequence[TrainerCallback] = (),
-    halvings: int = 0,
-    kernels: Kernels | None = None,
-    resume_from: Path | None = None,
 ) -> OpacusDPTrainer:
     """Return a trainer over the units of ``examples["train"]``."""
     keep_memory_to_itself()
@@ -134,14 +88,14 @@ def make_private_trainer(
     # There may be no unit with an effect; that is a training like any other.
     training = examples["train"] or Dataset.from_dict({"input_ids": [], "labels": []})
     units = UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0))
-    arguments = training_arguments(
-        config.training,
-        output=output,
-        seed=seed,
-        checkpointing=checkpointing,
-        evaluate=validation is not None,
-        resume_from=resume_from,
-    )
+    reported = ReportMarks(run.report)
+    limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds, may_end=reported.ends_block)]
+    for checkpoints in run.keeping:
+        checkpoints.may_follow_the_clock = reported.is_mark
+    last = [] if validation is None else [EvaluateAtEnd()]
+    # A tracker would learn each step's loss and time.
+    unseen = replace(run, reporters=(), fsdp=False)
+    arguments = training_arguments(config.training, unseen, evaluate=validation is not None)
     trainer = OpacusDPTrainer(
         model=model,
         args=arguments,
@@ -149,17 +103,17 @@ def make_private_trainer(
         train_dataset=training,
         eval_dataset=validation,
         data_collator=DataCollatorForTokenClassification(tokenizer),
-        callbacks=[*callbacks, *([] if validation is None else [EvaluateAtEnd()])],
+        callbacks=[reported, *limits, *callbacks, *run.keeping, *last],
         plan=private.plan,
         budget=StepBudget(private.plan, charged=private.charged, record=private.record),
         units=units,
-        shapes=shapes_for(model, private, config, prompt=units.prompt, halvings=halvings),
+        shapes=shapes_for(model, private, config, prompt=units.prompt, halvings=run.halvings),
         name=config.training.pretrained_model,
         most_rows=_most_rows(config),
         clock=config.guarantee.clock,
         strict=config.guarantee.strict,
         canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
-        compiled=worth_compiling(model, _most_tokens(private), kernels or Kernels()),
+        compiled=worth_compiling(model, _most_tokens(private), run.kernels),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -208,30 +162,3 @@ def _most_rows(config: SafeSynthesizerParameters) -> int:
 def _most_tokens(private: Private) -> int:
     """Return the tokens of the training if all its examples were as long as they may be, which is public."""
     return int(private.plan.steps * private.plan.batch * private.longest)
-
-
-def _fitted(trainer: OpacusDPTrainer, plan: PrivacyPlan, *, seconds: float, strict: bool) -> Fitted:
-    result = trainer.privacy_result()
-    check_release(plan, result)
-    logger.info(
-        "ε=%.4f was spent in %d steps",
-        result.epsilon_spent,
-        result.steps_applied,
-        extra={"action": "privacy.spent"},
-    )
-    history = trainer.state.log_history
-    return Fitted(
-        log_history=history,
-        steps=trainer.state.global_step,
-        reason=incomplete_reason(history),
-        # The exact time would depend on the numbers of units drawn.
-        seconds=math.ceil(seconds / WHOLE_MINUTE_S) * WHOLE_MINUTE_S if strict else seconds,
-        ranks=trainer.args.world_size,
-        figures={
-            "steps_applied": result.steps_applied,
-            "epsilon_spent": round(result.epsilon_spent, 4),
-            "slack": result.slack,
-        },
-        speed={},
-        privacy=result.model_dump(mode="json"),
-    )

@@ -11,9 +11,9 @@ import secrets
 from pathlib import Path
 
 from nss_train.contract import HOLDOUT_KEY, SKETCH_KEY
-from tasks.jobs.datasets import DatasetKeys
 from tasks.jobs.documents import JobRequest
 from tasks.jobs.keys import Keys
+from tasks.jobs.privacy.datasets import DatasetKeys
 from tasks.store.base import Store
 
 KEY_BYTES = 32

@@ -14,7 +14,7 @@ from tasks.jobs.keys import Keys
 from tasks.store.base import Store
 
 if TYPE_CHECKING:
-    from tasks.jobs.privacy_ledger import DatasetLedger
+    from tasks.jobs.privacy.ledger import DatasetLedger
 
 ACCOUNTANT = "dp_accounting"
 """Package of the extra ``private``; it is not part of a client's installation."""
@@ -23,7 +23,7 @@ ACCOUNTANT = "dp_accounting"
 def open_ledger(store: Store, dataset: str) -> DatasetLedger:
     """Return a dataset's ledger; raise :class:`NotInstalled` where the accountant is not installed."""
     require(ACCOUNTANT)
-    from tasks.jobs.privacy_ledger import DatasetLedger
+    from tasks.jobs.privacy.ledger import DatasetLedger
 
     return DatasetLedger(store, dataset)
 

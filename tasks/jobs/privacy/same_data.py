@@ -14,7 +14,7 @@ from nss_train.errors import ParameterError, Problem
 from nss_train.names import is_dataset
 from nss_train.privacy.sketch import SAME, Sketch
 from tasks.jobs import versioning
-from tasks.jobs.datasets import DatasetKeys, read_binding
+from tasks.jobs.privacy.datasets import DatasetKeys, read_binding
 from tasks.jobs.versioning import Versioned
 from tasks.store.base import Store
 

@@ -1,6 +1,6 @@
 """Datasets whose private jobs are charged: their keys in the store, who owns them, and who may use them.
 
-This module is light, unlike :mod:`tasks.jobs.privacy_ledger`: a client checks before it submits, and may have
+This module is light, unlike :mod:`tasks.jobs.privacy.ledger`: a client checks before it submits, and may have
 no accountant.
 """
 

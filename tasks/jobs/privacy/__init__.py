@@ -1,0 +1,1 @@
+"""What the store knows of privacy: who owns a dataset, what its jobs cost, and the secrets drawn for them."""
