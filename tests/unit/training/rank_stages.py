@@ -6,19 +6,30 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from nss_train.contract import Report, Request, Stage, StageResult
 from nss_train.training.group import launch
 from nss_train.training.micro_batches import Room
 from nss_train.training.reduction import add_over_ranks, begin_alike, smallest
 
+TOKENS = (60, 5, 6, 7, 5, 6, 7, 5, 6)
+"""Tokens of examples in steps of four: one has a row longer than the rest, the last step has a single row."""
+
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Add gradients and agree on a room; write what each rank has afterwards."""
     return launch(_together, folder, request, ranks=2, report=report)
+
+
+def load_model(folder: Path, request: Request, *, report: Report) -> StageResult:
+    """Train unequal rows without and with shared weights; write each one's losses and adapter."""
+    return launch(_unequal, folder, request, ranks=2, report=report)
 
 
 def save_model(folder: Path, request: Request, *, report: Report) -> StageResult:
@@ -50,6 +61,46 @@ def _together(folder: Path, _request: Request, *, report: Report) -> StageResult
     }
     (folder / f"{rank}.json").write_text(json.dumps(found))
     return StageResult(stage=Stage.TRAIN)
+
+
+def _unequal(folder: Path, request: Request, *, report: Report) -> StageResult:
+    found = {kind: trained(folder, request, fsdp=kind == "fsdp") for kind in ("plain", "fsdp")}
+    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(found))
+    return StageResult(stage=Stage.LOAD_MODEL)
+
+
+def trained(folder: Path, request: Request, *, fsdp: bool = False) -> dict[str, Any]:
+    """Train a new adapter, row by row, on the examples of :data:`TOKENS`; return its losses and weights."""
+    # They import bitsandbytes, which no process may import before it forks its ranks.
+    from nss_train.model.adapter import initial_adapter
+    from nss_train.model.loading import FLOAT32, load_base
+    from nss_train.training.fit import fit
+    from nss_train.training.options import RunOptions
+    from nss_train.training.trainer import load_tokenizer, make_trainer
+
+    model_folder = Path(request.config.training.pretrained_model)
+    base = load_base(model_folder, FLOAT32, attention="sdpa", trust_remote_code=False)
+    model = initial_adapter(base, request.config.training, seed=1)
+    before = [value.detach().clone() for value in model.parameters() if value.requires_grad]
+    run = RunOptions(
+        output=folder / "trainer", seed=1, checkpointing=False, report=lambda _event: None, fsdp=fsdp
+    )
+    sides = {"train": examples(), "validation": None}
+    fitted = fit(make_trainer(model, load_tokenizer(model_folder), request.config, sides, run), run)
+    trainable = [value.detach() for value in model.parameters() if value.requires_grad]
+    # The parts that ranks hold of a shared tensor are gathered on each of them.
+    after = [value.full_tensor() if isinstance(value, DTensor) else value for value in trainable]
+    moved = torch.cat([(b - a).flatten() for a, b in zip(before, after, strict=True)])
+    losses = [entry["loss"] for entry in fitted.log_history if "loss" in entry]
+    return {"losses": losses, "moved": moved.tolist()}
+
+
+def examples() -> Dataset:
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.randint(5, 4000, (tokens,), generator=generator).tolist() for tokens in TOKENS]
+    return Dataset.from_list(
+        [{"input_ids": row, "attention_mask": [1] * len(row), "labels": row} for row in rows]
+    )
 
 
 def _gone(_folder: Path, _request: Request, *, report: Report) -> StageResult:

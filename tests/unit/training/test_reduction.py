@@ -6,17 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nss_train.contract import Stage
+from nss_train.contract import Request, Stage
 from nss_train.errors import StageLost
 from nss_train.training.micro_batches import Room
 from nss_train.training.reduction import add_over_ranks, dealt, smallest
 from tasks.execution.supervisor import Limits, run_child
 
 from .conftest import make_request, read
-from .rank_stages import parameters
+from .rank_stages import parameters, trained
 
 LENGTHS = st.lists(st.integers(1, 4_000), max_size=40)
 
@@ -42,9 +43,16 @@ def test_one_process_exchanges_nothing() -> None:
     assert smallest(Room(rows=3, tokens=9)) == Room(rows=3, tokens=9)
 
 
+def request_for(model: Path) -> Request:
+    """Return a request for steps of four examples, one at a time."""
+    return make_request(
+        model, batch_size=1, gradient_accumulation_steps=4, learning_rate=0.01, warmup_steps=0.0
+    )
+
+
 def run_two(stage: Stage, folder: Path, model: Path) -> None:
     """Run a stage of :mod:`rank_stages`, whose two ranks cannot share a CUDA device."""
-    (folder / "request.json").write_text(make_request(model).model_dump_json())
+    (folder / "request.json").write_text(request_for(model).model_dump_json())
     run_child(
         stage,
         folder,
@@ -66,6 +74,22 @@ def test_every_rank_gets_the_sum_of_all_gradients_and_the_smallest_room(
     assert first["dtypes"] == ["torch.float32", "torch.bfloat16"]
     assert first["parameter"] == [[0.0] * 3] * 2
     assert first["room"] == [7, 100, 64]
+
+
+@pytest.mark.timeout(300)
+def test_ranks_with_unequal_numbers_of_micro_batches_train_as_one_process(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """In the last step one rank has no row at all; with shared weights it takes part all the same."""
+    alone = trained(tmp_path, request_for(tiny_model))
+    run_two(Stage.LOAD_MODEL, tmp_path, tiny_model)
+    first, second = (read(tmp_path / f"{rank}.json") for rank in (0, 1))
+    for kind in ("plain", "fsdp"):
+        assert first[kind]["losses"] == pytest.approx(alone["losses"], rel=1e-6), kind
+        assert len(first[kind]["losses"]) == 3
+        moved, reference = torch.tensor(first[kind]["moved"]), torch.tensor(alone["moved"])
+        assert (moved - reference).norm() <= 1e-4 * reference.norm(), kind
+        assert first[kind]["moved"] == second[kind]["moved"], kind
 
 
 @pytest.mark.timeout(180)
