@@ -23,13 +23,8 @@ TOKENS = (60, 5, 6, 7, 5, 6, 7, 5, 6)
 
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Add gradients and agree on a room; write what each rank has afterwards."""
+    """Add gradients and agree on a room, and train unequal rows; write what each rank has afterwards."""
     return launch(_together, folder, request, ranks=2, report=report)
-
-
-def load_model(folder: Path, request: Request, *, report: Report) -> StageResult:
-    """Train unequal rows without and with shared weights; write each one's losses and adapter."""
-    return launch(_unequal, folder, request, ranks=2, report=report)
 
 
 def save_model(folder: Path, request: Request, *, report: Report) -> StageResult:
@@ -46,14 +41,16 @@ def parameters(rank: int) -> list[nn.Parameter]:
     return found
 
 
-def _together(folder: Path, _request: Request, *, report: Report) -> StageResult:
+def _together(folder: Path, request: Request, *, report: Report) -> StageResult:
     rank = int(os.environ["RANK"])
+    trainings = {kind: trained(folder, request, fsdp=kind == "fsdp") for kind in ("plain", "fsdp")}
     mine = parameters(rank)
     add_over_ranks(mine)
     begin_alike(mine)
     room = smallest(Room(rows=8 - rank, tokens=100 + rank, multiple=64))
     gradients = [one.grad for one in mine if one.grad is not None]
     found = {
+        **trainings,
         "gradients": [one.tolist() for one in gradients],
         "dtypes": [str(one.dtype) for one in gradients],
         "parameter": mine[0].tolist(),
@@ -61,12 +58,6 @@ def _together(folder: Path, _request: Request, *, report: Report) -> StageResult
     }
     (folder / f"{rank}.json").write_text(json.dumps(found))
     return StageResult(stage=Stage.TRAIN)
-
-
-def _unequal(folder: Path, request: Request, *, report: Report) -> StageResult:
-    found = {kind: trained(folder, request, fsdp=kind == "fsdp") for kind in ("plain", "fsdp")}
-    (folder / f"{os.environ['RANK']}.json").write_text(json.dumps(found))
-    return StageResult(stage=Stage.LOAD_MODEL)
 
 
 def trained(folder: Path, request: Request, *, fsdp: bool = False) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,34 +65,38 @@ def run_two(stage: Stage, folder: Path, model: Path) -> None:
     )
 
 
-def test_every_rank_gets_the_sum_of_all_gradients_and_the_smallest_room(
-    tmp_path: Path, tiny_model: Path
-) -> None:
-    run_two(Stage.TRAIN, tmp_path, tiny_model)
-    first, second = (read(tmp_path / f"{rank}.json") for rank in (0, 1))
-    assert first == second
-    assert first["gradients"] == [[[0.0, 3.0, 6.0], [9.0, 12.0, 15.0]], [0.5] * 4]
-    assert first["dtypes"] == ["torch.float32", "torch.bfloat16"]
-    assert first["parameter"] == [[0.0] * 3] * 2
-    assert first["room"] == [7, 100, 64]
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> list[dict[str, Any]]:
+    """Return what each of two ranks has after it added gradients and trained."""
+    folder = tmp_path_factory.mktemp("ranks")
+    run_two(Stage.TRAIN, folder, tiny_model)
+    return [read(folder / f"{rank}.json") for rank in (0, 1)]
+
+
+@pytest.mark.timeout(300)
+def test_every_rank_gets_the_sum_of_all_gradients_and_the_smallest_room(both: list[dict[str, Any]]) -> None:
+    assert both[0] == both[1]
+    assert both[0]["gradients"] == [[[0.0, 3.0, 6.0], [9.0, 12.0, 15.0]], [0.5] * 4]
+    assert both[0]["dtypes"] == ["torch.float32", "torch.bfloat16"]
+    assert both[0]["parameter"] == [[0.0] * 3] * 2
+    assert both[0]["room"] == [7, 100, 64]
 
 
 @pytest.mark.timeout(300)
 def test_ranks_with_unequal_numbers_of_micro_batches_train_as_one_process(
-    tmp_path: Path, tiny_model: Path
+    both: list[dict[str, Any]], tmp_path: Path, tiny_model: Path
 ) -> None:
     """In the last step one rank has no row at all; with shared weights it takes part all the same."""
     alone = trained(tmp_path, request_for(tiny_model))
-    run_two(Stage.LOAD_MODEL, tmp_path, tiny_model)
-    first, second = (read(tmp_path / f"{rank}.json") for rank in (0, 1))
+    reference = torch.tensor(alone["moved"])
     for kind in ("plain", "fsdp"):
-        assert first[kind]["losses"] == pytest.approx(alone["losses"], rel=1e-6), kind
-        assert len(first[kind]["losses"]) == 3
-        moved, reference = torch.tensor(first[kind]["moved"]), torch.tensor(alone["moved"])
+        assert both[0][kind]["losses"] == pytest.approx(alone["losses"], rel=1e-6), kind
+        assert len(both[0][kind]["losses"]) == 3
+        moved = torch.tensor(both[0][kind]["moved"])
         assert (moved - reference).norm() <= 1e-4 * reference.norm(), kind
-        assert first[kind]["moved"] == second[kind]["moved"], kind
 
 
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_nobody_waits_for_the_gradients_of_a_rank_that_died(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(StageLost, match=r"Rank 1 ended by signal SIGKILL\."):
