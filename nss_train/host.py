@@ -30,13 +30,14 @@ import socket
 import sys
 import sysconfig
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from nss_train.child import Assignment, log_to_output, work
 from nss_train.contract import Stage
@@ -45,23 +46,45 @@ from nss_train.process import die_with_parent, flush, keep_files_to_itself, leav
 READY = b"ready"
 """The host's first message: all is imported."""
 _REQUEST_BYTES = 65536
-_NUMPY, _FINGERPRINTS = "numpy", "datasets.fingerprint"
+_SEEDS: dict[str, Callable[[Any], object]] = {
+    "numpy": lambda numpy: numpy.random.seed(),
+    "torch": lambda torch: torch.default_generator.seed(),
+    "datasets.fingerprint": lambda fingerprint: fingerprint.fingerprint_rng.seed(),
+}
+"""Modules that make a generator when they are imported, and how it gets a new seed."""
 _BITSANDBYTES = "bitsandbytes"
+_NAMES = "transformers.conversion_mapping"
+"""Module whose table of weights' names is built on its first use, from 400 regular expressions: 0.2 s."""
 _TORCH_ASKS_DRIVER = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """With it torch asks the driver's library whether there is a device, and does not begin to use one."""
 
+_TABLES = (
+    "nss_train.stages.preparation",
+    "nss_train.artifacts.workdir",
+    "concurrent.futures.thread",
+    "encodings.utf_8_sig",
+    "pandas.io.formats.csvs",
+    "pyarrow.pandas_compat",
+    "pyarrow.vendored.version",
+)
+_MODELS = (
+    "nss_train.stages.base_model",
+    "nss_train.training.group",
+    "nss_train.training.sharing",
+    "nss_train.training.stage",
+    "torch._inductor.compile_fx",
+    "torch._dynamo.repro.after_dynamo",
+    "torch.profiler._cupti_monitor",
+    "peft.utils.transformers_weight_conversion",
+    "transformers.models.llama.modeling_llama",
+)
 _IMPORTS = {
-    Stage.PREPARE_DATA: ("nss_train.stages.preparation",),
-    Stage.LOAD_MODEL: ("nss_train.stages.base_model", "transformers.models.llama.modeling_llama"),
-    Stage.TRAIN: (
-        "nss_train.training.group",
-        "nss_train.training.sharing",
-        "nss_train.training.stage",
-        "transformers.models.llama.modeling_llama",
-    ),
-    Stage.SAVE_MODEL: ("nss_train.artifacts.workdir",),
+    Stage.PREPARE_DATA: _TABLES,
+    Stage.LOAD_MODEL: _MODELS,
+    Stage.TRAIN: _MODELS,
+    Stage.SAVE_MODEL: _TABLES,
 }
-"""What each stage imports before its own work begins."""
+"""What stages import, themselves or on the first call of a function that imports on demand."""
 
 
 def main() -> None:
@@ -85,9 +108,10 @@ def main() -> None:
 def warm_up(stages: Sequence[Stage]) -> None:
     """Import what the stages need, and keep the garbage collector away from it: forks share its pages."""
     with _without_devices():
-        for stage in stages:
-            for name in _IMPORTS[stage]:
-                importlib.import_module(name)
+        for name in dict.fromkeys(name for stage in stages for name in _IMPORTS[stage]):
+            importlib.import_module(name)
+    if _NAMES in sys.modules:
+        sys.modules[_NAMES].get_checkpoint_conversion_mapping("llama")
     _keep_operators()
     gc.collect()
     gc.freeze()
@@ -123,13 +147,20 @@ class _Late(Loader):
     """
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name == _BITSANDBYTES else None
+        return ModuleSpec(name, self) if name == _BITSANDBYTES and _may_use_devices() else None
 
     def create_module(self, _spec: ModuleSpec) -> ModuleType | None:
         return None
 
     def exec_module(self, _module: ModuleType) -> None:
         raise ImportError("bitsandbytes is imported by the processes that are forked here")
+
+
+def _may_use_devices() -> bool:
+    """Tell whether this torch knows of devices; that of a machine without any may be built for CPUs alone."""
+    import torch
+
+    return torch.version.cuda is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,11 +252,10 @@ def _become_child(host: int, log: int, status: int) -> None:
 
 
 def _seed() -> None:
-    """Seed the generators that imports have made, as in a new process. Python's own are seeded by a fork."""
-    if _NUMPY in sys.modules:
-        sys.modules[_NUMPY].random.seed()
-    if _FINGERPRINTS in sys.modules:
-        sys.modules[_FINGERPRINTS].fingerprint_rng.seed()
+    """Seed the generators that imports have made, as in a new process. Python seeds its own after a fork."""
+    for name, seed in _SEEDS.items():
+        if name in sys.modules:
+            seed(sys.modules[name])
 
 
 def _version() -> list[int]:

@@ -217,8 +217,10 @@ class Hosts:
             on_wait()
         if host.is_ready():
             return True
-        if host.exit_code is not None and host.exit_code > 0:
-            self._failed.add(half)
+        if host.exit_code is not None:
+            self._hosts.pop(half).close()
+            if host.exit_code > 0:
+                self._failed.add(half)
         logger.warning("no warm host for %s: it starts anew", _names(half), extra={"action": "host.failed"})
         return False
 
