@@ -14,6 +14,7 @@ from nss_train.contract import DATASET_NAME, CheckpointPolicy, Kernels, Request,
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks.execution.drain_flag import DrainFlag
+from tasks.execution.hosts import Hosts
 from tasks.execution.model_cache import ModelCache
 from tasks.execution.unseen import Unseen
 from tasks.jobs import stage_files
@@ -44,6 +45,8 @@ class Worker:
     """Flag that is set when the worker is about to leave."""
     unseen: Unseen = field(default_factory=Unseen)
     """Flag that is set while a strictly private stage runs: the worker reports no memory meanwhile."""
+    hosts: Hosts | None = None
+    """Warm hosts of this process, which fork the processes of its stages; without them each is a new one."""
     leave: Callable[[str], None] = logger.error
     """Callback for what the worker could not release: it should not take another stage."""
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import gc
 import logging
 import os
+from collections.abc import Collection
 from functools import partial
 
 from celery import signals
 from redis.exceptions import RedisError
 
 from nss_train import command
+from nss_train.contract import Stage
 from nss_train.process import die_with_parent, keep_files_to_itself, keep_memory_to_itself
 from tasks.app import App, connect_redis, make_app
 from tasks.broker.checks import weaknesses
 from tasks.execution.scratch import sweep
 from tasks.permissions import warn_of_open_folders
-from tasks.settings import Settings, unknown_settings
+from tasks.settings import Settings, child_environment, unknown_settings
 from tasks.store.open import open_store
 from tasks.telemetry import logs
 from tasks.worker.autoexit import ExitPolicy
@@ -62,7 +64,8 @@ def run_worker(
     if max_jobs is not None or idle_exit_s is not None:
         app.exit_policy = ExitPolicy(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
     # Celery keeps weak references of its receivers.
-    starts, revokes = partial(_on_pool_process, settings=settings), partial(_on_revoked, app=app)
+    starts = partial(_on_pool_process, app=app, stages=stages_of(queues, settings))
+    revokes = partial(_on_revoked, app=app)
     signals.worker_init.connect(_on_start)
     signals.worker_ready.connect(_on_start)
     signals.worker_process_init.connect(starts)
@@ -84,10 +87,21 @@ def _on_start(**_: object) -> None:
     gc.freeze()
 
 
-def _on_pool_process(*, settings: Settings, **_: object) -> None:
-    """Tie a pool's process to its worker's life, and clean up after a killed predecessor."""
+def _on_pool_process(*, app: App, stages: Collection[Stage], **_: object) -> None:
+    """Tie a pool's process to its worker's life, clean up after a killed predecessor, warm up."""
     die_with_parent(os.getppid())
-    sweep(settings.scratch_dir)
+    sweep(app.settings.scratch_dir)
+    app.hosts.warm(stages, child_environment(app.settings))
+
+
+def stages_of(queues: str, settings: Settings) -> set[Stage]:
+    """Return the stages that wait in these queues."""
+    names, stages = set(queues.split(",")), set()
+    if settings.queue_cpu in names:
+        stages |= set(Stage) - {Stage.TRAIN}
+    if not names.isdisjoint(settings.cuda_queue_names):
+        stages.add(Stage.TRAIN)
+    return stages
 
 
 def _on_revoked(*, app: App, request: object, **_: object) -> None:
