@@ -171,5 +171,6 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
             every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps
         ),
         prepared=prepared,
+        known=str(settings.known_dir.absolute()),
         paces=str(settings.paces_dir.absolute()),
     )
