@@ -14,7 +14,7 @@ from nss_train.model.local.snapshot import Snapshot, changed
 
 _PIECE_BYTES = 2**30
 _THREADS = 4
-"""Files that are copied or hashed at a time. A core hashes 0.8 to 1.3 GB/s; few disks are faster than four."""
+"""Files that are copied or hashed at a time. A core hashes 0.8 to 1.3 GB/s; few disks are as fast as four."""
 
 
 def threads_for(files: Sequence[Path]) -> ThreadPoolExecutor:
