@@ -11,7 +11,6 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -95,16 +94,6 @@ class Memory:
 def memory_of(request: Request, fetched: Path | None) -> Memory:
     """Return the machine's memory, or none for a model that was fetched into one job's folder."""
     return Memory(Path(request.known) if request.known and fetched is None else None)
-
-
-def differing(known: KnownModel, now: Mapping[str, KnownFile]) -> list[str]:
-    """Return the names of files whose digests are not those on record, in both directions."""
-    names = sorted(known.files.keys() | now.keys())
-    return [name for name in names if _digest(known.files, name) != _digest(now, name)]
-
-
-def _digest(files: Mapping[str, KnownFile], name: str) -> str | None:
-    return files[name].sha256 if name in files else None
 
 
 def _read_own(file: Path) -> bytes:

@@ -12,47 +12,13 @@ import pytest
 
 from nss_train.contract import ModelPolicy
 from nss_train.errors import InfrastructureError, ParameterError
-from nss_train.model.local import hashing, snapshot, source
+from nss_train.model.local import source
 from nss_train.model.local.copying import copy_files
 from nss_train.model.local.hashing import learn
 from nss_train.model.local.known import Memory
 from nss_train.model.local.source import ModelSource, find_model
 
-from .test_source import make_model
-
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    folder = make_model(tmp_path / "models" / "m")
-    (folder / "chat_template.jinja").write_text("{{ messages }}")
-    return folder
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "known"
-
-
-@pytest.fixture
-def _old_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a file be known from the moment it is there."""
-    monkeypatch.setattr(snapshot, "SETTLED_NS", 0)
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the names of the files that are hashed from now on."""
-    names: list[str] = []
-    hash_one = hashing._hash
-
-    def count(path: Path, *args: object) -> object:
-        names.append(path.name)
-        return hash_one(path, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(hashing, "_hash", count)
-    return names
 
 
 def found(model: Path, root: Path) -> ModelSource:
