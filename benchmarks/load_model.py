@@ -1,4 +1,4 @@
-"""The load_model stage of a new, an added and a prepared base model: ``python -m benchmarks.load_model --help``.
+"""load_model of a new, an added and a prepared base model: ``python -m benchmarks.load_model --help``.
 
 A model of random bytes with another model's tokenizer is made, in shards as on the hub, and stays in the page
 cache. Each way is timed within this process, which has imported everything: as in a worker whose stages are
