@@ -13,6 +13,9 @@ from nss_train.model.local.known import KnownFile, KnownModel, Memory
 from nss_train.model.local.snapshot import Snapshot
 from nss_train.model.local.source import ModelSource
 
+MOST_ADAPTERS = 1_000
+"""Shapes of adapters that are remembered of a model, the latest: who submits jobs chooses them."""
+
 
 def learn(source: ModelSource, memory: Memory, *, adapters: Mapping[str, int] | None = None) -> KnownModel:
     """Return what is known of a checked model, with the digest of every file; remember it.
@@ -25,7 +28,7 @@ def learn(source: ModelSource, memory: Memory, *, adapters: Mapping[str, int] | 
     learned = KnownModel(
         files=known.files | hash_files(new, source.seen),
         checked=source.checked_by,
-        adapters=known.adapters | dict(adapters or {}),
+        adapters=dict([*known.adapters.items(), *(adapters or {}).items()][-MOST_ADAPTERS:]),
     )
     source.check_unchanged()
     if learned != known:

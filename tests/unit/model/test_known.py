@@ -12,7 +12,7 @@ import pytest
 
 from nss_train.contract import ModelPolicy
 from nss_train.errors import InfrastructureError, ParameterError
-from nss_train.model.local import source
+from nss_train.model.local import hashing, source
 from nss_train.model.local.copying import copy_files
 from nss_train.model.local.hashing import learn
 from nss_train.model.local.known import Memory
@@ -242,3 +242,13 @@ def test_copies_share_no_file_with_the_original(
     kept = {path.name: path.read_bytes() for path in checked.files}
     overwrite(model / WEIGHTS)
     assert {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()} == kept
+
+
+@pytest.mark.usefixtures("_old_enough")
+def test_of_many_adapters_the_latest_are_remembered(
+    model: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "MOST_ADAPTERS", 2)
+    for shape in ("a", "b", "c", "b"):
+        learn(found(model, root), Memory(root), adapters={shape: 1})
+    assert list(Memory(root).recorded(model).adapters) == ["b", "c"]
