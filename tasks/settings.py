@@ -224,6 +224,11 @@ class Settings(BaseSettings):
         return self.home / "prepared"
 
     @property
+    def known_dir(self) -> Path:
+        """Return the folder of what this machine knows of base models: their digests, what fits them."""
+        return self.home / "known"
+
+    @property
     def paces_dir(self) -> Path:
         """Return the folder of the speeds that were measured on this machine."""
         return self.home / "paces"
