@@ -29,11 +29,14 @@ def base_of(model: PeftModel) -> PreTrainedModel:
     return base
 
 
-def choose_head(model: PeftModel, kernels: Kernels) -> Head | None:
-    """Return the head that computes the loss in parts; ``None`` where the model's own loss is taken."""
+def choose_head(model: PeftModel, kernels: Kernels, *, whole: bool = False) -> Head | None:
+    """Return the head that computes the loss in parts; ``None`` where the model's own loss is taken.
+
+    The model is ``whole`` if its ranks do not share a forward pass.
+    """
     if kernels.loss == "model":
         reason, found = "it is asked for", None
-    elif group_state().num_processes > 1:
+    elif group_state().num_processes > 1 and not whole:
         reason, found = "several ranks share the model's forward", None
     else:
         found = Head.of(base_of(model))
