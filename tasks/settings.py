@@ -23,6 +23,8 @@ _Several = Annotated[int, Field(ge=1)]
 
 
 _PREFIX = "NSS_TRAIN_"
+DEVICES = f"{_PREFIX}DEVICES"
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 _OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """Variables that Kubernetes sets for a service whose name begins with ``nss-train``."""
 
@@ -252,6 +254,19 @@ class Settings(BaseSettings):
         return self.home / "heartbeats"
 
     @property
+    def devices_dir(self) -> Path:
+        """Return the folder of this machine's claims of devices."""
+        return self.home / "devices"
+
+    @property
+    def wanted_devices(self) -> tuple[str, ...] | None:
+        """Return the devices that these settings or CUDA_VISIBLE_DEVICES name; ``None``: all there are."""
+        if self.devices:
+            return self.devices
+        named = os.environ.get(VISIBLE_DEVICES)
+        return None if named is None else tuple(filter(None, map(str.strip, named.split(","))))
+
+    @property
     def effective_store_url(self) -> str:
         return self.store_url or (self.home / "store").absolute().as_uri()
 
@@ -302,7 +317,7 @@ def child_environment(settings: Settings | None = None) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": str(settings.kernels_dir / "inductor"),
         "TRITON_CACHE_DIR": str(settings.kernels_dir / "triton"),
     }
-    return caches | kept | ({"CUDA_VISIBLE_DEVICES": ",".join(settings.devices)} if settings.devices else {})
+    return caches | kept | ({VISIBLE_DEVICES: ",".join(settings.devices)} if settings.devices else {})
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:
