@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     """Longest silence of a stage before it counts as stalled."""
     stage_deadline_s: _Interval | None = None
     """Longest run of a stage, which then fails its job; ``None``: as long as it makes progress."""
+    warm_hosts: bool = True
+    """Whether a worker keeps processes that have torch imported, and forks its stages from them: a stage then
+    starts at once, and the worker holds some 0.6 GB for each stage it may run at a time."""
     drain_grace_s: _Duration = 120.0
     """Time that a stage has after the first SIGTERM to save its state, or to end."""
     store_patience_s: _Duration = 600.0
@@ -221,6 +224,11 @@ class Settings(BaseSettings):
     @property
     def prepared_dir(self) -> Path:
         return self.home / "prepared"
+
+    @property
+    def known_dir(self) -> Path:
+        """Return the folder of what this machine knows of base models: their digests, what fits them."""
+        return self.home / "known"
 
     @property
     def paces_dir(self) -> Path:

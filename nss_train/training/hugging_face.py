@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import Trainer
@@ -57,6 +58,14 @@ class AdapterTrainer(Trainer):
         model: PeftModel = self.accelerator.unwrap_model(self.model)
         model.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
         self.save_more(Path(str(folder)))
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Return the gradients' norm, on its way to the CPU: it is there once the loss has been read.
+
+        The public ``log`` gets it as a number, for which the device had to be waited for a second time.
+        """
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        return norm.to("cpu", non_blocking=True) if isinstance(norm, torch.Tensor) else norm
 
 
 class LoopTrainer(AdapterTrainer):

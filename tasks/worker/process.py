@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Collection
 from functools import partial
 
 from celery import signals
@@ -13,6 +14,7 @@ from celery.utils.nodenames import default_nodename, host_format
 from redis.exceptions import RedisError
 
 from nss_train import command
+from nss_train.contract import Stage
 from nss_train.errors import NSSTrainError
 from nss_train.process import die_with_parent, keep_files_to_itself, keep_memory_to_itself
 from tasks.app import App, connect_redis, make_app
@@ -20,7 +22,7 @@ from tasks.broker.checks import weaknesses
 from tasks.devices import Device, claimed, visible
 from tasks.execution.scratch import sweep
 from tasks.permissions import warn_of_open_folders
-from tasks.settings import Settings, unknown_settings
+from tasks.settings import Settings, child_environment, unknown_settings
 from tasks.store.open import open_store
 from tasks.telemetry import logs
 from tasks.worker.autoexit import ExitPolicy
@@ -76,7 +78,8 @@ def run_worker(
     with claimed(devices, settings, worker=host_format(default_nodename(name))) as mine:
         app = make_app(mine)
         app.exit_policy = exit_policy
-        _serve(app, f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}")
+        options = (f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}")
+        _serve(app, *options, stages=stages_of(queues, settings))
 
 
 def _devices(settings: Settings, queues: str) -> list[Device]:
@@ -85,9 +88,10 @@ def _devices(settings: Settings, queues: str) -> list[Device]:
     return visible(settings) if set(queues.split(",")) - idle else []
 
 
-def _serve(app: App, *options: str) -> None:
+def _serve(app: App, *options: str, stages: Collection[Stage]) -> None:
     # Celery keeps weak references of its receivers.
-    starts, revokes = partial(_on_pool_process, settings=app.settings), partial(_on_revoked, app=app)
+    starts = partial(_on_pool_process, app=app, stages=stages)
+    revokes = partial(_on_revoked, app=app)
     signals.worker_init.connect(_on_start)
     signals.worker_ready.connect(_on_start)
     signals.worker_process_init.connect(starts)
@@ -108,10 +112,21 @@ def _on_start(**_: object) -> None:
     gc.freeze()
 
 
-def _on_pool_process(*, settings: Settings, **_: object) -> None:
-    """Tie a pool's process to its worker's life, and clean up after a killed predecessor."""
+def _on_pool_process(*, app: App, stages: Collection[Stage], **_: object) -> None:
+    """Tie a pool's process to its worker's life, clean up after a killed predecessor, warm up."""
     die_with_parent(os.getppid())
-    sweep(settings.scratch_dir)
+    sweep(app.settings.scratch_dir)
+    app.hosts.warm(stages, child_environment(app.settings))
+
+
+def stages_of(queues: str, settings: Settings) -> set[Stage]:
+    """Return the stages that wait in these queues."""
+    names, stages = set(queues.split(",")), set()
+    if settings.queue_cpu in names:
+        stages |= set(Stage) - {Stage.TRAIN}
+    if not names.isdisjoint(settings.cuda_queue_names):
+        stages.add(Stage.TRAIN)
+    return stages
 
 
 def _on_revoked(*, app: App, request: object, **_: object) -> None:
