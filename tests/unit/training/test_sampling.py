@@ -1,4 +1,4 @@
-"""The order of examples: each comes once, and it is the same for any number of ranks."""
+"""The order of examples: each comes once, in an order that follows from the seed alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from nss_train.training.sampling import Shuffled
 
 @given(examples=st.integers(0, 200), seed=st.integers(0, 2**31 - 1))
 def test_each_example_comes_once(examples: int, seed: int) -> None:
-    assert sorted(Shuffled(examples, seed=seed)) == list(range(examples))
+    sampler = Shuffled(examples, seed=seed)
+    assert sorted(sampler) == list(range(examples))
+    assert len(sampler) == examples
 
 
 def test_the_order_follows_from_the_seed_and_from_nothing_else() -> None:
