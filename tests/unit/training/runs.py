@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from nss_train.contract import CheckpointPolicy, Event, Request, Stage, StageResult
+from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import Limits, run_child
 
 from .conftest import make_request, read
@@ -44,7 +45,9 @@ class Run:
         self.request = request
         self.events: list[Event] = []
 
-    def start(self, on_event: Callable[[Event], None] | None = None) -> StageResult:
+    def start(
+        self, on_event: Callable[[Event], None] | None = None, *, hosts: Hosts | None = None
+    ) -> StageResult:
         (self.folder / "request.json").write_text(self.request.model_dump_json())
 
         def note(event: Event) -> None:
@@ -59,6 +62,7 @@ class Run:
             on_tick=lambda: None,
             limits=Limits(tick_s=0.1),
             environment=dict(os.environ) | on_devices_for(self.request.ranks),
+            hosts=hosts,
         )
 
     @property

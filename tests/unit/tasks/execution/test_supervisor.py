@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +20,6 @@ from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_chi
 from tasks.settings import child_environment
 
 LIMITS = Limits(tick_s=0.05, kill_grace_s=0.5)
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Hosts]:
-    found = Hosts()
-    yield found
-    found.close()
 
 
 @pytest.fixture(params=["a new process", "a forked process"], autouse=True)
