@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from nss_train.contract import CheckpointPolicy, Event, Request, Stage, StageResult
 from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import Limits, run_child
+from tests.unit.environment import stage_environment
 
 from .conftest import make_request, read
 
@@ -61,7 +61,7 @@ class Run:
             on_event=note,
             on_tick=lambda: None,
             limits=Limits(tick_s=0.1),
-            environment=dict(os.environ) | on_devices_for(self.request.ranks),
+            environment=stage_environment() | on_devices_for(self.request.ranks),
             hosts=hosts,
         )
 

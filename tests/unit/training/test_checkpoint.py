@@ -76,10 +76,7 @@ def test_a_drained_training_goes_on_bit_for_bit(run: MakeRun) -> None:
     assert any("eval_loss" in entry for entry in whole.history)
 
 
-def test_a_training_in_a_forked_process_gives_the_same_bits(
-    run: MakeRun, warm: Hosts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # a host serves one environment
+def test_a_training_in_a_forked_process_gives_the_same_bits(run: MakeRun, warm: Hosts) -> None:
     new, forked = run("new"), run("forked")
     new.start()
     forked.start(hosts=warm)

@@ -22,17 +22,15 @@ from nss_train.errors import StageLost
 from tasks.execution import hosts as hosts_module
 from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
-from tasks.settings import child_environment
+from tests.unit.environment import stage_environment
 
 from .test_supervisor import alive
 
 MakeFolder = Callable[[], Path]
 
 
-@pytest.fixture(autouse=True)
-def hosts(warm: Hosts, monkeypatch: pytest.MonkeyPatch) -> Hosts:
-    # Pytest sets it anew for each test, and a host serves one environment.
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+@pytest.fixture
+def hosts(warm: Hosts) -> Hosts:
     return warm
 
 
@@ -73,7 +71,7 @@ def run(
         on_event=on_event,
         on_tick=on_tick,
         limits=Limits(tick_s=0.05, kill_grace_s=0.5),
-        environment=environment or child_environment(),
+        environment=environment or stage_environment(),
         module="tests.unit.tasks.execution.host_stages",
         hosts=hosts,
     )
@@ -103,12 +101,10 @@ def test_two_forks_share_neither_luck_nor_files(folders: MakeFolder, hosts: Host
 
 def test_a_host_does_nothing_that_a_fork_could_notice(folders: MakeFolder, hosts: Hosts) -> None:
     forked, again = (run(folders(), hosts, stage=Stage.LOAD_MODEL).figures for _ in range(2))
-    new = run(folders(), None, stage=Stage.LOAD_MODEL).figures
     # Arrow's allocator has a thread of its own, and OpenBLAS one for each further core: both survive forks.
     assert set(forked["threads"]) <= {"jemalloc_bg_thd", "python"}
     assert len(forked["threads"]) <= 1 + 2 * (os.cpu_count() or 1)
     assert forked["frozen"] > 100_000
-    assert forked["threads_of_torch"] == new["threads_of_torch"]
     assert not forked["cuda"]
     assert not set(forked["drawn"]) & set(again["drawn"])
 
@@ -145,7 +141,7 @@ def test_a_host_is_replaced_after_so_many_forks(
 
 @pytest.mark.long
 def test_a_host_serves_one_environment(folders: MakeFolder, hosts: Hosts) -> None:
-    given = child_environment() | {"TOLD": "this stage"}
+    given = stage_environment() | {"TOLD": "this stage"}
     assert run(folders(), hosts, environment=given).figures["seen"]["environment"]["TOLD"] == "this stage"
     assert "TOLD" not in run(folders(), hosts).figures["seen"]["environment"]
 
@@ -156,7 +152,7 @@ def test_without_a_host_a_stage_gets_a_new_process(
     broken = tmp_path_factory.mktemp("broken")
     (broken / "pandas.py").write_text("raise ImportError('no pandas here')")
     path = os.pathsep.join([str(broken), *sys.path])
-    environment = child_environment() | {"PYTHONPATH": path}
+    environment = stage_environment() | {"PYTHONPATH": path}
     hosts = Hosts()
     for _ in range(2):
         assert run(folders(), hosts, "idles", environment=environment).stage is Stage.PREPARE_DATA
