@@ -60,6 +60,7 @@ def _run(task: Task, message: Mapping[str, object]) -> dict[str, Any]:
         send_event=task.send_event,
         drain=app.drain,
         unseen=app.unseen,
+        hosts=app.hosts,
         leave=app.leave,
         done=app.stage_done,
         announce=partial(delivery.announce, app),

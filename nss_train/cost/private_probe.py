@@ -13,6 +13,7 @@ from peft import PeftModel
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.guarantee import Clock
+from nss_train.contract import Kernels
 from nss_train.cost.measuring import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL_TOKEN, now, tried_width
 from nss_train.cost.pace import Pace
 from nss_train.cost.work import Work
@@ -24,6 +25,7 @@ from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.private import Private, shapes_for
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.group import group_state
+from nss_train.training.kernels import choose_head
 from nss_train.training.seeding import public_luck
 
 
@@ -32,7 +34,8 @@ def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work
     private = Private(plan=plan, unit_of=np.zeros(0, dtype=np.int64), longest=work.context_tokens)
     shapes = shapes_for(model, private, config, prompt=work.prompt_tokens, halvings=0)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=_mixed_precision())
-    passes = Passes(model, device=group_state().device, autocast=accelerator.autocast)
+    head = choose_head(model, Kernels(), sharing=False)
+    passes = Passes(model, device=group_state().device, autocast=accelerator.autocast, head=head)
     try:
         with public_luck(0):
             before = _trial_s(passes, shapes, config, work, plan)

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from nss_train.model.attention import without_mask
 from nss_train.model.heads import CHUNK_TOKENS, DIVIDED_HEADS, PLAIN_HEADS
 
+IGNORED_LABEL = -100
 Scores = Callable[[torch.Tensor, torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -23,7 +25,7 @@ Scores = Callable[[torch.Tensor, torch.Tensor, float], tuple[torch.Tensor, torch
 class Head:
     """The output layer of a language model."""
 
-    decoder: nn.Module
+    decoder: PreTrainedModel
     """The layers below it, which return hidden states."""
     weight: torch.Tensor
     """Shape (vocabulary, hidden)."""
@@ -47,41 +49,68 @@ class Head:
         so no learned token sees the padding. ``learned`` are the flat places, one before each learned
         token, and ``targets`` these tokens; both of shape (learned,).
         """
-        hidden = self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
-        chosen = hidden.flatten(0, 1).index_select(0, learned)
-        found: torch.Tensor = ChunkedLoss.apply(chosen, self, targets)  # type: ignore[no-untyped-call]
+        chosen = self._hidden(input_ids).flatten(0, 1).index_select(0, learned)
+        return _token_losses(chosen, self, targets, CHUNK_TOKENS[chosen.device.type]).sum()
+
+    def row_losses(self, input_ids: torch.Tensor, labels: torch.Tensor, *, prompt: int) -> torch.Tensor:
+        """Return each row's sum of the same; shape (rows,). No row's depends on another row.
+
+        ``labels`` (rows, tokens) are -100 where nothing is learned, as the first ``prompt`` tokens are. The
+        losses of all others are computed, padding included: the shapes of what is computed do not reveal
+        how much is learned.
+        """
+        first, rows = max(1, prompt), len(input_ids)
+        # By places and not by rows: a part then has the same places of each row.
+        hidden = self._hidden(input_ids)[:, first - 1 : -1].transpose(0, 1).flatten(0, 1)
+        targets = labels[:, first:].T.flatten()
+        chunk = max(1, CHUNK_TOKENS[hidden.device.type] // rows) * rows
+        losses = _token_losses(hidden, self, targets.clamp(min=0), chunk)
+        return losses.masked_fill(targets == IGNORED_LABEL, 0.0).view(-1, rows).sum(0)
+
+    def _hidden(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states after the last layer; shape (rows, tokens, width)."""
+        with without_mask(self.decoder.config):
+            found: torch.Tensor = self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
         return found
 
 
+def _token_losses(hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: int) -> torch.Tensor:
+    found: torch.Tensor = ChunkedLoss.apply(hidden, head, targets, chunk)  # type: ignore[no-untyped-call]
+    return found
+
+
 class ChunkedLoss(torch.autograd.Function):
-    """The cross-entropy of the tokens after hidden states, whose gradient is computed with the loss.
+    """The cross-entropies of the tokens after hidden states, whose gradients are computed with them.
 
     The head is frozen, so the gradient of the hidden states is all that is needed later, and it is as small
     as they are.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, head: Head, targets: torch.Tensor) -> torch.Tensor:
-        """Return the sum over ``hidden`` (tokens, width) and ``targets`` (tokens,), in float32."""
-        device = hidden.device.type
+    def forward(
+        ctx: Any, hidden: torch.Tensor, head: Head, targets: torch.Tensor, chunk: int
+    ) -> torch.Tensor:
+        """Return those of ``hidden`` (tokens, width) and ``targets`` (tokens,), as float32 (tokens,)."""
         gradient = torch.empty_like(hidden)
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         # In the hidden states' own precision, which autocast would lower for float32.
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False):
             weight = head.weight.to(hidden.dtype)
-            for first in range(0, len(hidden), CHUNK_TOKENS[device]):
-                part = slice(first, first + CHUNK_TOKENS[device])
-                losses, slopes = head.scores(hidden[part] @ weight.T, targets[part], head.divisor)
-                total += losses.sum()
+            # One block of memory for all parts: a new one would be as slow to get as to fill.
+            logits = hidden.new_empty(min(chunk, len(hidden)), len(weight))
+            for first in range(0, len(hidden), chunk):
+                part = slice(first, first + chunk)
+                made = torch.mm(hidden[part], weight.T, out=logits[: len(hidden[part])])
+                losses[part], slopes = head.scores(made, targets[part], head.divisor)
                 torch.mm(slopes, weight, out=gradient[part])
         ctx.save_for_backward(gradient)
-        return total
+        return losses
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """Return the kept gradient times that of the sum."""
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        """Return the kept gradients times those of the losses."""
         (kept,) = ctx.saved_tensors
-        return kept * gradients[0].to(kept.dtype), None, None
+        return kept * gradients[0][:, None].to(kept.dtype), None, None, None
 
 
 def scores(logits: torch.Tensor, targets: torch.Tensor, divisor: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,11 +121,14 @@ def scores(logits: torch.Tensor, targets: torch.Tensor, divisor: float) -> tuple
     """
     values, chosen = logits.float(), targets[:, None]
     if divisor != 1.0:
-        values = values / divisor
-    total = values.logsumexp(1, keepdim=True)
-    losses = (total - values.gather(1, chosen)).squeeze(1)
-    slopes = values.sub_(total).exp_()
+        values.div_(divisor)
+    largest = values.amax(1, keepdim=True)
+    score = values.gather(1, chosen) - largest
+    powers = values.sub_(largest).exp_()
+    total = powers.sum(1, keepdim=True)
+    losses = (total.log() - score).squeeze(1)
+    slopes = powers.div_(total)
     slopes.scatter_add_(1, chosen, torch.full_like(total, -1.0))
     if divisor != 1.0:
-        slopes = slopes / divisor
+        slopes.div_(divisor)
     return losses, slopes.to(logits.dtype)

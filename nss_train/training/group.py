@@ -108,16 +108,6 @@ def agreed(mine: bool) -> bool:
     return bool(broadcast(torch.tensor([int(mine)], device=state.device)).item())
 
 
-def sum_over_ranks(mine: int) -> int:
-    """Return the sum of every rank's number, on every rank."""
-    state = group_state()
-    if state.num_processes == 1:
-        return mine
-    total = torch.tensor([mine], device=state.device)
-    torch.distributed.all_reduce(total)
-    return int(total.item())
-
-
 def is_first() -> bool:
     """Tell whether this process is rank 0."""
     return bool(group_state().is_main_process)

@@ -167,6 +167,7 @@ class Attempt:
                 limits=_limits(settings),
                 environment=child_environment(settings),
                 quiet=self._gate.strict,
+                hosts=self._worker.hosts,
             )
         except (StageStopped, NSSTrainError) as end:
             if _goes_on(end):

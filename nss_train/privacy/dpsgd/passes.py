@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 import torch
 from peft import PeftModel
 
-from nss_train.model.compiled import compile_layers, uncompiled
+from nss_train.model.compiled import compile_layers, compiled_head, uncompiled
+from nss_train.model.loss import Head
 from nss_train.privacy.dpsgd.clipping import RowResults
 from nss_train.privacy.dpsgd.micro_batches import MicroBatch
 from nss_train.privacy.dpsgd.per_sample_gradients import RowGradients
@@ -25,10 +26,13 @@ class Passes:
         *,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager[None]],
+        head: Head | None = None,
     ) -> None:
+        """Take the ``head`` that computes losses in parts; without one the model makes all logits."""
         self.model, self.device = model, device
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self._autocast = autocast
+        self._head = self._eager_head = head
         self._rows = RowGradients(model)
 
     def gradients(self, batch: MicroBatch) -> RowResults:
@@ -45,18 +49,25 @@ class Passes:
         )
 
     def losses(self, batch: MicroBatch) -> torch.Tensor:
-        """Return :func:`row_losses` of a micro-batch that is on the device."""
+        """Return the sum of each row's token losses, of a micro-batch that is on the device; shape (rows,).
+
+        No row's loss depends on another row.
+        """
         with self._autocast():
-            return row_losses(self.model, batch)
+            if self._head is None:
+                return row_losses(self.model, batch)
+            return self._head.row_losses(batch.input_ids, batch.labels, prompt=batch.prompt)
 
     def compile(self) -> None:
         """Compile the layers, for all shapes that differ in their numbers of rows and tokens."""
         self.model.enable_input_require_grads()  # with it all layers share one graph
         compile_layers(self.model)
+        self._head = None if self._head is None else compiled_head(self._head)
 
     def uncompile(self) -> None:
         """Take back :meth:`compile` and what a pass that failed has left."""
         uncompiled(self.model)
+        self._head = self._eager_head
         self._rows.forget()
 
     def now(self) -> float:
@@ -71,7 +82,7 @@ class Passes:
 
 
 def row_losses(model: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-    """Return the sum of each row's token losses; shape (rows,). No row's loss depends on another row.
+    """Return the sum of each row's token losses from the model's own logits; shape (rows,).
 
     The prompt is not learned, so no logits are computed for it: logits are most of the work of a small
     model with a large vocabulary.

@@ -30,7 +30,7 @@ from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
 from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
 from nss_train.training.group import group_state, is_first
-from nss_train.training.kernels import worth_compiling
+from nss_train.training.kernels import choose_head, worth_compiling
 from nss_train.training.options import RunOptions
 
 logger = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ def make_private_trainer(
         clock=config.guarantee.clock,
         strict=config.guarantee.strict,
         canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
+        head=choose_head(model, run.kernels, sharing=False),
         compiled=worth_compiling(model, _most_tokens(private), run.kernels),
     )
     trainer.remove_callback(PrinterCallback)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from nss_train.config.guarantee import Clock
 from nss_train.model.compiled import eagerly, eagerly_where_not_compiled
+from nss_train.model.loss import Head
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import Coupling, PrivacyResult, check_release
 from nss_train.privacy.accounting.step_budget import StepBudget
@@ -58,6 +59,7 @@ class OpacusDPTrainer(LoopTrainer):
         strict: bool = True,
         randomness: SecretRandomness | None = None,
         canaries: Canaries | None = None,
+        head: Head | None = None,
         compiled: bool = False,
         train_dataset: Dataset,
         **options: Any,
@@ -71,7 +73,7 @@ class OpacusDPTrainer(LoopTrainer):
         self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
         self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
-        self._compiled = compiled
+        self._head, self._compiled = head, compiled
         self._secret = randomness or SecretRandomness()
         self._strict, self._reports_loss = strict, plan.report_loss or not strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
@@ -82,7 +84,9 @@ class OpacusDPTrainer(LoopTrainer):
     def take_all_steps(self, optimizer: Optimizer, schedule: LRScheduler) -> None:
         """Take all steps that the plan has and the budget allows, once a trial has shown how."""
         descent = Descent(weights=self._trained, optimizer=optimizer, schedule=schedule)
-        passes = Passes(self._model, device=self.args.device, autocast=self.accelerator.autocast)
+        passes = Passes(
+            self._model, device=self.args.device, autocast=self.accelerator.autocast, head=self._head
+        )
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks

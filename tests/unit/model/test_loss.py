@@ -79,6 +79,29 @@ def test_it_is_the_models_own_whatever_the_chunk(
     assert (gradients(model) - wanted).norm() <= 1e-5 * wanted.norm()
 
 
+@pytest.mark.parametrize("kind", sorted(PLAIN_HEADS | DIVIDED_HEADS))
+def test_each_rows_loss_is_the_models_own_whatever_the_chunk(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"logits_scaling": 4.0} if kind in DIVIDED_HEADS else {}
+    model = model_of(kind, tie_word_embeddings=False, **extra)
+    model.get_output_embeddings().requires_grad_(False)
+    ids, mask, labels = rows()
+    weights = torch.tensor([0.5, 2.0, -1.0])
+    logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+    each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none")
+    (each.sum(1) * weights).sum().backward()
+    wanted = gradients(model)
+    head = Head.of(model)
+    assert head is not None
+    for chunk in (1, 7, 1000):
+        monkeypatch.setitem(loss.CHUNK_TOKENS, "cpu", chunk)
+        found = head.row_losses(ids, labels, prompt=PROMPT)
+        (found * weights).sum().backward()
+        assert torch.allclose(found, each.sum(1), rtol=1e-5)
+        assert (gradients(model) - wanted).norm() <= 1e-5 * wanted.norm()
+
+
 def test_the_losses_gradient_is_that_of_cross_entropy_in_double_precision() -> None:
     generator = torch.Generator().manual_seed(3)
     logits = 8 * torch.randn(7, VOCABULARY, generator=generator, dtype=torch.float64)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from nss_train import stages
 from nss_train.contract import Event, Request, StageResult
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from tests.unit.training.conftest import load, make_request
 
+MOST_SLACK = 1e-4 if torch.cuda.is_available() else 0.0
+"""A CPU computes each unit's gradient exactly as it does alone; a device's kernels round by their shape."""
 SECTIONS = {
     "privacy": {"dp_enabled": True, "epsilon": 8.0, "delta": 1e-5},
     "guarantee": {"schema_source": "declared"},

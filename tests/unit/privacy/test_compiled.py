@@ -19,7 +19,7 @@ from nss_train.privacy.dpsgd import passes
 from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 from tests.unit.training.conftest import read
 
-from .conftest import PrivateRun
+from .conftest import MOST_SLACK, PrivateRun
 
 COMPILED = Kernels(layers="compiled")
 EAGER_BECAUSE = "layers=eager because a trial of compiled ones failed: "
@@ -54,7 +54,7 @@ def test_layers_are_compiled_by_the_trial_and_by_no_step_after_it(
     run = private_run(kernels=COMPILED)
     result = run.start()
     assert result.figures["steps"] == run.plan.steps
-    assert read(run.folder / "out" / "privacy_result.json")["slack"] == 0
+    assert read(run.folder / "out" / "privacy_result.json")["slack"] <= MOST_SLACK
     assert by_trial == [graphs.frame_count]
     assert graphs.frame_count > 0
 

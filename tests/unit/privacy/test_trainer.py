@@ -27,12 +27,10 @@ from nss_train.privacy.dpsgd.randomness import KEY_BYTES
 from nss_train.training import stage
 from tests.unit.training.conftest import load, read
 
-from .conftest import PrivateRun, private_request
+from .conftest import MOST_SLACK, PrivateRun, private_request
 
 Make = Callable[..., PrivateRun]
 ADAPTER = "adapter/adapter_model.safetensors"
-MOST_SLACK = 1e-4 if torch.cuda.is_available() else 0.0
-"""A CPU computes each unit's gradient exactly as it does alone; a device's kernels round by their shape."""
 EVERY_STEP = CheckpointPolicy(every_s=None, every_steps=1)
 
 
@@ -239,7 +237,7 @@ def test_dropout_of_the_base_model_is_off(private_run: Make, tmp_path: Path) -> 
     config = copied / "base" / "config.json"
     config.write_text(json.dumps(read(config) | {"attention_dropout": 0.5}))
     run.start()
-    assert read(run.folder / "out" / "privacy_result.json")["slack"] == 0
+    assert read(run.folder / "out" / "privacy_result.json")["slack"] <= MOST_SLACK
 
 
 def test_a_base_model_that_ties_units_together_is_refused_before_the_first_step(

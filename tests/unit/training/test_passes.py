@@ -13,12 +13,15 @@ from datasets import Dataset
 from peft import PeftModel
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from nss_train.contract import CHECKPOINT_MANIFEST, Kernels
+from nss_train.contract import CHECKPOINT_MANIFEST, CHECKPOINTS, CheckpointPolicy, Kernels
 from nss_train.errors import OutOfMemory, ParameterError
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.loss import Head
+from nss_train.model.quantization import quantization_config
+from nss_train.model.scheme import Scheme
 from nss_train.training import passes
+from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
 from nss_train.training.hugging_face import AdapterTrainer
@@ -26,7 +29,7 @@ from nss_train.training.micro_batches import Room
 from nss_train.training.passes import ROOM_FILE, Passes
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
-from .conftest import make_request, run_options
+from .conftest import make_request, run_options, silent
 
 EXAMPLES, BATCH, PROMPT = 13, 6, 2
 IMPORTS_OF_A_COMPILER = "ignore:.*script_method.*:DeprecationWarning"
@@ -70,7 +73,7 @@ def examples() -> Dataset:
 
 @pytest.fixture
 def train(tiny_model: Path, tmp_path: Path, examples: Dataset) -> Train:
-    def run(*, rows: int = 1, **options: Any) -> Trained:
+    def run(*, rows: int = 1, scheme: Scheme | None = None, **options: Any) -> Trained:
         config = make_request(
             tiny_model,
             batch_size=rows,
@@ -78,7 +81,10 @@ def train(tiny_model: Path, tmp_path: Path, examples: Dataset) -> Train:
             learning_rate=0.01,
             warmup_steps=0.0,
         ).config
-        base = load_base(tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False)
+        quantization = None if scheme is None else quantization_config(scheme, torch.float32)
+        base = load_base(
+            tiny_model, FLOAT32, attention="sdpa", trust_remote_code=False, quantization=quantization
+        )
         model = initial_adapter(base, config.training, seed=1)
         wanted = run_options(tmp_path / "trainer", **options)
         sides = {"train": examples, "validation": None}
@@ -100,6 +106,17 @@ def test_no_division_of_a_step_shows_in_its_loss_or_in_the_adapter(train: Train,
     for rows in (1, 2, 3, 6):
         for loss in ("chunked", "model"):
             assert train(rows=rows, kernels=Kernels(loss=loss)).is_like(reference), (rows, loss)
+
+
+@pytest.mark.parametrize("scheme", [Scheme.BNB_4BIT, Scheme.BNB_8BIT])
+def test_no_division_shows_over_a_quantized_base(train: Train, scheme: Scheme, long: bool) -> None:
+    reference = train(kernels=Kernels(loss="model"), scheme=scheme)
+    for rows in (1, 2, 3, 6) if long else (3,):
+        for loss in ("chunked", "model") if long else ("chunked",):
+            assert train(rows=rows, kernels=Kernels(loss=loss), scheme=scheme).is_like(reference), (
+                rows,
+                loss,
+            )
 
 
 def test_each_token_of_a_step_counts_equally(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,3 +236,17 @@ def test_a_resumed_training_divides_its_steps_as_before(
     monkeypatch.setattr(AdapterTrainer, "train", lambda trainer, **_: honest(trainer))
     train(rows=6, resume_from=folder)
     assert set(rooms) == {kept}
+
+
+@pytest.mark.parametrize("kept_room", [True, False])
+def test_a_resumed_training_is_the_uninterrupted_one_whatever_computes_the_rest(
+    train: Train, reference: Trained, tmp_path: Path, kept_room: bool
+) -> None:
+    checkpoints = Checkpoints(tmp_path, CheckpointPolicy(every_s=None, every_steps=1), silent)
+    train(rows=3, checkpoints=checkpoints)
+    folder = tmp_path / CHECKPOINTS / "1"
+    if not kept_room:
+        (folder / ROOM_FILE).unlink()
+    resumed = train(rows=6, kernels=Kernels(loss="model"), resume_from=folder)
+    assert len(resumed.losses) == STEPS
+    assert resumed.is_like(reference)
