@@ -136,7 +136,7 @@ def _untold(wanted: Sequence[str]) -> list[Device]:
     names = list(_before_none(wanted))
     known = [name for name in names if _UUID.match(name)]
     if len(known) < len(names):
-        logger.warning("nvidia-smi is needed to tell which devices %s are", ",".join(names))
+        logger.warning("devices %s cannot be identified without nvidia-smi", ",".join(names))
     return [Device(uuid=uuid, index=str(number), name="") for number, uuid in enumerate(known)]
 
 

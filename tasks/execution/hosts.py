@@ -174,7 +174,7 @@ class Hosts:
             if forked is not None:
                 return forked
             host.close()
-        logger.warning("a warm host forks no stage", extra={"action": "host.failed"})
+        logger.warning("a warm host could not fork a stage", extra={"action": "host.failed"})
         return None
 
     def close(self) -> None:

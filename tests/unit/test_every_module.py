@@ -112,10 +112,15 @@ def dotted(module: Path) -> str:
 
 
 @cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))))
+
+
+@cache
 def imported(file: Path) -> frozenset[str]:
     """Return the modules that a file imports, and what it imports from them."""
     found = set[str]()
-    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -127,10 +132,13 @@ def imported(file: Path) -> frozenset[str]:
 
 @cache
 def names_in(file: Path) -> frozenset[str]:
-    """Return the modules that a file imports, and the texts that it holds."""
-    nodes = ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
-    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
-    return imported(file) | frozenset(texts)
+    """Return the modules that a file imports, and the words of the texts that it holds."""
+    texts = (
+        node.value
+        for node in nodes_of(file)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return imported(file) | {word for text in texts for word in text.split()}
 
 
 @cache
@@ -142,14 +150,19 @@ def all_tests() -> tuple[Path, ...]:
 
 def names(test: Path, module: Path) -> bool:
     """Tell whether a test file imports a module, or names it: as the program of a process, or as a path."""
-    name = dotted(module).removesuffix(".__main__")
-    return any(said == name or name in said.split() or module.as_posix() in said for said in names_in(test))
+    return not names_in(test).isdisjoint(called(module))
+
+
+def called(module: Path) -> set[str]:
+    return {dotted(module).removesuffix(".__main__"), module.as_posix()}
 
 
 def bears_name(test: Path, module: Path) -> bool:
     """Tell whether a test file is called as a module is, in a folder that is called as its room is."""
+    if test.name != f"test_{module.stem}.py":
+        return False
     rooms = module.parent.parts[1:] or module.parent.parts
-    return test.name == f"test_{module.stem}.py" and rooms[0] in test.parent.parts
+    return rooms[0] in test.parent.parts
 
 
 def helpers_of(test: Path) -> set[Path]:
@@ -165,10 +178,11 @@ def helpers_of(test: Path) -> set[Path]:
 
 
 def test_each_module_is_named_by_a_test_file() -> None:
+    named = frozenset().union(*map(names_in, all_tests()))
     unnamed = {
         dotted(module)
         for module in modules()
-        if not any(names(test, module) or bears_name(test, module) for test in all_tests())
+        if named.isdisjoint(called(module)) and not any(bears_name(test, module) for test in all_tests())
     }
     assert unnamed - set(TESTED_THROUGH) == set(), "write a test that imports it, or say what tests it"
     assert set(TESTED_THROUGH) - unnamed == set(), "they are named by a test file: leave them out here"

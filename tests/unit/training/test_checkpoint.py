@@ -264,7 +264,7 @@ def test_weights_that_are_quantized_already_are_not_shared(tiny_model: Path, tmp
 
 
 def test_weights_are_not_shared_with_nobody(run: MakeRun) -> None:
-    with pytest.raises(ParameterError, match="fsdp = True: a single rank has nobody to share with"):
+    with pytest.raises(ParameterError, match="fsdp = True: a single rank has no other rank to share with"):
         run("alone", fsdp=True).start()
 
 
