@@ -12,10 +12,10 @@ import importlib
 import json
 import logging
 import os
-import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nss_train import errors
 from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
@@ -24,6 +24,7 @@ from nss_train.process import (
     default_signals,
     die_with_parent,
     keep_files_to_itself,
+    leave,
     limit_cpu,
     limit_memory,
 )
@@ -34,42 +35,67 @@ STARTED = "stage.started"
 """The first event of every stage: its process is up."""
 
 
-def main() -> int:
-    arguments = _parse()
-    die_with_parent(arguments.parent)
-    default_signals()
-    keep_files_to_itself()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    with os.fdopen(arguments.events_fd, "w", buffering=1, encoding="utf-8") as pipe:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """The stage that a process runs, and the pipe for its events."""
 
-        def report(event: Event) -> None:
-            pipe.write(event.model_dump_json() + "\n")
-
-        try:
-            result = _run(Stage(arguments.stage), arguments.folder, arguments.module, report)
-        except StageDrained as drained:
-            _write(arguments.folder / "drained.json", {"step": drained.step})
-            return os.EX_TEMPFAIL
-        except BaseException as error:  # the boundary of the process: every end leaves a document
-            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
-                raise
-            traceback.print_exc()
-            _write(
-                arguments.folder / "error.json", _describe(error, arguments.folder, Stage(arguments.stage))
-            )
-            return 1
-    _write(arguments.folder / "result.json", result.model_dump(mode="json"))
-    return 0
+    stage: Stage
+    folder: Path
+    module: str
+    """Module of the stage functions."""
+    events_fd: int
 
 
-def _parse() -> argparse.Namespace:
+def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="python -m nss_train.child")
     parser.add_argument("stage", choices=[stage.value for stage in Stage])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--events-fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True, help="pid without which this process ends")
     parser.add_argument("--module", default="nss_train.stages", help="where the stage functions are")
-    return parser.parse_args()
+    given = parser.parse_args()
+    die_with_parent(given.parent)
+    log_to_output()
+    work(
+        Assignment(
+            stage=Stage(given.stage), folder=given.folder, module=given.module, events_fd=given.events_fd
+        )
+    )
+
+
+def log_to_output() -> None:
+    """Print what is logged: the output of a stage's process is its log. Imports may set up other logs."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+
+def work(assignment: Assignment) -> NoReturn:
+    """Run a stage in this process, which ends with it."""
+    default_signals()
+    keep_files_to_itself()
+    leave(_outcome(assignment))
+
+
+def _outcome(assignment: Assignment) -> int:
+    """Run a stage, leave its document in its folder, and return the exit code."""
+    folder, stage = assignment.folder, assignment.stage
+    with os.fdopen(assignment.events_fd, "w", buffering=1, encoding="utf-8") as pipe:
+
+        def report(event: Event) -> None:
+            pipe.write(event.model_dump_json() + "\n")
+
+        try:
+            result = _run(stage, folder, assignment.module, report)
+        except StageDrained as drained:
+            _write(folder / "drained.json", {"step": drained.step})
+            return os.EX_TEMPFAIL
+        except BaseException as error:  # the boundary of the process: every end leaves a document
+            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+                raise
+            traceback.print_exc()
+            _write(folder / "error.json", _describe(error, folder, stage))
+            return 1
+    _write(folder / "result.json", result.model_dump(mode="json"))
+    return 0
 
 
 def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
@@ -104,13 +130,11 @@ def _too_large() -> LimitExceeded:
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
+    """Write a document whole or not at all. No sync: its only reader does not outlive this machine either."""
     aside = path.with_suffix(".part")
-    with aside.open("w", encoding="utf-8") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
+    aside.write_text(json.dumps(document), encoding="utf-8")
     aside.replace(path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -116,6 +116,8 @@ class Request(Frozen):
     """Private steps of other attempts, which count as spent; ``None``: they are not recorded."""
     keep_draw: bool = False
     """``True`` if the supervisor records prepare_data's random draw before it is used."""
+    known: str | None = None
+    """Folder of what this machine knows of base models; ``None``: nothing is remembered."""
     paces: str | None = None
     """Folder of this machine's measured speeds (load_model only); ``None``: no cost estimate."""
     prepared: tuple[str, ...] = ()

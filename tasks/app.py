@@ -13,6 +13,7 @@ from redis import Redis
 
 from tasks.broker import queues, transport
 from tasks.execution.drain_flag import DrainFlag
+from tasks.execution.hosts import Hosts
 from tasks.execution.unseen import Unseen
 from tasks.scheduling.routing import Router
 from tasks.settings import Settings
@@ -60,6 +61,7 @@ class App(Celery):
             self.steps["consumer"].add("tasks.worker.visibility:VisibilityStep")
         self.drain = DrainFlag()
         self.unseen = Unseen()
+        self.hosts = Hosts(wanted=settings.warm_hosts)
         self.steps["worker"].update(WORKER_STEPS)
         self.steps["consumer"].update(CONSUMER_STEPS)
         self.heartbeat: Heartbeat | None = None

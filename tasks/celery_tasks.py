@@ -60,6 +60,7 @@ def _run(task: Task, message: Mapping[str, object]) -> dict[str, Any]:
         send_event=task.send_event,
         drain=app.drain,
         unseen=app.unseen,
+        hosts=app.hosts,
         leave=app.leave,
         done=app.stage_done,
         announce=partial(delivery.announce, app),
@@ -75,7 +76,8 @@ def _run(task: Task, message: Mapping[str, object]) -> dict[str, Any]:
     except TryLater as later:
         _hand_back(task, later, delay_s=later.delay_s)
     try:
-        _run_stage(asked, worker)
+        with tracing.flushed():
+            run_stage(asked, worker=worker)
     except Superseded as done:
         # Ignoring the message also keeps Celery from sending the rest of the chain.
         raise Ignore(str(done)) from done
@@ -91,13 +93,6 @@ def _run(task: Task, message: Mapping[str, object]) -> dict[str, Any]:
     if asked.stage is Stage.SAVE_MODEL:
         _let_another_begin(app, asked.job_id)
     return summary(asked, JobRepository(app.store, asked.job_id))
-
-
-def _run_stage(asked: StageMessage, worker: Worker) -> None:
-    try:
-        run_stage(asked, worker=worker)
-    finally:
-        tracing.flush()
 
 
 def _let_another_begin(app: App, job_id: str) -> None:

@@ -241,7 +241,9 @@ class Client:
         try:
             status = self.status(job_id)
         except Unreadable:
-            logger.warning("job %s is left out: a document of it cannot be read", job_id, exc_info=True)
+            logger.warning(
+                "job %s is skipped because one of its documents cannot be read", job_id, exc_info=True
+            )
         else:
             yield status
 

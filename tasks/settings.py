@@ -23,6 +23,8 @@ _Several = Annotated[int, Field(ge=1)]
 
 
 _PREFIX = "NSS_TRAIN_"
+DEVICES = f"{_PREFIX}DEVICES"
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 _OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$")
 """Variables that Kubernetes sets for a service whose name begins with ``nss-train``."""
 
@@ -87,6 +89,9 @@ class Settings(BaseSettings):
     """Longest silence of a stage before it counts as stalled."""
     stage_deadline_s: _Interval | None = None
     """Longest run of a stage, which then fails its job; ``None``: as long as it makes progress."""
+    warm_hosts: bool = True
+    """Whether a worker keeps processes that have torch imported, and forks its stages from them: a stage then
+    starts at once, and the worker holds some 0.6 GB for each stage it may run at a time."""
     drain_grace_s: _Duration = 120.0
     """Time that a stage has after the first SIGTERM to save its state, or to end."""
     store_patience_s: _Duration = 600.0
@@ -221,6 +226,11 @@ class Settings(BaseSettings):
         return self.home / "prepared"
 
     @property
+    def known_dir(self) -> Path:
+        """Return the folder of what this machine knows of base models: their digests, what fits them."""
+        return self.home / "known"
+
+    @property
     def paces_dir(self) -> Path:
         """Return the folder of the speeds that were measured on this machine."""
         return self.home / "paces"
@@ -242,6 +252,19 @@ class Settings(BaseSettings):
     @property
     def heartbeats_dir(self) -> Path:
         return self.home / "heartbeats"
+
+    @property
+    def devices_dir(self) -> Path:
+        """Return the folder of this machine's claims of devices."""
+        return self.home / "devices"
+
+    @property
+    def wanted_devices(self) -> tuple[str, ...] | None:
+        """Return the devices that these settings or CUDA_VISIBLE_DEVICES name; ``None``: all there are."""
+        if self.devices:
+            return self.devices
+        named = os.environ.get(VISIBLE_DEVICES)
+        return None if named is None else tuple(filter(None, map(str.strip, named.split(","))))
 
     @property
     def effective_store_url(self) -> str:
@@ -294,7 +317,7 @@ def child_environment(settings: Settings | None = None) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": str(settings.kernels_dir / "inductor"),
         "TRITON_CACHE_DIR": str(settings.kernels_dir / "triton"),
     }
-    return caches | kept | ({"CUDA_VISIBLE_DEVICES": ",".join(settings.devices)} if settings.devices else {})
+    return caches | kept | ({VISIBLE_DEVICES: ",".join(settings.devices)} if settings.devices else {})
 
 
 def worker_environment(settings: Settings) -> dict[str, str]:

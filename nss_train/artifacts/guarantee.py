@@ -166,7 +166,7 @@ _SCHEMAS = {
 
 def _covered(guarantee: Guarantee) -> Iterator[str]:
     yield "the adapter's weights, and so every row that is generated from it"
-    yield "the checkpoints of the training, its history, and the ε that it told on the way"
+    yield "the checkpoints of the training, its history, and the ε that it reported on the way"
     schema = _SCHEMAS.get(guarantee.config.guarantee.schema_source)
     if schema is not None:
         yield schema
@@ -188,13 +188,13 @@ def _public(guarantee: Guarantee) -> Iterator[str]:
 
 
 def _made_harder() -> Iterator[str]:
-    yield "single steps: progress is told at a few marks far apart, in public numbers, and paid for in blocks"
-    yield "memory and shapes: each unit's rows have shapes of their own, whoever is drawn beside them"
-    yield "how an attempt ended: whatever follows from the table is told to the operator alone"
+    yield "single steps: progress is reported at few distant marks, in public numbers, and paid for in blocks"
+    yield "memory and shapes: each unit's rows have shapes of their own, whichever units are drawn with them"
+    yield "how an attempt ended: what follows from the table is shown to the operator alone"
 
 
 def _not_covered(guarantee: Guarantee) -> Iterator[str]:
-    yield "time: who has a stop-watch sees how long the job took; its status tells whole minutes"
+    yield "time: anyone with a stop-watch sees how long the job took; its status shows whole minutes"
     yield "refusals: that a file is a table and within the operator's limits is a precondition, no secret"
     yield "what the machines give away to others on them: caches, power, swap"
     yield "who may read `private/` of the job in the store: the table, its records as tokens, the whole log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ NAME = "manifest.json"
 FORMAT = 1
 
 
-def write_manifest(folder: Path) -> dict[str, Any]:
+def write_manifest(folder: Path, *, known: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Write ``folder/manifest.json``, which covers all other files, and return it. Call this last.
+
+    ``known`` has the SHA-256 of files that need not be read for it.
 
     ``{"format": 1, "files": {"<path with />": {"sha256": "<hex>", "bytes": <int>}, …}}``, sorted by path.
     """
-    files = {name: _entry(folder / name) for name in _names(folder)}
+    known = known or {}
+    files = {name: _entry(folder / name, known.get(name)) for name in _names(folder)}
     manifest = {"format": FORMAT, "files": files}
     write_json(folder / NAME, manifest)
     return manifest
@@ -42,8 +46,8 @@ def _names(folder: Path) -> list[str]:
     return sorted(name for name in found if name != NAME)
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+def _entry(path: Path, sha256: str | None = None) -> dict[str, Any]:
+    return {"sha256": sha256 or sha256_of(path), "bytes": path.stat().st_size}
 
 
 def _mismatches(folder: Path, expected: dict[str, dict[str, Any]]) -> list[Problem]:

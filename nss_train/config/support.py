@@ -66,7 +66,7 @@ def unsupported_sharing(
     if config.training.quantize_model or quantized:
         yield _unshared("quantized weights stay whole on every rank; leave it out, or use others")
     if ranks == 1:
-        yield _unshared("a single rank has nobody to share with; ask for more ranks, or leave it out")
+        yield _unshared("a single rank has no other rank to share with; ask for more ranks, or leave it out")
 
 
 def _unshared(remedy: str) -> Problem:

@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, help="NSS YAML or JSON; NSS's defaults without it")
     parser.add_argument("--models", type=Path, required=True, help="folder of the base models")
     parser.add_argument("--paces", type=Path, required=True, help="folder of what was measured before")
-    parser.add_argument("--family", default="", help="of the base model, if nothing tells it")
+    parser.add_argument("--family", default="", help="family of the base model, if its files do not name it")
     parser.add_argument("--allow-hub", action="store_true", help="whether it may be downloaded")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()

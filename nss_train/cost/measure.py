@@ -99,7 +99,7 @@ def measured_cost(
     try:
         found = _measured(source, config, work, plan, paces=paces, imports_s=imports_s)
     except Exception:  # no job fails because of an estimate: its training will report what is wrong
-        logger.warning("how long the training takes is not known", exc_info=True)
+        logger.warning("the training's duration is unknown because it could not be measured", exc_info=True)
         return cost
     if found is None:
         return cost
@@ -130,7 +130,7 @@ def _measured(
     if known is not None and known.device == device:
         return known
     if not is_bearable(read_config(source.folder), config.training, work, on_cpu=device.startswith(CPU)):
-        logger.info("how long the training takes is not known because measuring it would take long itself")
+        logger.info("the training's duration is unknown because measuring it would take too long")
         return None
     began = time.monotonic()
     pace = probe.pace_of(source, config, work, plan)

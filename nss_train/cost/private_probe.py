@@ -34,7 +34,7 @@ def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work
     private = Private(plan=plan, unit_of=np.zeros(0, dtype=np.int64), longest=work.context_tokens)
     shapes = shapes_for(model, private, config, prompt=work.prompt_tokens, halvings=0)
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=_mixed_precision())
-    head = choose_head(model, Kernels(), whole=True)
+    head = choose_head(model, Kernels(), sharing=False)
     passes = Passes(model, device=group_state().device, autocast=accelerator.autocast, head=head)
     try:
         with public_luck(0):

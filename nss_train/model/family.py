@@ -104,7 +104,7 @@ def find_family(
     if told is not None:
         return _named(told)
     known = ", ".join(family.name for family in FAMILIES)
-    remedy = f"neither its name nor its config.json tells its family; state one of {known}"
+    remedy = f"neither its name nor its config.json names its family; state one of {known}"
     problem = Problem(field="training.pretrained_model", value=model_name, remedy=remedy)
     raise ParameterError(f"Unknown model name or path: {model_name}", [problem])
 

@@ -35,7 +35,11 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     ranks = choose_ranks(request.ranks, config.training.effective_batch_size, room=request.max_ranks)
     if request.fsdp:
         check_sharing(config, ranks, model=folder / "in" / "model")
-    return launch(_train_as_rank, folder, request, ranks=ranks, report=report)
+    if ranks > 1:
+        return launch(_train_as_rank, folder, request, ranks=ranks, report=report)
+    from nss_train.training.stage import train as train_alone
+
+    return train_alone(folder, request, report=report)
 
 
 def _train_as_rank(folder: Path, request: Request, *, report: Report) -> StageResult:

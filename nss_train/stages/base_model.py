@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,13 @@ from nss_train.contract import Event, Report, Request, Stage, StageResult
 from nss_train.cost.cost import COST, Cost
 from nss_train.cost.measure import cost_of_stage
 from nss_train.model.footprint import training_bytes
-from nss_train.model.local.folder import copy_plain, open_plain
+from nss_train.model.local.copying import copy_files
+from nss_train.model.local.hashing import learn
+from nss_train.model.local.known import memory_of
 from nss_train.model.local.source import ModelSource, find_model, read_config
 from nss_train.model.metadata import MAX_CONTEXT_TOKENS
 from nss_train.model.scheme import choose_scheme, uses_loftq
+from nss_train.stages.adapter_check import adapter_parameters, adapter_shape
 
 if TYPE_CHECKING:
     import torch
@@ -44,15 +48,15 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
     """
     config = load_resolved(folder)
     training = config.training
-    fetched = folder / "in" / "source"
-    source = find_model(
-        training.pretrained_model, request.policy, fetched=fetched if fetched.exists() else None
-    )
+    fetched = folder / "in" / "source" if (folder / "in" / "source").exists() else None
+    memory = memory_of(request, fetched)
+    source = find_model(training.pretrained_model, request.policy, fetched=fetched, memory=memory)
     began = time.monotonic()
-    trainable = _check_adapter(source, config)
+    trainable = adapter_parameters(source, config, memory.recall(source.folder, source.seen))
     imports_s = time.monotonic() - began  # of torch and what it takes to build a model, mostly
+    digests = learn(source, memory, adapters={adapter_shape(config): trainable}).digests
     cost = _cost(folder, source, config, request, imports_s=imports_s)
-    parts = _parts(source, training)
+    parts = _parts(digests, training)
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     hit = digest in request.prepared or _is_complete(folder / "out" / "model")
     report(Event(action="model.digest", message=f"model {digest[:12]} {'is prepared' if hit else 'is new'}"))
@@ -62,7 +66,7 @@ def prepare_model(folder: Path, request: Request, *, report: Report) -> StageRes
         "parameters_trainable": trainable,
     }
     if not hit:
-        _write(folder / "out" / "model", source, training)
+        _write(folder / "out" / "model", source, training, digests=digests)
     precision = {"dtype": parts["dtype"], "dtype_reason": DTYPE_REASON}
     document = figures | precision | {"source": training.pretrained_model, "parts": parts}
     (folder / "out" / "load_model.json").write_text(json.dumps(document, indent=4), encoding="utf-8")
@@ -85,31 +89,12 @@ def _cost(
     return cost_of_stage(prepared, source, config, paces=Path(request.paces), imports_s=imports_s)
 
 
-def _check_adapter(source: ModelSource, config: SafeSynthesizerParameters) -> int:
-    """Return the adapter's parameters; raise :class:`ParameterError` if untrainable. Loads no weights."""
-    from nss_train.model.adapter import put_adapter
-    from nss_train.model.loading import check_layers, load_skeleton
-
-    base = load_skeleton(
-        source.folder,
-        attention=config.training.attn_implementation,
-        trust_remote_code=source.trust_remote_code,
-        rows_independent=config.dp_enabled,
-    )
-    model = put_adapter(base, config.training)
-    if config.dp_enabled:
-        check_layers(model, config.training.pretrained_model)
-    trainable, total = model.get_nb_trainable_parameters()
-    logger.info("%.2f of %.2f million parameters are trainable", trainable / 1e6, total / 1e6)
-    return trainable
-
-
-def _parts(source: ModelSource, training: TrainingHyperparams) -> dict[str, Any]:
+def _parts(digests: Mapping[str, str], training: TrainingHyperparams) -> dict[str, Any]:
     """Return everything that a prepared model depends on."""
     scheme = choose_scheme(training)
     parts = {
         "format": FORMAT,
-        "files": {path.name: _sha256(path) for path in source.files},
+        "files": dict(sorted(digests.items())),
         "dtype": "float32",
         "quantization": None if scheme is None else scheme.value,
     }
@@ -134,7 +119,9 @@ def _train_bytes(source: ModelSource, training: TrainingHyperparams) -> int | No
     return training_bytes(config, training, tokens=context * factor, scheme=choose_scheme(training))
 
 
-def _write(out: Path, source: ModelSource, training: TrainingHyperparams) -> None:
+def _write(
+    out: Path, source: ModelSource, training: TrainingHyperparams, *, digests: Mapping[str, str]
+) -> None:
     from nss_train.model.loading import check_weights
 
     shutil.rmtree(out, ignore_errors=True)  # what an interrupted run of the same stage left
@@ -144,12 +131,14 @@ def _write(out: Path, source: ModelSource, training: TrainingHyperparams) -> Non
         _write_quantized(out, source, training)
     else:
         check_weights(source.folder)
-    weights = (".safetensors", ".index.json")
-    for path in source.files:
-        # A quantized model has its own weights and config.
-        if not (stored and (path.name.endswith(weights) or path.name == "config.json")):
-            copy_plain(path, out / "base" / path.name)
-    write_manifest(out)
+    copied = [path for path in source.files if not (stored and _is_written_anew(path.name))]
+    copy_files(copied, out / "base", seen=source.seen)
+    write_manifest(out, known={f"base/{path.name}": digests[path.name] for path in copied})
+
+
+def _is_written_anew(name: str) -> bool:
+    """Tell whether a quantized model has its own file of this name: its weights and its config."""
+    return name.endswith((".safetensors", ".index.json")) or name == "config.json"
 
 
 def _write_quantized(out: Path, source: ModelSource, training: TrainingHyperparams) -> None:
@@ -189,8 +178,3 @@ def full_weights(source: ModelSource, training: TrainingHyperparams) -> dict[str
 def _is_complete(model: Path) -> bool:
     """Tell whether a model is complete: its manifest is written last."""
     return (model / MANIFEST).is_file()
-
-
-def _sha256(path: Path) -> str:
-    with open_plain(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

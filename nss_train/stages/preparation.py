@@ -30,6 +30,7 @@ from nss_train.data.tokenization.distinct_values import distinct_columns, to_arr
 from nss_train.data.tokenization.records import tokenize
 from nss_train.errors import public_facts
 from nss_train.extras import needed_by, require_extras
+from nss_train.model.local.known import memory_of
 from nss_train.model.local.source import find_model, read_config
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
@@ -44,7 +45,7 @@ def run(folder: Path, request: Request, *, report: Report) -> StageResult:
     source = folder / "in" / "source"
     name, fetched = request.config.training.pretrained_model, source if source.exists() else None
     with public_facts():
-        model = find_model(name, request.policy, fetched=fetched)
+        model = find_model(name, request.policy, fetched=fetched, memory=memory_of(request, fetched))
     report(Event(action="prepare.started", message=f"preparing {request.dataset_name}"))
     if request.config.dp_enabled:
         with public_facts():

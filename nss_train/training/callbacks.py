@@ -17,7 +17,7 @@ INCOMPLETE = "training_incomplete"
 def report_start(report: Report, state: TrainerState) -> None:
     """Report that a training begins or resumes."""
     done = state.global_step
-    message = f"going on after step {done}" if done else f"{state.max_steps} steps"
+    message = f"resuming after step {done}" if done else f"{state.max_steps} steps"
     fields = {"step": done, "total_steps": state.max_steps}
     report(Event(action="train.started", message=message, fields=fields))
 

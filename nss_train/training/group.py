@@ -43,12 +43,10 @@ def launch(
 ) -> StageResult:
     """Run a stage function as a group of ``ranks`` processes; return the result of rank 0.
 
-    A single rank is this process. Several are forked and meet on a free loopback port, so that groups
-    can share a machine. When one rank fails all end, and its error is raised:
-    :class:`~nss_train.errors.StageLost` when it died without leaving one.
+    They are forked and meet on a free loopback port, so that groups can share a machine. When one rank
+    fails all end, and its error is raised: :class:`~nss_train.errors.StageLost` when it died without
+    leaving one.
     """
-    if ranks == 1:
-        return function(folder, request, report=report)
     notes = folder / "ranks"
     notes.mkdir(exist_ok=True)
     parent = os.getpid()
@@ -106,16 +104,6 @@ def agreed(mine: bool) -> bool:
     if state.num_processes == 1:
         return mine
     return bool(broadcast(torch.tensor([int(mine)], device=state.device)).item())
-
-
-def sum_over_ranks(mine: int) -> int:
-    """Return the sum of every rank's number, on every rank."""
-    state = group_state()
-    if state.num_processes == 1:
-        return mine
-    total = torch.tensor([mine], device=state.device)
-    torch.distributed.all_reduce(total)
-    return int(total.item())
 
 
 def is_first() -> bool:

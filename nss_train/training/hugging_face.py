@@ -6,6 +6,7 @@ here says why no public method will do.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from peft import PeftModel
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Sampler
 from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
@@ -33,15 +33,18 @@ class AdapterTrainer(Trainer):
     def save_more(self, folder: Path) -> None:
         """Write what a checkpoint holds besides the adapter and the trainer's own files: here nothing."""
 
-    def order(self) -> Sampler[int] | None:
-        """Return the order of the training examples: here Hugging Face's."""
-        return super()._get_train_sampler()
-
     def create_accelerator_and_postprocess(self) -> None:
-        """Create the accelerator as the base class does, with FSDP for ranks on CPUs too."""
+        """Create the accelerator as the base class does, with FSDP for ranks on CPUs too.
+
+        Without FSDP it wraps no model for several ranks: they exchange the adapter's gradients alone, once a
+        step (:mod:`nss_train.training.reduction`). Its other way to prepare a model is that of evaluations.
+        """
         super().create_accelerator_and_postprocess()
         sharing = self.args.fsdp_plugin_args
-        if sharing is not None and not torch.cuda.is_available():
+        if sharing is None:
+            unwrapped = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
+            self.accelerator.prepare_model = unwrapped
+        elif not torch.cuda.is_available():
             share_between_cpus(sharing)
             self.is_fsdp_enabled = True
 
@@ -63,10 +66,6 @@ class AdapterTrainer(Trainer):
         """
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         return norm.to("cpu", non_blocking=True) if isinstance(norm, torch.Tensor) else norm
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:  # noqa: ARG002
-        """Return :meth:`order`: a loader, which is public, would have to be divided between ranks anew."""
-        return self.order()
 
 
 class LoopTrainer(AdapterTrainer):

@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from nss_train.contract import Kernels
 from nss_train.model.loss import Head
-from nss_train.training.group import group_state
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +28,12 @@ def base_of(model: PeftModel) -> PreTrainedModel:
     return base
 
 
-def choose_head(model: PeftModel, kernels: Kernels, *, whole: bool = False) -> Head | None:
-    """Return the head that computes the loss in parts; ``None`` where the model's own loss is taken.
-
-    The model is ``whole`` if its ranks do not share a forward pass.
-    """
+def choose_head(model: PeftModel, kernels: Kernels, *, sharing: bool) -> Head | None:
+    """Return the head that computes the loss in parts; ``None`` where the model's own loss is taken."""
     if kernels.loss == "model":
         reason, found = "it is asked for", None
-    elif group_state().num_processes > 1 and not whole:
-        reason, found = "several ranks share the model's forward", None
+    elif sharing:
+        reason, found = "ranks that share weights gather them in the model's forward", None
     else:
         found = Head.of(base_of(model))
         reason = "the family's head is known" if found else "the family's head is not known"

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
@@ -24,11 +25,12 @@ from nss_train.contract import Kernels
 from nss_train.errors import OutOfMemory
 from nss_train.model.compiled import compile_layers, compiled_head, eagerly, uncompiled
 from nss_train.model.loss import Head
-from nss_train.training.calibration import find_room, proved
+from nss_train.training.calibration import USUAL_TOKEN, find_room, proved
 from nss_train.training.kernels import base_of, choose_head, worth_compiling
 from nss_train.training.known_rooms import KnownRooms, room_key
 from nss_train.training.micro_batches import Example, MicroBatch, Room, lengths_of, micro_batches
 from nss_train.training.out_of_memory import typed_out_of_memory
+from nss_train.training.reduction import dealt, smallest
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ ROOM_FILE = "room.json"
 _REASON_CHARS = 500
 UNLIMITED = 2**40
 """Tokens of a micro-batch that is limited by its rows alone."""
+IDLE = Example(input_ids=np.full(2, USUAL_TOKEN), labels=np.full(2, USUAL_TOKEN))
+"""Example of a rank that has none left while others do; its loss does not count."""
 
 
 @dataclass(kw_only=True)
@@ -56,6 +60,10 @@ class Passes:
     """The rooms that earlier trainings found on this machine."""
     tried: bool = False
     """Whether the trial before the first step is over."""
+    sharing: bool = False
+    """Whether the ranks share the base model's weights: each layer's pass is then a pass of all ranks."""
+    agreed: bool = False
+    """Whether the ranks have agreed on the room."""
 
     @classmethod
     def of(
@@ -68,6 +76,7 @@ class Passes:
         halvings: int,
         kernels: Kernels,
         resume_from: Path | None,
+        sharing: bool,
     ) -> Self:
         """Choose how to compute, and log each choice with its reason."""
         lengths = lengths_of(examples)
@@ -76,26 +85,34 @@ class Passes:
             pad_id=pad_id,
             longest=int(lengths.max(initial=1)),
             room=_kept_room(resume_from) or _configured_room(training, halvings=halvings),
-            head=choose_head(model, kernels),
+            head=choose_head(model, kernels, sharing=sharing),
             compiled=worth_compiling(model, int(lengths.sum()), kernels),
-            known=KnownRooms(folder=Path(kernels.rooms)) if kernels.rooms else None,
+            # Ranks that share weights must all make the same trial.
+            known=KnownRooms(folder=Path(kernels.rooms)) if kernels.rooms and not sharing else None,
+            sharing=sharing,
         )
 
     def step(
         self, trainer: Trainer, model: nn.Module, examples: Sequence[Example], *, learned: int
     ) -> torch.Tensor:
-        """Add the gradient of the mean loss of ``learned`` tokens, those of all ranks; return the loss.
+        """Add this rank's part of the gradient of the step's mean loss per token; return its part of it.
 
-        Where memory runs out, the step begins anew with smaller micro-batches.
+        ``examples`` are those of all ranks, and ``learned`` counts their tokens. Where memory runs out, the
+        rank begins the step anew with smaller micro-batches.
         """
-        room = self._tried_room(trainer, model)
+        room = self._agreed_room(trainer, model)
+        shares = dealt(_lengths(examples), trainer.args.world_size)
+        rows = [[examples[number] for number in share] for share in shares]
+        mine = rows[trainer.args.process_index]
         while True:
+            # Each pass through shared weights is one of all ranks.
+            passes = max(len(room.parts(_lengths(share))) for share in rows) if self.sharing else 0
             try:
                 with typed_out_of_memory():
-                    return self._add(trainer, model, examples, room, learned=learned)
+                    return self._add(trainer, model, mine, room, learned=learned, passes=passes)
             except OutOfMemory as error:
-                # Other ranks may be waiting for this rank's gradient already.
-                smaller = room.halved() if trainer.args.world_size == 1 else None
+                # With shared weights the other ranks are within the same pass.
+                smaller = None if self.sharing else room.halved()
                 if smaller is None:
                     raise
                 logger.warning("micro-batches are halved because memory ran out: %s", error)
@@ -107,6 +124,13 @@ class Passes:
         """Write the room into a checkpoint's folder."""
         if self.room is not None:
             (folder / ROOM_FILE).write_text(json.dumps(asdict(self.room)), encoding="utf-8")
+
+    def _agreed_room(self, trainer: Trainer, model: nn.Module) -> Room:
+        """Return the room, which is before the first step that of the rank with the least."""
+        room = self._tried_room(trainer, model)
+        if not self.agreed:
+            self.room, self.agreed = smallest(room), True
+        return self.room or room
 
     def _tried_room(self, trainer: Trainer, model: nn.Module) -> Room:
         """Return the room, after a trial before the first step where memory or a compiler may fail."""
@@ -164,17 +188,30 @@ class Passes:
         self.head = None if self.head is None else compiled_head(self.head)
 
     def _add(
-        self, trainer: Trainer, model: nn.Module, examples: Sequence[Example], room: Room, *, learned: int
+        self,
+        trainer: Trainer,
+        model: nn.Module,
+        examples: Sequence[Example],
+        room: Room,
+        *,
+        learned: int,
+        passes: int = 0,
     ) -> torch.Tensor:
+        """Add the gradient of the examples, in at least so many ``passes``; return their part of the loss."""
         device = trainer.args.device
         total = torch.zeros((), device=device)
         batches = list(micro_batches(examples, room, pad_id=self.pad_id, device=device))
+        counting = len(batches)
+        for _ in range(passes - counting):
+            batches += micro_batches([IDLE], room, pad_id=self.pad_id, device=device)
+        # Accelerate's sharing averages the gradients of the ranks.
+        ranks = trainer.args.world_size if self.sharing else 1
         for number, batch in enumerate(batches, start=1):
             last = number == len(batches)
             with trainer.accelerator.no_sync(model) if not last else contextlib.nullcontext():
                 with trainer.compute_loss_context_manager(), self._kernels(batch, room):
-                    loss = self._loss(trainer, model, batch, learned)
-                trainer.accelerator.backward(loss)
+                    loss = self._loss(trainer, model, batch, learned) * (number <= counting)
+                trainer.accelerator.backward(loss * ranks)
             total += loss.detach()
             if not last:
                 trainer.control = trainer.callback_handler.on_substep_end(
@@ -183,7 +220,7 @@ class Passes:
         return total
 
     def _loss(self, trainer: Trainer, model: nn.Module, batch: MicroBatch, learned: int) -> torch.Tensor:
-        """Return the micro-batch's share of the mean loss, times the ranks, whose gradients are averaged."""
+        """Return the micro-batch's share of the mean loss."""
         if self.head is not None:
             return self.head.loss(batch.input_ids, batch.learned, batch.targets) / learned
         inputs = {
@@ -192,10 +229,9 @@ class Passes:
             "labels": batch.labels,
         }
         if trainer.model_accepts_loss_kwargs:
-            loss = model(**inputs, num_items_in_batch=learned).loss
+            share: torch.Tensor = model(**inputs, num_items_in_batch=learned).loss
         else:
-            loss = model(**inputs).loss * (len(batch.targets) / learned)
-        share: torch.Tensor = loss * trainer.args.world_size
+            share = model(**inputs).loss * (len(batch.targets) / learned)
         return share
 
     def _kernels(self, batch: MicroBatch, room: Room) -> AbstractContextManager[None]:
@@ -208,6 +244,10 @@ class Passes:
         model.zero_grad()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _lengths(examples: Sequence[Example]) -> list[int]:
+    return [len(example.input_ids) for example in examples]
 
 
 def _configured_room(training: TrainingHyperparams, *, halvings: int) -> Room | None:

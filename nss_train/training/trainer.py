@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from transformers import (
     DataCollatorForTokenClassification,
     PreTrainedTokenizerFast,
@@ -27,13 +27,13 @@ from nss_train.training.callbacks import EvaluateAtEnd, ReportSteps, TimeLimit
 from nss_train.training.checkpoint import step_of
 from nss_train.training.divergence import check_loss
 from nss_train.training.fitted import Fitted, incomplete_reason
-from nss_train.training.group import sum_over_ranks
 from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
 from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples, lengths_of
 from nss_train.training.options import RunOptions
 from nss_train.training.passes import Passes
-from nss_train.training.sampling import Shuffled, padded
+from nss_train.training.reduction import add_over_ranks, begin_alike, trained
+from nss_train.training.sampling import Shuffled
 from nss_train.training.sharing import share_held
 
 
@@ -65,6 +65,7 @@ def make_trainer(
             halvings=run.halvings,
             kernels=run.kernels,
             resume_from=run.resume_from,
+            sharing=run.fsdp,
         ),
         train_dataset=training,
         eval_dataset=validation,
@@ -81,35 +82,30 @@ def make_trainer(
 class SharedBatchTrainer(AdapterTrainer):
     """A trainer whose steps depend neither on the number of ranks nor on the size of micro-batches.
 
-    A batch of its data loader is all that this rank contributes to an optimizer step. It is divided here
-    into micro-batches that fit into memory, and each token counts equally, whatever the division.
+    A batch of its data loader is a whole step. Its rows are dealt to the ranks, and divided there into
+    micro-batches that fit into memory; each token counts equally, whatever the division.
     """
 
     def __init__(
         self, *, train_dataset: Dataset, args: TrainingArguments, passes: Passes, **options: Any
     ) -> None:
-        self._real, self._tokens = len(train_dataset), int(lengths_of(train_dataset).sum())
-        together = args.per_device_train_batch_size * args.world_size
-        # A single rank takes a smaller last batch.
-        examples = padded(train_dataset, together if args.world_size > 1 else 1)
         super().__init__(
-            train_dataset=examples.with_format("numpy", columns=list(EXAMPLE_COLUMNS)), args=args, **options
+            train_dataset=train_dataset.with_format("numpy", columns=list(EXAMPLE_COLUMNS)),
+            args=args,
+            **options,
         )
-        self._padding = len(examples) - self._real
+        self._examples, self._tokens = len(train_dataset), int(lengths_of(train_dataset).sum())
         self._passes = passes
-
-    def order(self) -> Sampler[int]:
-        """Return the examples shuffled, and those that only fill up the last batch at its end."""
-        return Shuffled(real=self._real, padding=self._padding, seed=self.args.seed)
+        self._exchanged: list[nn.Parameter] | None = None
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Return batches of examples as they are; :meth:`training_step` makes tensors of them."""
-        collate: Any = self.data_collator
-        self.data_collator = cast("Any", as_examples)
-        try:
-            return super().get_train_dataloader()
-        finally:
-            self.data_collator = collate
+        """Return the examples of whole steps, the same on every rank; :meth:`training_step` makes tensors."""
+        return DataLoader(
+            cast("Any", self.train_dataset),
+            batch_size=self.args.train_batch_size * self.args.world_size,
+            sampler=Shuffled(self._examples, seed=self.args.seed),
+            collate_fn=as_examples,
+        )
 
     def get_batch_samples(
         self,
@@ -117,18 +113,23 @@ class SharedBatchTrainer(AdapterTrainer):
         num_batches: int,
         device: torch.device,  # noqa: ARG002
     ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """Return a step's examples, and how many tokens all ranks learn from theirs."""
+        """Return a step's examples, and how many tokens are learned from them."""
         batches = list(islice(epoch_iterator, num_batches))
-        mine = sum(example.learned for batch in batches for example in batch)
-        return batches, sum_over_ranks(mine)
+        return batches, sum(example.learned for batch in batches for example in batch)
 
     def training_step(
         self, model: nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Add the gradient of the step's mean loss per token; return the loss."""
+        """Make the gradient of the step's mean loss per token; return the loss, to be averaged over ranks."""
         if not model.training:
             model.train()
-        return self._passes.step(self, model, inputs, learned=int(num_items_in_batch or 1))
+        if self._exchanged is None:
+            self._exchanged = [] if self.is_fsdp_enabled else trained(model)
+            begin_alike(self._exchanged)
+        part = self._passes.step(self, model, inputs, learned=int(num_items_in_batch or 1))
+        add_over_ranks(self._exchanged)
+        loss: torch.Tensor = part * self.args.world_size
+        return loss
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """Evaluate without compiled layers, which would be compiled anew for its batches."""
@@ -160,7 +161,7 @@ class SharedBatchTrainer(AdapterTrainer):
             reason=incomplete_reason(state.log_history),
             seconds=seconds,
             ranks=self.args.world_size,
-            figures={"examples": self._real, "tokens": self._tokens, "final_loss": losses[-1]},
+            figures={"examples": self._examples, "tokens": self._tokens, "final_loss": losses[-1]},
             speed={"tokens_per_s": round(done * self._tokens / seconds, 1)},
             weights=self.accelerator.get_state_dict(self.model) if self.is_fsdp_enabled else None,
             share_held=round(share_held(self), 3),

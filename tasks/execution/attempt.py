@@ -136,7 +136,7 @@ class Attempt:
             if kept is not None:
                 count(self._worker.redis, Action.RESUMED)
                 fields = {"action": "stage.resumed", "step": kept.step, "kept_by": kept.attempt}
-                logger.info("going on after step %d", kept.step, extra=fields)
+                logger.info("resuming after step %d", kept.step, extra=fields)
         return digest
 
     def _supervise(self, folder: Path) -> StageResult:
@@ -167,6 +167,7 @@ class Attempt:
                 limits=_limits(settings),
                 environment=child_environment(settings),
                 quiet=self._gate.strict,
+                hosts=self._worker.hosts,
             )
         except (StageStopped, NSSTrainError) as end:
             if _goes_on(end):

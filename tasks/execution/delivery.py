@@ -76,7 +76,11 @@ def run_stage(message: StageMessage, *, worker: Worker) -> None:
             _deliver(message, JobRepository(worker.store, message.job_id), worker)
         except Unreadable as error:
             # Its message would only fail again; reconcile sends another when the document is repaired.
-            logger.exception("job %s is left alone", message.job_id, extra={"action": "job.unreadable"})
+            logger.exception(
+                "job %s is skipped because one of its documents cannot be read",
+                message.job_id,
+                extra={"action": "job.unreadable"},
+            )
             raise Superseded(str(error)) from error
         except InfrastructureError as error:
             raise TryLater(str(error), delay_s=_delay_s(error)) from error
@@ -138,31 +142,31 @@ class Delivery:
 
     def run(self) -> None:
         """Run the stage unless it turns out to be committed, and turn every end into a record."""
-        # Handled outside the except blocks: a traceback would drag along what they caught.
-        match self._work():
-            case StageStopped(reason=reason):
-                self._stopped(reason)
-            case NSSTrainError() as error:
-                self._failed(error)
-
-    def _work(self) -> StageStopped | NSSTrainError | None:
-        """Do the work; return what ended it early, if anything did."""
+        end: StageStopped | NSSTrainError | None = None
         try:
-            if self._records.cancellation() is not None:
-                return StageStopped(StopReason.CANCELLED)
+            self._stop_if_cancelled()
             if self._records.marker(self._stage) is None:
                 self._attempt()
             if self._stage is Stage.SAVE_MODEL:
                 self._finish(Outcome.SUCCEEDED)
         except Unreadable:
             raise
-        except (StageStopped, NSSTrainError) as end:
-            return end
+        except (StageStopped, NSSTrainError) as caught:
+            end = caught
         except Exception as error:  # the task boundary: a defect ends the job instead of losing it
             if not self._gate.strict:
                 logger.exception("stage %s of job %s", self._stage, self._records.job_id)
-            return NSSTrainError(f"Unexpected {type(error).__name__}: {error}")
-        return None
+            end = NSSTrainError(f"Unexpected {type(error).__name__}: {error}")
+        # Handled outside the except blocks: a traceback would drag along what they caught.
+        match end:
+            case StageStopped(reason=reason):
+                self._stopped(reason)
+            case NSSTrainError() as failure:
+                self._failed(failure)
+
+    def _stop_if_cancelled(self) -> None:
+        if self._records.cancellation() is not None:
+            raise StageStopped(StopReason.CANCELLED)
 
     def _attempt(self) -> None:
         settings, position = self._worker.settings, 0

@@ -14,7 +14,9 @@ from nss_train.contract import DATASET_NAME, CheckpointPolicy, Kernels, Request,
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks.execution.drain_flag import DrainFlag
+from tasks.execution.hosts import Hosts
 from tasks.execution.model_cache import ModelCache
+from tasks.execution.read_ahead import read_ahead
 from tasks.execution.unseen import Unseen
 from tasks.jobs import stage_files
 from tasks.jobs.documents import JobRequest, StageCommit
@@ -44,6 +46,8 @@ class Worker:
     """Flag that is set when the worker is about to leave."""
     unseen: Unseen = field(default_factory=Unseen)
     """Flag that is set while a strictly private stage runs: the worker reports no memory meanwhile."""
+    hosts: Hosts | None = None
+    """Warm hosts of this process, which fork the processes of its stages; without them each is a new one."""
     leave: Callable[[str], None] = logger.error
     """Callback for what the worker could not release: it should not take another stage."""
 
@@ -73,6 +77,9 @@ def prepare_folder(
         earlier: records.committed(_marker(records, earlier, needed_by=stage))
         for earlier in stage_files.NEEDED[stage]
     }
+    if stage is Stage.TRAIN:
+        # First: while examples and checkpoint come, the disk can read it.
+        _provide_model(folder / "in" / "model", str(made[Stage.LOAD_MODEL].model_digest), worker)
     for earlier, patterns in stage_files.NEEDED[stage].items():
         stage_files.download(worker.store, made[earlier].files, folder / "in" / earlier, patterns)
     stored = records.table_file(job)
@@ -84,10 +91,6 @@ def prepare_folder(
         )
         if job.config.dp_enabled:
             write_keys(folder / "in", job, store=worker.store)
-    if stage is Stage.TRAIN:
-        digest = str(made[Stage.LOAD_MODEL].model_digest)
-        (folder / "in" / "model").unlink(missing_ok=True)
-        (folder / "in" / "model").symlink_to(worker.models.fetch(digest).absolute())
     if stage in (Stage.PREPARE_DATA, Stage.LOAD_MODEL):
         name = job.config.training.pretrained_model
         trusted = name in worker.settings.trust_remote_code
@@ -106,6 +109,14 @@ def prepare_folder(
     )
     (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
     return stage_files.input_digest(job, stored, made)
+
+
+def _provide_model(link: Path, digest: str, worker: Worker) -> None:
+    """Lead to this machine's copy of a prepared model, and begin to read its weights."""
+    link.unlink(missing_ok=True)
+    model = worker.models.fetch(digest).absolute()
+    link.symlink_to(model)
+    read_ahead(model)
 
 
 def _takes_private_steps(job: JobRequest, stage: Stage) -> bool:
@@ -175,5 +186,6 @@ def _request(job: JobRequest, *, table: str | None, prepared: tuple[str, ...], s
             every_s=settings.checkpoint_every_s, every_steps=settings.checkpoint_every_steps
         ),
         prepared=prepared,
+        known=str(settings.known_dir.absolute()),
         paces=str(settings.paces_dir.absolute()),
     )

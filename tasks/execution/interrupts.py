@@ -111,7 +111,7 @@ class Interrupts:
         try:
             return self._worker.store.exists(self._records.keys.cancel)
         except StoreUnavailable:
-            logger.warning("the store does not tell whether the job is cancelled", exc_info=True)
+            logger.warning("whether the job is cancelled cannot be read from the store", exc_info=True)
             return False
 
     def _must_leave(self) -> bool:

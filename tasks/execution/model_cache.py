@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from tasks.jobs.keys import model_prefix
 from tasks.jobs.stage_files import sha256_of
 from tasks.permissions import make_folder
 from tasks.store.base import Store
-from tasks.store.keys import check_key
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +37,12 @@ class ModelCache:
         self._store = store
 
     def adopt(self, digest: str, folder: Path) -> None:
-        """Upload a model that a stage just made (manifest last) and keep the folder as the machine's copy."""
-        prefix = model_prefix(digest)
-        files = sorted(
-            p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p != folder / MANIFEST
-        )
-        for path in files:
-            self._store.upload(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
-        self._store.upload(f"{prefix}/{MANIFEST}", folder / MANIFEST)
+        """Upload a model that a stage just made (manifest last) and keep the folder as the machine's copy.
+
+        Another worker may have uploaded it since the stage began.
+        """
+        if not self._store.exists(f"{model_prefix(digest)}/{MANIFEST}"):
+            self._upload(digest, folder)
         self._keep(digest, folder)
 
     def fetch(self, digest: str) -> Path:
@@ -114,12 +112,26 @@ class ModelCache:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _download(self, digest: str, folder: Path) -> None:
+    def _upload(self, digest: str, folder: Path) -> None:
         prefix = model_prefix(digest)
-        for key in self._store.list(f"{prefix}/"):
-            self._store.download(key, folder / key.removeprefix(f"{prefix}/"))
+        files = sorted(
+            p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p != folder / MANIFEST
+        )
+        for path in files:
+            self._store.upload(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+        self._store.upload(f"{prefix}/{MANIFEST}", folder / MANIFEST)
+
+    def _download(self, digest: str, folder: Path) -> None:
+        """Fetch a model; each file is verified while the next one comes."""
+        prefix = model_prefix(digest)
+        hashing: dict[str, Future[str]] = {}
+        with ThreadPoolExecutor(1) as hasher:
+            for key in self._store.list(f"{prefix}/"):
+                name = key.removeprefix(f"{prefix}/")
+                self._store.download(key, folder / name)
+                hashing[name] = hasher.submit(sha256_of, folder / name)
         for name, entry in json.loads((folder / MANIFEST).read_text())["files"].items():
-            if sha256_of(folder / check_key(name)) != entry["sha256"]:
+            if name not in hashing or hashing[name].result() != entry["sha256"]:
                 raise StoreCorrupt(f"{prefix}/{name} in the store is not what was uploaded.")
 
     def _keep(self, digest: str, folder: Path) -> None:

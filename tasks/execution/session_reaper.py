@@ -21,12 +21,15 @@ _PAUSE_S = 0.05
 
 def members(session: int) -> Iterator[int]:
     """Yield the processes of a session that still run, in whatever process group they put themselves."""
-    for entry in Path("/proc").iterdir():
+    for name in os.listdir("/proc"):  # noqa: PTH208 - a fifth of the time, four times a stage
         with suppress(ValueError, OSError):
-            pid = int(entry.name)
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            if os.getsid(pid) == session and state != "Z":
+            pid = int(name)
+            if os.getsid(pid) == session and _state(pid) != "Z":
                 yield pid
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def main() -> None:

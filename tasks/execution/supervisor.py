@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -22,13 +23,25 @@ from nss_train import errors
 from nss_train.contract import Event, Stage, StageResult
 from nss_train.errors import LimitExceeded, Problem, StageLost, StageStalled
 from tasks.execution import session_reaper
+from tasks.execution.hosts import VARIABLES, Hosts
 
 logger = logging.getLogger(__name__)
 
 TAIL_BYTES = 65536
 _READ_BYTES = 65536
 _REAP_S = 5.0
-_CLOSED_PIPE_S = 0.02
+_CLOSED_PIPE_S = 0.005
+
+
+class Process(Protocol):
+    """The process of a stage: a forked or a new one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self) -> int: ...
 
 
 class StopReason(StrEnum):
@@ -72,9 +85,11 @@ def run_child(
     environment: Mapping[str, str],
     module: str = "nss_train.stages",
     quiet: bool = False,
+    hosts: Hosts | None = None,
 ) -> StageResult:
     """Run a stage in a child process in its own session and return its result.
 
+    The process is forked by one of ``hosts``, or is a new one if they cannot.
     ``on_tick`` may name a reason to stop, which is raised as :class:`StageStopped`. With ``quiet`` nothing
     that the stage printed or sent is quoted in this process's own log. Raises the stage's own error when it
     left one, :class:`~nss_train.errors.StageLost` when it ended without result or error,
@@ -84,14 +99,13 @@ def run_child(
     reader, writer = os.pipe()
     try:
         with (folder / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                _command(stage, folder, writer, module),
-                env=dict(environment) | {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(writer,),
-                start_new_session=True,
+            process = _start(
+                [stage.value, str(folder), module],
+                environment=environment,
+                log=log.fileno(),
+                events=writer,
+                hosts=hosts,
+                on_wait=lambda: _obey(on_tick()),
             )
     except BaseException:
         os.close(reader)
@@ -105,6 +119,33 @@ def run_child(
     finally:
         os.close(reader)
         end_session(process, grace_s=limits.kill_grace_s)
+
+
+def _start(
+    words: list[str],
+    *,
+    environment: Mapping[str, str],
+    log: int,
+    events: int,
+    hosts: Hosts | None,
+    on_wait: Callable[[], None],
+) -> Process:
+    """Start the process of a stage, its folder and module, as the leader of a session."""
+    if hosts is not None:
+        forked = hosts.fork(words, environment=environment, log=log, events=events, on_wait=on_wait)
+        if forked is not None:
+            return forked
+    stage, folder, module = words
+    options = ["--events-fd", str(events), "--parent", str(os.getpid()), "--module", module]
+    return subprocess.Popen(
+        [sys.executable, "-m", "nss_train.child", stage, folder, *options],
+        env=dict(environment) | VARIABLES,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        pass_fds=(events,),
+        start_new_session=True,
+    )
 
 
 @contextmanager
@@ -125,7 +166,7 @@ def tail(folder: Path, size: int = TAIL_BYTES) -> str:
     return log.read_bytes()[-size:].decode(errors="replace") if log.is_file() else ""
 
 
-def end_session(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
+def end_session(process: Process, *, grace_s: float) -> None:
     """Send SIGTERM, then SIGKILL, to every process of the child's session; reap the child. Idempotent."""
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _REAP_S)):
         for pid in session_reaper.members(process.pid):
@@ -140,13 +181,8 @@ def end_session(process: subprocess.Popen[bytes], *, grace_s: float) -> None:
         logger.error("process %d does not end", process.pid, extra={"action": "teardown.incomplete"})
 
 
-def _command(stage: Stage, folder: Path, writer: int, module: str) -> list[str]:
-    options = ["--events-fd", str(writer), "--parent", str(os.getpid()), "--module", module]
-    return [sys.executable, "-m", "nss_train.child", stage.value, str(folder), *options]
-
-
 def _pump(
-    process: subprocess.Popen[bytes],
+    process: Process,
     reader: int,
     *,
     on_event: Callable[[Event], None],
@@ -178,10 +214,13 @@ def _pump(
 
 
 def _tick(on_tick: Callable[[], StopReason | None], clock: _Clock) -> None:
-    reason = on_tick()
+    _obey(on_tick())
+    clock.check()
+
+
+def _obey(reason: StopReason | None) -> None:
     if reason is not None:
         raise StageStopped(reason)
-    clock.check()
 
 
 class _Clock:
@@ -225,7 +264,7 @@ def _events(data: bytes, on_event: Callable[[Event], None], *, quiet: bool) -> b
     return rest
 
 
-def _result(stage: Stage, process: subprocess.Popen[bytes], folder: Path, *, quiet: bool) -> StageResult:
+def _result(stage: Stage, process: Process, folder: Path, *, quiet: bool) -> StageResult:
     code = process.wait()
     result, error = folder / "result.json", folder / "error.json"
     if code == os.EX_TEMPFAIL and (folder / "drained.json").is_file():

@@ -47,7 +47,7 @@ class JobOptions(Frozen):
         str | None, Field(description="Idempotency key: the same key is the same job.")
     ] = None
     family: Annotated[
-        str, Field(description="Family of the base model, if neither name nor config.json tells it.")
+        str, Field(description="Family of the base model, if neither its name nor its config.json says so.")
     ] = ""
     ranks: Annotated[
         int, Field(description="Processes that train together; 0: as the worker has devices.")
@@ -66,8 +66,10 @@ class SubmissionOptions(JobOptions):
     """The options of a submission, whoever makes it."""
 
     seed: Annotated[int | None, Field(description="Repeats a run; drawn when left out.")] = None
-    webhook: Annotated[str | None, Field(description="URL that is told how the job ends.")] = None
-    webhook_progress: Annotated[bool, Field(description="The webhook is told of each stage, too.")] = False
+    webhook: Annotated[str | None, Field(description="URL that is called when the job has ended.")] = None
+    webhook_progress: Annotated[bool, Field(description="The webhook is called after each stage, too.")] = (
+        False
+    )
 
     @property
     def receiver(self) -> Webhook | None:

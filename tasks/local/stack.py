@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,17 +53,18 @@ def stack(settings: Settings, *, s3: bool = False) -> Iterator[Settings]:
             server = running.enter_context(SeaweedFS(settings.home / "s3"))
             update |= server.settings
         reachable = Settings.model_validate(dict(settings) | update)
-        for queue in queues.names(settings):
-            running.enter_context(worker(reachable, queue))
-        wait_for_workers(reachable, set(queues.names(settings)))
+        # One worker for all trainings: two would want the same devices.
+        cpu, *trainings = queues.names(settings)
+        workers = [running.enter_context(worker(reachable, some)) for some in ([cpu], trainings) if some]
+        wait_for_workers(reachable, set(queues.names(settings)), workers)
         yield reachable
 
 
 @contextmanager
-def worker(settings: Settings, queue: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker on one queue; its log is ``<home>/logs/<queue>.log``."""
-    arguments = ["tasks.worker", "--queues", queue, "--name", f"{queue}@localhost"]
-    with module(arguments, settings, log=settings.home / "logs" / f"{queue}.log") as process:
+def worker(settings: Settings, served: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker on some queues; its log is ``<home>/logs/<first queue>.log``."""
+    arguments = ["tasks.worker", "--queues", ",".join(served), "--name", f"{served[0]}@localhost"]
+    with module(arguments, settings, log=settings.home / "logs" / f"{served[0]}.log") as process:
         yield process
 
 
@@ -100,20 +101,23 @@ def module(
         _end(process)
 
 
-def wait_for_workers(settings: Settings, queues: set[str]) -> None:
-    """Return when every queue has a worker; raise :class:`InfrastructureError` with logs after a minute."""
+def wait_for_workers(
+    settings: Settings, queues: set[str], workers: Sequence[subprocess.Popen[bytes]] = ()
+) -> None:
+    """Return when every queue has a worker.
+
+    Raises :class:`InfrastructureError` with logs after a minute, or when one of the ``workers`` has ended.
+    """
     app = make_app(settings)
     deadline = time.monotonic() + READY_S
     served: set[str] = set()
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and all(worker.poll() is None for worker in workers):
         answers = app.control.inspect(timeout=0.5).active_queues() or {}
         served = {queue["name"] for worker_queues in answers.values() for queue in worker_queues}
         if queues <= served:
             return
-    logs = settings.home / "logs"
-    tails = "\n".join(
-        (logs / f"{queue}.log").read_text(errors="replace")[-2000:] for queue in queues - served
-    )
+    logs = [settings.home / "logs" / f"{queue}.log" for queue in sorted(queues - served)]
+    tails = "\n".join(log.read_text(errors="replace")[-2000:] for log in logs if log.is_file())
     raise InfrastructureError(f"No worker serves {', '.join(sorted(queues - served))}.\n{tails}")
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from nss_train.errors import NSSTrainError
+from nss_train.errors import NSSTrainError, ParameterError
 from nss_train.extras import PACKAGES, TRAIN, is_installed, missing
 from tasks.app import connect_redis
 from tasks.broker.checks import weaknesses
+from tasks.devices import user_of, visible
 from tasks.permissions import open_folders
 from tasks.settings import Settings, unknown_settings
 from tasks.store.open import open_store
@@ -59,9 +60,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     free_gib = shutil.disk_usage(_existing(settings)).free / 2**30
     remedy = "free some space, or set NSS_TRAIN_HOME to a larger disk"
     yield Finding(name="disk", ok=free_gib >= MIN_FREE_GIB, found=f"{free_gib:.0f} GiB free", remedy=remedy)
-    cuda = shutil.which("nvidia-smi")
-    # Not a fault: a worker without a GPU can stand in, slowly.
-    yield Finding(name="cuda", ok=True, found=cuda or "no GPU; training runs on the CPU")
+    yield _cuda(settings)
 
 
 def _installed() -> Iterator[Finding]:
@@ -111,6 +110,19 @@ def _store(settings: Settings) -> Finding:
         code = 2 if error.exit_code == 2 else 1
         return Finding(name="store", ok=False, found=error.message, remedy=remedy, exit_code=code)
     return Finding(name="store", ok=True, found=settings.effective_store_url)
+
+
+def _cuda(settings: Settings) -> Finding:
+    """Check the devices that a worker would see, and say who uses each."""
+    try:
+        devices = visible(settings)
+    except ParameterError as error:
+        remedy = "; ".join(f"{one.field}: {one.remedy}" for one in error.problems)
+        return Finding(name="cuda", ok=False, found=str(error.message), remedy=remedy, exit_code=2)
+    users = {device: user_of(device, settings) for device in devices}
+    told = (f"{device}, {f'used by {user}' if user else 'free'}" for device, user in users.items())
+    # Not a fault: a worker without a GPU can stand in, slowly.
+    return Finding(name="cuda", ok=True, found="; ".join(told) or "no GPU; training runs on the CPU")
 
 
 def _permissions(settings: Settings) -> Iterator[Finding]:

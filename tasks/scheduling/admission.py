@@ -156,7 +156,7 @@ def best_effort() -> Iterator[None]:
     try:
         yield
     except (RedisError, OperationalError, OSError, InfrastructureError):
-        logger.warning("nobody is admitted now", exc_info=True)
+        logger.warning("no job is admitted now; the next reconciliation tries again", exc_info=True)
 
 
 def _admit(app: Deployment) -> Iterator[str]:
@@ -204,7 +204,9 @@ def _may_start(app: Deployment, tenant: str, job_id: str) -> bool:
         raise
     except InfrastructureError:
         fields = {"action": "job.unreadable", "job_id": job_id}
-        logger.exception("job %s does not begin: a document of it cannot be read", job_id, extra=fields)
+        logger.exception(
+            "job %s does not begin because one of its documents cannot be read", job_id, extra=fields
+        )
         app.redis.zrem(held_key(tenant), job_id)
         return False
 

@@ -72,7 +72,9 @@ def _look_after(app: Deployment, job_id: str, around: _Around, wait_s: float) ->
         raise
     except InfrastructureError:
         fields = {"action": "job.unreadable", "job_id": job_id}
-        logger.exception("job %s is left alone: a document of it cannot be read", job_id, extra=fields)
+        logger.exception(
+            "job %s is skipped because one of its documents cannot be read", job_id, extra=fields
+        )
         admission.release(app.redis, job_id)
     return False
 

@@ -65,7 +65,7 @@ class Router:
             marker = JobRepository(self._app.store, job_id).marker(Stage.LOAD_MODEL)
         except InfrastructureError:
             # An error would lose the rest of the chain: the training fits on the largest.
-            logger.warning("the store does not tell what job %s needs", job_id, exc_info=True)
+            logger.warning("what job %s needs cannot be read from the store", job_id, exc_info=True)
             return queues[-1]
         needed = None if marker is None else marker.figures.get("train_bytes")
         return choose(self._app.settings, job_id, needed)

@@ -239,5 +239,5 @@ def _misset(why: str, field: str, remedy: str) -> StoreMisset:
 
 
 def _clock() -> Problem:
-    remedy = "set this machine's clock (NTP): S3 answers nobody who is a quarter of an hour off"
+    remedy = "set this machine's clock (NTP): S3 refuses machines whose clock is 15 minutes off"
     return Problem(field="clock", value=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", remedy=remedy)

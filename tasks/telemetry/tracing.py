@@ -41,10 +41,14 @@ def configure(settings: Settings) -> None:
         _provider = _make_provider(settings.otlp_endpoint)
 
 
-def flush() -> None:
-    """Send what was traced to the collector: the process may be killed before it would by itself."""
-    if _provider is not None:
-        _provider.force_flush(FLUSH_MS)
+@contextmanager
+def flushed() -> Iterator[None]:
+    """Send what is traced inside the block when it ends: the process may be killed before it would itself."""
+    try:
+        yield
+    finally:
+        if _provider is not None:
+            _provider.force_flush(FLUSH_MS)
 
 
 @contextmanager

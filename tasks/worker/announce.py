@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from celery import bootsteps
@@ -24,27 +25,29 @@ logger = logging.getLogger(__name__)
 
 EVERY_S = 5.0
 _DEVICES_S = 15.0
-_MEMORY = ("nvidia-smi", "--query-gpu=index,memory.used", "--format=csv,noheader,nounits")
+_MEMORY = ("nvidia-smi", "--query-gpu=index,uuid,memory.used", "--format=csv,noheader,nounits")
 
 
-def gpu_memory() -> dict[str, int]:
-    """Return the bytes in use on each device of this machine; empty if there is none, or no answer."""
+def gpu_memory(devices: Collection[str]) -> dict[str, int]:
+    """Return the bytes in use on each whole GPU of these UUIDs; empty if there is none, or no answer."""
     try:
         told = subprocess.run(_MEMORY, check=True, capture_output=True, text=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
         logger.warning("nvidia-smi does not answer", exc_info=True)
         return {}
-    pairs = (line.split(",") for line in told.splitlines() if line.strip())
-    return {index.strip(): int(mebibytes) * 2**20 for index, mebibytes in pairs}
+    lines = [[field.strip() for field in line.split(",")] for line in told.splitlines() if line.strip()]
+    # A container may not see the memory of a GPU: "[Insufficient Permissions]".
+    return {index: int(used) * 2**20 for index, uuid, used in lines if uuid in devices and used.isdecimal()}
 
 
 class Devices:
-    """The memory of this machine's devices, queried beside the event loop: the answer may take seconds."""
+    """The memory of a worker's devices, queried beside the event loop: the answer may take seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, uuids: Collection[str]) -> None:
         self.used_bytes: dict[str, int] = {}
+        self._uuids = uuids
         self._stop = threading.Event()
-        if shutil.which(_MEMORY[0]):
+        if uuids and shutil.which(_MEMORY[0]):
             threading.Thread(target=self._look, name="devices", daemon=True).start()
 
     def stop(self) -> None:
@@ -52,7 +55,7 @@ class Devices:
 
     def _look(self) -> None:
         while not self._stop.is_set():
-            self.used_bytes = gpu_memory()
+            self.used_bytes = gpu_memory(self._uuids)
             self._stop.wait(_DEVICES_S)
 
 
@@ -64,7 +67,7 @@ class AnnounceTimer(RepeatingStep):
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
-        self._devices = self._devices or Devices()
+        self._devices = self._devices or Devices(parent.app.settings.devices)
         say = (parent.app.redis, str(parent.hostname), self._devices, parent.app.unseen)
         _say(*say)
         self.repeat(parent, EVERY_S, _say, *say)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
+from collections.abc import Collection
 from functools import partial
 
 from celery import signals
+from celery.utils.nodenames import default_nodename, host_format
 from redis.exceptions import RedisError
 
 from nss_train import command
+from nss_train.contract import Stage
+from nss_train.errors import NSSTrainError
 from nss_train.process import die_with_parent, keep_files_to_itself, keep_memory_to_itself
 from tasks.app import App, connect_redis, make_app
 from tasks.broker.checks import weaknesses
+from tasks.devices import Device, claimed, visible
 from tasks.execution.scratch import sweep
 from tasks.permissions import warn_of_open_folders
-from tasks.settings import Settings, unknown_settings
+from tasks.settings import Settings, child_environment, unknown_settings
 from tasks.store.open import open_store
 from tasks.telemetry import logs
 from tasks.worker.autoexit import ExitPolicy
@@ -32,8 +38,16 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=1, help="stages at a time")
     parser.add_argument("--max-jobs", type=int, help="leave after so many stages")
     parser.add_argument("--idle-exit-s", type=float, help="leave after so many seconds without a stage")
+    parser.add_argument("--parent", type=int, help="pid of a supervisor, without which this process ends")
     arguments = vars(parser.parse_args())
-    run_worker(Settings(), arguments.pop("queues"), **arguments)
+    parent = arguments.pop("parent")
+    if parent is not None:
+        die_with_parent(parent)
+    try:
+        run_worker(Settings(), arguments.pop("queues"), **arguments)
+    except NSSTrainError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
 
 
 def run_worker(
@@ -57,20 +71,34 @@ def run_worker(
     warn_of_open_folders(settings)
     sweep(settings.scratch_dir)
     _warn_of_broker(settings)
-    options = [f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}", "--pool=prefork"]
-    app = make_app(settings)
+    exit_policy = None
     if max_jobs is not None or idle_exit_s is not None:
-        app.exit_policy = ExitPolicy(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
+        exit_policy = ExitPolicy(max_jobs=max_jobs, idle_exit_s=idle_exit_s)
+    devices = _devices(settings, queues)
+    with claimed(devices, settings, worker=host_format(default_nodename(name))) as mine:
+        app = make_app(mine)
+        app.exit_policy = exit_policy
+        options = (f"--queues={queues}", f"--hostname={name}", f"--concurrency={concurrency}")
+        _serve(app, *options, stages=stages_of(queues, settings))
+
+
+def _devices(settings: Settings, queues: str) -> list[Device]:
+    """Return the devices to claim: a worker of the queue cpu alone trains nothing."""
+    idle = {settings.queue_cpu} - set(settings.cuda_queue_names)
+    return visible(settings) if set(queues.split(",")) - idle else []
+
+
+def _serve(app: App, *options: str, stages: Collection[Stage]) -> None:
     # Celery keeps weak references of its receivers.
-    starts, revokes = partial(_on_pool_process, settings=settings), partial(_on_revoked, app=app)
+    starts = partial(_on_pool_process, app=app, stages=stages)
+    revokes = partial(_on_revoked, app=app)
     signals.worker_init.connect(_on_start)
     signals.worker_ready.connect(_on_start)
     signals.worker_process_init.connect(starts)
     signals.task_revoked.connect(revokes)
+    always = ("--pool=prefork", "-O", "fair", "--events", "--without-gossip", "--without-mingle")
     try:
-        app.worker_main(
-            ["worker", *options, "-O", "fair", "--events", "--without-gossip", "--without-mingle"]
-        )
+        app.worker_main(["worker", *options, *always])
     finally:
         if app.heartbeat is not None:
             app.heartbeat.stop()
@@ -84,10 +112,21 @@ def _on_start(**_: object) -> None:
     gc.freeze()
 
 
-def _on_pool_process(*, settings: Settings, **_: object) -> None:
-    """Tie a pool's process to its worker's life, and clean up after a killed predecessor."""
+def _on_pool_process(*, app: App, stages: Collection[Stage], **_: object) -> None:
+    """Tie a pool's process to its worker's life, clean up after a killed predecessor, warm up."""
     die_with_parent(os.getppid())
-    sweep(settings.scratch_dir)
+    sweep(app.settings.scratch_dir)
+    app.hosts.warm(stages, child_environment(app.settings))
+
+
+def stages_of(queues: str, settings: Settings) -> set[Stage]:
+    """Return the stages that wait in these queues."""
+    names, stages = set(queues.split(",")), set()
+    if settings.queue_cpu in names:
+        stages |= set(Stage) - {Stage.TRAIN}
+    if not names.isdisjoint(settings.cuda_queue_names):
+        stages.add(Stage.TRAIN)
+    return stages
 
 
 def _on_revoked(*, app: App, request: object, **_: object) -> None:

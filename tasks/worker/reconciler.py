@@ -49,7 +49,7 @@ def take_turn(app: Deployment) -> None:
             reconcile(app)
             announce_due(app)
     except (RedisError, OperationalError, OSError, InfrastructureError):
-        logger.warning("no reconciliation this time", exc_info=True)
+        logger.warning("this reconciliation failed; the next one tries again", exc_info=True)
         # Else a worker that cannot reach the store could take every turn, at the others' cost.
         with suppress(RedisError):  # it is not ours, or runs out by itself
             turn.release()

@@ -110,7 +110,7 @@ CASES = {
         says=[
             "fsdp = True: the gradients of single units need whole layers",
             "fsdp = True: quantized weights stay whole on every rank",
-            "fsdp = True: a single rank has nobody to share with",
+            "fsdp = True: a single rank has no other rank to share with",
         ],
     ),
     "ranks that share no batch": Case(

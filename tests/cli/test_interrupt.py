@@ -79,7 +79,7 @@ def test_an_interrupted_watch_leaves_the_job_alone(settings: Settings, tmp_path:
     process = started(settings, tmp_path, "watch", job_id[:18], "--json")
     assert first_status(process, "queued")["job_id"] == job_id
     said = interrupted(process)
-    assert f"the job goes on; `nss-train cancel {job_id}` ends it" in said
+    assert f"the job keeps running; `nss-train cancel {job_id}` ends it" in said
     assert client.status(job_id).state is JobState.QUEUED
 
 

@@ -130,3 +130,20 @@ def test_submit_warns_of_a_model_that_this_machine_does_not_have(
     assert "training.pretrained_model = 'SmolLM2-tinny'" in warning
     assert "did you mean SmolLM2-tiny?" in warning
     assert warning.endswith("The job ends there unless the workers have it")
+
+
+def test_a_model_is_verified_by_its_name_and_what_differs_is_named(
+    models: Path, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = copied(tiny_model, tmp_path / "SmolLM2-mine")
+    assert cli.run(["model", "add", str(source)]) == 0
+    (known,) = (models.parent / "known").iterdir()
+    there = {path.name for path in (models / "SmolLM2-mine").iterdir()}
+    assert set(json.loads(known.read_text())["files"]) == there
+    assert cli.run(["model", "verify", "SmolLM2-mine"]) == 0
+    assert "files, as before" in capfd.readouterr().out
+    (models / "SmolLM2-mine" / "chat_template.jinja").write_text("{{ messages }}")
+    (models / "SmolLM2-mine" / "generation_config.json").write_text("{}")
+    assert cli.run(["model", "verify", "SmolLM2-mine"]) == 2
+    assert "generation_config.json" in capfd.readouterr().err
+    assert cli.run(["model", "verify", "SmolLM2-other"]) == 2

@@ -109,6 +109,42 @@ def test_a_worker_sees_the_other_workers_of_its_machine() -> None:
     assert re.findall(r"^ProtectProc=(\w+)$", unit, re.MULTILINE) == ["default"]
 
 
+def test_a_device_s_worker_may_do_what_any_worker_may() -> None:
+    """The unit of a device differs from that of a queue in what it starts, and stops where it is refused."""
+    any_worker, of_device = (
+        [line for line in (DEPLOY / "systemd" / unit).read_text().splitlines() if not line.startswith("#")]
+        for unit in ("nss-train-worker@.service", "nss-train-worker-cuda@.service")
+    )
+    own = [line for line in of_device if line not in any_worker]
+    assert [line.partition("=")[0] for line in own] == [
+        "Description",
+        "Environment",
+        "Environment",
+        "ExecStart",
+        "RestartPreventExitStatus",
+    ]
+    assert own[1] == "Environment=CUDA_VISIBLE_DEVICES=%i"
+    assert {line.partition("=")[0] for line in any_worker if line not in of_device} == {
+        "Description",
+        "ExecStart",
+    }
+
+
+def test_a_mig_instance_is_one_for_a_pod() -> None:
+    """A process sees a single instance, so a pod with two would leave one idle."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    shapes = schema["properties"]["cuda"]["properties"]["shapes"]["items"]
+    shape = load("helm/nss-train/values.yaml")["cuda"]["shapes"][0]
+    valid = jsonschema.Draft7Validator(shapes).is_valid
+    for resource, gpus, fits in (
+        ("nvidia.com/gpu", 8, True),
+        ("nvidia.com/mig-1g.10gb", 1, True),
+        ("nvidia.com/mig-1g.10gb", 2, False),
+        ("example.com/gpu", 1, False),
+    ):
+        assert valid(shape | {"gpuResource": resource, "gpus": gpus}) is fits
+
+
 def test_everyone_waits_longer_than_a_drain_takes() -> None:
     grace_s = Settings.model_fields["drain_grace_s"].default
     assert float(COMPOSE["x-settings"]["NSS_TRAIN_DRAIN_GRACE_S"]) == grace_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from nss_train.contract import ModelPolicy
 from tasks.app import App, make_app
 from tasks.jobs.ids import id_of_key
 from tasks.jobs.keys import Keys
 from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tests.pipeline.conftest import config, table, worker
+from tests.security.models import CONFIG, TENSORS, TOKENIZER, weights
 from tests.security.receiver import SECRET, Receiver, receiver, webhook_settings
+from tests.unit.model.test_source import make_model
 
 __all__ = ["config", "table"]
 
@@ -69,7 +73,12 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("target")
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:
-        given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0} | {
+        given = {
+            "home": folder / "home",
+            "broker_url": valkey.url,
+            "reconcile_every_s": 0,
+            "warm_hosts": False,
+        } | {
             "webhook_hosts": ["127.0.0.1"],
             "webhook_secret": SECRET,
             "webhook_http": True,
@@ -109,3 +118,18 @@ def listening() -> Iterator[Receiver]:
 @pytest.fixture
 def allowing(settings: Settings) -> Settings:
     return settings.model_copy(update=webhook_settings(settings))
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> ModelPolicy:
+    """Return the policy of an operator who lets jobs name only models of the models folder."""
+    return ModelPolicy(models_dir=str(tmp_path / "models"), allow_paths=False)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Make a model with which nothing is wrong."""
+    folder = make_model(tmp_path / "models" / "m", CONFIG)
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    (folder / "model.safetensors").write_bytes(weights(TENSORS))
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import socket
@@ -15,19 +14,13 @@ import pytest
 from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.contract import ModelPolicy
 from nss_train.errors import ParameterError
-from nss_train.model.bounds.patterns import is_known
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.local.source import INDEX, PICKLES, find_model
 from tasks.execution.inputs import _fetch_source
 from tasks.jobs.keys import RESERVED
 from tasks.store.local import LocalStore
+from tests.security.models import CONFIG, TOKENIZER, UNKNOWN, bpe, split, weights
 from tests.unit.model.test_source import make_model, refusal
-
-
-@pytest.fixture
-def strict(tmp_path: Path) -> ModelPolicy:
-    """Return the policy of an operator who lets jobs name only models of the models folder."""
-    return ModelPolicy(models_dir=str(tmp_path / "models"), allow_paths=False)
 
 
 @pytest.mark.parametrize("suffix", PICKLES)
@@ -77,60 +70,6 @@ def test_the_files_of_jobs_are_no_models(name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "in").exists()
 
 
-CONFIG: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 176,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 300,
-    "max_position_embeddings": 8192,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e5},
-}
-LLAMA_3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-
-
-def split(pattern: str) -> dict[str, Any]:
-    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-
-
-def replace(pattern: str, content: str, kind: str = "String") -> dict[str, Any]:
-    return {"type": "Replace", "pattern": {kind: pattern}, "content": content}
-
-
-TOKENIZER: dict[str, Any] = {
-    "version": "1.0",
-    "truncation": None,
-    "padding": None,
-    "added_tokens": [{"id": 3, "content": "<|end|>", "special": True}],
-    "normalizer": {"type": "NFC"},
-    "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split(LLAMA_3), BYTES]},
-    "post_processor": BYTES,
-    "decoder": BYTES,
-    "model": {"type": "BPE", "dropout": None, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]},
-}
-TENSORS = {f"model.layers.{i}.x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for i in range(2)}
-
-
-def weights(header: object, behind: int = 2**20) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + bytes(behind)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """Make a model with which nothing is wrong."""
-    folder = make_model(tmp_path / "models" / "m", CONFIG)
-    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
-    (folder / "model.safetensors").write_bytes(weights(TENSORS))
-    return folder
-
-
 def test_an_honest_model_is_found(model: Path, strict: ModelPolicy) -> None:
     (model / "README.md").write_text("of no use")
     (model / "notes.json").symlink_to("/etc/passwd")
@@ -169,68 +108,6 @@ CONFIGS: dict[str, Any] = {
 def test_a_config_of_absurd_sizes_is_refused(said: str, model: Path, strict: ModelPolicy) -> None:
     document = json.dumps(CONFIG | CONFIGS[said]).replace("Infinity", "1e999")
     (model / "config.json").write_text(document)
-    assert said in refusal("m", strict)
-
-
-def charsmap(longest: str) -> dict[str, Any]:
-    data = (4).to_bytes(4, "little") + bytes(4) + longest.encode() + b"\0"
-    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(data).decode()}
-
-
-def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
-    return {"normalizer": {"type": "Sequence", "normalizers": list(steps)}}
-
-
-def nested(depth: int) -> dict[str, Any]:
-    return {"type": "NFC"} if depth == 0 else sequence(nested(depth - 1))["normalizer"]
-
-
-def bpe(**options: Any) -> dict[str, Any]:
-    return {"model": TOKENIZER["model"] | options}
-
-
-GROWS = "one character may become more than 100"
-UNKNOWN = "is none of a known family's"
-TOKENIZERS: list[tuple[dict[str, Any], str]] = [
-    (sequence(*[replace("a", "a" * 30)] * 6), "at most 16 characters"),
-    (sequence(*[replace("a", "aaaa")] * 6), GROWS),
-    (sequence(*[{"type": "ByteLevel"}] * 4), GROWS),
-    (sequence({"type": "NFKC"}, {"type": "NFKD"}), GROWS),
-    (sequence(charsmap("x" * 200)), GROWS),
-    (sequence({"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "character map cannot be read"),
-    (sequence({"type": "Prepend", "prepend": "x" * 10_000}), "at most 16 characters"),
-    (sequence(*[{"type": "NFC"}] * 1_000), "16 are allowed"),
-    (sequence(replace("", "x")), "pattern is empty"),
-    (sequence(replace("(a+)+$", "x", "Regex")), UNKNOWN),
-    (sequence({"type": "Evil"}), "kind 'Evil'"),
-    ({"normalizer": nested(40)}, "sequences in sequences"),
-    ({"normalizer": ["NFC"]}, "not made of steps"),
-    ({"pre_tokenizer": split("(a+)+$")}, UNKNOWN),
-    ({"pre_tokenizer": split(f"{LLAMA_3}|(x|x)*y")}, UNKNOWN),
-    ({"pre_tokenizer": split(r"\s*[\r\n]+")}, UNKNOWN),
-    ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTES] * 5}}, GROWS),
-    ({"decoder": replace("(a+)+$", "x", "Regex")}, UNKNOWN),
-    ({"post_processor": {"type": "TemplateProcessing", "single": ["x" * 9] * 9_000}}, "its steps take"),
-    ({"padding": {"strategy": {"Fixed": 10**9}}}, "padding must be a number"),
-    ({"padding": {"strategy": "BatchLongest", "pad_to_multiple_of": 10**9}}, "pad_to_multiple_of must"),
-    (bpe(dropout=0.5), "dropout would cut"),
-    (bpe(continuing_subword_prefix="x" * 10**5), "continuing_subword_prefix must"),
-    (bpe(vocab={"a": 10**9}), "ids must be numbers"),
-    (bpe(vocab={"a": 301}), "beyond the 300 of config.json"),
-    (bpe(vocab={"a" * 2_000: 0}), "a token has more than"),
-    (bpe(type="WordPiece", max_input_chars_per_word=10**9), "max_input_chars_per_word must"),
-    (bpe(type="Evil"), "its model must be one of"),
-    ({"model": None}, "it has no model"),
-    ({"added_tokens": [{"id": 1, "content": ""}]}, "each added token has"),
-    ({"added_tokens": [{"id": 1, "content": "x"}] * 70_000}, "at most 65,536"),
-]
-
-
-@pytest.mark.parametrize(("change", "said"), TOKENIZERS)
-def test_a_tokenizer_that_would_not_end_is_refused(
-    change: dict[str, Any], said: str, model: Path, strict: ModelPolicy
-) -> None:
-    (model / "tokenizer.json").write_text(json.dumps(TOKENIZER | change))
     assert said in refusal("m", strict)
 
 
@@ -369,44 +246,3 @@ def test_an_attention_from_elsewhere_is_refused_but_stored_jobs_are_readable(
         parse_config(given)
     with pytest.raises(ParameterError, match=r"training\.attn_implementation"):
         load_base(tiny_model, FLOAT32, attention=name, trust_remote_code=False)
-
-
-BEFORE = r"[^\r\n\p{L}\p{N}]?"
-UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-FAMILIES = {
-    "GPT-2, Granite": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "Llama 3, SmolLM3": LLAMA_3,
-    "Qwen 2, Qwen 3": LLAMA_3.replace("{1,3}", ""),
-    "Qwen 3.5": LLAMA_3.replace("{1,3}", "")
-    .replace(r"\p{L}+|\p{N}", r"[\p{L}\p{M}]+|\p{N}")
-    .replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"),
-    "Mistral Nemo, Nemotron Nano": rf"{BEFORE}{UPPER}*{LOWER}+|{BEFORE}{UPPER}+{LOWER}*|\p{{N}}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-}
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_pattern_of_a_family_is_known(family: str) -> None:
-    assert is_known(FAMILIES[family])
-
-
-SENTENCEPIECE = sequence({"type": "Prepend", "prepend": "▁"}, replace(" ", "▁")) | {"pre_tokenizer": None}
-METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
-SPACES = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
-DECODERS = [replace("▁", " "), {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " "}]
-HONEST = {
-    "Llama 2, TinyLlama, Phi 3": SENTENCEPIECE | {"decoder": {"type": "Sequence", "decoders": DECODERS}},
-    "Mistral": {"normalizer": None, "pre_tokenizer": METASPACE},
-    "Gemma": {"normalizer": replace(" ", "▁"), "pre_tokenizer": SPACES},
-    "Nemotron of SentencePiece": sequence(charsmap("صلى الله عليه وسلم"), replace(" {2,}", "▁", "Regex")),
-    "SmolLM2": {
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, BYTES]},
-    },
-}
-
-
-@pytest.mark.parametrize("family", HONEST)
-def test_the_tokenizers_of_the_families_pass(family: str, model: Path, strict: ModelPolicy) -> None:
-    (model / "tokenizer.json").write_text(json.dumps(TOKENIZER | HONEST[family]))
-    assert find_model("m", strict).folder == model

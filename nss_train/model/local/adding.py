@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nss_train.contract import ModelPolicy
 from nss_train.errors import InfrastructureError, ParameterError, Problem
-from nss_train.model.local.folder import copy_plain
+from nss_train.model.local.copying import copy_files
 from nss_train.model.local.source import ModelSource, find_model
 
 _OF_THE_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -54,8 +54,7 @@ def _copy(found: ModelSource, target: Path) -> None:
     aside = target.with_name(f".{target.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    for file in found.files:
-        copy_plain(file, aside / file.name)
+    copy_files(found.files, aside, seen=found.seen)
     aside.rename(target)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
@@ -72,12 +71,6 @@ def open_plain(path: Path) -> BufferedReader:
         return file
     file.close()
     raise OSError(f"{path.name} is no plain file")
-
-
-def copy_plain(path: Path, target: Path) -> None:
-    """Copy a model's file; see :func:`open_plain`."""
-    with open_plain(path) as source, target.open("wb") as copy:
-        shutil.copyfileobj(source, copy, 2**20)
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from nss_train.errors import InfrastructureError, ParameterError, Problem
 from nss_train.model.bounds.config import against_weights, config_faults
 from nss_train.model.bounds.tokenizer import tokenizer_faults
 from nss_train.model.bounds.weights import INDEX, Weights, read_headers
-from nss_train.model.local.folder import BadDocument, file_faults, model_files, names_below, read_object
+from nss_train.model.local.folder import (
+    BadDocument,
+    file_faults,
+    model_files,
+    names_below,
+    read_object,
+    resolved,
+)
+from nss_train.model.local.known import Memory
+from nss_train.model.local.snapshot import Snapshot
 from nss_train.model_files import DOCUMENT_BYTES, WEIGHTS
 from nss_train.model_names import folder_of, may_be_of_the_hub, unknown
 
@@ -30,26 +40,43 @@ class ModelSource:
     name: str
     folder: Path
     trust_remote_code: bool
+    seen: Snapshot
+    """The files as they were before the checks."""
 
     @property
     def files(self) -> list[Path]:
         """Return the files of a prepared model, sorted."""
-        return model_files(self.folder, trusted=self.trust_remote_code)
+        return [self.folder / name for name in sorted(self.seen.identities)]
+
+    @property
+    def checked_by(self) -> str:
+        """Return the name of the rules that the files' contents passed."""
+        return _rules(trusted=self.trust_remote_code)
+
+    def check_unchanged(self) -> None:
+        """Raise :class:`InfrastructureError` if a file is not the one that was checked any more."""
+        for path in self.files:
+            self.seen.check(path, resolved(path).lstat())
 
 
-def find_model(name: str, policy: ModelPolicy, *, fetched: Path | None = None) -> ModelSource:
+def find_model(
+    name: str, policy: ModelPolicy, *, fetched: Path | None = None, memory: Memory | None = None
+) -> ModelSource:
     """Return the model that a config names: a folder, a name below ``models_dir``, a store key, a hub id.
 
-    ``fetched`` is the local copy of a ``store:`` model. Raises :class:`ParameterError` with every reason
+    ``fetched`` is the local copy of a ``store:`` model. Contents that passed the checks before, as
+    ``memory`` has it, are not read again. Raises :class:`ParameterError` with every reason
     why the model cannot be used, and :class:`InfrastructureError` when the hub does not answer.
     """
     folder = fetched or _folder(name, policy)
     if folder is None:
         raise ParameterError("Base model not found.", [unknown(name, policy)])
-    problems = [_problem(name, remedy) for remedy in _faults(folder, name, policy)]
-    if problems:
+    trusted = name in policy.trust_remote_code
+    seen, faults = _look(folder, memory or Memory(None), trusted=trusted)
+    if faults:
+        problems = [_problem(name, remedy) for remedy in faults]
         raise ParameterError("The base model cannot be used.", problems)
-    return ModelSource(name=name, folder=folder, trust_remote_code=name in policy.trust_remote_code)
+    return ModelSource(name=name, folder=folder, trust_remote_code=trusted, seen=seen)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -77,14 +104,23 @@ def _download(name: str) -> Path:
         raise InfrastructureError(f"The model hub does not answer: {error}") from error
 
 
-def _faults(folder: Path, name: str, policy: ModelPolicy) -> list[str]:
-    trusted = name in policy.trust_remote_code
+def _look(folder: Path, memory: Memory, *, trusted: bool) -> tuple[Snapshot, list[str]]:
+    """Return the files of a folder, and what is wrong with them."""
+    seen = Snapshot.take([])
     try:
         faults = _folder_faults(folder, names_below(folder), trusted=trusted)
+        if not faults:
+            seen = Snapshot.take(model_files(folder, trusted=trusted))
     except (BadDocument, OSError) as error:
-        return [str(error)]
+        return seen, [str(error)]
     # Only plain files of the folder are opened.
-    return faults or _content_faults(folder, trusted=trusted)
+    if not faults and memory.recall(folder, seen).checked != _rules(trusted=trusted):
+        faults = _content_faults(folder, trusted=trusted)
+    return seen, faults
+
+
+def _rules(*, trusted: bool) -> str:
+    return f"nss-train {version('nss-train')}{', trusted code' if trusted else ''}"
 
 
 def _folder_faults(folder: Path, below: list[str], *, trusted: bool) -> list[str]:

@@ -253,7 +253,7 @@ def _other_units(plan: PrivacyPlan, others: str) -> Problem:
     if NAMELESS_GROUP in (plan.unit, others):
         remedy = (
             f"other jobs protect each {others}, and an older release did not record by which column it"
-            " grouped, so that nobody knows whether the two add up; use another guarantee.dataset, with the"
+            " grouped, so that it is unknown whether the two add up; use another guarantee.dataset, with the"
             " budget that is left"
         )
     else:

@@ -113,7 +113,7 @@ def make_private_trainer(
         clock=config.guarantee.clock,
         strict=config.guarantee.strict,
         canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
-        head=choose_head(model, run.kernels, whole=True),
+        head=choose_head(model, run.kernels, sharing=False),
         compiled=worth_compiling(model, _most_tokens(private), run.kernels),
     )
     trainer.remove_callback(PrinterCallback)

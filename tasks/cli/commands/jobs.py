@@ -69,7 +69,7 @@ def submit(
     if not wait:
         display.show({"job_id": job_id, "warnings": warnings}, as_json=as_json, text=job_id)
         return
-    with interrupt.saying(f"the job goes on; `nss-train cancel {job_id}` ends it"):
+    with interrupt.saying(f"the job keeps running; `nss-train cancel {job_id}` ends it"):
         asking = Asking(yes=yes, as_json=as_json)
         last = follow(client, job_id, as_json=as_json, asking=asking, warned=warnings)
     if not as_json:
@@ -85,7 +85,7 @@ def status(job_id: JobId, *, as_json: AsJson = False) -> None:
 def watch(job_id: JobId, *, as_json: AsJsonLines = False) -> None:
     """Follow a job until it ends."""
     client, job_id = client_and_id(job_id)
-    with interrupt.saying(f"the job goes on; `nss-train cancel {job_id}` ends it"):
+    with interrupt.saying(f"the job keeps running; `nss-train cancel {job_id}` ends it"):
         last = follow(client, job_id, as_json=as_json)
     if not as_json:
         display.show_status(last, as_json=False, warned=True)

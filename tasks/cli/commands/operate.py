@@ -17,23 +17,39 @@ from tasks.store.open import open_store
 
 
 def worker(
-    queues: Annotated[str, typer.Option(help="Comma-separated: cpu, cuda.")] = "cpu,cuda",
-    name: Annotated[str, typer.Option(help="Unique; %h is the host name.")] = "worker@%h",
+    queues: Annotated[
+        str, typer.Option(help="Comma-separated: cpu, cuda.  [default: cpu,cuda; with --per-gpu: cuda]")
+    ] = "",
+    name: Annotated[
+        str,
+        typer.Option(help="Unique; %h is the host name.  [default: worker@%h; with --per-gpu: cuda-0@%h, …]"),
+    ] = "",
     concurrency: Annotated[int, typer.Option(min=1, help="Stages at a time.")] = 1,
     max_jobs: Annotated[int | None, typer.Option(min=1, help="Leave after so many stages.")] = None,
     idle_exit_s: Annotated[
         float | None, typer.Option(min=0, help="Leave after so many seconds without a stage.")
     ] = None,
+    *,
+    per_gpu: Annotated[
+        bool, typer.Option("--per-gpu", help="Run a worker for each visible GPU and MIG instance.")
+    ] = False,
 ) -> None:
     """Serve queues until SIGTERM, or for a number of stages."""
     subprograms.require_extras(TRAIN)
+    from tasks.worker.per_device import run_workers
     from tasks.worker.process import run_worker
 
+    settings = Settings()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if per_gpu:
+        given = {"--concurrency": concurrency, "--max-jobs": max_jobs, "--idle-exit-s": idle_exit_s}
+        options = [f"--queues={queues or ','.join(settings.cuda_queue_names)}"]
+        options += [f"{option}={value}" for option, value in given.items() if value is not None]
+        raise typer.Exit(run_workers(settings, name=name or "cuda@%h", options=options))
     run_worker(
-        Settings(),
-        queues,
-        name=name,
+        settings,
+        queues or "cpu,cuda",
+        name=name or "worker@%h",
         concurrency=concurrency,
         max_jobs=max_jobs,
         idle_exit_s=idle_exit_s,

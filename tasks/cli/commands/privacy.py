@@ -30,7 +30,7 @@ privacy = typer.Typer(no_args_is_help=True, help="What a private training costs;
 
 Dataset = Annotated[str, typer.Argument(help="As guarantee.dataset names it.")]
 Epsilon = Annotated[float, typer.Option(help="The ε that may be spent.")]
-Delta = Annotated[float, typer.Option(help="The δ that ε is told at.")]
+Delta = Annotated[float, typer.Option(help="The δ at which ε is stated.")]
 Rate = Annotated[float, typer.Option(help="q: each unit's probability to take part in a step.")]
 Steps = Annotated[int, typer.Option(help="Number of steps.")]
 
@@ -51,7 +51,7 @@ def set_(
     dataset: Dataset,
     *,
     epsilon: Annotated[float | None, typer.Option(help="The ε that may be spent.")] = None,
-    delta: Annotated[float | None, typer.Option(help="The δ that ε is told at.")] = None,
+    delta: Annotated[float | None, typer.Option(help="The δ at which ε is stated.")] = None,
     unit: Annotated[str | None, typer.Option(help="What it protects: record, or value of COLUMN.")] = None,
     owner: Annotated[str | None, typer.Option(help="The tenant whose jobs are charged to it.")] = None,
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "",
@@ -143,7 +143,7 @@ def _granted_text(dataset: str, made: Budget | None, token: str | None) -> str:
     if token is not None:
         lines += [
             f"token: {token}",
-            "It is told this once. Give it to the owner, whose jobs need it (--dataset-token-file).",
+            "It is shown only once. Give it to the owner, whose jobs need it (--dataset-token-file).",
         ]
     return "\n".join(lines)
 

@@ -175,7 +175,7 @@ class DatasetLedger:
         if binding is None:
             return
         if request is None:
-            remedy = "belongs to an owner, and nobody says who asks"
+            remedy = "belongs to an owner, and the request does not say who asks"
             problems = [Problem(field="dataset", value=self._dataset, remedy=remedy)]
         else:
             problems = list(strangers_problems(binding, request))

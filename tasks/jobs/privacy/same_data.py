@@ -67,7 +67,7 @@ def refuse(store: Store, dataset: str, sketch: Sketch, found: list[SameData]) ->
     if not any(not is_owned or read_binding(store, one.dataset) is not None for one in found):
         return
     store.delete(_key(dataset, sketch))
-    remedy = "this table is not charged to this dataset here; ask the operator, who is told why"
+    remedy = "this table is not charged to this dataset here; ask the operator, whose log says why"
     problem = Problem(field="guarantee.dataset", value=None, remedy=remedy)
     raise ParameterError("The operator's rules refuse this table.", [problem], public=True)
 

@@ -35,6 +35,7 @@ from nss_train.training import group as ranks_module
 from nss_train.training.arguments import training_arguments
 from nss_train.training.group import choose_ranks
 from nss_train.training.sharing import check_sharing
+from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import StageStopped, StopReason
 
 from .conftest import load, make_request, read, run_options
@@ -75,13 +76,21 @@ def test_a_drained_training_goes_on_bit_for_bit(run: MakeRun) -> None:
     assert any("eval_loss" in entry for entry in whole.history)
 
 
+def test_a_training_in_a_forked_process_gives_the_same_bits(run: MakeRun, warm: Hosts) -> None:
+    new, forked = run("new"), run("forked")
+    new.start()
+    forked.start(hosts=warm)
+    assert forked.adapter == new.adapter
+    assert forked.history == new.history
+
+
 def test_ranks_share_a_batch_and_give_the_same_curve(run: MakeRun, long: bool) -> None:
     several = (2, 4) if long else (2,)
     runs = {ranks: run(str(ranks), ranks=ranks) for ranks in (1, *several)}
     for one in runs.values():
         one.start()
     for ranks in several:
-        assert runs[ranks].losses == pytest.approx(runs[1].losses, abs=1e-5), ranks
+        assert runs[ranks].losses == pytest.approx(runs[1].losses, abs=1e-6), ranks
         evaluated = [[e["eval_loss"] for e in runs[n].history if "eval_loss" in e] for n in (1, ranks)]
         assert evaluated[1] == pytest.approx(evaluated[0], abs=1e-5)
 
@@ -255,7 +264,7 @@ def test_weights_that_are_quantized_already_are_not_shared(tiny_model: Path, tmp
 
 
 def test_weights_are_not_shared_with_nobody(run: MakeRun) -> None:
-    with pytest.raises(ParameterError, match="fsdp = True: a single rank has nobody to share with"):
+    with pytest.raises(ParameterError, match="fsdp = True: a single rank has no other rank to share with"):
         run("alone", fsdp=True).start()
 
 

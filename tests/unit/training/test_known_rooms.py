@@ -20,7 +20,9 @@ from nss_train.training.passes import Passes
 from .conftest import make_request
 
 CUDA = torch.device("cuda:0")
-TRAINER: Any = SimpleNamespace(args=SimpleNamespace(per_device_train_batch_size=8, device=CUDA, world_size=1))
+TRAINER: Any = SimpleNamespace(
+    args=SimpleNamespace(per_device_train_batch_size=8, device=CUDA, world_size=1, process_index=0)
+)
 FOUND = Room(rows=8, tokens=4096, multiple=64)
 
 

@@ -120,7 +120,7 @@ containers:
       requests: {{ toYaml .shape.resources.requests | nindent 8 }}
       limits: {{ toYaml .shape.resources.limits | nindent 8 }}
         {{- with .shape.gpus }}
-        nvidia.com/gpu: {{ . }}
+        {{ $.shape.gpuResource | default "nvidia.com/gpu" }}: {{ . }}
         {{- end }}
     # Ready, and no longer pending for the scaler, when the worker's heart beats.
     startupProbe:

@@ -202,7 +202,7 @@ def test_what_a_table_is_lies_with_it(leaky: Leaky) -> None:
 
 
 def test_a_worker_at_a_strictly_private_stage_tells_no_memory(valkey: Valkey) -> None:
-    redis, unseen, devices = Redis.from_url(valkey.url), Unseen(), Devices()
+    redis, unseen, devices = Redis.from_url(valkey.url), Unseen(), Devices(())
     devices.used_bytes = {"0": 2**30}
     with unseen.here():
         _say(redis, "cuda@a", devices, unseen)

@@ -268,9 +268,11 @@ def test_memory_of_devices_is_read_as_nvidia_smi_writes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nprintf '0, 1024\\n1, 2\\n'\n")
+    lines = ("0, GPU-a, 1024", "1, GPU-b, 2", "2, GPU-c, [Insufficient Permissions]", "3, GPU-d, 9")
+    program.write_text(f"#!/bin/sh\ncat <<END\n{chr(10).join(lines)}\nEND\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert announce.gpu_memory() == {"0": 2**30, "1": 2 * 2**20}
+    mine = ("GPU-a", "GPU-b", "GPU-c")
+    assert announce.gpu_memory(mine) == {"0": 2**30, "1": 2 * 2**20}
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert announce.gpu_memory() == {}
+    assert announce.gpu_memory(mine) == {}

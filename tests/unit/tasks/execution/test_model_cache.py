@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from nss_train.errors import StoreCorrupt
 from tasks.execution.model_cache import ModelCache
 from tasks.store.local import LocalStore
 
@@ -138,3 +141,48 @@ def come_from_another_disk(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", across)
+
+
+class Watched(LocalStore):
+    """A store that tells which keys were uploaded."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.uploaded: list[str] = []
+
+    def upload(self, key: str, path: Path) -> None:
+        super().upload(key, path)
+        self.uploaded.append(key)
+
+
+def test_a_model_that_another_worker_uploaded_meanwhile_is_kept_and_not_sent_again(tmp_path: Path) -> None:
+    store = Watched(tmp_path / "store")
+    for n in range(2):
+        cache = ModelCache(tmp_path / f"machine{n}", store)
+        cache.adopt("new", a_model(tmp_path / f"scratch{n}"))
+        assert (tmp_path / f"machine{n}" / "new" / "base" / "model.safetensors").is_file()
+    assert store.uploaded == ["models/new/base/model.safetensors", "models/new/manifest.json"]
+
+
+def test_an_upload_that_broke_off_is_done_again(tmp_path: Path) -> None:
+    store = Watched(tmp_path / "store")
+    store.write("models/new/base/model.safetensors", b"half of i")
+    ModelCache(tmp_path / "machine", store).adopt("new", a_model(tmp_path / "scratch"))
+    assert store.read("models/new/base/model.safetensors") == b"x"
+
+
+@pytest.mark.parametrize("left", [b"y", None])
+def test_a_model_that_the_store_has_damaged_or_lost_is_not_kept(left: bytes | None, tmp_path: Path) -> None:
+    store, key = LocalStore(tmp_path / "store"), "models/new/base/model.safetensors"
+    model = a_model(tmp_path / "scratch")
+    digest = hashlib.sha256(b"x").hexdigest()
+    manifest = {"files": {"base/model.safetensors": {"sha256": digest, "bytes": 1}}}
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    ModelCache(tmp_path / "one", store).adopt("new", model)
+    other = ModelCache(tmp_path / "other", store)
+    store.delete(key) if left is None else store.write(key, left)
+    with pytest.raises(StoreCorrupt, match="is not what was uploaded"):
+        other.fetch("new")
+    assert copies(tmp_path / "other") == []
+    store.write(key, b"x")
+    assert (other.fetch("new") / "base" / "model.safetensors").read_bytes() == b"x"
