@@ -13,6 +13,7 @@ from tests.architecture import ROOT
 
 TESTED_THROUGH: dict[str, tuple[str, str]] = {
     # They are parts of commands, which tests run whole.
+    "tasks.cli.commands.budget": ("tests/cli/test_privacy.py", "tasks.cli"),
     "tasks.cli.commands.local": ("tests/rehearsals/stack.py", "tasks.cli"),
     "tasks.cli.commands.operate": ("tests/cli/test_usage.py", "tasks.cli"),
     "tasks.cli.options": ("tests/cli/test_costs.py", "tasks.cli.commands.jobs"),
