@@ -62,6 +62,7 @@ def run(jobs: int, settings: Settings, table: Path, folder: Path) -> dict[str, A
                 started = time.monotonic()
                 function(BLOCK)
                 seconds[kind].append((time.monotonic() - started) / BLOCK)
+        settle(worker.pid, before["processes"], lambda: run_jobs(app, table, 1))
         after = held(worker.pid)
     finally:
         worker.terminate()
@@ -95,6 +96,13 @@ def wait_until(happened: Callable[[], bool]) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"a block was not done after {BLOCK_S} s; see the worker's log")
         time.sleep(0.02)
+
+
+def settle(pid: int, processes: int, work: Callable[[], None]) -> None:
+    """Work on until no host of the worker is being replaced: its successor takes over between two stages."""
+    deadline = time.monotonic() + BLOCK_S
+    while held(pid)["processes"] > processes and time.monotonic() < deadline:
+        work()
 
 
 def held(pid: int) -> dict[str, int]:

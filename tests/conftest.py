@@ -82,9 +82,17 @@ def s3_settings(valkey: Valkey, s3: SeaweedFS, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def settings(valkey: Valkey, tmp_path: Path) -> Settings:
-    """Return the settings of a deployment on real Valkey and a folder."""
+    """Return the settings of a deployment on real Valkey and a folder.
+
+    Its workers run few stages: they start without hosts, whose imports would take both cores for a while.
+    """
     return Settings.model_validate(
-        {"home": tmp_path / "home", "broker_url": valkey.url, "unlisted_raises": True}
+        {
+            "home": tmp_path / "home",
+            "broker_url": valkey.url,
+            "unlisted_raises": True,
+            "warm_hosts": False,
+        }
     )
 
 

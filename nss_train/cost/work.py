@@ -102,8 +102,8 @@ class Work(Frozen):
             tokens=self.longest_tokens,
             rows=self.rows_at_once,
             scheme=choose_scheme(training),
-            # Private losses and evaluations are computed from whole logits.
-            in_parts=not self.private and not self.evaluated_rows,
+            # Evaluations are computed from whole logits.
+            in_parts=not self.evaluated_rows,
         )
         return Cost(steps=self.steps, full_steps=self.full_steps, tokens=self.tokens, memory_bytes=memory)
 

@@ -33,7 +33,7 @@ CPU_LOGIT_BYTES = 4 * FLOAT_BYTES
 """Bytes per logit on a CPU: it, its copy for the loss, its softmax and the gradient."""
 MARGIN = 1.25
 """Factor for what the sum omits: fragmentation, and buffers of a quantized layer being unpacked."""
-_WEIGHT_BYTES = {
+WEIGHT_BYTES = {
     None: 2.0,
     Scheme.BNB_8BIT: 1.0,
     Scheme.FP8: 1.0,
@@ -42,6 +42,7 @@ _WEIGHT_BYTES = {
     Scheme.NVFP4: 0.6,
     Scheme.MXFP4: 0.6,
 }
+"""Bytes of a weight of a layer on a CUDA device."""
 _ROWS_AND_COLUMNS = 2
 _NEEDED = ("hidden_size", "num_hidden_layers", "vocab_size")
 
@@ -93,7 +94,7 @@ def training_bytes(
     shape = Shape.of(config)
     if shape is None:
         return None
-    weights = shape.embedding_parameters * COMPUTE_BYTES + shape.layer_parameters * _WEIGHT_BYTES[scheme]
+    weights = shape.embedding_parameters * COMPUTE_BYTES + shape.layer_parameters * WEIGHT_BYTES[scheme]
     adapter = ADAPTER_BYTES * adapter_parameters(shape, training)
     kept = (shape.layers + FLOATS_PER_LAYER_TOKEN) * shape.hidden * COMPUTE_BYTES
     step = training.batch_size * tokens * (kept + LOGIT_BYTES * shape.vocabulary)
@@ -118,7 +119,7 @@ def process_bytes(
     shape = Shape.of(config)
     if shape is None:
         return None
-    per_weight = FLOAT_BYTES if scheme is None else _WEIGHT_BYTES[scheme]
+    per_weight = FLOAT_BYTES if scheme is None else WEIGHT_BYTES[scheme]
     weights = shape.embedding_parameters * FLOAT_BYTES + shape.layer_parameters * per_weight
     adapter = ADAPTER_BYTES * adapter_parameters(shape, training)
     kept = FLOATS_PER_LAYER_TOKEN * shape.layers * shape.hidden * FLOAT_BYTES

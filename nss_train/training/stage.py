@@ -41,6 +41,7 @@ from nss_train.training.group import is_first, on_device, placement
 from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.options import RunOptions
 from nss_train.training.trainer import load_tokenizer, make_trainer
+from nss_train.training.weights import check_weights_fit
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,10 @@ def _model(
     folder: Path, config: SafeSynthesizerParameters, request: Request, precision: Precision, longest: int
 ) -> tuple[PeftModel, bool]:
     training = config.training
-    choose_scheme(training)  # raises for one that cannot be trained on
+    scheme = choose_scheme(training)  # raises for one that cannot be trained on
+    check_weights_fit(
+        folder / "base", config, value_bytes=precision.dtype.itemsize, scheme=scheme, fsdp=request.fsdp
+    )
     base = load_base(
         folder / "base",
         precision,

@@ -100,10 +100,17 @@ class WorkerHost:
 
     def stage_processes(self) -> list[psutil.Process]:
         """Return the processes of the worker's stages: the launcher first, then its ranks."""
+        return self._programs("nss_train.child")
+
+    def warm_hosts(self) -> list[psutil.Process]:
+        """Return the processes from which the worker's stages are forked."""
+        return self._programs("nss_train.host")
+
+    def _programs(self, name: str) -> list[psutil.Process]:
         found = []
         for process in self.tree():
             with suppress(psutil.NoSuchProcess):
-                if "nss_train.child" in process.cmdline():
+                if name in process.cmdline():
                     found.append(process)
         return sorted(found, key=lambda process: process.pid)
 

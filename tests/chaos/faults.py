@@ -85,6 +85,18 @@ def kill_stage(setting: Setting) -> list[str] | None:
     return [hit]
 
 
+def kill_warm_host(setting: Setting) -> list[str] | None:
+    """Kill the processes from which a worker forks its stages: a running one dies with its own."""
+    host = setting.host()
+    hit, processes = host.working_on, host.warm_hosts()
+    if not processes:
+        return None
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return [hit] if hit else []
+
+
 def kill_rank(setting: Setting) -> list[str] | None:
     groups = [(host, host.stage_processes()) for host in setting.cluster.hosts]
     groups = [(host, processes) for host, processes in groups if len(processes) > 1]
@@ -216,6 +228,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "kill -9 worker": (5, kill_worker),
     "kill -9 pool process": (4, kill_pool_process),
     "kill -9 stage process": (6, kill_stage),
+    "kill -9 warm hosts": (4, kill_warm_host),
     "kill -9 rank": (4, kill_rank),
     "SIGSTOP beyond the lease": (3, stop_and_continue),
     "Redis restarted with data": (2, restart_redis),

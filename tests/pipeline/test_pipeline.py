@@ -48,6 +48,13 @@ def finished(deployment: Settings, table: Path, config: dict[str, Any]) -> JobSt
     return status
 
 
+@pytest.mark.usefixtures("finished")
+def test_a_machine_knows_the_base_model_of_its_jobs(deployment: Settings) -> None:
+    (known,) = map(json.loads, (path.read_text() for path in (deployment.home / "known").glob("*.json")))
+    assert "model.safetensors" in known["files"]
+    assert known["adapters"]
+
+
 def test_a_table_becomes_an_adapter(client: Client, finished: JobStatus, tmp_path: Path) -> None:
     folder = client.fetch(finished.job_id, tmp_path / "artifacts")
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}

@@ -73,7 +73,12 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     folder = tmp_path_factory.mktemp("target")
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:
-        given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0} | {
+        given = {
+            "home": folder / "home",
+            "broker_url": valkey.url,
+            "reconcile_every_s": 0,
+            "warm_hosts": False,
+        } | {
             "webhook_hosts": ["127.0.0.1"],
             "webhook_secret": SECRET,
             "webhook_http": True,

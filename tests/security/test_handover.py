@@ -22,7 +22,7 @@ from tests.security.messages import PLANTED, envelope, raw, stage
 
 @contextmanager
 def planted_worker(folder: Path, valkey: Valkey) -> Iterator[Target]:
-    given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0}
+    given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0, "warm_hosts": False}
     settings, log = Settings.model_validate(given), folder / "cpu.log"
     command = [sys.executable, "-m", "tests.security.planted_app"]
     with (
@@ -61,7 +61,12 @@ def test_whatever_raises_on_the_way_to_the_pool_costs_its_own_message_alone(tmp_
 def test_a_message_that_stopped_an_older_worker_is_refused_by_the_next(tmp_path: Path) -> None:
     line = hostile.line("a deep config", random.Random(1))
     with Valkey(tmp_path) as valkey:
-        given = {"home": tmp_path / "home", "broker_url": valkey.url, "reconcile_every_s": 0}
+        given = {
+            "home": tmp_path / "home",
+            "broker_url": valkey.url,
+            "reconcile_every_s": 0,
+            "warm_hosts": False,
+        }
         settings = Settings.model_validate(given)
         for number in range(2):
             log = tmp_path / f"{number}.log"

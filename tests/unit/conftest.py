@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
+
+from tasks.execution.hosts import Hosts
 
 WHERE = "tests/unit needs no server: a test that does belongs to tests/integration"
 
@@ -17,3 +20,11 @@ def valkey() -> NoReturn:
 @pytest.fixture(scope="session")
 def s3() -> NoReturn:
     pytest.fail(WHERE)
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Hosts]:
+    """Return warm hosts, each started when a stage first asks for it."""
+    hosts = Hosts()
+    yield hosts
+    hosts.close()

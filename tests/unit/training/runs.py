@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any, Protocol
 import torch
 
 from nss_train.contract import CheckpointPolicy, Event, Request, Stage, StageResult
+from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import Limits, run_child
+from tests.unit.environment import stage_environment
 
 from .conftest import make_request, read
 
@@ -44,7 +45,9 @@ class Run:
         self.request = request
         self.events: list[Event] = []
 
-    def start(self, on_event: Callable[[Event], None] | None = None) -> StageResult:
+    def start(
+        self, on_event: Callable[[Event], None] | None = None, *, hosts: Hosts | None = None
+    ) -> StageResult:
         (self.folder / "request.json").write_text(self.request.model_dump_json())
 
         def note(event: Event) -> None:
@@ -58,7 +61,8 @@ class Run:
             on_event=note,
             on_tick=lambda: None,
             limits=Limits(tick_s=0.1),
-            environment=dict(os.environ) | on_devices_for(self.request.ranks),
+            environment=stage_environment() | on_devices_for(self.request.ranks),
+            hosts=hosts,
         )
 
     @property

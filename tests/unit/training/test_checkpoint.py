@@ -35,6 +35,7 @@ from nss_train.training import group as ranks_module
 from nss_train.training.arguments import training_arguments
 from nss_train.training.group import choose_ranks
 from nss_train.training.sharing import check_sharing
+from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import StageStopped, StopReason
 
 from .conftest import load, make_request, read, run_options
@@ -73,6 +74,14 @@ def test_a_drained_training_goes_on_bit_for_bit(run: MakeRun) -> None:
     assert second.adapter == whole.adapter
     assert second.history == whole.history
     assert any("eval_loss" in entry for entry in whole.history)
+
+
+def test_a_training_in_a_forked_process_gives_the_same_bits(run: MakeRun, warm: Hosts) -> None:
+    new, forked = run("new"), run("forked")
+    new.start()
+    forked.start(hosts=warm)
+    assert forked.adapter == new.adapter
+    assert forked.history == new.history
 
 
 def test_ranks_share_a_batch_and_give_the_same_curve(run: MakeRun, long: bool) -> None:

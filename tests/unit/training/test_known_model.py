@@ -15,7 +15,7 @@ from nss_train.artifacts.manifest import verify_manifest
 from nss_train.contract import Request, StageResult
 from nss_train.errors import ParameterError
 from nss_train.model import loading
-from nss_train.model.local import snapshot
+from nss_train.model.local import snapshot, source
 
 from .conftest import follow, make_request, prepare, silent
 
@@ -136,3 +136,12 @@ def test_workers_that_load_one_model_at_once_find_the_same(machine: Machine, mod
     assert len({result.model_digest for result in results}) == 1
     assert machine.files("a") == machine.files("b") == machine.files("c")
     assert [file.suffix for file in machine.known.iterdir()] == [".json"]
+
+
+def test_prepare_data_does_not_read_the_contents_of_a_known_model_again(
+    machine: Machine, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.load("first", model)
+    monkeypatch.setattr(source, "_content_faults", None)
+    request = make_request(model).model_copy(update={"known": str(machine.known)})
+    assert (prepare(tmp_path / "again", request) / "in" / "prepare_data" / "config.json").is_file()

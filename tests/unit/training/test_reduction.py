@@ -73,6 +73,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> list[dic
     return [read(folder / f"{rank}.json") for rank in (0, 1)]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_every_rank_gets_the_sum_of_all_gradients_and_the_smallest_room(both: list[dict[str, Any]]) -> None:
     assert both[0] == both[1]
@@ -82,6 +83,7 @@ def test_every_rank_gets_the_sum_of_all_gradients_and_the_smallest_room(both: li
     assert both[0]["room"] == [7, 100, 64]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_ranks_with_unequal_numbers_of_micro_batches_train_as_one_process(
     both: list[dict[str, Any]], tmp_path: Path, tiny_model: Path

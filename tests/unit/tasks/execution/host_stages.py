@@ -46,7 +46,6 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
         ),
         "cuda": torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork(),
         "drawn": [*drawn(), float(torch.rand(())), generate_random_fingerprint()],
-        "threads_of_torch": torch.get_num_threads(),
         "frozen": gc.get_freeze_count(),
         "host": host,
     }

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -22,18 +22,16 @@ from nss_train.errors import StageLost
 from tasks.execution import hosts as hosts_module
 from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
-from tasks.settings import child_environment
+from tests.unit.environment import stage_environment
 
 from .test_supervisor import alive
 
 MakeFolder = Callable[[], Path]
 
 
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[Hosts]:
-    found = Hosts()
-    yield found
-    found.close()
+@pytest.fixture
+def hosts(warm: Hosts) -> Hosts:
+    return warm
 
 
 @pytest.fixture
@@ -73,20 +71,16 @@ def run(
         on_event=on_event,
         on_tick=on_tick,
         limits=Limits(tick_s=0.05, kill_grace_s=0.5),
-        environment=environment or same_environment(),
+        environment=environment or stage_environment(),
         module="tests.unit.tasks.execution.host_stages",
         hosts=hosts,
     )
 
 
-def same_environment() -> dict[str, str]:
-    """Return the environment without what pytest changes between two tests: a host serves only one."""
-    return {name: value for name, value in child_environment().items() if name != "PYTEST_CURRENT_TEST"}
-
-
 def hosts_of_this_process() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [child for child in children if "nss_train.host" in child.cmdline()]
+    """Return the hosts of prepare_data's processes."""
+    found = [child for child in psutil.Process().children() if "nss_train.host" in child.cmdline()]
+    return [child for child in found if "prepare_data" in child.cmdline()]
 
 
 def test_a_forked_process_is_as_a_new_one(folders: MakeFolder, hosts: Hosts) -> None:
@@ -105,18 +99,12 @@ def test_two_forks_share_neither_luck_nor_files(folders: MakeFolder, hosts: Host
     assert first["seen"]["files"] == second["seen"]["files"]
 
 
-def test_a_host_does_nothing_that_a_fork_could_notice(folders: MakeFolder) -> None:
-    warm = Hosts()
-    try:
-        forked, again = (run(folders(), warm, stage=Stage.LOAD_MODEL).figures for _ in range(2))
-    finally:
-        warm.close()
-    new = run(folders(), None, stage=Stage.LOAD_MODEL).figures
+def test_a_host_does_nothing_that_a_fork_could_notice(folders: MakeFolder, hosts: Hosts) -> None:
+    forked, again = (run(folders(), hosts, stage=Stage.LOAD_MODEL).figures for _ in range(2))
     # Arrow's allocator has a thread of its own, and OpenBLAS one for each further core: both survive forks.
     assert set(forked["threads"]) <= {"jemalloc_bg_thd", "python"}
     assert len(forked["threads"]) <= 1 + 2 * (os.cpu_count() or 1)
     assert forked["frozen"] > 100_000
-    assert forked["threads_of_torch"] == new["threads_of_torch"]
     assert not forked["cuda"]
     assert not set(forked["drawn"]) & set(again["drawn"])
 
@@ -153,7 +141,7 @@ def test_a_host_is_replaced_after_so_many_forks(
 
 @pytest.mark.long
 def test_a_host_serves_one_environment(folders: MakeFolder, hosts: Hosts) -> None:
-    given = same_environment() | {"TOLD": "this stage"}
+    given = stage_environment() | {"TOLD": "this stage"}
     assert run(folders(), hosts, environment=given).figures["seen"]["environment"]["TOLD"] == "this stage"
     assert "TOLD" not in run(folders(), hosts).figures["seen"]["environment"]
 
@@ -164,7 +152,7 @@ def test_without_a_host_a_stage_gets_a_new_process(
     broken = tmp_path_factory.mktemp("broken")
     (broken / "pandas.py").write_text("raise ImportError('no pandas here')")
     path = os.pathsep.join([str(broken), *sys.path])
-    environment = same_environment() | {"PYTHONPATH": path}
+    environment = stage_environment() | {"PYTHONPATH": path}
     hosts = Hosts()
     for _ in range(2):
         assert run(folders(), hosts, "idles", environment=environment).stage is Stage.PREPARE_DATA

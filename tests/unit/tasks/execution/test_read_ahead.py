@@ -8,8 +8,13 @@ import os
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from tasks.execution import inputs
+from tasks.execution.inputs import Worker
 from tasks.execution.read_ahead import read_ahead
+from tasks.settings import Settings
+from tasks.store.local import LocalStore
 
 BYTES = 64 * 2**20
 
@@ -48,3 +53,13 @@ def test_a_model_that_goes_meanwhile_is_no_error(tmp_path: Path) -> None:
     thread = read_ahead(tmp_path)
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_training_s_model_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(inputs, "read_ahead", asked.append)
+    settings = Settings.model_validate({"home": tmp_path / "home"})
+    (settings.prepared_dir / "abc").mkdir(parents=True)
+    worker = Worker(name="w", store=LocalStore(tmp_path), redis=Redis(), settings=settings, send_event=print)
+    inputs._provide_model(tmp_path / "model", "abc", worker)
+    assert asked == [(tmp_path / "model").readlink()] == [settings.prepared_dir / "abc"]

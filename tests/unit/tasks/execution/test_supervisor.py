@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,23 +17,14 @@ from nss_train.contract import Event, ModelPolicy, Request, Stage, StageResult
 from nss_train.errors import DataError, LimitExceeded, NSSTrainError, Retry, StageLost, StageStalled
 from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child, tail
-from tasks.settings import child_environment
+from tests.unit.environment import stage_environment
 
 LIMITS = Limits(tick_s=0.05, kill_grace_s=0.5)
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Hosts]:
-    found = Hosts()
-    yield found
-    found.close()
 
 
 @pytest.fixture(params=["a new process", "a forked process"], autouse=True)
 def hosts(request: pytest.FixtureRequest, warm: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with both kinds of process."""
-    # Pytest sets it anew for each test, and a host serves one environment.
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
     kind = None if request.param == "a new process" else warm
     monkeypatch.setitem(globals(), "run_child", partial(run_child, hosts=kind))
 
@@ -70,7 +61,7 @@ def run(
         on_event=on_event,
         on_tick=on_tick,
         limits=limits,
-        environment=child_environment(),
+        environment=stage_environment(),
         module="tests.unit.tasks.execution.fake_stages",
     )
 
