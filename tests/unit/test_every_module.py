@@ -94,8 +94,6 @@ TESTED_THROUGH: dict[str, tuple[str, str]] = {
         "tests/unit/privacy/test_audit_rows.py",
         "nss_train.privacy.audit.neighbours.worlds",
     ),
-    # How a training computes shows in its steps.
-    "nss_train.training.kernels": ("tests/unit/training/test_passes.py", "nss_train.training.passes"),
 }
 """Modules that are rightly tested through a caller alone: the test file, and the caller that it names."""
 
