@@ -13,7 +13,7 @@ import typer
 from nss_train.errors import InfrastructureError, NSSTrainError
 from nss_train.process import keep_files_to_itself
 from tasks.cli import display, interrupt, streams, usage
-from tasks.cli.commands import audit, config, jobs, local, models, operate, privacy
+from tasks.cli.commands import audit, budget, config, jobs, local, models, operate, privacy
 from tasks.cli.nss_options import ConfigCommand
 from tasks.settings import unknown_settings
 
@@ -56,7 +56,7 @@ for _name, _command, _example in COMMANDS:
     app.command(_name, cls=_class, epilog=f"Example: {PROGRAM} {_example}")(_command)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="model")
-app.add_typer(privacy.budget, name="budget")
+app.add_typer(budget.budget, name="budget")
 app.add_typer(privacy.privacy, name="privacy")
 
 

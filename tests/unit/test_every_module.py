@@ -13,6 +13,7 @@ from tests.architecture import ROOT
 
 TESTED_THROUGH: dict[str, tuple[str, str]] = {
     # They are parts of commands, which tests run whole.
+    "tasks.cli.commands.budget": ("tests/cli/test_privacy.py", "tasks.cli"),
     "tasks.cli.commands.local": ("tests/rehearsals/stack.py", "tasks.cli"),
     "tasks.cli.commands.operate": ("tests/cli/test_usage.py", "tasks.cli"),
     "tasks.cli.options": ("tests/cli/test_costs.py", "tasks.cli.commands.jobs"),
@@ -93,8 +94,6 @@ TESTED_THROUGH: dict[str, tuple[str, str]] = {
         "tests/unit/privacy/test_audit_rows.py",
         "nss_train.privacy.audit.neighbours.worlds",
     ),
-    # How a training computes shows in its steps.
-    "nss_train.training.kernels": ("tests/unit/training/test_passes.py", "nss_train.training.passes"),
 }
 """Modules that are rightly tested through a caller alone: the test file, and the caller that it names."""
 
