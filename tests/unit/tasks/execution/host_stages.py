@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 from nss_train.contract import Event, Report, Request, Stage, StageResult
 
+PR_GET_DUMPABLE = 3
 SLEEP = "import time; time.sleep(600)"
 
 
@@ -74,6 +76,7 @@ def seen(folder: Path) -> dict[str, Any]:
         "folder": str(Path.cwd()),
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "threads": threading.active_count(),
+        "memory_is_open": ctypes.CDLL(None).prctl(PR_GET_DUMPABLE),
         "privileges": [status[name] for name in ("Uid", "Gid", "CapEff", "NoNewPrivs")],
         "command": Path("/proc/self/cmdline").read_text().split("\0")[1:5],
     }
