@@ -39,6 +39,7 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
     """Report on the host, as far as a process with torch can tell."""
     import torch
     from datasets.fingerprint import generate_random_fingerprint
+    from peft.import_utils import is_bnb_available
 
     host = os.getppid()
     tasks = Path(f"/proc/{host}/task")
@@ -48,6 +49,8 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
         ),
         "cuda": torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork(),
         "drawn": [*drawn(), float(torch.rand(())), generate_random_fingerprint()],
+        "bitsandbytes": "bitsandbytes" in sys.modules,
+        "bitsandbytes_is_known": is_bnb_available(),
         "frozen": gc.get_freeze_count(),
         "host": host,
     }
