@@ -148,7 +148,7 @@ def _without_devices() -> Iterator[None]:
 class _Late(Loader):
     """A finder that knows of bitsandbytes but cannot import it yet: its import looks at the devices.
 
-    PEFT asks whether the package is there, and keeps the answer; a fork imports it when it needs it, in 0.3 s.
+    PEFT asks whether the package is there, and keeps the answer; a fork imports it if need be, in 0.3 s.
     Accelerate forks no ranks from a process that has imported it, not even on a machine without devices.
     """
 
