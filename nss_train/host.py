@@ -9,7 +9,8 @@ closes, or dies with its parent.
 ``multiprocessing.forkserver`` listens for anyone on the machine, passes on its caller's environment, and runs
 what it unpickles; here it is a pair of sockets, an environment without secrets, and one function.
 
-A fork must find nothing here that a new process would not have. So a host imports and does nothing else: it
+A fork must find nothing here that a new process would not have, and no stage may change what others get: no
+other process can read or write a host's memory. So a host imports and does nothing else: it
 looks at no device (a process that has used CUDA cannot be forked), starts no thread of its own, computes with
 no tensor, and sees no job's data. Which library threads there are is listed in a test.
 
@@ -41,7 +42,7 @@ from typing import Any
 
 from nss_train.child import Assignment, log_to_output, work
 from nss_train.contract import Stage
-from nss_train.process import die_with_parent, flush, keep_files_to_itself, leave, show_as
+from nss_train.process import die_with_parent, flush, keep_files_to_itself, leave, open_memory, show_as
 
 READY = b"ready"
 """The host's first message: all is imported."""
@@ -97,6 +98,7 @@ def main() -> None:
     die_with_parent(given.parent)
     show_as([sys.executable, "-m", "nss_train.host", *given.stages])
     keep_files_to_itself()
+    open_memory(opened=False)  # one job's process must not reach into what the next one's is made from
     log_to_output()
     warm_up(given.stages)
     assignment = Host(socket.socket(fileno=given.channel_fd)).serve()
@@ -130,6 +132,7 @@ def _keep_operators() -> None:
 @contextmanager
 def _without_devices() -> Iterator[None]:
     """Keep imports inside the block from using a CUDA device."""
+    given = os.environ.get(_TORCH_ASKS_DRIVER)
     os.environ[_TORCH_ASKS_DRIVER] = "1"
     late = _Late()
     sys.meta_path.insert(0, late)
@@ -138,29 +141,25 @@ def _without_devices() -> Iterator[None]:
     finally:
         sys.meta_path.remove(late)
         del os.environ[_TORCH_ASKS_DRIVER]
+        if given is not None:
+            os.environ[_TORCH_ASKS_DRIVER] = given
 
 
 class _Late(Loader):
     """A finder that knows of bitsandbytes but cannot import it yet: its import looks at the devices.
 
-    PEFT asks whether the package is there, and keeps the answer; a fork imports it when it needs it.
+    PEFT asks whether the package is there, and keeps the answer; a fork imports it if need be, in 0.3 s.
+    Accelerate forks no ranks from a process that has imported it, not even on a machine without devices.
     """
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name == _BITSANDBYTES and _may_use_devices() else None
+        return ModuleSpec(name, self) if name == _BITSANDBYTES else None
 
     def create_module(self, _spec: ModuleSpec) -> ModuleType | None:
         return None
 
     def exec_module(self, _module: ModuleType) -> None:
         raise ImportError("bitsandbytes is imported by the processes that are forked here")
-
-
-def _may_use_devices() -> bool:
-    """Tell whether this torch knows of devices; that of a machine without any may be built for CPUs alone."""
-    import torch
-
-    return torch.version.cuda is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,6 +242,7 @@ def _become_child(host: int, log: int, status: int) -> None:
     """Make a fork what a new process of a stage would be, and say that it is there."""
     os.setsid()
     die_with_parent(host)
+    open_memory(opened=True)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)

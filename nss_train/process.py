@@ -39,8 +39,13 @@ def default_signals() -> None:
 def keep_memory_to_itself() -> None:
     """Leave no core dump, and let no other process of this user read this one's memory."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    open_memory(opened=False)
+
+
+def open_memory(*, opened: bool) -> None:
+    """Let processes of the same user read and change this one's memory, or not."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, int(opened))
 
 
 def keep_files_to_itself() -> None:

@@ -76,8 +76,9 @@ def test_a_drained_training_goes_on_bit_for_bit(run: MakeRun) -> None:
     assert any("eval_loss" in entry for entry in whole.history)
 
 
-def test_a_training_in_a_forked_process_gives_the_same_bits(run: MakeRun, warm: Hosts) -> None:
-    new, forked = run("new"), run("forked")
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_training_in_a_forked_process_gives_the_same_bits(run: MakeRun, warm: Hosts, ranks: int) -> None:
+    new, forked = run("new", ranks=ranks), run("forked", ranks=ranks)
     new.start()
     forked.start(hosts=warm)
     assert forked.adapter == new.adapter

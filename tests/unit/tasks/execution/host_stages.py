@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 from nss_train.contract import Event, Report, Request, Stage, StageResult
 
+PR_GET_DUMPABLE = 3
 SLEEP = "import time; time.sleep(600)"
 
 
@@ -37,6 +39,7 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
     """Report on the host, as far as a process with torch can tell."""
     import torch
     from datasets.fingerprint import generate_random_fingerprint
+    from peft.import_utils import is_bnb_available
 
     host = os.getppid()
     tasks = Path(f"/proc/{host}/task")
@@ -46,6 +49,8 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
         ),
         "cuda": torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork(),
         "drawn": [*drawn(), float(torch.rand(())), generate_random_fingerprint()],
+        "bitsandbytes": "bitsandbytes" in sys.modules,
+        "bitsandbytes_is_known": is_bnb_available(),
         "frozen": gc.get_freeze_count(),
         "host": host,
     }
@@ -74,6 +79,7 @@ def seen(folder: Path) -> dict[str, Any]:
         "folder": str(Path.cwd()),
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "threads": threading.active_count(),
+        "memory_is_open": ctypes.CDLL(None).prctl(PR_GET_DUMPABLE),
         "privileges": [status[name] for name in ("Uid", "Gid", "CapEff", "NoNewPrivs")],
         "command": Path("/proc/self/cmdline").read_text().split("\0")[1:5],
     }
