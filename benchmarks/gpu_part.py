@@ -247,7 +247,7 @@ def _private_steps() -> list[float]:
 def _lengths(file: Path) -> list[int]:
     from datasets import Dataset
 
-    from nss_train.training.micro_batches import lengths_of
+    from nss_train.training.steps.micro_batches import lengths_of
 
     return [int(length) for length in lengths_of(Dataset.from_file(str(file)))]
 

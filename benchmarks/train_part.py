@@ -21,7 +21,7 @@ from nss_train.training import stage
 from nss_train.training.fitted import Fitted
 from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.options import RunOptions
-from nss_train.training.passes import Passes
+from nss_train.training.steps.passes import Passes
 
 
 def main() -> None:

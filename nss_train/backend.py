@@ -43,13 +43,13 @@ from nss_train.privacy.draw import InMemory
 from nss_train.stages.base_model import full_weights
 from nss_train.stages.preparation import prepare_split
 from nss_train.training.backend import NSSTrainerResult, TrainingBackend
-from nss_train.training.callbacks import TimeLimit
 from nss_train.training.fitted import incomplete_reason
-from nss_train.training.group import placement
-from nss_train.training.metrics import compute_metrics, preprocess_logits_for_metrics
 from nss_train.training.options import RunOptions
-from nss_train.training.out_of_memory import typed_out_of_memory
-from nss_train.training.quality import GenerationQuality
+from nss_train.training.ranks.group import placement
+from nss_train.training.reports.callbacks import TimeLimit
+from nss_train.training.reports.metrics import compute_metrics, preprocess_logits_for_metrics
+from nss_train.training.reports.quality import GenerationQuality
+from nss_train.training.steps.out_of_memory import typed_out_of_memory
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
 if TYPE_CHECKING:

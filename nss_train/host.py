@@ -70,8 +70,8 @@ _TABLES = (
 )
 _MODELS = (
     "nss_train.stages.base_model",
-    "nss_train.training.group",
-    "nss_train.training.sharing",
+    "nss_train.training.ranks.group",
+    "nss_train.training.ranks.sharing",
     "nss_train.training.stage",
     "torch._inductor.compile_fx",
     "torch._dynamo.repro.after_dynamo",

@@ -24,9 +24,9 @@ from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL, MicroBatch, Sha
 from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.private import Private, shapes_for
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
-from nss_train.training.group import group_state
-from nss_train.training.kernels import choose_head
+from nss_train.training.ranks.group import group_state
 from nss_train.training.seeding import public_luck
+from nss_train.training.steps.kernels import choose_head
 
 
 def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work, plan: PrivacyPlan) -> Pace:

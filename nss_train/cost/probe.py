@@ -35,8 +35,8 @@ from nss_train.model.local.source import ModelSource
 from nss_train.model.memory import estimate
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import choose_scheme
-from nss_train.training.group import on_device
 from nss_train.training.options import RunOptions
+from nss_train.training.ranks.group import on_device
 from nss_train.training.seeding import public_luck
 from nss_train.training.trainer import load_tokenizer, make_trainer
 

@@ -28,8 +28,8 @@ def load_model(folder: Path, request: Request, *, report: Report) -> StageResult
 
 def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     """Fine-tune the adapter."""
-    from nss_train.training.group import choose_ranks, launch
-    from nss_train.training.sharing import check_sharing
+    from nss_train.training.ranks.group import choose_ranks, launch
+    from nss_train.training.ranks.sharing import check_sharing
 
     config = load_resolved(folder)
     ranks = choose_ranks(request.ranks, config.training.effective_batch_size, room=request.max_ranks)

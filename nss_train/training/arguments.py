@@ -10,10 +10,10 @@ from transformers import SchedulerType, TrainingArguments
 
 from nss_train.config.training import TrainingHyperparams, refused_schedule
 from nss_train.errors import ParameterError, Problem
-from nss_train.training.group import group_state
 from nss_train.training.options import RunOptions
-from nss_train.training.reporters import choose_reporters
-from nss_train.training.sharing import FSDP
+from nss_train.training.ranks.group import group_state
+from nss_train.training.ranks.sharing import FSDP
+from nss_train.training.reports.reporters import choose_reporters
 
 OPTIMIZER = "optimizer.pt"
 """File of a checkpoint, named by transformers."""

@@ -21,7 +21,7 @@ from nss_train.contract import (
     Event,
     Report,
 )
-from nss_train.training.group import agreed, wait_for_all
+from nss_train.training.ranks.group import agreed, wait_for_all
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from nss_train.contract import StageDrained
 from nss_train.training.fitted import Fitted
 from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.options import RunOptions
-from nss_train.training.out_of_memory import typed_out_of_memory
+from nss_train.training.steps.out_of_memory import typed_out_of_memory
 
 
 def fit(trainer: AdapterTrainer, run: RunOptions) -> Fitted:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nss_train.training.callbacks import INCOMPLETE
+from nss_train.training.reports.callbacks import INCOMPLETE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

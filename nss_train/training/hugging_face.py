@@ -20,7 +20,7 @@ from transformers.trainer_utils import TrainOutput
 
 from nss_train.training.fitted import Fitted
 from nss_train.training.options import RunOptions
-from nss_train.training.sharing import share_between_cpus
+from nss_train.training.ranks.sharing import share_between_cpus
 
 
 class AdapterTrainer(Trainer):
@@ -37,7 +37,8 @@ class AdapterTrainer(Trainer):
         """Create the accelerator as the base class does, with FSDP for ranks on CPUs too.
 
         Without FSDP it wraps no model for several ranks: they exchange the adapter's gradients alone, once a
-        step (:mod:`nss_train.training.reduction`). Its other way to prepare a model is that of evaluations.
+        step (:mod:`~nss_train.training.steps.reduction`). Its other way to prepare a model is that of
+        evaluations.
         """
         super().create_accelerator_and_postprocess()
         sharing = self.args.fsdp_plugin_args

@@ -34,14 +34,14 @@ from nss_train.model.metadata import metadata_from_json
 from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
 from nss_train.training.checkpoint import Checkpoints
-from nss_train.training.divergence import diverged
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
-from nss_train.training.group import is_first, on_device, placement
 from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.options import RunOptions
+from nss_train.training.ranks.group import is_first, on_device, placement
+from nss_train.training.ranks.weights import check_weights_fit
+from nss_train.training.steps.divergence import diverged
 from nss_train.training.trainer import load_tokenizer, make_trainer
-from nss_train.training.weights import check_weights_fit
 
 logger = logging.getLogger(__name__)
 

@@ -23,18 +23,18 @@ from transformers.trainer_callback import PrinterCallback
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.model.compiled import eagerly
 from nss_train.training.arguments import training_arguments
-from nss_train.training.callbacks import EvaluateAtEnd, ReportSteps, TimeLimit
 from nss_train.training.checkpoint import step_of
-from nss_train.training.divergence import check_loss
 from nss_train.training.fitted import Fitted, incomplete_reason
 from nss_train.training.hugging_face import AdapterTrainer
-from nss_train.training.metrics import BatchedMetrics, preprocess_logits_for_metrics
-from nss_train.training.micro_batches import EXAMPLE_COLUMNS, as_examples, lengths_of
 from nss_train.training.options import RunOptions
-from nss_train.training.passes import Passes
-from nss_train.training.reduction import add_over_ranks, begin_alike, trained
-from nss_train.training.sampling import Shuffled
-from nss_train.training.sharing import share_held
+from nss_train.training.ranks.sharing import share_held
+from nss_train.training.reports.callbacks import EvaluateAtEnd, ReportSteps, TimeLimit
+from nss_train.training.reports.metrics import BatchedMetrics, preprocess_logits_for_metrics
+from nss_train.training.steps.divergence import check_loss
+from nss_train.training.steps.micro_batches import EXAMPLE_COLUMNS, as_examples, lengths_of
+from nss_train.training.steps.passes import Passes
+from nss_train.training.steps.reduction import add_over_ranks, begin_alike, trained
+from nss_train.training.steps.sampling import Shuffled
 
 
 def make_trainer(

@@ -23,7 +23,7 @@ from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.poisson_sampling import from_first_rank
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
-from nss_train.training.group import group_state
+from nss_train.training.ranks.group import group_state
 
 logger = logging.getLogger(__name__)
 

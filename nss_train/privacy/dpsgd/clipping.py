@@ -11,7 +11,7 @@ import torch
 from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead
 from nss_train.privacy.dpsgd.poisson_sampling import from_first_rank
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
-from nss_train.training.group import group_state, is_first
+from nss_train.training.ranks.group import group_state, is_first
 
 GRID = 2.0**-20
 """Grid of noisy sums: they are multiples of this many standard deviations of the noise.

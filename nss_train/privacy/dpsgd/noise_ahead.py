@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
-from nss_train.training.group import is_first
+from nss_train.training.ranks.group import is_first
 
 WORTH_A_THREAD = 2**20
 """Fewest values of a step that a thread draws: a core draws 30 million normal values per second."""

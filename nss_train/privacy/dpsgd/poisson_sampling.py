@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
-from nss_train.training.group import group_state
+from nss_train.training.ranks.group import group_state
 
 Indices = npt.NDArray[np.int64]
 

@@ -28,10 +28,10 @@ from nss_train.privacy.dpsgd.progress import ReportMarks
 from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
-from nss_train.training.callbacks import EvaluateAtEnd, TimeLimit
-from nss_train.training.group import group_state, is_first
-from nss_train.training.kernels import choose_head, worth_compiling
 from nss_train.training.options import RunOptions
+from nss_train.training.ranks.group import group_state, is_first
+from nss_train.training.reports.callbacks import EvaluateAtEnd, TimeLimit
+from nss_train.training.steps.kernels import choose_head, worth_compiling
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nss_train.contract import TRAIN_STEP, Event, Report
-from nss_train.training.callbacks import report_start
+from nss_train.training.reports.callbacks import report_start
 
 MOST_MARKS = 20
 """Most marks of a training, its start and its end included."""

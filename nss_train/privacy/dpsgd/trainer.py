@@ -29,10 +29,10 @@ from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead, drawing_ahead
 from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
-from nss_train.training.callbacks import stop
 from nss_train.training.fitted import Fitted, incomplete_reason
 from nss_train.training.hugging_face import LoopTrainer
 from nss_train.training.options import RunOptions
+from nss_train.training.reports.callbacks import stop
 
 logger = logging.getLogger(__name__)
 

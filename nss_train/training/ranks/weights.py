@@ -13,7 +13,7 @@ from nss_train.counted import counted
 from nss_train.errors import Problem, ResourceError
 from nss_train.model.footprint import COMPUTE_BYTES, WEIGHT_BYTES
 from nss_train.model.scheme import Scheme
-from nss_train.training.group import group_state
+from nss_train.training.ranks.group import group_state
 
 
 def check_weights_fit(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from nss_train.contract import TRAIN_STEP, Event, Report
-from nss_train.training.group import agreed
+from nss_train.training.ranks.group import agreed
 
 INCOMPLETE = "training_incomplete"
 """NSS's key in the history of a run that ended before its last step."""

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from nss_train.artifacts.generator import Generator
 from nss_train.artifacts.records import parse_completion, schema_validator
 from nss_train.artifacts.sampling import MAX_SEQUENCES, RECORDS_PER_SEQUENCE, Sampling
-from nss_train.training.callbacks import stop
+from nss_train.training.reports.callbacks import stop
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from nss_train.errors import OutOfMemory
-from nss_train.training.micro_batches import Example, Room
-from nss_train.training.out_of_memory import typed_out_of_memory
+from nss_train.training.steps.micro_batches import Example, Room
+from nss_train.training.steps.out_of_memory import typed_out_of_memory
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import torch
 from peft import PeftModel
 
 from nss_train.artifacts.files import write_aside
-from nss_train.training.kernels import base_of
-from nss_train.training.micro_batches import Room
+from nss_train.training.steps.kernels import base_of
+from nss_train.training.steps.micro_batches import Room
 
 logger = logging.getLogger(__name__)
 

@@ -25,12 +25,12 @@ from nss_train.contract import Kernels
 from nss_train.errors import OutOfMemory
 from nss_train.model.compiled import compile_layers, compiled_head, eagerly, uncompiled
 from nss_train.model.loss import Head
-from nss_train.training.calibration import USUAL_TOKEN, find_room, proved
-from nss_train.training.kernels import base_of, choose_head, worth_compiling
-from nss_train.training.known_rooms import KnownRooms, room_key
-from nss_train.training.micro_batches import Example, MicroBatch, Room, lengths_of, micro_batches
-from nss_train.training.out_of_memory import typed_out_of_memory
-from nss_train.training.reduction import dealt, smallest
+from nss_train.training.steps.calibration import USUAL_TOKEN, find_room, proved
+from nss_train.training.steps.kernels import base_of, choose_head, worth_compiling
+from nss_train.training.steps.known_rooms import KnownRooms, room_key
+from nss_train.training.steps.micro_batches import Example, MicroBatch, Room, lengths_of, micro_batches
+from nss_train.training.steps.out_of_memory import typed_out_of_memory
+from nss_train.training.steps.reduction import dealt, smallest
 
 logger = logging.getLogger(__name__)
 

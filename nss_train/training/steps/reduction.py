@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from nss_train.training.group import group_state
-from nss_train.training.micro_batches import Room
+from nss_train.training.ranks.group import group_state
+from nss_train.training.steps.micro_batches import Room
 
 
 def dealt(lengths: Sequence[int], ranks: int) -> list[list[int]]:

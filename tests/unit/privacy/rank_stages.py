@@ -12,7 +12,7 @@ from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
-from nss_train.training.group import group_state, launch
+from nss_train.training.ranks.group import group_state, launch
 
 COORDINATES = 50_000
 CLIP, DEVIATION = 2.0, 1.5

@@ -15,8 +15,8 @@ from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.step_budget import StepBudget
 from nss_train.privacy.dpsgd.clock import Slots
 from nss_train.privacy.dpsgd.progress import APART_S, MOST_MARKS, Marks, ReportMarks
-from nss_train.training.callbacks import TimeLimit
 from nss_train.training.checkpoint import Checkpoints
+from nss_train.training.reports.callbacks import TimeLimit
 
 from .plans import plan
 

@@ -14,9 +14,9 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from nss_train.contract import Report, Request, Stage, StageResult
-from nss_train.training.group import launch
-from nss_train.training.micro_batches import Room
-from nss_train.training.reduction import add_over_ranks, begin_alike, smallest
+from nss_train.training.ranks.group import launch
+from nss_train.training.steps.micro_batches import Room
+from nss_train.training.steps.reduction import add_over_ranks, begin_alike, smallest
 
 TOKENS = (60, 5, 6, 7, 5, 6, 7, 5, 6)
 """Tokens of examples in steps of four: one has a row longer than the rest, the last step has a single row."""

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nss_train.errors import OutOfMemory
-from nss_train.training.calibration import MOST_TOKENS, USED, WIDTH_MULTIPLE, find_room
-from nss_train.training.micro_batches import Example, Room
+from nss_train.training.steps.calibration import MOST_TOKENS, USED, WIDTH_MULTIPLE, find_room
+from nss_train.training.steps.micro_batches import Example, Room
 
 ANY = torch.device("cuda:0")
 WEIGHTS = 5_000

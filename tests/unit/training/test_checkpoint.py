@@ -31,10 +31,10 @@ from nss_train.contract import (
 )
 from nss_train.errors import DiskFull, GenerationError, NSSTrainError, OutOfMemory, ParameterError, StageLost
 from nss_train.training import arguments as arguments_module
-from nss_train.training import group as ranks_module
 from nss_train.training.arguments import training_arguments
-from nss_train.training.group import choose_ranks
-from nss_train.training.sharing import check_sharing
+from nss_train.training.ranks import group as ranks_module
+from nss_train.training.ranks.group import choose_ranks
+from nss_train.training.ranks.sharing import check_sharing
 from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import StageStopped, StopReason
 
@@ -120,7 +120,7 @@ import errno, os, sys, time
 from pathlib import Path
 from nss_train import errors
 from nss_train.contract import Request
-from nss_train.training.group import launch
+from nss_train.training.ranks.group import launch
 
 def stage(folder, request, *, report):
     if os.environ["RANK"] == "1":

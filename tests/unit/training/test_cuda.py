@@ -14,8 +14,8 @@ import torch
 from nss_train import stages
 from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, DRAIN, CheckpointPolicy, Event, Kernels
 from nss_train.errors import StageLost
-from nss_train.training.micro_batches import Room
-from nss_train.training.passes import ROOM_FILE, Passes
+from nss_train.training.steps.micro_batches import Room
+from nss_train.training.steps.passes import ROOM_FILE, Passes
 from tasks.execution.supervisor import StageStopped, tail
 from tests.device import Held, held, held_in_the_end
 

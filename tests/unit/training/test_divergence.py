@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nss_train.errors import ParameterError
-from nss_train.training.divergence import check_loss
+from nss_train.training.steps.divergence import check_loss
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), -float("inf")])

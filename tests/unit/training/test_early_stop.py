@@ -17,7 +17,7 @@ from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
-from nss_train.training.quality import GenerationQuality
+from nss_train.training.reports.quality import GenerationQuality
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
 from .conftest import make_request, run_options

@@ -19,8 +19,8 @@ from nss_train.model.loss import Head
 from nss_train.privacy.dpsgd.clipping import ClippedSum
 from nss_train.privacy.dpsgd.micro_batches import MicroBatch, Shapes, UnitExamples
 from nss_train.privacy.dpsgd.passes import Passes, row_losses
-from nss_train.training.kernels import base_of
-from nss_train.training.micro_batches import IGNORED_LABEL, Example, Room, micro_batches
+from nss_train.training.steps.kernels import base_of
+from nss_train.training.steps.micro_batches import IGNORED_LABEL, Example, Room, micro_batches
 from tests.unit.model.test_loss import VOCABULARY, gradients, model_of
 
 CPU = torch.device("cpu")

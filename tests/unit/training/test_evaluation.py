@@ -11,10 +11,10 @@ from transformers import EvalPrediction, TrainerControl, TrainerState
 
 from nss_train import stages
 from nss_train.artifacts.sampling import Sampling
-from nss_train.training import reporters
 from nss_train.training.fitted import incomplete_reason
-from nss_train.training.metrics import BatchedMetrics, compute_metrics
-from nss_train.training.quality import GenerationQuality
+from nss_train.training.reports import reporters
+from nss_train.training.reports.metrics import BatchedMetrics, compute_metrics
+from nss_train.training.reports.quality import GenerationQuality
 from nss_train.training.trainer import load_tokenizer
 
 from .conftest import Trained, load, make_request, read, silent

@@ -13,9 +13,9 @@ from peft import PeftModel
 
 from nss_train.model.adapter import initial_adapter
 from nss_train.model.loading import FLOAT32, load_base
-from nss_train.training.known_rooms import KnownRooms, room_key
-from nss_train.training.micro_batches import Room
-from nss_train.training.passes import Passes
+from nss_train.training.steps.known_rooms import KnownRooms, room_key
+from nss_train.training.steps.micro_batches import Room
+from nss_train.training.steps.passes import Passes
 
 from .conftest import make_request
 
@@ -53,7 +53,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         made.append(longest)
         return FOUND
 
-    monkeypatch.setattr("nss_train.training.passes.find_room", find)
+    monkeypatch.setattr("nss_train.training.steps.passes.find_room", find)
     return made
 
 

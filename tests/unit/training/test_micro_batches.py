@@ -8,7 +8,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nss_train.training.micro_batches import Example, Room, lengths_of, micro_batches
+from nss_train.training.steps.micro_batches import Example, Room, lengths_of, micro_batches
 
 CPU = torch.device("cpu")
 PAD = 3

@@ -20,13 +20,13 @@ from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.loss import Head
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
-from nss_train.training import passes
 from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
 from nss_train.training.hugging_face import AdapterTrainer
-from nss_train.training.micro_batches import Room
-from nss_train.training.passes import ROOM_FILE, Passes
+from nss_train.training.steps import passes
+from nss_train.training.steps.micro_batches import Room
+from nss_train.training.steps.passes import ROOM_FILE, Passes
 from nss_train.training.trainer import load_tokenizer, make_trainer
 
 from .conftest import make_request, run_options, silent

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from nss_train.contract import Request, Stage
 from nss_train.errors import StageLost
-from nss_train.training.micro_batches import Room
-from nss_train.training.reduction import add_over_ranks, dealt, smallest
+from nss_train.training.steps.micro_batches import Room
+from nss_train.training.steps.reduction import add_over_ranks, dealt, smallest
 from tasks.execution.supervisor import Limits, run_child
 
 from .conftest import make_request, read

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nss_train.training.sampling import Shuffled
+from nss_train.training.steps.sampling import Shuffled
 
 
 @given(examples=st.integers(0, 200), seed=st.integers(0, 2**31 - 1))

@@ -17,7 +17,7 @@ from nss_train.model.loading import FLOAT32, Precision, choose_attention, choose
 from nss_train.model.memory import Estimate, choose_checkpointing
 from nss_train.training import stage
 from nss_train.training.arguments import training_arguments
-from nss_train.training.out_of_memory import typed_out_of_memory
+from nss_train.training.steps.out_of_memory import typed_out_of_memory
 
 from .conftest import Trained, load, make_request, read, run_options, silent
 

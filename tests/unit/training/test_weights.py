@@ -14,9 +14,9 @@ import torch
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.errors import ResourceError
 from nss_train.model.scheme import Scheme
-from nss_train.training import group, weights
-from nss_train.training.group import choose_ranks, placement
-from nss_train.training.weights import check_weights_fit
+from nss_train.training.ranks import group, weights
+from nss_train.training.ranks.group import choose_ranks, placement
+from nss_train.training.ranks.weights import check_weights_fit
 
 from .conftest import make_request
 
