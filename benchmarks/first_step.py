@@ -44,7 +44,7 @@ def main() -> None:
         table.write_text("name,size\n" + "".join(f"bird {i % 5},{i}\n" for i in range(ROWS)))
         settings = Settings.model_validate({"home": folder / "home", "broker_url": valkey.url})
         jobs = Jobs(settings, table, model)
-        with worker(settings.model_copy(update={"warm_hosts": False}), folder):
+        with worker(settings.model_copy(update={"warm_hosts": "never"}), folder):
             jobs.first_step_s()  # prepares the model
             cold_s = jobs.first_step_s()
         with worker(settings, folder) as process:

@@ -61,7 +61,7 @@ class App(Celery):
             self.steps["consumer"].add("tasks.worker.visibility:VisibilityStep")
         self.drain = DrainFlag()
         self.unseen = Unseen()
-        self.hosts = Hosts(wanted=settings.warm_hosts)
+        self.hosts = Hosts(wanted=settings.warm_hosts != "never")
         self.steps["worker"].update(WORKER_STEPS)
         self.steps["consumer"].update(CONSUMER_STEPS)
         self.heartbeat: Heartbeat | None = None

@@ -89,9 +89,9 @@ class Settings(BaseSettings):
     """Longest silence of a stage before it counts as stalled."""
     stage_deadline_s: _Interval | None = None
     """Longest run of a stage, which then fails its job; ``None``: as long as it makes progress."""
-    warm_hosts: bool = True
-    """Whether a worker keeps processes that have torch imported, and forks its stages from them: a stage then
-    starts at once, and the worker holds some 0.6 GB for each stage it may run at a time."""
+    warm_hosts: Literal["ahead", "lazily", "never"] = "ahead"
+    """When a worker starts the processes that have torch imported, from which it forks its stages: with its
+    own start, with the first stage that needs one, or never. They hold 0.8 GB for each stage at a time."""
     drain_grace_s: _Duration = 120.0
     """Time that a stage has after the first SIGTERM to save its state, or to end."""
     store_patience_s: _Duration = 600.0

@@ -91,7 +91,7 @@ def settings(valkey: Valkey, tmp_path: Path) -> Settings:
             "home": tmp_path / "home",
             "broker_url": valkey.url,
             "unlisted_raises": True,
-            "warm_hosts": False,
+            "warm_hosts": "lazily",
         }
     )
 

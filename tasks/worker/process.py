@@ -116,7 +116,8 @@ def _on_pool_process(*, app: App, stages: Collection[Stage], **_: object) -> Non
     """Tie a pool's process to its worker's life, clean up after a killed predecessor, warm up."""
     die_with_parent(os.getppid())
     sweep(app.settings.scratch_dir)
-    app.hosts.warm(stages, child_environment(app.settings))
+    if app.settings.warm_hosts == "ahead":
+        app.hosts.warm(stages, child_environment(app.settings))
 
 
 def stages_of(queues: str, settings: Settings) -> set[Stage]:

@@ -177,6 +177,7 @@ class Cluster:
             "s3_access_key": self.s3.access_key,
             "s3_secret_key": self.s3.secret_key,
             "s3_secure": False,
+            "warm_hosts": "lazily",
         }
         return Settings.model_validate(given | self._given)
 

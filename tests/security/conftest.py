@@ -77,7 +77,7 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
             "home": folder / "home",
             "broker_url": valkey.url,
             "reconcile_every_s": 0,
-            "warm_hosts": False,
+            "warm_hosts": "never",
         } | {
             "webhook_hosts": ["127.0.0.1"],
             "webhook_secret": SECRET,

@@ -22,7 +22,7 @@ from tests.security.messages import PLANTED, envelope, raw, stage
 
 @contextmanager
 def planted_worker(folder: Path, valkey: Valkey) -> Iterator[Target]:
-    given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0, "warm_hosts": False}
+    given = {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0, "warm_hosts": "never"}
     settings, log = Settings.model_validate(given), folder / "cpu.log"
     command = [sys.executable, "-m", "tests.security.planted_app"]
     with (
@@ -65,7 +65,7 @@ def test_a_message_that_stopped_an_older_worker_is_refused_by_the_next(tmp_path:
             "home": tmp_path / "home",
             "broker_url": valkey.url,
             "reconcile_every_s": 0,
-            "warm_hosts": False,
+            "warm_hosts": "never",
         }
         settings = Settings.model_validate(given)
         for number in range(2):
