@@ -59,6 +59,8 @@ def test_layers_are_compiled_by_the_trial_and_by_no_step_after_it(
     assert graphs.frame_count > 0
 
 
+# A compiler's imports are none of ours.
+@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 def test_layers_that_cannot_be_compiled_are_computed_as_they_are(
     private_run: Callable[..., PrivateRun], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
