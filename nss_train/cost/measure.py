@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.training import TrainingHyperparams
 from nss_train.contract import Frozen
@@ -24,6 +22,7 @@ from nss_train.cost.pace import Pace
 from nss_train.cost.work import WORK, Work
 from nss_train.model.local.source import ModelSource, read_config
 from nss_train.model.scheme import choose_scheme
+from nss_train.remembered import recall, remember
 
 if TYPE_CHECKING:
     from nss_train.privacy.accounting.plan import PrivacyPlan
@@ -126,7 +125,7 @@ def _measured(
     from nss_train.cost import probe
 
     device = probe.device_name()
-    known = _known(file)
+    known = recall(file, Measured)
     if known is not None and known.device == device:
         return known
     if not is_bearable(read_config(source.folder), config.training, work, on_cpu=device.startswith(CPU)):
@@ -137,7 +136,7 @@ def _measured(
     fields = {"action": "cost.measured", "seconds": round(time.monotonic() - began, 1)}
     logger.info("the pace of this training is measured on %s", device, extra=fields)
     found = Measured(device=device, pace=pace, imports_s=imports_s)
-    _keep(file, found)
+    remember(file, found)
     return found
 
 
@@ -149,23 +148,6 @@ def is_bearable(
         return False
     cores = len(os.sched_getaffinity(0))
     return not on_cpu or work.tried_flops(model, training) <= MOST_MEASURING_S * SLOW_FLOPS_PER_S * cores
-
-
-def _known(file: Path) -> Measured | None:
-    try:
-        return Measured.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError:
-        logger.info("%s is of another release and is measured anew", file)
-        return None
-
-
-def _keep(file: Path, found: Measured) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(f".{time.monotonic_ns()}")
-    aside.write_text(found.model_dump_json(), encoding="utf-8")
-    aside.replace(file)
 
 
 def _key(source: ModelSource, config: SafeSynthesizerParameters, work: Work) -> str:

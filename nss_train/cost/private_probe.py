@@ -17,10 +17,11 @@ from nss_train.contract import Kernels
 from nss_train.cost.measuring import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL_TOKEN, now, tried_width
 from nss_train.cost.pace import Pace
 from nss_train.cost.work import Work
+from nss_train.model.tokenizer import IGNORED_LABEL
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.coupling.trial import Trial
 from nss_train.privacy.dpsgd.mechanism import Mechanism
-from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
+from nss_train.privacy.dpsgd.micro_batches import MicroBatch, Shapes, UnitExamples
 from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.private import Private, shapes_for
 from nss_train.privacy.dpsgd.randomness import SecretRandomness

@@ -16,8 +16,8 @@ from nss_train.data.ragged import gather, offsets_of
 from nss_train.data.tokenization.fragments import Fragments, Tokens
 from nss_train.data.tokenization.records import Records
 from nss_train.model.metadata import ModelMetadata
+from nss_train.model.tokenizer import IGNORED_LABEL
 
-IGNORED_LABEL = -100
 CHUNK_TOKENS = 1 << 20
 """Tokens in memory at a time while examples are written: about 40 MB with all columns."""
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nss_train.data.examples import IGNORED_LABEL, Examples
+from nss_train.data.examples import Examples
 from nss_train.data.prepared import Entry, Prepared
 from nss_train.data.tokenization.fragments import record_text
-from nss_train.model.tokenizer import ModelTokenizer
+from nss_train.model.tokenizer import IGNORED_LABEL, ModelTokenizer
 
 FORMAT = 1
 

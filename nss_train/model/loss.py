@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from nss_train.model.attention import without_mask
 from nss_train.model.heads import CHUNK_TOKENS, DIVIDED_HEADS, PLAIN_HEADS
+from nss_train.model.tokenizer import IGNORED_LABEL
 
-IGNORED_LABEL = -100
 Scores = Callable[[torch.Tensor, torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]]
 
 

@@ -11,6 +11,8 @@ from tokenizers import Tokenizer
 
 from nss_train.errors import ParameterError, Problem
 
+IGNORED_LABEL = -100
+"""Label of a token that is not learned, as torch's and transformers' losses know it."""
 _STARTS = ('":1', '":"a', '":null', '_x":-1', '1":[')
 
 

@@ -7,6 +7,7 @@ here says why no public method will do.
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from nss_train.training.options import RunOptions
 from nss_train.training.ranks.sharing import share_between_cpus
 
 
-class AdapterTrainer(Trainer):
+class AdapterTrainer(Trainer, ABC):
     """Hugging Face's trainer with checkpoints that hold only the adapter."""
 
+    @abstractmethod
     def fitted(self, run: RunOptions, *, seconds: float) -> Fitted:
         """Return the result of a training that has ended after so many seconds."""
-        raise NotImplementedError
 
     def save_more(self, folder: Path) -> None:
         """Write what a checkpoint holds besides the adapter and the trainer's own files: here nothing."""
@@ -79,9 +80,9 @@ class LoopTrainer(AdapterTrainer):
         super().__init__(model=model, **options)
         self._model, self._steps = model, steps
 
+    @abstractmethod
     def take_all_steps(self, optimizer: Optimizer, schedule: LRScheduler) -> None:
         """Take the steps that are left; count them in the trainer's state, and call its callbacks."""
-        raise NotImplementedError
 
     def learning_rate(self) -> float:
         """Return the current learning rate; only the private method knows every kind of schedule."""

@@ -52,7 +52,8 @@ def make_trainer(
         raise ValueError("there are no training examples")
     evaluate = validation is not None
     limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds)]
-    reported = ReportSteps(run.report, total_tokens=int(lengths_of(training).sum()))
+    lengths = lengths_of(training)
+    tokens = int(lengths.sum())
     last = [EvaluateAtEnd()] if evaluate else []
     trainer = SharedBatchTrainer(
         model=model,
@@ -60,7 +61,7 @@ def make_trainer(
         passes=Passes.of(
             model,
             config.training,
-            training,
+            lengths,
             pad_id=int(tokenizer.pad_token_id or 0),
             halvings=run.halvings,
             kernels=run.kernels,
@@ -68,12 +69,13 @@ def make_trainer(
             sharing=run.fsdp,
         ),
         train_dataset=training,
+        tokens=tokens,
         eval_dataset=validation,
         data_collator=DataCollatorForTokenClassification(tokenizer),
         processing_class=tokenizer,
         compute_metrics=BatchedMetrics() if evaluate else None,
         preprocess_logits_for_metrics=preprocess_logits_for_metrics if evaluate else None,
-        callbacks=[reported, *limits, *callbacks, *run.keeping, *last],
+        callbacks=[ReportSteps(run.report, total_tokens=tokens), *limits, *callbacks, *run.keeping, *last],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -87,14 +89,14 @@ class SharedBatchTrainer(AdapterTrainer):
     """
 
     def __init__(
-        self, *, train_dataset: Dataset, args: TrainingArguments, passes: Passes, **options: Any
+        self, *, train_dataset: Dataset, tokens: int, args: TrainingArguments, passes: Passes, **options: Any
     ) -> None:
         super().__init__(
             train_dataset=train_dataset.with_format("numpy", columns=list(EXAMPLE_COLUMNS)),
             args=args,
             **options,
         )
-        self._examples, self._tokens = len(train_dataset), int(lengths_of(train_dataset).sum())
+        self._examples, self._tokens = len(train_dataset), tokens
         self._passes = passes
         self._exchanged: list[nn.Parameter] | None = None
 

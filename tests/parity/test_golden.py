@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from nss_train.data.golden import describe
 from nss_train.errors import GenerationError
 from nss_train.model.tokenizer import load_tokenizer
 from nss_train.stages.preparation import Entry, Prepared, prepare
+from tests.missing import missing
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 CONTEXT_TOKENS = {"SmolLM2-tiny": 8192, "TinyLlama-tiny": 2048}
@@ -60,9 +60,7 @@ EXACT = [
 
 def golden(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not GOLDEN.is_dir():
-        if os.environ.get("CI"):
-            pytest.fail(f"the golden sets are missing: {GOLDEN}")
-        pytest.skip("the golden sets are not beside this checkout")
+        raise missing(f"the golden sets are missing: {GOLDEN}")
     case = json.loads((GOLDEN / name / "case.json").read_text())
     return case, json.loads(gzip.decompress((GOLDEN / name / "golden.json.gz").read_bytes()))
 

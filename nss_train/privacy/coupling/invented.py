@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL, Shapes, UnitExamples
+from nss_train.model.tokenizer import IGNORED_LABEL
+from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
 
 CROWD = 4

@@ -13,9 +13,9 @@ import pyarrow as pa
 import torch
 from datasets import Dataset
 
+from nss_train.model.tokenizer import IGNORED_LABEL
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
 
-IGNORED_LABEL = -100
 FILLER = -1
 """Unit number of a filler row, which belongs to no unit."""
 NARROWEST = 16

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from nss_train.privacy.dpsgd.micro_batches import IGNORED_LABEL
+from nss_train.model.tokenizer import IGNORED_LABEL
 
 
 class TokenLosses(torch.autograd.Function):

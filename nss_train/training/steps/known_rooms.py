@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 
-from nss_train.artifacts.files import write_aside
+from nss_train.remembered import recall, remember
 from nss_train.training.steps.kernels import base_of
 from nss_train.training.steps.micro_batches import Room
-
-logger = logging.getLogger(__name__)
 
 NAMES = {"_name_or_path", "transformers_version"}
 """Entries of a model's config that say where it came from, and take no memory."""
@@ -29,21 +26,12 @@ class KnownRooms:
     folder: Path
 
     def find(self, key: str) -> Room | None:
-        """Return the remembered room; ``None`` if there is none, or its file is none of ours."""
-        try:
-            return Room(**json.loads((self.folder / key).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError) as error:
-            logger.warning("the remembered room %s cannot be read: %s", key[:12], error)
-            return None
+        """Return the remembered room, if there is one."""
+        return recall(self.folder / f"{key}.json", Room)
 
     def keep(self, key: str, room: Room) -> None:
-        """Remember a room. A folder that cannot be written costs the next training a trial, not this one."""
-        try:
-            write_aside(self.folder / key, json.dumps(asdict(room)).encode())
-        except OSError as error:
-            logger.warning("the room is not remembered: %s", error)
+        """Remember a room."""
+        remember(self.folder / f"{key}.json", room)
 
 
 def room_key(model: PeftModel, *, longest: int, rows: int, kernels: str, device: torch.device) -> str:

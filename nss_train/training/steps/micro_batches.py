@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 
-IGNORED_LABEL = -100
+from nss_train.model.tokenizer import IGNORED_LABEL
+
 EXAMPLE_COLUMNS = ("input_ids", "labels")
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from datasets import Dataset
 from peft import PeftModel
 from torch import nn
 from transformers import Trainer
@@ -28,7 +28,7 @@ from nss_train.model.loss import Head
 from nss_train.training.steps.calibration import USUAL_TOKEN, find_room, proved
 from nss_train.training.steps.kernels import base_of, choose_head, worth_compiling
 from nss_train.training.steps.known_rooms import KnownRooms, room_key
-from nss_train.training.steps.micro_batches import Example, MicroBatch, Room, lengths_of, micro_batches
+from nss_train.training.steps.micro_batches import Example, MicroBatch, Room, micro_batches
 from nss_train.training.steps.out_of_memory import typed_out_of_memory
 from nss_train.training.steps.reduction import dealt, smallest
 
@@ -70,7 +70,7 @@ class Passes:
         cls,
         model: PeftModel,
         training: TrainingHyperparams,
-        examples: Dataset,
+        lengths: npt.NDArray[np.int64],
         *,
         pad_id: int,
         halvings: int,
@@ -78,8 +78,7 @@ class Passes:
         resume_from: Path | None,
         sharing: bool,
     ) -> Self:
-        """Choose how to compute, and log each choice with its reason."""
-        lengths = lengths_of(examples)
+        """Choose how to compute examples of so many tokens each, and log each choice with its reason."""
         return cls(
             model=model,
             pad_id=pad_id,

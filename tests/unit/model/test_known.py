@@ -203,7 +203,7 @@ def test_where_nothing_can_be_kept_a_model_is_hashed_all_the_same(
 ) -> None:
     root.write_text("no folder")
     assert digests(model, root)[WEIGHTS]
-    assert "is not kept" in caplog.text
+    assert "is not remembered" in caplog.text
 
 
 @pytest.mark.parametrize("change", [overwrite, replace, cut, Path.touch, Path.unlink])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -102,23 +101,3 @@ def test_whatever_takes_memory_is_part_of_the_key(model: PeftModel, tiny_model: 
         key(adapted(tiny_model).to(torch.bfloat16)),
     ]
     assert len({usual, *others}) == 1 + len(others)
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"[1]", b'{"rows": 1}', b"\xff\xfe", b'{"rows": 1, "tokens": 2, "x": 3}']
-)
-def test_a_file_that_is_none_of_ours_is_no_room(
-    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "key").write_bytes(content)
-    assert KnownRooms(folder=tmp_path).find("key") is None
-    assert "cannot be read" in caplog.text
-
-
-def test_a_folder_that_cannot_be_written_ends_no_training(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").touch()
-    with caplog.at_level(logging.WARNING):
-        KnownRooms(folder=tmp_path / "file").keep("key", FOUND)
-    assert "not remembered" in caplog.text
