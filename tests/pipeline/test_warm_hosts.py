@@ -45,4 +45,5 @@ def test_a_job_survives_the_death_of_all_hosts(client: Client, table: Path, conf
         host.kill()
     *_, last = client.watch(job_id, timeout_s=DEADLINE_S)
     assert last.state is JobState.SUCCEEDED
-    assert not [host for host in killed if host.is_running()]
+    # A dead one is reaped with the worker's next stage.
+    assert not [host for host in killed if host.is_running() and host.status() != psutil.STATUS_ZOMBIE]

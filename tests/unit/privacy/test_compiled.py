@@ -21,6 +21,9 @@ from tests.unit.training.conftest import read
 
 from .conftest import MOST_SLACK, PrivateRun
 
+# A compiler's imports are none of ours.
+pytestmark = pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
+
 COMPILED = Kernels(layers="compiled")
 EAGER_BECAUSE = "layers=eager because a trial of compiled ones failed: "
 
@@ -59,8 +62,6 @@ def test_layers_are_compiled_by_the_trial_and_by_no_step_after_it(
     assert graphs.frame_count > 0
 
 
-# A compiler's imports are none of ours.
-@pytest.mark.filterwarnings("ignore:.*script_method.*:DeprecationWarning")
 def test_layers_that_cannot_be_compiled_are_computed_as_they_are(
     private_run: Callable[..., PrivateRun], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
