@@ -17,7 +17,7 @@ from nss_train.privacy.accounting.result import AuditBound, PrivacyResult
 from nss_train.privacy.audit import __main__ as program
 from nss_train.privacy.audit.neighbours import own_table as own_table_audit
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
-from nss_train.privacy.audit.neighbours.planted import FAULTS
+from nss_train.privacy.audit.neighbours.planted.faults import FAULTS
 from tasks.jobs.documents import JobRequest, StageCommit
 from tasks.jobs.gate import OPEN
 from tasks.jobs.repository import JobRepository

@@ -90,6 +90,18 @@ TESTED_THROUGH: dict[str, tuple[str, str]] = {
         "tests/unit/privacy/test_audit_neighbours.py",
         "nss_train.privacy.audit.neighbours.tables",
     ),
+    "nss_train.privacy.audit.neighbours.planted.fault": (
+        "tests/unit/privacy/test_audit_neighbours.py",
+        "nss_train.privacy.audit.neighbours.planted.faults",
+    ),
+    "nss_train.privacy.audit.neighbours.planted.outputs": (
+        "tests/unit/privacy/test_audit_neighbours.py",
+        "nss_train.privacy.audit.neighbours.planted.faults",
+    ),
+    "nss_train.privacy.audit.neighbours.planted.reading": (
+        "tests/unit/privacy/test_audit_neighbours.py",
+        "nss_train.privacy.audit.neighbours.planted.faults",
+    ),
     "nss_train.privacy.audit.neighbours.releases": (
         "tests/unit/privacy/test_audit_rows.py",
         "nss_train.privacy.audit.neighbours.worlds",

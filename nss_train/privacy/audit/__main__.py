@@ -21,7 +21,7 @@ from nss_train import command
 from nss_train.config import load_config, parse_config
 from nss_train.privacy.audit.faults import planted
 from nss_train.privacy.audit.neighbours.own_table import PAIRS, audit_table
-from nss_train.privacy.audit.neighbours.planted import FAULTS, replays_of_faults
+from nss_train.privacy.audit.neighbours.planted.faults import FAULTS, replays_of_faults
 from nss_train.privacy.audit.neighbours.replay import Replay
 from nss_train.privacy.audit.verdict import Verdict, audit
 

@@ -17,7 +17,7 @@ from nss_train.privacy.audit.neighbours.corpus import corpus
 from nss_train.privacy.audit.neighbours.digests import DigestScanner
 from nss_train.privacy.audit.neighbours.edits import Moved, delete, null_out
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
-from nss_train.privacy.audit.neighbours.planted import FAULTS
+from nss_train.privacy.audit.neighbours.planted.faults import FAULTS
 from nss_train.privacy.audit.neighbours.replay import replay
 from nss_train.privacy.audit.neighbours.tables import Parquet
 

@@ -14,7 +14,7 @@ from nss_train.contract import ModelPolicy, Request
 from nss_train.privacy.audit.neighbours import edits
 from nss_train.privacy.audit.neighbours.edits import Edit, Odd
 from nss_train.privacy.audit.neighbours.invented import cheap_plans, write_model
-from nss_train.privacy.audit.neighbours.planted import FAULTS
+from nss_train.privacy.audit.neighbours.planted.faults import FAULTS
 from nss_train.privacy.audit.neighbours.rows_by_coin import audit_pairs, audit_rows
 from nss_train.privacy.audit.neighbours.tables import Csv
 from nss_train.privacy.audit.neighbours.worlds import Examples, Secrets, run
