@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import model as lora_model
+from peft.utils import quantization_utils
 from transformers import PreTrainedModel
 
 from nss_train.config.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.quantization import initialize_loftq
+
+_PEFT_ASKS = ("is_bnb_available", "is_bnb_4bit_available")
+"""Functions by which PEFT decides on importing bitsandbytes."""
 
 
 def lora_config(training: TrainingHyperparams) -> LoraConfig:
@@ -37,10 +44,31 @@ def put_adapter(base: PreTrainedModel, training: TrainingHyperparams) -> PeftMod
     Raises :class:`ParameterError` when it does not fit the model.
     """
     check_target_modules(base, training.lora_target_modules)
-    model = get_peft_model(base, lora_config(training))
+    with _without_needless_imports():
+        model = get_peft_model(base, lora_config(training))
     if not isinstance(model, PeftModel):
         raise TypeError(f"expected a PeftModel, got {type(model)}")
     return model
+
+
+@contextmanager
+def _without_needless_imports() -> Iterator[None]:
+    """Keep PEFT from importing bitsandbytes, which takes 0.4 s, where no layer can be of its kind.
+
+    A model with such layers has imported it. PEFT imports it to look at the layers, wherever it is installed.
+    """
+    if "bitsandbytes" in sys.modules:
+        yield
+        return
+    asking: list[Any] = [lora_model, quantization_utils]
+    kept = [(module, name, getattr(module, name)) for module in asking for name in _PEFT_ASKS]
+    for module, name, _ in kept:
+        setattr(module, name, lambda: False)
+    try:
+        yield
+    finally:
+        for module, name, function in kept:
+            setattr(module, name, function)
 
 
 def initial_adapter(

@@ -47,7 +47,8 @@ logger = logging.getLogger(__name__)
 
 Examples = dict[str, Dataset | None]
 MakeTrainer = Callable[
-    [PeftModel, PreTrainedTokenizerFast, SafeSynthesizerParameters, Examples, RunOptions], AdapterTrainer
+    [PeftModel, PreTrainedTokenizerFast | None, SafeSynthesizerParameters, Examples, RunOptions],
+    AdapterTrainer,
 ]
 _TIMES = ("_runtime", "_per_second")
 
@@ -65,7 +66,9 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     model, checkpointing = _model(folder / "in" / "model", config, request, precision, longest)
     before = snapshot(model)
     run = _run_options(folder, request, checkpointing=checkpointing, report=report)
-    tokenizer = load_tokenizer(folder / "in" / "model" / "base")
+    # It takes half a second, and only evaluations need it.
+    evaluated = examples["validation"] is not None
+    tokenizer = load_tokenizer(folder / "in" / "model" / "base") if evaluated else None
     trainer = _maker(folder, config, request, report)(model, tokenizer, config, examples, run)
     fitted = fit(trainer, run)
     if not is_first():

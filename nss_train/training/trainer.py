@@ -39,14 +39,17 @@ from nss_train.training.steps.sampling import Shuffled
 
 def make_trainer(
     model: PeftModel,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | None,
     config: SafeSynthesizerParameters,
     examples: Mapping[str, Dataset | None],
     run: RunOptions,
     *,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> SharedBatchTrainer:
-    """Return a trainer on ``examples["train"]``, evaluated on ``examples["validation"]`` if there are any."""
+    """Return a trainer on ``examples["train"]``, evaluated on ``examples["validation"]`` if there are any.
+
+    The ``tokenizer`` pads the rows of evaluations, so without these there need be none.
+    """
     training, validation = examples["train"], examples["validation"]
     if training is None:
         raise ValueError("there are no training examples")
@@ -62,7 +65,6 @@ def make_trainer(
             model,
             config.training,
             lengths,
-            pad_id=int(tokenizer.pad_token_id or 0),
             halvings=run.halvings,
             kernels=run.kernels,
             resume_from=run.resume_from,
@@ -71,7 +73,7 @@ def make_trainer(
         train_dataset=training,
         tokens=tokens,
         eval_dataset=validation,
-        data_collator=DataCollatorForTokenClassification(tokenizer),
+        data_collator=None if tokenizer is None else DataCollatorForTokenClassification(tokenizer),
         processing_class=tokenizer,
         compute_metrics=BatchedMetrics() if evaluate else None,
         preprocess_logits_for_metrics=preprocess_logits_for_metrics if evaluate else None,

@@ -32,6 +32,7 @@ from nss_train.training.options import RunOptions
 from nss_train.training.ranks.group import group_state, is_first
 from nss_train.training.reports.callbacks import EvaluateAtEnd, TimeLimit
 from nss_train.training.steps.kernels import choose_head, worth_compiling
+from nss_train.training.steps.micro_batches import PADDING
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Private:
 
 def make_private_trainer(
     model: PeftModel,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | None,
     config: SafeSynthesizerParameters,
     examples: Mapping[str, Dataset | None],
     run: RunOptions,
@@ -87,7 +88,7 @@ def make_private_trainer(
     validation = examples["validation"]
     # There may be no unit with an effect; that is a training like any other.
     training = examples["train"] or Dataset.from_dict({"input_ids": [], "labels": []})
-    units = UnitExamples(training, private.unit_of, pad_id=int(tokenizer.pad_token_id or 0))
+    units = UnitExamples(training, private.unit_of, pad_id=PADDING)
     reported = ReportMarks(run.report)
     limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds, may_end=reported.ends_block)]
     for checkpoints in run.keeping:
@@ -102,7 +103,7 @@ def make_private_trainer(
         processing_class=tokenizer,
         train_dataset=training,
         eval_dataset=validation,
-        data_collator=DataCollatorForTokenClassification(tokenizer),
+        data_collator=None if tokenizer is None else DataCollatorForTokenClassification(tokenizer),
         callbacks=[reported, *limits, *callbacks, *run.keeping, *last],
         plan=private.plan,
         budget=StepBudget(private.plan, charged=private.charged, record=private.record),

@@ -14,6 +14,8 @@ from datasets import Dataset
 from nss_train.model.tokenizer import IGNORED_LABEL
 
 EXAMPLE_COLUMNS = ("input_ids", "labels")
+PADDING = 0
+"""Token behind the end of a row. Any would do: no learned token sees what is right of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,17 +94,15 @@ class MicroBatch:
     """The learned tokens; shape (learned,)."""
 
 
-def micro_batches(
-    examples: Sequence[Example], room: Room, *, pad_id: int, device: torch.device
-) -> Iterator[MicroBatch]:
+def micro_batches(examples: Sequence[Example], room: Room, *, device: torch.device) -> Iterator[MicroBatch]:
     """Yield the examples of a step as micro-batches on the device, without waiting for it."""
     for rows in room.parts([len(example.input_ids) for example in examples]):
-        yield _micro_batch([examples[row] for row in rows], room, pad_id, device)
+        yield _micro_batch([examples[row] for row in rows], room, device)
 
 
-def _micro_batch(rows: list[Example], room: Room, pad_id: int, device: torch.device) -> MicroBatch:
+def _micro_batch(rows: list[Example], room: Room, device: torch.device) -> MicroBatch:
     shape = (len(rows), room.width(max(len(row.input_ids) for row in rows)))
-    ids, labels = np.full(shape, pad_id), np.full(shape, IGNORED_LABEL)
+    ids, labels = np.full(shape, PADDING), np.full(shape, IGNORED_LABEL)
     mask = np.zeros(shape, dtype=np.int64)
     for place, row in enumerate(rows):
         ids[place, : len(row.input_ids)] = row.input_ids

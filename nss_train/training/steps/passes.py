@@ -48,7 +48,6 @@ class Passes:
     """The passes of one model on its device."""
 
     model: PeftModel
-    pad_id: int
     room: Room | None
     """The largest micro-batch; ``None`` until it is found by trial."""
     longest: int
@@ -72,7 +71,6 @@ class Passes:
         training: TrainingHyperparams,
         lengths: npt.NDArray[np.int64],
         *,
-        pad_id: int,
         halvings: int,
         kernels: Kernels,
         resume_from: Path | None,
@@ -81,7 +79,6 @@ class Passes:
         """Choose how to compute examples of so many tokens each, and log each choice with its reason."""
         return cls(
             model=model,
-            pad_id=pad_id,
             longest=int(lengths.max(initial=1)),
             room=_kept_room(resume_from) or _configured_room(training, halvings=halvings),
             head=choose_head(model, kernels, sharing=sharing),
@@ -199,10 +196,10 @@ class Passes:
         """Add the gradient of the examples, in at least so many ``passes``; return their part of the loss."""
         device = trainer.args.device
         total = torch.zeros((), device=device)
-        batches = list(micro_batches(examples, room, pad_id=self.pad_id, device=device))
+        batches = list(micro_batches(examples, room, device=device))
         counting = len(batches)
         for _ in range(passes - counting):
-            batches += micro_batches([IDLE], room, pad_id=self.pad_id, device=device)
+            batches += micro_batches([IDLE], room, device=device)
         # Accelerate's sharing averages the gradients of the ranks.
         ranks = trainer.args.world_size if self.sharing else 1
         for number, batch in enumerate(batches, start=1):

@@ -78,7 +78,7 @@ def test_no_partition_into_micro_batches_changes_the_loss_or_its_gradient(
     learned = max(1, sum(example.learned for example in examples))
     loss, wanted = alone(model, examples, learned)
     found = torch.zeros(())
-    for batch in micro_batches(examples, room, pad_id=0, device=CPU):
+    for batch in micro_batches(examples, room, device=CPU):
         part = head.loss(batch.input_ids, batch.learned, batch.targets) / learned
         part.backward()
         found += part.detach()

@@ -39,7 +39,7 @@ def adapted(tiny_model: Path, **training: Any) -> PeftModel:
 
 def passes(model: PeftModel, folder: Path, *, longest: int = 40) -> Passes:
     known = KnownRooms(folder=folder)
-    return Passes(model=model, pad_id=0, room=None, longest=longest, head=None, known=known)
+    return Passes(model=model, room=None, longest=longest, head=None, known=known)
 
 
 @pytest.fixture

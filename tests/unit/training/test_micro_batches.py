@@ -8,10 +8,10 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nss_train.training.steps.micro_batches import Example, Room, lengths_of, micro_batches
+from nss_train.training.steps.micro_batches import PADDING, Example, Room, lengths_of, micro_batches
 
 CPU = torch.device("cpu")
-PAD = 3
+
 
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=20)
 rooms = st.builds(Room, rows=st.integers(1, 8), tokens=st.integers(1, 200), multiple=st.sampled_from([1, 8]))
@@ -60,11 +60,11 @@ def test_learned_tokens_are_found_behind_the_tokens_before_them(
 ) -> None:
     examples = [example(size, prompt=prompt) for size in sizes]
     learned = []
-    for batch in micro_batches(examples, room, pad_id=PAD, device=CPU):
+    for batch in micro_batches(examples, room, device=CPU):
         ids = batch.input_ids.flatten()
         assert batch.input_ids.shape == batch.labels.shape == batch.attention_mask.shape
         assert torch.equal(ids[batch.learned + 1], batch.targets)
-        assert (batch.input_ids[batch.attention_mask == 0] == PAD).all()
+        assert (batch.input_ids[batch.attention_mask == 0] == PADDING).all()
         learned += batch.targets.tolist()
     wanted = [int(label) for one in examples for label in one.labels[1:] if label != -100]
     assert sorted(learned) == sorted(wanted)

@@ -24,7 +24,7 @@ from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
 from nss_train.training.hugging_face import AdapterTrainer
-from nss_train.training.steps import passes
+from nss_train.training.steps import micro_batches, passes
 from nss_train.training.steps.micro_batches import Room
 from nss_train.training.steps.passes import ROOM_FILE, Passes
 from nss_train.training.trainer import load_tokenizer, make_trainer
@@ -117,6 +117,18 @@ def test_no_division_shows_over_a_quantized_base(train: Train, scheme: Scheme, l
                 rows,
                 loss,
             )
+
+
+def test_what_stands_behind_the_end_of_a_row_has_no_effect(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loss in ("chunked", "model"):
+        usual = train(rows=3, kernels=Kernels(loss=loss))
+        with monkeypatch.context() as other:
+            other.setattr(micro_batches, "PADDING", 4_321)
+            padded_otherwise = train(rows=3, kernels=Kernels(loss=loss))
+        assert padded_otherwise.losses == usual.losses
+        assert torch.equal(padded_otherwise.weights, usual.weights)
 
 
 def test_each_token_of_a_step_counts_equally(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
