@@ -1,4 +1,4 @@
-"""A ledger in a folder and in S3."""
+"""A store in a folder and in S3, and a ledger in each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         return open_store(Settings.model_validate({"home": tmp_path}))
     settings: Settings = request.getfixturevalue("s3_settings")
     bucket = settings.effective_store_url.removeprefix("s3://")
-    return open_bucket(settings, bucket, prefix=f"ledger/{tmp_path.name}")
+    return open_bucket(settings, bucket, prefix=f"contract/{tmp_path.name}")
 
 
 @pytest.fixture

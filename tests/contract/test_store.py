@@ -22,15 +22,6 @@ from tests import clock
 MIB = 2**20
 
 
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "local":
-        return open_store(Settings.model_validate({"home": tmp_path}))
-    settings: Settings = request.getfixturevalue("s3_settings")
-    bucket = settings.effective_store_url.removeprefix("s3://")
-    return open_bucket(settings, bucket, prefix=f"contract/{tmp_path.name}")
-
-
 def test_what_is_written_is_read(store: Store) -> None:
     store.write("a/b ü.json", b"one")
     store.write("a/b ü.json", b"two!")

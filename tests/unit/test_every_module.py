@@ -47,15 +47,15 @@ TESTED_THROUGH: dict[str, tuple[str, str]] = {
     # Tables are prepared, and files are read, in every way that they come in.
     "nss_train.data.assembly.assembler": ("tests/unit/data/test_read_as.py", "nss_train.stages.preparation"),
     "nss_train.data.private.declarations": (
-        "tests/unit/data/private/test_reading.py",
+        "tests/unit/data/private/test_cells.py",
         "nss_train.data.private.reading",
     ),
     "nss_train.data.private.files.parquet_columns": (
-        "tests/unit/data/private/test_reading.py",
+        "tests/unit/data/private/test_cells.py",
         "nss_train.data.private.reading",
     ),
     "nss_train.data.private.files.preconditions": (
-        "tests/unit/data/private/test_reading.py",
+        "tests/unit/data/private/test_cells.py",
         "nss_train.data.private.reading",
     ),
     "nss_train.data.private.findings": (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 from scipy import stats
 
 from nss_train.contract import Request, Stage
-from tasks.execution.supervisor import Limits, run_child
+from tests.unit.environment import run_without_devices
 
 from .conftest import PrivateRun, private_request
 from .rank_stages import CLIP, COORDINATES, DEVIATION
@@ -22,17 +21,7 @@ FALSE_ALARM = 1e-4
 
 
 def run_stage(stage: Stage, folder: Path, request: Request) -> None:
-    (folder / "request.json").write_text(request.model_dump_json())
-    run_child(
-        stage,
-        folder,
-        on_event=lambda _event: None,
-        on_tick=lambda: None,
-        limits=Limits(tick_s=0.1),
-        # Two ranks cannot share a CUDA device.
-        environment=dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""},
-        module="tests.unit.privacy.rank_stages",
-    )
+    run_without_devices(stage, folder, request, module="tests.unit.privacy.rank_stages")
 
 
 def test_without_noise_ranks_give_the_bits_that_one_process_gives(

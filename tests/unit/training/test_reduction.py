@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from nss_train.contract import Request, Stage
 from nss_train.errors import StageLost
 from nss_train.training.steps.micro_batches import Room
 from nss_train.training.steps.reduction import add_over_ranks, dealt, smallest
-from tasks.execution.supervisor import Limits, run_child
+from tests.unit.environment import run_without_devices
 
 from .conftest import make_request, read
 from .rank_stages import parameters, trained
@@ -52,17 +51,8 @@ def request_for(model: Path) -> Request:
 
 
 def run_two(stage: Stage, folder: Path, model: Path) -> None:
-    """Run a stage of :mod:`rank_stages`, whose two ranks cannot share a CUDA device."""
-    (folder / "request.json").write_text(request_for(model).model_dump_json())
-    run_child(
-        stage,
-        folder,
-        on_event=lambda _event: None,
-        on_tick=lambda: None,
-        limits=Limits(tick_s=0.1),
-        environment=dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ""},
-        module="tests.unit.training.rank_stages",
-    )
+    """Run a stage of :mod:`rank_stages`."""
+    run_without_devices(stage, folder, request_for(model), module="tests.unit.training.rank_stages")
 
 
 @pytest.fixture(scope="module")

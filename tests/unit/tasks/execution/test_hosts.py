@@ -16,13 +16,13 @@ import psutil
 import pytest
 
 from nss_train import host as host_module
-from nss_train.config import parse_config
-from nss_train.contract import Event, ModelPolicy, Request, Stage, StageResult
+from nss_train.contract import Event, Stage, StageResult
 from nss_train.errors import StageLost
 from tasks.execution import hosts as hosts_module
 from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
 from tests.unit.environment import stage_environment
+from tests.unit.tasks.execution.requests import write_request
 
 from .test_supervisor import alive
 
@@ -57,14 +57,7 @@ def run(
     on_tick: Callable[[], StopReason | None] = lambda: None,
     environment: dict[str, str] | None = None,
 ) -> StageResult:
-    request = Request(
-        job_id="test-0001",
-        dataset_name=behaviour,
-        config=parse_config({}),
-        seed=1,
-        policy=ModelPolicy(models_dir=str(folder)),
-    )
-    (folder / "request.json").write_text(request.model_dump_json())
+    write_request(folder, behaviour)
     return run_child(
         stage,
         folder,

@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nss_train.config import parse_config
-from nss_train.contract import Event, ModelPolicy, Request, Stage, StageResult
+from nss_train.contract import Event, Stage, StageResult
 from nss_train.errors import DataError, LimitExceeded, NSSTrainError, Retry, StageLost, StageStalled
 from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child, tail
 from tests.unit.environment import stage_environment
+from tests.unit.tasks.execution.requests import write_request
 
 LIMITS = Limits(tick_s=0.05, kill_grace_s=0.5)
 
@@ -34,17 +34,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     return tmp_path
-
-
-def write_request(folder: Path, behaviour: str) -> None:
-    request = Request(
-        job_id="test-0001",
-        dataset_name=behaviour,
-        config=parse_config({}),
-        seed=1,
-        policy=ModelPolicy(models_dir=str(folder)),
-    )
-    (folder / "request.json").write_text(request.model_dump_json())
 
 
 def run(
