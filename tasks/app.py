@@ -51,6 +51,8 @@ class App(Celery):
     The connections are made on first use, which is after the worker has forked.
     """
 
+    events_cls = "tasks.worker.events:PromptEvents"
+
     def __init__(self, settings: Settings) -> None:
         transport.install()
         super().__init__("nss_train", broker=transport.verified(settings.broker_url.get_secret_value()))
