@@ -163,7 +163,9 @@ def _key(source: ModelSource, config: SafeSynthesizerParameters, work: Work) -> 
         "rows": work.rows_at_once,
         "row_tokens": _bucket(work.row_tokens),
         "longest": _bucket(work.longest_tokens),
-        "private": [round(work.rows_per_step), work.context_tokens] if work.private else None,
+        "private": [round(work.rows_per_step), work.context_tokens, config.strictly_private]
+        if work.private
+        else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

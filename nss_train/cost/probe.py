@@ -63,7 +63,7 @@ def pace_of(
     layers = int(_skeleton(source, config).config.get_text_config().num_hidden_layers)
     few, more = min(FEW_LAYERS, layers), min(MORE_LAYERS, layers)
     models = (
-        _reduced(source, config, work, number) for number in sorted({few, more} if layers > more else {more})
+        reduced(source, config, work, number) for number in sorted({few, more} if layers > more else {more})
     )
     found = [_pace(model, config, work, plan, source) for model in models]
     return found[-1] if layers == more else found[0].extended(found[1], (layers - few) / (more - few))
@@ -92,12 +92,13 @@ def _skeleton(source: ModelSource, config: SafeSynthesizerParameters) -> PreTrai
     )
 
 
-def _reduced(source: ModelSource, config: SafeSynthesizerParameters, work: Work, layers: int) -> PeftModel:
+def reduced(source: ModelSource, config: SafeSynthesizerParameters, work: Work, layers: int) -> PeftModel:
     """Return a model with a few of the layers and an adapter, ready to train."""
     scheme, precision, model = choose_scheme(config.training), choose_precision(), _skeleton(source, config)
     needed = estimate(
         model.config,
-        tokens=work.longest_tokens,
+        # As the train stage, which does not look at the lengths of a strictly private table.
+        tokens=work.context_tokens if config.strictly_private else work.longest_tokens,
         batch_size=work.rows_at_once,
         bytes_per_value=precision.dtype.itemsize,
     )

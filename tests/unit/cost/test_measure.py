@@ -10,10 +10,12 @@ import pytest
 
 from nss_train import stages
 from nss_train.config import parse_config
-from nss_train.contract import Request
+from nss_train.contract import ModelPolicy, Request
 from nss_train.cost import measure, probe
 from nss_train.cost.cost import COST, Cost
 from nss_train.cost.work import Work
+from nss_train.model import memory
+from nss_train.model.local.source import find_model
 from tests.unit.training.conftest import follow, make_request, silent
 
 TABLE = "name,size\n" + "".join(f"bird {i % 7},{20 + i}\n" for i in range(120))
@@ -134,3 +136,15 @@ def test_neighbouring_private_tables_cost_the_same(tiny_model: Path, tmp_path: P
         told[name] = figures[COST], work
         assert Work.model_validate_json(work).private
     assert told["longer"] == told["null"]
+
+
+@pytest.mark.parametrize("strictly", [False, True])
+def test_a_measurement_recomputes_activations_where_its_training_does(
+    strictly: bool, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**29)
+    source = find_model(str(tiny_model), ModelPolicy(models_dir=str(tiny_model.parent)))
+    config = parse_config(PRIVATE if strictly else {})
+    work = Work.model_construct(private=strictly, longest_tokens=50, context_tokens=8_192, rows_at_once=1)
+    reduced = probe.reduced(source, config, work, 1)
+    assert bool(reduced.get_base_model().is_gradient_checkpointing) is strictly
