@@ -25,7 +25,7 @@ from nss_train.privacy.accounting.step_budget import NullRecorder, StepBudget, S
 from nss_train.privacy.dpsgd.canaries import Canaries
 from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples, read_units
 from nss_train.privacy.dpsgd.progress import ReportMarks
-from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
+from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer, PrivateOptions
 from nss_train.process import keep_memory_to_itself
 from nss_train.training.arguments import training_arguments
 from nss_train.training.options import RunOptions
@@ -105,17 +105,19 @@ def make_private_trainer(
         eval_dataset=validation,
         data_collator=None if tokenizer is None else DataCollatorForTokenClassification(tokenizer),
         callbacks=[reported, *limits, *callbacks, *run.keeping, *last],
-        plan=private.plan,
-        budget=StepBudget(private.plan, charged=private.charged, record=private.record),
-        units=units,
-        shapes=shapes_for(model, private, config, prompt=units.prompt, halvings=run.halvings),
-        name=config.training.pretrained_model,
-        most_rows=_most_rows(config),
-        clock=config.guarantee.clock,
-        strict=config.guarantee.strict,
-        canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
-        head=choose_head(model, run.kernels, sharing=False),
-        compiled=worth_compiling(model, _most_tokens(private), run.kernels),
+        private=PrivateOptions(
+            plan=private.plan,
+            budget=StepBudget(private.plan, charged=private.charged, record=private.record),
+            units=units,
+            shapes=shapes_for(model, private, config, prompt=units.prompt, halvings=run.halvings),
+            model_name=config.training.pretrained_model,
+            most_rows=_most_rows(config),
+            clock=config.guarantee.clock,
+            strict=config.guarantee.strict,
+            canaries=canaries_of(model, private.plan, config.guarantee.audit_canaries),
+            head=choose_head(model, run.kernels, sharing=False),
+            compiled=worth_compiling(model, _most_tokens(private), run.kernels),
+        ),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

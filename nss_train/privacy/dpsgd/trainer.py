@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -42,40 +43,39 @@ BUDGET_SPENT = "privacy_budget"
 """Reason why a training ended before its last step: lost attempts had spent ε."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrivateOptions:
+    """How the steps of a private training are taken, and what may be seen of them."""
+
+    plan: PrivacyPlan
+    budget: StepBudget
+    units: UnitExamples
+    shapes: Shapes
+    """Shapes of micro-batches."""
+    model_name: str
+    """Name of the base model in errors."""
+    most_rows: int = 1
+    """Most examples that a unit may have."""
+    clock: Clock = Clock.COARSE
+    strict: bool = True
+    randomness: SecretRandomness = field(default_factory=SecretRandomness)
+    canaries: Canaries | None = None
+    head: Head | None = None
+    """Head that computes the loss in parts; ``None``: the model computes its own."""
+    compiled: bool = False
+    """Whether layers are compiled, if a trial of them succeeds."""
+
+
 class OpacusDPTrainer(LoopTrainer):
     """Hugging Face's trainer with a loop of its own: every step is a Gaussian mechanism on sampled units."""
 
     def __init__(
-        self,
-        *,
-        model: PeftModel,
-        plan: PrivacyPlan,
-        budget: StepBudget,
-        units: UnitExamples,
-        shapes: Shapes,
-        name: str,
-        most_rows: int = 1,
-        clock: Clock = Clock.COARSE,
-        strict: bool = True,
-        randomness: SecretRandomness | None = None,
-        canaries: Canaries | None = None,
-        head: Head | None = None,
-        compiled: bool = False,
-        train_dataset: Dataset,
-        **options: Any,
+        self, *, model: PeftModel, private: PrivateOptions, train_dataset: Dataset, **options: Any
     ) -> None:
-        """Take the base model's ``name`` and ``most_rows``, the most examples that a unit may have.
-
-        Layers are ``compiled`` if a trial of them succeeds.
-        """
-        super().__init__(model, train_dataset=train_dataset, steps=plan.steps, **options)
-        self._name = name
-        self._plan, self._budget, self._units, self._shapes = plan, budget, units, shapes
-        self._most_rows, self._clock, self._canaries = most_rows, clock, canaries
+        super().__init__(model, train_dataset=train_dataset, steps=private.plan.steps, **options)
+        self._private, self._plan, self._budget = private, private.plan, private.budget
         self.args.gradient_checkpointing_kwargs = {"use_reentrant": False}
-        self._head, self._compiled = head, compiled
-        self._secret = randomness or SecretRandomness()
-        self._strict, self._reports_loss = strict, plan.report_loss or not strict
+        self._reports_loss = private.plan.report_loss or not private.strict
         self._trained = [p for p in model.parameters() if p.requires_grad]
         self.coupling: Coupling | None = None
         """Result of the check of invented units, set once it has run."""
@@ -85,13 +85,16 @@ class OpacusDPTrainer(LoopTrainer):
         """Take all steps that the plan has and the budget allows, once a trial has shown how."""
         descent = Descent(weights=self._trained, optimizer=optimizer, schedule=schedule)
         passes = Passes(
-            self._model, device=self.args.device, autocast=self.accelerator.autocast, head=self._head
+            self._model, device=self.args.device, autocast=self.accelerator.autocast, head=self._private.head
         )
         try:
             trial = self._try(passes)
             self.coupling, self.marks = trial.coupling, trial.marks
             # What was compiled, and for what, must not depend on the units of earlier steps.
-            with eagerly_where_not_compiled(), drawing_ahead(self._trained, self._secret) as ahead:
+            with (
+                eagerly_where_not_compiled(),
+                drawing_ahead(self._trained, self._private.randomness) as ahead,
+            ):
                 self.take_steps(descent, passes, trial, ahead)
         finally:
             passes.close()
@@ -99,7 +102,7 @@ class OpacusDPTrainer(LoopTrainer):
 
     def _try(self, passes: Passes) -> Trial:
         """Return the results of a trial, of compiled layers where these are asked for and work."""
-        trial = self._compiled_trial(passes) if self._compiled else None
+        trial = self._compiled_trial(passes) if self._private.compiled else None
         trial = trial or self._trial_of(passes)
         for callback in self.callback_handler.callbacks:
             if hasattr(callback, "marks"):
@@ -126,14 +129,14 @@ class OpacusDPTrainer(LoopTrainer):
     def _trial_of(self, passes: Passes) -> Trial:
         return Trial.of(
             passes,
-            self._shapes,
+            self._private.shapes,
             self._plan,
-            name=self._name,
-            prompt=self._units.prompt,
-            most_rows=self._most_rows,
+            name=self._private.model_name,
+            prompt=self._private.units.prompt,
+            most_rows=self._private.most_rows,
             dtype=torch.bfloat16 if self.args.bf16 else self._model.dtype,
-            clock=self._clock,
-            randomness=self._secret,
+            clock=self._private.clock,
+            randomness=self._private.randomness,
         )
 
     def take_steps(self, descent: Descent, passes: Passes, trial: Trial, ahead: NoiseAhead | None) -> None:
@@ -147,7 +150,7 @@ class OpacusDPTrainer(LoopTrainer):
         pace.wait()
         train_privately(
             self._mechanism(trial.coupling.slack, ahead),
-            partial(self._units.micro_batches, shapes=self._shapes),
+            partial(self._private.units.micro_batches, shapes=self._private.shapes),
             passes.gradients,
             descent,
             begin_step=partial(self._begin_step, trial.marks),
@@ -155,17 +158,17 @@ class OpacusDPTrainer(LoopTrainer):
         )
 
     def _mechanism(self, slack: float, ahead: NoiseAhead | None) -> Mechanism:
-        secret, device = self._secret, self.args.device
+        secret, device = self._private.randomness, self.args.device
         reported = LossSum.of(self._plan, device=device, randomness=secret, slack=slack)
         return Mechanism.of(
             self._plan,
             self._trained,
-            units=len(self._units),
+            units=len(self._private.units),
             randomness=secret,
             slack=slack,
             ahead=ahead,
             losses=reported if self._reports_loss else None,
-            canaries=self._canaries,
+            canaries=self._private.canaries,
         )
 
     def _begin_step(self, marks: Marks) -> bool:
@@ -224,7 +227,7 @@ class OpacusDPTrainer(LoopTrainer):
             steps=self.state.global_step,
             reason=incomplete_reason(history),
             # The exact time would depend on the numbers of units drawn.
-            seconds=math.ceil(seconds / WHOLE_MINUTE_S) * WHOLE_MINUTE_S if self._strict else seconds,
+            seconds=math.ceil(seconds / WHOLE_MINUTE_S) * WHOLE_MINUTE_S if self._private.strict else seconds,
             ranks=self.args.world_size,
             figures={
                 "steps_applied": result.steps_applied,
@@ -245,7 +248,7 @@ class OpacusDPTrainer(LoopTrainer):
             steps_applied=self._budget.steps,
             epsilon_spent=self.get_epsilon(),
             delta=self._plan.delta,
-            audit=None if self._canaries is None else self._canaries.result(),
+            audit=None if self._private.canaries is None else self._private.canaries.result(),
             loss_reported=self._plan.report_loss,
             slack=0.0 if self.coupling is None else self.coupling.slack,
             coupling=self.coupling,
