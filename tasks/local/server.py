@@ -1,7 +1,9 @@
 """A real server as a child process, which ends with the process that started it.
 
 The servers come as wheels, listen on loopback by default, and take free ports and random credentials. A
-secret is never on a command line, where ``ps`` shows it.
+secret is never on a command line, where ``ps`` shows it. The library mirakuru is not used: it marks servers
+in their environment, and a program that imports it kills, when it exits, every process whose mark contains
+the program's process id, even the server of another program.
 """
 
 from __future__ import annotations
