@@ -1,4 +1,7 @@
-"""The guard against cells that a spreadsheet would run as formulas (OWASP: CSV injection)."""
+"""The guard against cells that a spreadsheet would run as formulas (OWASP: CSV injection).
+
+defusedcsv lets through what begins with a tab, a line break or a full-width sign, and alters +2.5 and -1e5.
+"""
 
 from __future__ import annotations
 

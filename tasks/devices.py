@@ -1,4 +1,7 @@
-"""CUDA devices of this machine: those that a worker sees, and its claim that keeps other workers away."""
+"""CUDA devices of this machine: those that a worker sees, and its claim that keeps other workers away.
+
+A claim is a flock of our own: filelock closes its file in a child process, which shall keep the claim here.
+"""
 
 from __future__ import annotations
 

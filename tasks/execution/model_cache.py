@@ -1,4 +1,7 @@
-"""Prepared base models: in the store by digest, and once on each machine."""
+"""Prepared base models: in the store by digest, and once on each machine.
+
+Workers take turns by flock, which wakes the next one at once; filelock would ask for the lock every 50 ms.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Log lines for people or, as JSON, for machines; each names the job, stage and attempt it is about."""
+"""Log lines for people or, as JSON, for machines; each names the job, stage and attempt it is about.
+
+Records come from the standard library's loggers, Celery's too: structlog would replace only :func:`about`.
+"""
 
 from __future__ import annotations
 

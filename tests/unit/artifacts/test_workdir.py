@@ -169,18 +169,56 @@ def test_nothing_is_written_when_the_adapter_is_broken(folder: Path) -> None:
     assert tree(folder / "out") == {}
 
 
+def a_file(folder: Path, header: bytes, data: bytes) -> Path:
+    path = folder / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
+
+
 @pytest.mark.parametrize(
-    ("bits", "finite"), [(0x3F80, True), (0x7F7F, True), (0x7F80, False), (0xFFC0, False)]
+    ("dtype", "value", "finite"),
+    [
+        ("BF16", b"\x80\x3f", True),
+        ("BF16", b"\x7f\x7f", True),
+        ("BF16", b"\x80\x7f", False),
+        ("BF16", b"\xc0\xff", False),
+        ("F8_E5M2", b"\x7b", True),
+        ("F8_E5M2", b"\xfc", False),
+        ("F8_E4M3", b"\x7e", True),
+        ("F8_E4M3", b"\xff", False),
+    ],
 )
-def test_bfloat16_is_read_from_its_bits(tmp_path: Path, bits: int, finite: bool) -> None:
-    header = json.dumps({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
-    path = tmp_path / "a.safetensors"
-    path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<HH", 0, bits))
+def test_floats_that_numpy_lacks_are_read_from_their_bits(
+    tmp_path: Path, dtype: str, value: bytes, finite: bool
+) -> None:
+    data = bytes(len(value)) + value
+    header = json.dumps({"x": {"dtype": dtype, "shape": [2], "data_offsets": [0, len(data)]}})
+    path = a_file(tmp_path, header.encode(), data)
     if finite:
-        assert inspect_adapter(path).dtypes == ("BF16",)
+        assert inspect_adapter(path).dtypes == (dtype,)
     else:
-        with pytest.raises(ParameterError):
+        with pytest.raises(ParameterError, match="= 'x'"):
             inspect_adapter(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b"[" * 100_000,
+        b'{"x": 5}',
+        b'{"x": ["F32", [1], [0, 4]]}',
+        b'{"x": {"dtype": "F32", "shape": [1]}}',
+        b'{"x": {"dtype": "F33", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 4]}}',
+        b'{"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        b'{"x": {"dtype": "F32", "shape": [0], "data_offsets": [4, 4]}}',
+    ],
+    ids=lambda header: header[:64].decode(),
+)
+def test_an_adapter_whose_header_does_not_fit_it_is_a_lost_stage(tmp_path: Path, header: bytes) -> None:
+    with pytest.raises(StageLost, match="not a whole safetensors file"):
+        inspect_adapter(a_file(tmp_path, header, bytes(4)))
 
 
 @pytest.mark.parametrize("keep", [0, 5, 20, -1])
