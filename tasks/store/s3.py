@@ -1,4 +1,8 @@
-"""A store in a bucket of an S3 service, through the minio client."""
+"""A store in a bucket of an S3 service, through the minio client.
+
+obstore has conditional writes, which minio lacks, but it hangs in a process that was forked after its first
+use, and it takes a conflict (409), after which nothing may be stored, for another's object.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Measurements of workers for Prometheus: kept in Redis, where the exporter reads them.
 
 Sums and buckets grow by HINCRBY alone, so that any number of workers write and nothing is read before it is
-written. All of it may be lost: Prometheus takes a counter that falls for one that was reset.
+written. All of it may be lost: Prometheus takes a counter that falls for one that was reset. Workers do not
+export it themselves: a pod that takes one stage counts its end and leaves before Prometheus reads it again.
 """
 
 from __future__ import annotations
