@@ -23,7 +23,7 @@ from nss_train.contract import (
     Stage,
     StageResult,
 )
-from nss_train.errors import DiskFull, NSSTrainError, Retry, StoreUnavailable
+from nss_train.errors import DiskFull, InfrastructureError, NSSTrainError, Retry, StoreUnavailable
 from nss_train.privacy.sketch import Sketch
 from tasks.execution.checkpoints import CheckpointStore, Uploader
 from tasks.execution.inputs import Worker, prepare_folder
@@ -38,6 +38,7 @@ from tasks.jobs.privacy import same_data
 from tasks.jobs.privacy.charges import allow, hand_over
 from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings, child_environment
+from tasks.store.base import own_disk
 from tasks.telemetry import tracing
 from tasks.telemetry.counters import Action, count
 from tasks.telemetry.histograms import TrainingMeter
@@ -76,7 +77,7 @@ class Attempt:
         name = f"{self._records.job_id}.{self._stage}.{self._number}"
         try:
             with (
-                _disk_errors(self._worker.settings.scratch_dir),
+                _errors_of_the_machine(self._worker.settings.scratch_dir),
                 scratch(self._worker.settings.scratch_dir / name, on_left=self._worker.leave) as folder,
             ):
                 committed = self._work(folder)
@@ -312,7 +313,7 @@ def spare_disk(worker: Worker) -> None:
     """Raise :class:`DiskFull` when the worker's disk lacks room even after unused base models are removed."""
     settings = worker.settings
     _remove_copies(worker, free_bytes=settings.scratch_free_bytes)
-    with _disk_errors(settings.scratch_dir):
+    with _errors_of_the_machine(settings.scratch_dir):
         settings.scratch_dir.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(settings.scratch_dir).free
     if free < settings.scratch_free_bytes:
@@ -322,7 +323,7 @@ def spare_disk(worker: Worker) -> None:
 def _remove_copies(worker: Worker, *, free_bytes: float) -> None:
     """Remove base models that no stage works with until the disk has ``free_bytes``."""
     settings = worker.settings
-    with _disk_errors(settings.scratch_dir):
+    with _errors_of_the_machine(settings.scratch_dir):
         worker.models.prune(
             free_bytes=free_bytes,
             most_bytes=settings.prepared_max_bytes,
@@ -338,9 +339,13 @@ def _models_in_use(scratch_dir: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Raise errors of the worker's own disk as :class:`DiskFull`."""
+def _errors_of_the_machine(folder: Path) -> Iterator[None]:
+    """Raise a full disk as :class:`DiskFull`, and other errors of the system as the worker's, too.
+
+    Only a full disk is a reason to remove copies of base models.
+    """
     try:
-        yield
+        with own_disk(folder):
+            yield
     except OSError as error:
-        raise DiskFull(f"The worker cannot write to {folder.name}: {error.strerror or error}.") from error
+        raise InfrastructureError(f"The worker's system reported an error: {error}.") from error

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 
 from kombu.exceptions import OperationalError
 from redis import Redis
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import LockError, LockNotOwnedError, RedisError
 
 from nss_train.contract import Frozen
 from nss_train.errors import BrokerUnavailable, InfrastructureError, StoreUnavailable
@@ -95,9 +95,14 @@ def admit(app: Deployment) -> list[str]:
     lock = app.redis.lock(LOCK, timeout=LOCK_S, blocking_timeout=PATIENCE_S)
     if not lock.acquire():
         return []  # its holder admits, and every delivery comes here again
+    admitted = list[str]()
     try:
-        admitted = list(_admit(app))
+        for job_id in _admit(app):
+            admitted.append(job_id)
+            lock.reacquire()  # it lasts as long again: a slow store takes its time for each job
         _tell(app.redis)
+    except LockNotOwnedError:
+        logger.warning("another worker admits the next jobs: admitting one took longer than %g s", LOCK_S)
     finally:
         with suppress(LockError):
             lock.release()

@@ -252,3 +252,18 @@ def test_tenant_and_priority_are_kept_with_the_job(app: App, table: Path) -> Non
     assert (request.priority, request.tenant) == (2, "team-a")
     (message,) = queues.messages(app.redis, app.settings)
     assert message["headers"]["task"] == admission.ADMIT
+
+
+def test_who_lost_the_lock_meanwhile_admits_no_further_job(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [submit(app, f"000{n}") for n in range(WINDOW + 2)]
+    app.redis.delete(*queues.lists("cpu"))
+    send = chain.send
+
+    def slowly(app: App, job_id: str) -> None:
+        send(app, job_id)
+        app.redis.set(admission.LOCK, "another worker's")
+
+    monkeypatch.setattr(chain, "send", slowly)
+    assert admission.admit(app) == [jobs[WINDOW]]
+    assert app.redis.get(admission.LOCK) == b"another worker's"
+    assert admission.held(app.redis) == {jobs[WINDOW + 1]}

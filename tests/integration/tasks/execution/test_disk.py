@@ -33,6 +33,10 @@ def full(*_args: object, **_fields: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def too_many_open_files(*_args: object, **_fields: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 @pytest.fixture
 def records(store: LocalStore, tmp_path: Path) -> JobRepository:
     """Return the records of a submitted job."""
@@ -93,6 +97,15 @@ def test_an_attempt_that_fills_the_disk_leaves_all_room_there_is_to_the_next(
     with pytest.raises(TryLater, match="cannot write"):
         run(Stage.PREPARE_DATA)
     assert not old_copy.exists()
+
+
+def test_another_error_of_the_system_is_no_full_disk(
+    run: Run, old_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalStore, "download", too_many_open_files)
+    with pytest.raises(TryLater, match="Too many open files"):
+        run(Stage.PREPARE_DATA)
+    assert old_copy.exists()
 
 
 def test_other_attempts_leave_the_copies_where_they_are(run: Run, old_copy: Path) -> None:
