@@ -1,0 +1,1 @@
+"""The servers that `local` starts, as real processes."""
