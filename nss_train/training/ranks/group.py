@@ -1,4 +1,9 @@
-"""The process group that trains: its number of ranks, their start, and the error that is raised."""
+"""The process group that trains: its number of ranks, their start, and the error that is raised.
+
+Accelerate's launcher starts it: torch's ``elastic_launch`` alone would look at the CUDA devices before the
+fork, and so take them from the ranks. Its results and error files cannot replace the notes: a file has the
+text of an error without its problems, and one that a full disk cut off hides the error.
+"""
 
 from __future__ import annotations
 
