@@ -1,4 +1,9 @@
-"""The process group that trains: its number of ranks, their start, and the error that is raised."""
+"""The process group that trains: its number of ranks, their start, and the error that is raised.
+
+Accelerate's launcher starts it: torch's ``elastic_launch`` alone would look at the CUDA devices before the
+fork, and so take them from the ranks. Its results and error files cannot replace the notes: a file has the
+text of an error without its problems, and one that a full disk cut off hides the error.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +59,12 @@ def launch(
 
     def member() -> None:
         _become_rank(parent, ranks)
-        _run_rank(function, folder, request, report, notes)
+        try:
+            _run_rank(function, folder, request, report, notes)
+        except Exception:
+            logger.exception("rank %s failed", os.environ["RANK"])
+            # Raised further, it would be written into temporary files, which torch reads but does not remove.
+            sys.exit(1)
 
     try:
         # Accelerate prints what it launches; the events already report it.
@@ -152,8 +163,7 @@ def _run_rank(function: StageFunction, folder: Path, request: Request, report: R
         if _lost_a_peer(error):
             # The rank that failed first is the cause: give it time to be detected.
             time.sleep(_LET_THE_CAUSE_BE_SEEN_S)
-        else:
-            _note(notes, rank, {"error": errors.to_json(errors.typed(error, folder))})
+        _note(notes, rank, {"error": errors.to_json(errors.typed(error, folder))})
         raise
     else:
         _note(notes, rank, {"result": result.model_dump(mode="json")})
@@ -192,7 +202,7 @@ def _cause(failed: ChildFailedError, notes: Path) -> NSSTrainError:
     if failure.exitcode < 0:
         return StageLost(f"Rank {rank} ended by signal {signal.Signals(-failure.exitcode).name}.")
     # It left no note: perhaps the disk was full.
-    return errors.typed(RuntimeError(f"rank {rank} failed: {failure.message}"), notes)
+    return errors.typed(RuntimeError(f"rank {rank} left exit code {failure.exitcode} and no error"), notes)
 
 
 def _nobody(_event: object) -> None:

@@ -141,8 +141,20 @@ except errors.NSSTrainError as error:
 def test_a_rank_that_finds_the_disk_full_is_a_full_disk(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text(wanted(tiny_model).model_dump_json())
     command = [sys.executable, "-c", RANK_1_FINDS_THE_DISK_FULL, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env=os.environ | {"TMPDIR": str(temporary)},
+    )
     assert done.stdout.splitlines()[-1] == "DiskFull other_worker", done.stderr
+    assert "in stage" in done.stderr  # the traceback is in the log
+    # Where such files are written, a full disk cuts them off, and they outlive the stage.
+    assert not [path for path in temporary.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(
@@ -173,11 +185,16 @@ def test_a_rank_that_lost_another_does_not_take_the_blame(
     def stage(*_: Any, **__: Any) -> StageResult:
         raise DistError("Connection closed by peer")
 
+    waits: list[tuple[float, list[Path]]] = []
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setattr(ranks_module, "_LET_THE_CAUSE_BE_SEEN_S", 0)
+    monkeypatch.setattr(
+        ranks_module.time, "sleep", lambda seconds: waits.append((seconds, list(tmp_path.iterdir())))
+    )
     with pytest.raises(DistError):
         ranks_module._run_rank(stage, tmp_path, None, print, tmp_path)  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())
+    # The launcher ends it meanwhile if another one failed first; if none did, it is the cause after all.
+    assert waits == [(ranks_module._LET_THE_CAUSE_BE_SEEN_S, [])]
+    assert "closed by peer" in read(tmp_path / "0.json")["error"]["message"]
 
 
 def test_a_disk_without_room_for_a_note_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
