@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import tempfile
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,8 @@ def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
     request = Request.model_validate_json((folder / "request.json").read_bytes())
     if stage is Stage.PREPARE_DATA:
         _limit(request)
+        # Readers unpack the table: a copy goes with the folder, even if this process is killed.
+        tempfile.tempdir = str(folder)
     function = getattr(importlib.import_module(module), stage.value)
     report(Event(action=STARTED))
     result: StageResult = function(folder, request, report=report)
