@@ -56,6 +56,13 @@ class Measured(Frozen):
     device: str
     pace: Pace
     imports_s: float
+    busy: bool = False
+    """Whether other work kept the processor busy: the pace is too slow then, and measured again later."""
+
+    @property
+    def told(self) -> str:
+        """Return the device as people read it."""
+        return f"{self.device}, busy with other work" if self.busy else self.device
 
 
 def cost_of_stage(
@@ -105,7 +112,7 @@ def measured_cost(
     weights = sum(path.stat().st_size for path in source.files if path.suffix == ".safetensors")
     begins_s = PROCESS_S + found.imports_s + weights / READ_BYTES_PER_S
     seconds = begins_s + found.pace.seconds(work, model)
-    return cost.model_copy(update={"seconds": round(seconds, 1), "device": found.device})
+    return cost.model_copy(update={"seconds": round(seconds, 1), "device": found.told})
 
 
 def _measured(
@@ -124,9 +131,9 @@ def _measured(
     imports_s += time.monotonic() - began
     from nss_train.cost import probe
 
-    device = probe.device_name()
+    device, busy = probe.device_name(), is_busy()
     known = recall(file, Measured)
-    if known is not None and known.device == device:
+    if known is not None and known.device == device and (busy or not known.busy):
         return known
     if not is_bearable(read_config(source.folder), config.training, work, on_cpu=device.startswith(CPU)):
         logger.info("the training's duration is unknown because measuring it would take too long")
@@ -135,9 +142,14 @@ def _measured(
     pace = probe.pace_of(source, config, work, plan)
     fields = {"action": "cost.measured", "seconds": round(time.monotonic() - began, 1)}
     logger.info("the pace of this training is measured on %s", device, extra=fields)
-    found = Measured(device=device, pace=pace, imports_s=imports_s)
+    found = Measured(device=device, pace=pace, imports_s=imports_s, busy=busy)
     remember(file, found)
     return found
+
+
+def is_busy() -> bool:
+    """Tell whether more processes than cores wanted to run in the last minute."""
+    return os.getloadavg()[0] > len(os.sched_getaffinity(0))
 
 
 def is_bearable(

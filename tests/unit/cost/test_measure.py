@@ -13,6 +13,7 @@ from nss_train.config import parse_config
 from nss_train.contract import ModelPolicy, Request
 from nss_train.cost import measure, probe
 from nss_train.cost.cost import COST, Cost
+from nss_train.cost.pace import Pace
 from nss_train.cost.work import Work
 from nss_train.model import memory
 from nss_train.model.local.source import find_model
@@ -40,7 +41,9 @@ def prepared(root: Path, request: Request, table: str = TABLE) -> tuple[Path, di
 
 @pytest.fixture
 def everything_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure even short trainings, and as if nothing else ran on this machine."""
     monkeypatch.setattr(measure, "WORTH_MEASURING_S", 0.0)
+    monkeypatch.setattr(measure.os, "getloadavg", lambda: (0.0, 0.0, 0.0))
 
 
 @pytest.mark.usefixtures("everything_is_worth_it")
@@ -81,6 +84,32 @@ def test_a_pace_is_measured_once_and_a_model_that_cannot_be_tried_costs_the_job_
     (kept,) = (tmp_path / "paces").iterdir()
     kept.write_text("of another release")
     assert stages.load_model(folder, request, report=silent).figures[COST]["seconds"] is None
+
+
+@pytest.mark.usefixtures("everything_is_worth_it")
+def test_a_pace_of_a_busy_machine_says_so_and_is_measured_again_on_an_idle_one(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(tiny_model, tmp_path, {})
+    folder, _ = prepared(tmp_path, request)
+    paces = iter([100.0, 1.0])
+
+    def pace_of(*_: object) -> Pace:
+        return Pace(before_s=0.0, step_s=next(paces), token_s=0.0, width=8)
+
+    def device_and_seconds(*, load: float) -> tuple[str, float]:
+        monkeypatch.setattr(measure.os, "getloadavg", lambda: (load, load, load))
+        cost = Cost.model_validate(stages.load_model(folder, request, report=silent).figures[COST])
+        return str(cost.device), cost.seconds or 0.0
+
+    monkeypatch.setattr(probe, "pace_of", pace_of)
+    slow = device_and_seconds(load=99.0)
+    assert slow[0].endswith("busy with other work")
+    assert device_and_seconds(load=99.0) == slow
+    device, seconds = device_and_seconds(load=0.0)
+    assert not device.endswith("busy with other work")
+    assert seconds < slow[1] / 2
+    assert device_and_seconds(load=99.0) == (device, seconds)
 
 
 def test_a_short_training_begins_without_a_measurement(tiny_model: Path, tmp_path: Path) -> None:
