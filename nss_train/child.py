@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nss_train import errors
-from nss_train.contract import Event, Request, Stage, StageDrained, StageResult
+from nss_train.contract import Event, Report, Request, Stage, StageDrained, StageResult
 from nss_train.errors import LimitExceeded, OutOfMemory, Problem
 from nss_train.process import (
     default_signals,
@@ -99,7 +99,7 @@ def _outcome(assignment: Assignment) -> int:
     return 0
 
 
-def _run(stage: Stage, folder: Path, module: str, report: Any) -> StageResult:
+def _run(stage: Stage, folder: Path, module: str, report: Report) -> StageResult:
     request = Request.model_validate_json((folder / "request.json").read_bytes())
     if stage is Stage.PREPARE_DATA:
         _limit(request)
