@@ -56,9 +56,10 @@ class JobStatus(Frozen):
     outcome: OutcomeRecord | None = None
     error: dict[str, Any] | None = None
     reason: str | None = None
+    read_as: str | None = None
+    """Format, encoding and size of the table as prepare_data detected them; not of a private table."""
     warnings: tuple[str, ...] = ()
     """Warnings about the job, known once prepare_data is done."""
-
     cost: Cost | None = None
     """Cost of the training: without its time once prepare_data is done, with it once load_model is done."""
 
@@ -89,6 +90,7 @@ def read_status(records: JobRepository) -> JobStatus:
         outcome=outcome,
         error=None if outcome is None else outcome.error,
         reason=None if outcome is None else outcome.reason,
+        read_as=stages[0].figures.get("read_as"),
         warnings=warnings_among(stages[0].figures),
         cost=_cost(stages),
     )

@@ -10,16 +10,19 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nss_train import command
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
 from nss_train.contract import ModelPolicy
 from nss_train.cost.cost import COST, Cost
 from nss_train.cost.measure import measured_cost
-from nss_train.cost.work import Work, work_of
+from nss_train.cost.work import work_of
 from nss_train.errors import ParameterError
 from nss_train.model.local.source import ModelSource, find_model
+
+if TYPE_CHECKING:
+    from nss_train.data.prepared import Prepared
 
 SEED = 1
 """Seed of shuffles and splits: no figure depends on it by more than a few tokens."""
@@ -47,14 +50,15 @@ def estimate(arguments: argparse.Namespace) -> dict[str, Any]:
     if config.dp_enabled:
         return _privately(arguments, config, policy)
     source = find_model(name, policy)
-    work, resolved, warnings = _plain(arguments, config, source)
-    cost = measured_cost(source, resolved, work, None, paces=arguments.paces)
-    return {COST: described(cost), "warnings": [*warnings, *cost.warnings()]}
+    prepared = _plainly(arguments, config, source)
+    cost = measured_cost(source, prepared.config, work_of(prepared), None, paces=arguments.paces)
+    warnings = [*prepared.warnings, *cost.warnings()]
+    return {"read_as": prepared.read_as, COST: described(cost), "warnings": warnings}
 
 
-def _plain(
+def _plainly(
     arguments: argparse.Namespace, config: SafeSynthesizerParameters, source: ModelSource
-) -> tuple[Work, SafeSynthesizerParameters, tuple[str, ...]]:
+) -> Prepared:
     from nss_train.config.support import unsupported_training
     from nss_train.data.prepared import Entry
     from nss_train.stages.preparation import prepare
@@ -62,7 +66,7 @@ def _plain(
     problems = list(unsupported_training(config))
     if problems:
         raise ParameterError("The job asks for what this version cannot do.", problems)
-    prepared = prepare(
+    return prepare(
         arguments.table,
         config,
         model=source.folder,
@@ -70,7 +74,6 @@ def _plain(
         entry=Entry.PROCESS_DATA,
         stated_family=arguments.family,
     )
-    return work_of(prepared), prepared.config, prepared.warnings
 
 
 def _privately(
@@ -101,6 +104,8 @@ def _show(shown: dict[str, Any]) -> None:
         from nss_train.privacy.__main__ import in_words
 
         sys.stdout.write(in_words(shown) + "\n")
+    if shown.get("read_as"):
+        sys.stdout.write(f"read as: {shown['read_as']}\n")
     if shown[COST] is not None:
         sys.stdout.write(f"{Cost.model_validate(shown[COST])}\n")
     for warning in shown["warnings"]:

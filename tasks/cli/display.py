@@ -50,8 +50,8 @@ def watch(
 ) -> JobStatus:
     """Follow a job with a bar per stage until it ends; plain lines when there is no terminal.
 
-    Warnings and cost are shown once, when they are known, and no warning that the person has seen already
-    (``warned``). Raises what ``asking`` does.
+    How the table was read, warnings and cost are shown once, when they are known, and no warning that the
+    person has seen already (``warned``). Raises what ``asking`` does.
     """
     told = _told(states, set(warned))
     return _bars(told, asking) if console.is_terminal else _lines(told, asking)
@@ -59,8 +59,11 @@ def watch(
 
 def _told(states: Iterable[JobStatus], warned: set[str]) -> Iterator[JobStatus]:
     """Yield the states, and show what is known of the job once."""
-    costs = False
+    reading = costs = False
     for found in states:
+        if found.read_as is not None and not reading:
+            show_reading(found)
+            reading = True
         show_warnings([warning for warning in found.warnings if warning not in warned])
         warned.update(found.warnings)
         if found.cost is not None and not costs and (found.cost.seconds is not None or found.is_training):
@@ -185,7 +188,7 @@ def _ended(status: JobStatus | None) -> JobStatus:
 
 
 def show_status(found: JobStatus, *, as_json: bool, warned: bool = False) -> None:
-    """Show a status; ``warned`` says that cost and warnings were shown on the way."""
+    """Show a status; ``warned`` says that reading, cost and warnings were shown on the way."""
     if as_json:
         show(found.model_dump(mode="json"), as_json=True)
         return
@@ -195,10 +198,17 @@ def show_status(found: JobStatus, *, as_json: bool, warned: bool = False) -> Non
     for stage in found.stages:
         console.print(f"  {stage.stage:<13} {stage.state:<8} {detail(stage)}", highlight=False)
     if not warned:
+        show_reading(found)
         show_cost(found)
         show_warnings(found.warnings)
     if found.error is not None:
         console.print(plain(errors.from_json(found.error)))
+
+
+def show_reading(found: JobStatus) -> None:
+    """Show how the table was read, once it was, and unless that is private."""
+    if found.read_as is not None:
+        console.print(plain(f"read as: {found.read_as}"), soft_wrap=True)
 
 
 def show_cost(found: JobStatus) -> None:

@@ -136,6 +136,7 @@ def test_any_config_is_estimated(
     words = ["estimate", str(table), "--json", *(word for one in sets for word in ("--set", one))]
     assert cli.run(words) == 0
     shown = json.loads(capfd.readouterr().out)
+    assert shown["read_as"].endswith("2 columns, 600 rows")
     assert shown["cost"]["steps"] == 1
     assert shown["cost"]["seconds"] > 0
     assert any("nothing moves" in warning for warning in shown["warnings"])

@@ -70,6 +70,28 @@ def test_the_longest_id_is_whole_in_the_table_of_jobs() -> None:
     assert job_id in console.export_text()
 
 
+def test_how_the_table_was_read_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    states = [
+        JobStatus(
+            job_id="job-0000001",
+            state=state,
+            table="t.csv",
+            submitted_at=datetime(2026, 1, 1, tzinfo=UTC),
+            stages=(),
+            read_as=read_as,
+        )
+        for state, read_as in (
+            (JobState.QUEUED, None),
+            (JobState.RUNNING, "semicolon, UTF-8"),
+            (JobState.SUCCEEDED, "semicolon, UTF-8"),
+        )
+    ]
+    last = display.watch(iter(states))
+    assert capsys.readouterr().out.count("read as: semicolon, UTF-8\n") == 1
+    display.show_status(last, as_json=False)
+    assert "read as: semicolon, UTF-8\n" in capsys.readouterr().out
+
+
 ROWS = [{"a": 1, "b": "x,y"}, {"a": None, "b": "=1+1"}]
 
 
