@@ -116,7 +116,8 @@ def family_warnings(model_name: str, model_config: Mapping[str, Any], *, stated:
     if not stated and in_path is not None and told is not None and told != in_path:
         yield (
             f"{model_name}: trained as {in_path.name}, which its path names, as NSS does;"
-            f" its config.json names {told.name}. State which it is (--family {told.name}, or --family {in_path.name})"
+            f" its config.json names {told.name}. State which it is"
+            f" (--family {told.name}, or --family {in_path.name})"
         )
 
 
