@@ -37,7 +37,7 @@ def evaluate(model_folder: Path, batches: int) -> int:
     from nss_train.model.adapter import initial_adapter
     from nss_train.model.loading import FLOAT32, load_base
     from nss_train.training.options import RunOptions
-    from nss_train.training.trainer import load_tokenizer, make_trainer
+    from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 
     config = parse_config({"training": {"learning_rate": 1e-3}})
     base = load_base(model_folder, FLOAT32, attention="sdpa", trust_remote_code=False)
@@ -46,7 +46,7 @@ def evaluate(model_folder: Path, batches: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(
             initial_adapter(base, config.training, seed=1),
-            load_tokenizer(model_folder),
+            load_transformers_tokenizer(model_folder),
             config,
             {"train": examples, "validation": examples},
             RunOptions(output=Path(folder), seed=1, checkpointing=False, report=lambda _event: None),

@@ -50,7 +50,7 @@ from nss_train.training.reports.callbacks import TimeLimit
 from nss_train.training.reports.metrics import compute_metrics, preprocess_logits_for_metrics
 from nss_train.training.reports.quality import GenerationQuality
 from nss_train.training.steps.out_of_memory import typed_out_of_memory
-from nss_train.training.trainer import load_tokenizer, make_trainer
+from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 
 if TYPE_CHECKING:
     from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
@@ -139,7 +139,7 @@ class HuggingFaceBackend(TrainingBackend):
     def load_model(self, **model_args: Any) -> None:
         """Load the base model and its tokenizer, and put the adapter around it."""
         self.prepare_config(**model_args)
-        self.tokenizer = load_tokenizer(self.source.folder)
+        self.tokenizer = load_transformers_tokenizer(self.source.folder)
         training = self.params.training
         self.model: Any = load_base(
             self.source.folder,

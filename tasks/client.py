@@ -26,7 +26,8 @@ from tasks.jobs.privacy.charges import ACCOUNTANT, open_ledger
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.stage_files import download
 from tasks.jobs.submission import ConfigSource, Submission
-from tasks.jobs.table import check_table_file
+from tasks.jobs.table import check_table_file, is_uri
+from tasks.jobs.texts import check_texts
 from tasks.jobs.versioning import Unreadable
 from tasks.scheduling import admission
 from tasks.scheduling.admission import Place
@@ -82,7 +83,7 @@ class Client:
         file, or an ``s3://`` URI that the operator allows. ``family`` states the base model's family if its
         name does not show it. ``ranks`` processes train together (0 leaves it to the worker); with ``fsdp``
         each of them holds a part of the base model. Tenants share the workers fairly; within a tenant the
-        smaller ``priority`` (0 to 9) begins first. ``webhook`` is notified of the job's outcome, and with
+        smaller ``priority`` begins first. ``webhook`` is notified of the job's outcome, and with
         ``webhook_progress`` of each committed stage. A private job on a dataset with an owner needs the
         ``dataset_token`` (by default the setting of this name); only a proof for this job is sent.
 
@@ -99,7 +100,7 @@ class Client:
         """
         submission = Submission.unchecked(table=table, config=config)
         checked = check_request(submission, self._app.settings.table_limits)
-        file = None if submit.is_uri(table) else Path(table)
+        file = None if is_uri(table) else Path(table)
         models = self._app.settings.model_policy
         return list(foreseen(file, checked, submit.given_of(config), models=models))
 
@@ -143,8 +144,10 @@ class Client:
     def cancel(self, job_id: str, *, reason: str, requested_by: str) -> JobState:
         """Ask for cancellation and return the state now; a job that has ended stays as it is.
 
-        A job that no worker holds is cancelled at once; a worker ends its processes first.
+        A job that no worker holds is cancelled at once; a worker ends its processes first. Raises
+        :class:`~nss_train.errors.ParameterError` for a text that cannot be written as UTF-8.
         """
+        check_texts(reason=reason, requested_by=requested_by)
         records = self.records(job_id)
         records.request()
         if records.outcome() is None:

@@ -1,4 +1,4 @@
-"""The sampling of rows from a trained adapter, as the reference generates (reference behaviour §11)."""
+"""The sampling of rows from a trained adapter, as NSS generates them."""
 
 from __future__ import annotations
 

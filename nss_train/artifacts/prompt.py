@@ -10,7 +10,7 @@ _DEFAULT_LENGTH = 2048
 
 
 def schema_prompt(metadata: Mapping[str, Any], columns: Iterable[str]) -> str:
-    """Return the prompt as in training (reference behaviour §4), with the column names unchanged."""
+    """Return the prompt as in training, which is NSS's, with the column names unchanged."""
     schema = ",".join(f'"{name}":<unk>' for name in columns)
     template: str = metadata["prompt_config"]["template"]
     return template.format(instruction=metadata["instruction"], schema=schema, prefill="")

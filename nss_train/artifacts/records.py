@@ -17,7 +17,7 @@ Validator = Any
 """A jsonschema validator; the package has no types."""
 
 _CANDIDATE = re.compile(r"{.+?}(?=\n|$)")
-"""Pattern of a record (reference behaviour §11.2): it ends at the first closing brace that ends a line; an
+"""Pattern of a record, which is NSS's: it ends at the first closing brace that ends a line; an
 unfinished line, and text before or after the braces, are ignored rather than invalid."""
 
 
@@ -71,7 +71,7 @@ def relax_numeric_bounds(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_completion(text: str, validator: Validator) -> Records:
-    """Return the rows of one completion, by the rules of reference behaviour §11.2."""
+    """Return the rows of one completion, by the rules by which NSS accepts rows."""
     clean = text.encode("utf-8", "ignore").decode("utf-8")
     valid: list[Row] = []
     invalid: list[Invalid] = []

@@ -1,6 +1,6 @@
 """The save_model stage: outputs of the three other stages → the run folder that NSS reads.
 
-Layout: reference behaviour §10. Base weights are never copied: the adapter names its base model.
+The layout is the one that NSS reads. Base weights are never copied: the adapter names its base model.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from nss_train.model.scheme import choose_scheme
 from nss_train.training.options import RunOptions
 from nss_train.training.ranks.group import on_device
 from nss_train.training.seeding import public_luck
-from nss_train.training.trainer import load_tokenizer, make_trainer
+from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 
 if TYPE_CHECKING:
     from nss_train.privacy.accounting.plan import PrivacyPlan
@@ -77,7 +77,7 @@ def _pace(
     source: ModelSource,
 ) -> Pace:
     if plan is None:
-        return plain_pace(model, load_tokenizer(source.folder), config, work)
+        return plain_pace(model, load_transformers_tokenizer(source.folder), config, work)
     from nss_train.cost.private_probe import private_pace
 
     return private_pace(model, config, work, plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ class Family:
     """A model family. To add one, append it to :data:`FAMILIES`; the order matters."""
 
     name: str
-    """Name as NSS spells it; a model belongs to the first family whose name is in its path."""
+    """Name as NSS spells it. A model belongs to the first family whose name is anywhere in what
+    ``training.pretrained_model`` says, folders included, in upper or lower case."""
     template: str
     bos_in_prompt: bool
     eos_in_prompt: bool
@@ -97,16 +98,31 @@ def find_family(
     """
     if stated:
         return _named(stated)
-    for family in FAMILIES:
-        if family.name.lower() in model_name.lower():
-            return family
-    told = _told(model_config or {})
-    if told is not None:
-        return _named(told)
+    found = _in_path(model_name) or _told(model_config or {})
+    if found is not None:
+        return found
     known = ", ".join(family.name for family in FAMILIES)
     remedy = f"neither its name nor its config.json names its family; state one of {known}"
     problem = Problem(field="training.pretrained_model", value=model_name, remedy=remedy)
     raise ParameterError(f"Unknown model name or path: {model_name}", [problem])
+
+
+def family_warnings(model_name: str, model_config: Mapping[str, Any], *, stated: str = "") -> Iterator[str]:
+    """Yield a warning if a model's path names one family and its ``config.json`` another, and none is stated.
+
+    NSS looks at the path alone, folders included.
+    """
+    in_path, told = _in_path(model_name), _told(model_config)
+    if not stated and in_path is not None and told is not None and told != in_path:
+        yield (
+            f"{model_name}: trained as {in_path.name}, which its path names, as NSS does;"
+            f" its config.json names {told.name}. State which it is"
+            f" (--family {told.name}, or --family {in_path.name})"
+        )
+
+
+def _in_path(model_name: str) -> Family | None:
+    return next((one for one in FAMILIES if one.name.lower() in model_name.lower()), None)
 
 
 def _named(name: str) -> Family:
@@ -119,8 +135,10 @@ def _named(name: str) -> Family:
     return found
 
 
-def _told(model_config: Mapping[str, Any]) -> str | None:
+def _told(model_config: Mapping[str, Any]) -> Family | None:
     kind = str(model_config.get("model_type", ""))
     if kind == "llama":
-        return _LLAMA_BY_VOCABULARY.get(int(model_config.get("vocab_size", 0)))
-    return _BY_MODEL_TYPE.get(kind)
+        told = _LLAMA_BY_VOCABULARY.get(int(model_config.get("vocab_size", 0)))
+    else:
+        told = _BY_MODEL_TYPE.get(kind)
+    return None if told is None else _named(told)

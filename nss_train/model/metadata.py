@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.errors import ParameterError, Problem
-from nss_train.model.family import Family, find_family
+from nss_train.model.family import Family, family_warnings, find_family
 from nss_train.model.rope import RopeScaling, rope_scaling
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 
@@ -104,6 +104,11 @@ class ModelMetadata:
 def family_of(name: str, model: Path, *, stated: str = "") -> Family:
     """Return the family of the model in a folder."""
     return find_family(name, _model_config(model), stated=stated)
+
+
+def warnings_of_family(name: str, model: Path, *, stated: str = "") -> Iterator[str]:
+    """Yield a warning if the family of the model in a folder is in doubt."""
+    return family_warnings(name, _model_config(model), stated=stated)
 
 
 def metadata_from_json(document: Mapping[str, Any]) -> ModelMetadata:

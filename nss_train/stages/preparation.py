@@ -32,7 +32,7 @@ from nss_train.errors import public_facts
 from nss_train.extras import needed_by, require_extras
 from nss_train.model.local.known import memory_of
 from nss_train.model.local.source import find_model, read_config
-from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
+from nss_train.model.metadata import ModelMetadata, family_of, read_metadata, warnings_of_family
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.draw import InMemory, SupervisorsDraw
@@ -137,10 +137,15 @@ def prepare_split(
     split: Split, config: SafeSynthesizerParameters, *, model: Path, seed: int, stated_family: str = ""
 ) -> Prepared:
     """Prepare a training split that is in memory; raise the errors of :func:`prepare`."""
-    family = family_of(config.training.pretrained_model, model, stated=stated_family)
+    name = config.training.pretrained_model
+    family = family_of(name, model, stated=stated_family)
     columns.check_roles(split.train, config)
     resolved = resolve(config, split.train, family=family)
-    warnings = [*ignored(config), *columns.split_warnings(split.train, resolved.config)]
+    warnings = [
+        *warnings_of_family(name, model, stated=stated_family),
+        *ignored(config),
+        *columns.split_warnings(split.train, resolved.config),
+    ]
     tokenizer = load_tokenizer(model)
     metadata = read_metadata(resolved.config, model=model, tokenizer=tokenizer, family=family)
     prepared = assemble(split, resolved, metadata, tokenizer, seed=seed)

@@ -41,7 +41,7 @@ from nss_train.training.options import RunOptions
 from nss_train.training.ranks.group import is_first, on_device, placement
 from nss_train.training.ranks.weights import check_weights_fit
 from nss_train.training.steps.divergence import diverged
-from nss_train.training.trainer import load_tokenizer, make_trainer
+from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def train(folder: Path, request: Request, *, report: Report) -> StageResult:
     run = _run_options(folder, request, checkpointing=checkpointing, report=report)
     # It takes half a second, and only evaluations need it.
     evaluated = examples["validation"] is not None
-    tokenizer = load_tokenizer(folder / "in" / "model" / "base") if evaluated else None
+    tokenizer = load_transformers_tokenizer(folder / "in" / "model" / "base") if evaluated else None
     trainer = _maker(folder, config, request, report)(model, tokenizer, config, examples, run)
     fitted = fit(trainer, run)
     if not is_first():

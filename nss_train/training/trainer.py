@@ -172,7 +172,7 @@ class SharedBatchTrainer(AdapterTrainer):
         )
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+def load_transformers_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Return the tokenizer of a model folder; a missing padding token is the end token, as in NSS."""
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(folder))
     if not tokenizer.pad_token_id:

@@ -1,6 +1,6 @@
 """NSS's own options for a config's fields: ``--training__lora_r 16`` means ``--set training.lora_r=16``.
 
-NSS has one option for each field: its path joined with two underscores (reference behaviour §1.10).
+NSS has one option for each field: its path joined with two underscores.
 """
 
 from __future__ import annotations

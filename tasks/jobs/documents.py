@@ -14,7 +14,15 @@ from nss_train.contract import Frozen, Stage
 from nss_train.cost.cost import Cost
 from nss_train.errors import Retry
 from tasks.jobs.ids import JobId
-from tasks.jobs.submission import DEFAULT_PRIORITY, DEFAULT_TENANT, TENANT, DatasetProof, JobOptions, Webhook
+from tasks.jobs.submission import (
+    DEFAULT_PRIORITY,
+    DEFAULT_TENANT,
+    PRIORITY_RANGE,
+    TENANT,
+    DatasetProof,
+    JobOptions,
+    Webhook,
+)
 from tasks.jobs.versioning import Versioned
 from tasks.store.keys import check_key
 
@@ -60,7 +68,7 @@ class JobRequest(Versioned, JobOptions):
     job_id: JobId
     table: Table
     config: SafeSynthesizerParameters
-    priority: Annotated[int, Field(ge=0, le=9)] = DEFAULT_PRIORITY
+    priority: Annotated[int, Field(ge=PRIORITY_RANGE[0], le=PRIORITY_RANGE[-1])] = DEFAULT_PRIORITY
     tenant: Annotated[str, Field(pattern=TENANT)] = DEFAULT_TENANT
     seed: int
     submitted_at: datetime

@@ -20,6 +20,7 @@ from tasks.jobs.versioning import Versioned
 ConfigSource = Mapping[str, Any] | SafeSynthesizerParameters | Path | None
 
 TENANT = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+PRIORITY_RANGE = range(10)
 DEFAULT_PRIORITY = 5
 DEFAULT_TENANT = "default"
 SEEDS = 2**32
@@ -53,7 +54,9 @@ class JobOptions(Frozen):
         int, Field(description="Processes that train together; 0: as the worker has devices.")
     ] = 0
     fsdp: Annotated[bool, Field(description="The ranks share the base model's weights.")] = False
-    priority: Annotated[int, Field(description="0 begins first, 9 last.")] = DEFAULT_PRIORITY
+    priority: Annotated[
+        int, Field(description=f"{PRIORITY_RANGE[0]} begins first, {PRIORITY_RANGE[-1]} last.")
+    ] = DEFAULT_PRIORITY
     """Priority within the tenant."""
     tenant: Annotated[str, Field(description="Shares the workers with others.")] = DEFAULT_TENANT
 

@@ -131,6 +131,10 @@ def is_same_file(uploaded: TableFile, path: Path) -> bool:
     return mine == (uploaded.name, uploaded.sha256, uploaded.bytes)
 
 
+def is_uri(table: Path | str) -> bool:
+    return isinstance(table, str) and "://" in table
+
+
 def table_at(uri: str, settings: Settings) -> Table:
     """Return a table that stays at its URI; raise :class:`ParameterError` unless the operator allows it."""
     if not any(_is_below(uri, prefix) for prefix in settings.allowed_table_uris):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters, parse_config, read_config
-from nss_train.config.support import unsupported_ranks, unsupported_sharing, unsupported_training
+from nss_train.config.support import unsupported_training
 from nss_train.contract import ModelPolicy, TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
 from nss_train.model_names import missing_models
@@ -23,24 +22,26 @@ from tasks.jobs.documents import JobRequest, Table
 from tasks.jobs.ids import check_job_id, id_of_key, new_job_id
 from tasks.jobs.privacy.datasets import check_access, prove
 from tasks.jobs.repository import JobRepository
-from tasks.jobs.submission import KEY_MAX_CHARS, SEEDS, TENANT, ConfigSource, Submission, SubmitMessage
+from tasks.jobs.submission import ConfigSource, Submission, SubmitMessage
 from tasks.jobs.table import (
     check_private_name,
     check_table_file,
     describe_table,
     is_same_file,
+    is_uri,
     table_at,
     upload_table,
 )
 from tasks.scheduling import admission
+from tasks.submission.options import problems_of_options, problems_of_ranks
 from tasks.submission.refusals import record_refusal
 from tasks.telemetry import tracing
 from tasks.webhooks.url_policy import check_url
 
 logger = logging.getLogger(__name__)
 
-IN_LINE = {"priority", "tenant"}
-"""Options that decide when a job begins, and nothing of what it makes."""
+OUTSIDE_IDENTITY = {"priority", "tenant"}
+"""Options that may differ between two submissions under one key: none decides what it makes."""
 
 
 def check_request(
@@ -52,9 +53,9 @@ def check_request(
     """
     caught: list[UserError] = []
     parsed: SafeSynthesizerParameters | None = None
-    in_line = [*_problems_in_line(submission), *_problems_of_identity(submission)]
-    if in_line:
-        caught.append(ParameterError("The job cannot be put in line.", in_line))
+    refused = list(problems_of_options(submission))
+    if refused:
+        caught.append(ParameterError("The job's options are refused.", refused))
     try:
         if not is_uri(submission.table):
             check_table_file(Path(submission.table), limits)
@@ -62,7 +63,7 @@ def check_request(
         caught.append(error)
     try:
         parsed = parse_config(given_of(submission.config))
-        problems = [*unsupported_training(parsed), *_problems_of_ranks(parsed, submission)]
+        problems = [*unsupported_training(parsed), *problems_of_ranks(parsed, submission)]
         if problems:
             raise ParameterError("The job asks for what this version cannot do.", problems)  # noqa: TRY301
         if parsed.dp_enabled and not caught:
@@ -76,30 +77,6 @@ def check_request(
     if len(caught) == 1:
         raise caught[0]
     raise ParameterError(" ".join(e.message for e in caught), [p for e in caught for p in e.problems])
-
-
-def _problems_in_line(submission: Submission) -> Iterator[Problem]:
-    priority, tenant = submission.priority, submission.tenant
-    if not isinstance(priority, int) or priority not in range(10):
-        yield Problem(field="priority", value=priority, remedy="use 0 (first) to 9 (last)")
-    if not re.fullmatch(TENANT, tenant):
-        remedy = "use up to 63 lower-case letters, digits and inner hyphens"
-        yield Problem(field="tenant", value=tenant[:100], remedy=remedy)
-
-
-def _problems_of_identity(submission: Submission) -> Iterator[Problem]:
-    seed, key = submission.seed, submission.idempotency_key
-    if seed is not None and (not isinstance(seed, int) or not 0 <= seed < SEEDS):
-        yield Problem(field="seed", value=seed, remedy=f"use 0 to {SEEDS - 1}, or none")
-    if key is not None and not 1 <= len(key) <= KEY_MAX_CHARS:
-        remedy = f"use 1 to {KEY_MAX_CHARS} characters, or none"
-        yield Problem(field="idempotency_key", value=key[:100], remedy=remedy)
-
-
-def _problems_of_ranks(config: SafeSynthesizerParameters, submission: Submission) -> Iterator[Problem]:
-    yield from unsupported_ranks(submission.ranks, effective_batch=config.training.effective_batch_size)
-    if submission.fsdp:
-        yield from unsupported_sharing(config, ranks=submission.ranks)
 
 
 def submit(
@@ -202,10 +179,6 @@ def submit_message(app: Deployment, message: SubmitMessage, *, task_id: str) -> 
         raise
 
 
-def is_uri(table: Path | str) -> bool:
-    return isinstance(table, str) and "://" in table
-
-
 def given_of(config: ConfigSource) -> Mapping[str, Any]:
     """Return a config as it was given, unchecked."""
     if isinstance(config, SafeSynthesizerParameters):
@@ -232,7 +205,7 @@ def _raise_if_different(records: JobRepository, request: JobRequest, submission:
 
 def _made_by(request: JobRequest) -> dict[str, Any]:
     """Return the options that two submissions under one key must share."""
-    return {name: value for name, value in request.job_options().items() if name not in IN_LINE}
+    return {name: value for name, value in request.job_options().items() if name not in OUTSIDE_IDENTITY}
 
 
 def _is_same_table(records: JobRepository, stored: JobRequest, given: Table, table: Path | str) -> bool:

@@ -72,6 +72,36 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_one_jobs(
         assert second in said
 
 
+HALF = "a\udcff"
+"""A text as Python reads it from a command line whose last byte is not UTF-8."""
+
+
+def test_a_reason_with_half_a_character_is_refused_and_the_job_goes_on(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job_id,) = submitted(settings, tmp_path, "one")
+    assert run(settings, monkeypatch, "cancel", job_id, "--reason", HALF) == 2
+    assert "- reason = 'a\\\\udcff': it has half a character" in capsys.readouterr().err
+    with pytest.raises(ParameterError, match="requested_by"):
+        Client(settings).cancel(job_id, reason="x", requested_by=HALF)
+    assert Client(settings).status(job_id).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("option", ["--key", "--family", "--tenant", "--webhook"])
+def test_a_submission_with_half_a_character_is_refused(
+    option: str,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("a,b\n1,x\n")
+    assert run(settings, monkeypatch, "submit", str(table), option, HALF) == 2
+    assert capsys.readouterr().err.count("= 'a\\\\udcff': ") == 1
+    assert list(Client(settings).list()) == []
+
+
 @pytest.mark.parametrize("beginning", ["../etc", "", "Key", "key_", "-", "x" * 65, "key-\n"])
 def test_what_no_id_begins_with_is_looked_for_nowhere(beginning: str, settings: Settings) -> None:
     with pytest.raises(ParameterError, match="Not a job id"):

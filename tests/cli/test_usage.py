@@ -101,6 +101,21 @@ def test_the_nearest_name_or_the_reason_is_told(
     assert says in capsys.readouterr().err.lower()
 
 
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["worker", "--name", "a\udcff"], "name"),
+        (["worker", "--queues", "a\udcff"], "queues"),
+        (["metrics", "--host", "a\udcff"], "host"),
+    ],
+)
+def test_a_server_with_half_a_character_in_its_name_is_not_started(
+    words: list[str], field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(words) == 2
+    assert f"- {field} = 'a\\\\udcff': it has half a character" in capsys.readouterr().err
+
+
 def test_with_json_a_mistake_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["status", "--json"]) == 2
     assert "job_id" in json.loads(capsys.readouterr().out)["error"]["message"]

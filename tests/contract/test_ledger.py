@@ -161,6 +161,11 @@ def test_a_bad_budget_is_refused_with_every_reason(ledger: DatasetLedger) -> Non
     assert [problem.field for problem in caught.value.problems] == ["owner", "unit"]
     with pytest.raises(ParameterError, match="no job at all would fit"):
         ledger.set_budget(epsilon=0.1, delta=1e-6, by="me", reason="", unit="record", owner="a")
+    with pytest.raises(ParameterError) as caught:  # half of a character, which no document can keep
+        ledger.set_budget(
+            epsilon=8, delta=1e-6, by="a\udcff", reason="a\udcff", unit="value of a\udcff", owner="a"
+        )
+    assert [problem.field for problem in caught.value.problems] == ["by", "reason", "unit"]
     assert ledger.read().entries == ()
 
 

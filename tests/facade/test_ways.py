@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def gaps(column: str) -> pd.DataFrame:
 
 
 LISTS = FRAME.assign(g=[[1.0]] * 240, o=[[1.0]] * 240)
-EVERYWHERE = {
+REFUSED_EVERYWHERE = {
     "a group column with gaps": (gaps("g"), {"group_training_examples_by": "g"}, r"'g' has missing values"),
     "a group column that is not there": (
         FRAME,
@@ -83,11 +84,11 @@ def config_of(data: dict[str, Any], model: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", [*WHOLE, *SPLIT])
-@pytest.mark.parametrize("kind", EVERYWHERE)
+@pytest.mark.parametrize("kind", REFUSED_EVERYWHERE)
 def test_what_nobody_can_train_is_refused_whichever_way_it_comes(
     kind: str, way: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    frame, data, says = EVERYWHERE[kind]
+    frame, data, says = REFUSED_EVERYWHERE[kind]
     with pytest.raises(UserError, match=says):
         (WHOLE | SPLIT)[way](frame, config_of(data, tiny_model), tiny_model, tmp_path)
 
@@ -105,6 +106,13 @@ def test_what_is_checked_of_whole_tables_is_told_of_splits(
     else:
         told = SPLIT[way](frame, config, tiny_model, tmp_path)
         assert any(one.startswith(warning) for one in told), told
+
+
+@pytest.mark.parametrize("way", [*WHOLE, *SPLIT])
+def test_a_model_below_a_folder_of_another_family_is_told(way: str, tiny_model: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "qwen" / tiny_model.name)
+    told = (WHOLE | SPLIT)[way](FRAME, config_of({}, model), model, tmp_path)
+    assert any("trained as Qwen" in one and "config.json names SmolLM2" in one for one in told), told
 
 
 @pytest.mark.parametrize("way", [*WHOLE, *SPLIT])

@@ -1,6 +1,7 @@
 """Releases side by side: what an older one wrote is read, what a newer one wrote is left to it.
 
-``v1``, ``v2``, … hold what the releases of these versions really wrote.
+``v1``, ``v2``, … hold documents as the releases of these versions wrote them; ``python -m tests.upgrades``
+begins the next one.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tasks.store.local import LocalStore
 from tests.pipeline.conftest import worker
 from tests.security.conftest import wait_until
 from tests.security.test_messages import honest_job
+from tests.upgrades import __main__ as new_version
 
 HERE = Path(__file__).parent
 JOB = "20260101-000000-abcdef01"
@@ -51,6 +53,19 @@ def message(version: int) -> Any:
 
 def test_there_is_a_record_of_each_version() -> None:
     assert {path.name for path in HERE.glob("v*")} == {f"v{version}" for version in VERSIONS}
+
+
+def test_the_folder_of_a_new_version_holds_the_same_documents_with_its_number(tmp_path: Path) -> None:
+    shutil.copytree(HERE / f"v{VERSION}", tmp_path / f"v{VERSION}")
+    made = new_version.make(tmp_path, NEWER)
+    files = [path for path in (HERE / f"v{VERSION}").rglob("*") if path.is_file()]
+    for path in files:
+        new, old = (made / path.relative_to(HERE / f"v{VERSION}")).read_bytes(), path.read_bytes()
+        assert new == old.replace(b'"version": %d' % VERSION, b'"version": %d' % NEWER)
+        assert new != old or b"version" not in old
+    assert len(files) > 10
+    with pytest.raises(FileExistsError):
+        new_version.make(tmp_path, NEWER)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -58,7 +58,7 @@ def run(
     from tasks.submission.submit import check_request
 
     source = configs.chosen(config, sets)
-    submission = Submission.unchecked(table=table, config=source, seed=seed)
+    submission = Submission.unchecked(table=table, config=source, seed=seed, family=family)
     # Where packages are missing, that is said first: without them no model can be trained anyway.
     complete = {TRAIN, LOCAL}.isdisjoint(missing())
     checked = check_request(submission, models=Settings().model_policy if complete else None)

@@ -12,6 +12,7 @@ import typer
 from nss_train.extras import METRICS, TRAIN
 from tasks.cli import display, subprograms
 from tasks.cli.options import AsJson
+from tasks.jobs.texts import check_texts
 from tasks.settings import Settings
 from tasks.store.open import open_store
 
@@ -35,6 +36,7 @@ def worker(
     ] = False,
 ) -> None:
     """Serve queues until SIGTERM, or for a number of stages."""
+    check_texts(queues=queues, name=name)
     subprograms.require_extras(TRAIN)
     from tasks.worker.per_device import run_workers
     from tasks.worker.process import run_worker
@@ -61,6 +63,7 @@ def metrics(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve /metrics for Prometheus and /scale for a scaler until SIGTERM."""
+    check_texts(host=host)
     subprograms.require_extras(METRICS)
     from tasks.monitoring.exporter import make_server_on
     from tasks.telemetry import logs as log

@@ -23,6 +23,7 @@ from tasks.jobs.documents import JobRequest, Outcome
 from tasks.jobs.privacy.datasets import PRIVATE, DatasetKeys, bind, read_binding, rotate, strangers_problems
 from tasks.jobs.privacy.same_data import noticed
 from tasks.jobs.submission import TENANT
+from tasks.jobs.texts import problems_of_texts
 from tasks.store.base import Store
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,10 @@ class DatasetLedger:
         """Return the requested budget; raise :class:`ParameterError` with all that is wrong with it."""
         ledger, binding = self.read(), read_binding(self._store, self._dataset)
         bound = {} if binding is None else {"owner": binding.owner, "unit": binding.unit}
-        problems = list(_binding_problems(limits, bound, ledger))
+        problems = [
+            *_binding_problems(limits, bound, ledger),
+            *problems_of_texts(by=by, reason=reason, unit=limits.unit),
+        ]
         if is_unnamed(self._dataset):
             remedy = "this name was drawn for one job; choose another (`budget rename` moves a ledger)"
             problems.append(Problem(field="dataset", value=self._dataset, remedy=remedy))

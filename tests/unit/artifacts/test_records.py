@@ -1,4 +1,4 @@
-"""Validity of sampled records: reference behaviour §11.2, consequence by consequence."""
+"""Validity of sampled records by NSS's rules, consequence by consequence."""
 
 from __future__ import annotations
 

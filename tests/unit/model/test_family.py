@@ -1,4 +1,4 @@
-"""The families of reference behaviour §3.2, and how a model's family is found."""
+"""NSS's families with their prompts and defaults, and how a model's family is found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from nss_train.data.examples import Prompt
 from nss_train.errors import ParameterError
-from nss_train.model.family import FAMILIES, find_family
+from nss_train.model.family import FAMILIES, family_warnings, find_family
 from nss_train.model.metadata import ModelMetadata, metadata_from_json
 
 CHAT = 'user\n Generate a JSONL dataset with the following columns:  "id":<unk>,"name":<unk> \n assistant\n'
@@ -80,6 +80,32 @@ def test_a_stated_family_wins_and_an_unknown_one_is_refused() -> None:
         find_family("/models/mine", {"model_type": "gpt2"})
     with pytest.raises(ParameterError, match="Unknown family"):
         find_family("x", stated="gpt")
+
+
+GRANITE_IN_A_FOLDER = "/home/mistral/models/granite-3.3-2b"
+
+
+def test_a_path_of_another_family_than_the_config_is_told_with_both() -> None:
+    assert find_family(GRANITE_IN_A_FOLDER, {"model_type": "granite"}).name == "Mistral"  # as in NSS
+    (told,) = family_warnings(GRANITE_IN_A_FOLDER, {"model_type": "granite"})
+    assert "trained as Mistral" in told
+    assert "config.json names Granite" in told
+    assert "--family Granite" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "stated"),
+    [
+        (GRANITE_IN_A_FOLDER, {"model_type": "granite"}, "granite"),
+        (GRANITE_IN_A_FOLDER, {"model_type": "gpt2"}, ""),
+        ("/models/granite", {"model_type": "granite"}, ""),
+        ("/models/mine", {"model_type": "granite"}, ""),
+        ("/models/mine", {}, "Qwen"),
+    ],
+    ids=["stated", "config of no family", "both agree", "path of no family", "neither"],
+)
+def test_a_family_without_a_doubt_is_not_told(name: str, config: dict[str, object], stated: str) -> None:
+    assert not list(family_warnings(name, config, stated=stated))
 
 
 def test_metadata_are_read_as_they_are_written() -> None:

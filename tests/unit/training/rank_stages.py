@@ -67,7 +67,7 @@ def trained(folder: Path, request: Request, *, fsdp: bool = False) -> dict[str, 
     from nss_train.model.loading import FLOAT32, load_base
     from nss_train.training.fit import fit
     from nss_train.training.options import RunOptions
-    from nss_train.training.trainer import load_tokenizer, make_trainer
+    from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 
     model_folder = Path(request.config.training.pretrained_model)
     base = load_base(model_folder, FLOAT32, attention="sdpa", trust_remote_code=False)
@@ -77,7 +77,9 @@ def trained(folder: Path, request: Request, *, fsdp: bool = False) -> dict[str, 
         output=folder / "trainer", seed=1, checkpointing=False, report=lambda _event: None, fsdp=fsdp
     )
     sides = {"train": examples(), "validation": None}
-    fitted = fit(make_trainer(model, load_tokenizer(model_folder), request.config, sides, run), run)
+    fitted = fit(
+        make_trainer(model, load_transformers_tokenizer(model_folder), request.config, sides, run), run
+    )
     trainable = [value.detach() for value in model.parameters() if value.requires_grad]
     # The parts that ranks hold of a shared tensor are gathered on each of them.
     after = [value.full_tensor() if isinstance(value, DTensor) else value for value in trainable]

@@ -18,7 +18,7 @@ from nss_train.model.loading import FLOAT32, load_base
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted
 from nss_train.training.reports.quality import GenerationQuality
-from nss_train.training.trainer import load_tokenizer, make_trainer
+from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 
 from .conftest import make_request, run_options
 
@@ -50,7 +50,7 @@ def run(tiny_model: Path, tmp_path: Path) -> Fit:
         options = run_options(tmp_path / "trainer", max_seconds=max_seconds)
         trainer = make_trainer(
             initial_adapter(base, config.training, seed=1),
-            load_tokenizer(tiny_model),
+            load_transformers_tokenizer(tiny_model),
             config,
             {"train": Dataset.from_list([row] * 24), "validation": Dataset.from_list([row] * 4)},
             options,
@@ -62,7 +62,7 @@ def run(tiny_model: Path, tmp_path: Path) -> Fit:
 
 
 def quality(model: Path, **sampling: Any) -> GenerationQuality:
-    return GenerationQuality(load_tokenizer(model), METADATA, SCHEMA, Sampling(**sampling), 1)
+    return GenerationQuality(load_transformers_tokenizer(model), METADATA, SCHEMA, Sampling(**sampling), 1)
 
 
 def evaluations(fitted: Fitted) -> list[float]:

@@ -15,7 +15,7 @@ from nss_train.training.fitted import incomplete_reason
 from nss_train.training.reports import reporters
 from nss_train.training.reports.metrics import BatchedMetrics, compute_metrics
 from nss_train.training.reports.quality import GenerationQuality
-from nss_train.training.trainer import load_tokenizer
+from nss_train.training.trainer import load_transformers_tokenizer
 
 from .conftest import Trained, load, make_request, read, silent
 
@@ -57,7 +57,7 @@ def test_generating_only_nonsense_ends_the_training(tmp_path: Path, tiny_model: 
     folder = load(tmp_path, make_request(tiny_model))
     prepared = folder / "in" / "prepare_data"
     quality = GenerationQuality(
-        load_tokenizer(tiny_model),
+        load_transformers_tokenizer(tiny_model),
         read(prepared / "metadata.json"),
         read(prepared / "schema.json"),
         Sampling(patience=2),

@@ -27,7 +27,7 @@ from nss_train.training.hugging_face import AdapterTrainer
 from nss_train.training.steps import micro_batches, passes
 from nss_train.training.steps.micro_batches import Room
 from nss_train.training.steps.passes import ROOM_FILE, Passes
-from nss_train.training.trainer import load_tokenizer, make_trainer
+from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 
 from .conftest import make_request, run_options, silent
 
@@ -88,7 +88,7 @@ def train(tiny_model: Path, tmp_path: Path, examples: Dataset) -> Train:
         model = initial_adapter(base, config.training, seed=1)
         wanted = run_options(tmp_path / "trainer", **options)
         sides = {"train": examples, "validation": None}
-        trainer = make_trainer(model, load_tokenizer(tiny_model), config, sides, wanted)
+        trainer = make_trainer(model, load_transformers_tokenizer(tiny_model), config, sides, wanted)
         return Trained(fit(trainer, wanted), model)
 
     return run

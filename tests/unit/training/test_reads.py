@@ -14,7 +14,7 @@ from nss_train.model.heads import DIVIDED_HEADS, PLAIN_HEADS
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.loss import Head
 from nss_train.training import arguments
-from nss_train.training.trainer import load_tokenizer, make_trainer
+from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 from tests.unit.model.test_loss import model_of, rows
 
 from .conftest import make_request, run_options
@@ -34,7 +34,9 @@ def test_a_step_reads_its_loss_and_nothing_else(
         {"input_ids": ids, "attention_mask": [[1] * len(i) for i in ids], "labels": ids}
     )
     sides = {"train": examples, "validation": None}
-    trainer = make_trainer(model, load_tokenizer(tiny_model), config, sides, run_options(tmp_path))
+    trainer = make_trainer(
+        model, load_transformers_tokenizer(tiny_model), config, sides, run_options(tmp_path)
+    )
     with counted() as reads:
         steps = PerStep(reads)
         trainer.add_callback(steps)

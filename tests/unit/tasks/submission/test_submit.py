@@ -14,7 +14,12 @@ from nss_train.errors import ParameterError
 from tasks.cli.commands import jobs
 from tasks.client import Client
 from tasks.jobs.documents import JobRequest
-from tasks.jobs.submission import JobOptions, Submission, SubmissionOptions, SubmitMessage
+from tasks.jobs.submission import (
+    JobOptions,
+    Submission,
+    SubmissionOptions,
+    SubmitMessage,
+)
 from tasks.submission.submit import check_request
 
 
