@@ -24,7 +24,7 @@ from nss_train.config.reading import ReadingParameters, as_written
 from nss_train.counted import counted
 from nss_train.data.comparison.numerals import Numerals, is_numeral, is_text
 from nss_train.data.comparison.pairs import Sketch, hashes
-from nss_train.data.reading.cells import Reader, TableFile, readers
+from nss_train.data.reading.cells import Reader, TableFile, decoded, readers
 from nss_train.data.reading.faults import unreadable
 from nss_train.data.tokenization.distinct_values import Column, distinct_columns, exact_texts, to_arrow
 from nss_train.errors import DataError, Problem
@@ -206,7 +206,7 @@ class _Watch:
 
     def see(self, raw: pa.Array, start: int) -> None:
         """Compare some cells with the table's rows from ``start`` on."""
-        raw = raw.dictionary_decode() if types.is_dictionary(raw.type) else raw
+        raw = decoded(raw)
         trained = self.series.iloc[start : start + len(raw)]
         if len(trained) < len(raw):
             raise pa.ArrowInvalid("the file has other rows than the table")

@@ -48,8 +48,6 @@ def sheet_cells(path: Path, *, dropped: Collection[str] = ()) -> dict[str, list[
     except (CalamineError, *DAMAGED) as error:
         raise _no_xlsx(path, error) from error
     names = list(map(str, header))
-    if len(names) == 1:  # pandas skips the empty rows of a single column
-        rows = [row for row in rows if row[0] != ""]
     columns = zip(*rows, strict=True) if rows else [() for _ in names]
     cells = dict(zip(names, ([_value(cell) for cell in column] for column in columns), strict=True))
     return {names[place]: cells[names[place]] for place in kept_places(names, dropped)}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from nss_train.config.reading import ReadingParameters, Types
 from nss_train.contract import TableLimits
 from nss_train.data.reading.spreadsheet import sheet_cells, xlsx_size
-from nss_train.data.source import read_table
+from nss_train.data.source import read_source, read_table
 from nss_train.errors import DataError
 
 from .files import Refused, check_refused, write_xlsx
@@ -58,6 +59,14 @@ def test_whole_numbers_of_a_workbook_are_integers_as_far_as_each_has_a_double_of
     found = sheet_cells(tmp_path / "t.xlsx")["a"]
     assert found == [1, 2.5, 2**53, 2**53 + 2, None]
     assert [type(cell) for cell in found[:4]] == [int, float, int, float]
+
+
+@pytest.mark.parametrize("types", [Types.NSS, Types.FAITHFUL])
+def test_an_empty_cell_of_a_single_column_is_a_row(types: Types, tmp_path: Path) -> None:
+    write_xlsx(tmp_path / "t.xlsx", [["a"], ["x"], [None], ["y"]])
+    source = read_source(tmp_path / "t.xlsx", reading=ReadingParameters(types=types))
+    assert source.frame["a"].isna().tolist() == [False, True, False]
+    assert source.changes == ()
 
 
 def test_a_workbook_whose_parts_are_too_large_is_not_opened(tmp_path: Path) -> None:
