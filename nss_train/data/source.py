@@ -28,6 +28,7 @@ from nss_train.data.reading.faults import DAMAGED, contradicted, problem, unread
 from nss_train.data.reading.json_array import as_lines
 from nss_train.data.reading.json_lines import read_lines
 from nss_train.data.reading.numbers import find_numbers
+from nss_train.data.reading.other_kinds import check_kind
 from nss_train.data.reading.packed import unpacked
 from nss_train.data.reading.rows import (
     check_header,
@@ -150,7 +151,9 @@ def _check_undeclared(reading: ReadingParameters, form: Format | None) -> None:
 
 
 def _read_csv(path: Path, limits: TableLimits | None, reading: ReadingParameters) -> Source:
-    dialect = find_marks(path, Dialect(encoding=find_encoding(path, reading.encoding)), reading)
+    encoded = Dialect(encoding=find_encoding(path, reading.encoding))
+    check_kind(path, encoded)
+    dialect = find_marks(path, encoded, reading)
     if limits is not None:
         check_size(path, limits, delimiter=dialect.delimiter)
     header = check_header(path, dialect, dropped=reading.dropped)

@@ -216,9 +216,7 @@ def _is_exact(value: Any) -> bool:
 
 def _of_arrow(cells: pa.ChunkedArray, *, as_text: bool) -> pd.Series[Any]:
     kind = cells.type
-    if types.is_dictionary(kind):
-        return _of_arrow(cells.cast(kind.value_type), as_text=as_text)
-    if types.is_run_end_encoded(kind):
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
         return _of_arrow(pa.chunked_array(map(decoded, cells.chunks), kind.value_type), as_text=as_text)
     if isinstance(kind, pa.BaseExtensionType):
         stored = pa.chunked_array([chunk.storage for chunk in cells.chunks], kind.storage_type)
