@@ -79,8 +79,7 @@ def canonical_cell(raw: bytes) -> bytes | None:
         return None
     if text.lower() in ("true", "false"):
         return text.lower().encode()
-    # An escape such as \ud800 is a character that has no UTF-8.
-    return (_number(text) or _date(text) or text).encode(errors="surrogatepass")
+    return (_number(text) or _date(text) or text).encode()
 
 
 def _unquoted(text: str) -> str:
