@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 
 class Format(StrEnum):
@@ -65,6 +65,15 @@ PRIVATE_ONLY = (
     f"a private job reads {', '.join(PRIVATE)} only, unpacked, a record at a time; convert the table to one"
     " of these (CSV: commas, UTF-8)"
 )
+
+
+def missing(path: Path) -> str:
+    """Return what is wrong with a path that is not a file."""
+    if path.is_dir():
+        return "a folder; give one file, and write the parts of a table into one"
+    if path.exists():
+        return "no regular file; write the table into one"
+    return "no such file"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,13 +21,20 @@ from nss_train.data.reading.arrow_file import read_arrow
 from nss_train.data.reading.cells import TableFile
 from nss_train.data.reading.delimiter import find_marks
 from nss_train.data.reading.dialect import Dialect
-from nss_train.data.reading.doubts import below_an_empty_line, doubts
+from nss_train.data.reading.doubts import (
+    below_an_empty_line,
+    blank_lines,
+    check_header_once,
+    doubts,
+    unnamed_index,
+)
 from nss_train.data.reading.encoding import find_encoding
 from nss_train.data.reading.faithful import read_faithfully, read_texts
 from nss_train.data.reading.faults import DAMAGED, contradicted, problem, unreadable
 from nss_train.data.reading.json_array import as_lines
 from nss_train.data.reading.json_lines import read_lines
 from nss_train.data.reading.numbers import find_numbers
+from nss_train.data.reading.other_kinds import check_kind
 from nss_train.data.reading.packed import unpacked
 from nss_train.data.reading.rows import (
     check_header,
@@ -37,10 +44,10 @@ from nss_train.data.reading.rows import (
     kept_places,
     own_name,
 )
-from nss_train.data.reading.spreadsheet import read_xlsx
+from nss_train.data.reading.spreadsheet import error_cells, read_xlsx
 from nss_train.data.types import check_types
 from nss_train.errors import DataError
-from nss_train.formats import UNKNOWN, Compression, Format, kind_of
+from nss_train.formats import UNKNOWN, Compression, Format, kind_of, missing
 
 MIN_ROWS = 2
 
@@ -84,7 +91,7 @@ def read_source(
     """Return the table, and how its file was read; raise the errors of :func:`read_table`."""
     kind = kind_of(path.name)
     if not path.is_file():
-        raise unreadable(str(path), "no such file")
+        raise unreadable(str(path), missing(path))
     if path.stat().st_size == 0:
         raise unreadable(path.name, "the file is empty; a table needs a header and at least two rows")
     if kind is None:
@@ -100,6 +107,7 @@ def read_source(
     if len(source.frame) < MIN_ROWS:
         rows = counted(len(source.frame), "row")
         raise unreadable(path.name, f"the table has {rows}; at least {MIN_ROWS} are needed")
+    check_header_once(source.frame)
     source = _packed(source, kind.compression)
     source = replace(source, doubts=(*source.doubts, *doubts(source.frame)))
     logger.info("read as: %s", source.read_as, extra={"action": "data.read"})
@@ -127,12 +135,16 @@ def _read(path: Path, limits: TableLimits | None, reading: ReadingParameters) ->
     readers = {Format.PARQUET: _read_parquet, Format.ARROW: read_arrow, Format.XLSX: read_xlsx}
     if form not in readers:
         raise unreadable(path.name, UNKNOWN)
-    frame = _without_index(readers[form](path, dropped=reading.dropped))
+    frame = readers[form](path, dropped=reading.dropped)
+    left_out = unnamed_index(frame)
+    frame = _without_index(frame)
     check_names([str(column) for column in frame.columns], dropped=reading.dropped)
     file = TableFile(path=path, form=form, dropped=reading.dropped)
-    return _as_wanted(
+    source = _as_wanted(
         file, frame.drop(columns=list(reading.dropped), errors="ignore"), reading, how=str(form)
     )
+    told = error_cells(path, dropped=reading.dropped) if form is Format.XLSX else left_out
+    return replace(source, doubts=tuple(told))
 
 
 def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +162,9 @@ def _check_undeclared(reading: ReadingParameters, form: Format | None) -> None:
 
 
 def _read_csv(path: Path, limits: TableLimits | None, reading: ReadingParameters) -> Source:
-    dialect = find_marks(path, Dialect(encoding=find_encoding(path, reading.encoding)), reading)
+    encoded = Dialect(encoding=find_encoding(path, reading.encoding))
+    check_kind(path, encoded)
+    dialect = find_marks(path, encoded, reading)
     if limits is not None:
         check_size(path, limits, delimiter=dialect.delimiter)
     header = check_header(path, dialect, dropped=reading.dropped)
@@ -167,7 +181,10 @@ def _read_csv(path: Path, limits: TableLimits | None, reading: ReadingParameters
     dropped = frozenset(map(str, whole.columns)) - frozenset(names)
     file = TableFile(path=path, form=Format.CSV, dialect=dialect, dropped=dropped)
     source = _as_wanted(file, frame, reading, how=str(dialect), otherwise=numbers.columns)
-    return replace(source, dialect=dialect, doubts=tuple(below_an_empty_line(path, dialect)))
+    told = tuple(below_an_empty_line(path, dialect))
+    if len(header) == 1:
+        told = told or blank_lines(path, dialect)
+    return replace(source, dialect=dialect, doubts=told)
 
 
 def _as_wanted(

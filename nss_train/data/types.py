@@ -80,6 +80,8 @@ def _refused(kind: pa.DataType) -> Iterator[str]:
     for names, said in _REFUSED:
         if any(getattr(types, name)(kind) for name in names):
             yield said
+    if types.is_timestamp(kind) and kind.tz is not None and not _is_zone(kind.tz):
+        yield f"times of a zone that does not exist ({kind.tz}); write them in UTC"
     if types.is_dictionary(kind):
         yield from _refused(kind.value_type)
     elif isinstance(kind, pa.BaseExtensionType):
@@ -87,3 +89,11 @@ def _refused(kind: pa.DataType) -> Iterator[str]:
     elif types.is_nested(kind):
         for number in range(kind.num_fields):
             yield from _refused(kind.field(number).type)
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        pa.lib.string_to_tzinfo(name)
+    except (LookupError, ValueError):
+        return False
+    return True

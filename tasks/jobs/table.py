@@ -23,6 +23,7 @@ from nss_train.formats import (
     Format,
     Kind,
     kind_of,
+    missing,
     suffix_of,
 )
 from tasks.jobs.documents import JobRequest, Table, TableFile
@@ -59,7 +60,7 @@ Fault: TypeAlias = tuple[str, object, str]
 
 def _glance(path: Path, limits: TableLimits) -> Fault | None:
     if not path.is_file():
-        return "table", str(path), "no such file; give the path of a CSV, Parquet or JSON Lines file"
+        return "table", str(path), f"{missing(path)}; give the path of a CSV, Parquet or JSON Lines file"
     kind = kind_of(path.name)
     if kind is None:
         return "table", str(path), UNKNOWN

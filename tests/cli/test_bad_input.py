@@ -44,6 +44,10 @@ class Case:
 
 CASES = {
     "missing file": Case(command=["run", "nothing.csv"], says=["nothing.csv", "no such file"]),
+    "folder": Case(command=["run", "."], says=["a folder; give one file"]),
+    "negative seed of examples": Case(
+        command=["examples", "t.csv", "--model", ".", "--seed", "-1"], says=["Invalid value for '--seed'"]
+    ),
     "empty file": Case(command=["run", "t.csv"], files={"t.csv": b""}, says=["the file is empty"]),
     "binary file": Case(command=["run", "t.csv"], files={"t.csv": b"\x7fELF\0\0\1"}, says=["binary content"]),
     "unknown format": Case(

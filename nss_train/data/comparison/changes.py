@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from nss_train.config.reading import ReadingParameters, as_written
 from nss_train.counted import counted
 from nss_train.data.comparison.numerals import Numerals, is_numeral, is_text
 from nss_train.data.comparison.pairs import Sketch, hashes
-from nss_train.data.reading.cells import Reader, TableFile, readers
+from nss_train.data.reading.cells import Reader, TableFile, decoded, readers
 from nss_train.data.reading.faults import unreadable
 from nss_train.data.tokenization.distinct_values import Column, distinct_columns, exact_texts, to_arrow
 from nss_train.errors import DataError, Problem
@@ -43,6 +44,8 @@ class What(StrEnum):
     ZEROS = "leading zeros lost in {cells}"
     SIGNS = "plus sign lost in {cells}"
     ENDS = "zeros at the end lost in {cells}"
+    SPACES = "spaces around the number lost in {cells}"
+    POWERS = "codes such as 3E5 trained as numbers in {cells}"
     ROUNDED = "{cells} rounded"
     NOISE = "digits added to {cells}"
     WHOLE = "whole numbers trained as floats (3 as 3.0) in {cells}"
@@ -206,7 +209,7 @@ class _Watch:
 
     def see(self, raw: pa.Array, start: int) -> None:
         """Compare some cells with the table's rows from ``start`` on."""
-        raw = raw.dictionary_decode() if types.is_dictionary(raw.type) else raw
+        raw = decoded(raw)
         trained = self.series.iloc[start : start + len(raw)]
         if len(trained) < len(raw):
             raise pa.ArrowInvalid("the file has other rows than the table")
@@ -245,7 +248,9 @@ class _Watch:
         """Compare lists and objects by the content of their JSON."""
         written, texts = exact_texts(raw.to_pylist()), trained.tolist()
         pairs = zip(written, texts, strict=True)
-        changed = np.asarray([one != other and json.loads(one) != json.loads(other) for one, other in pairs])
+        # Python takes 1, 1.0 and true for equal, so integers are compared as text.
+        load = partial(json.loads, parse_int=str)
+        changed = np.asarray([one != other and load(one) != load(other) for one, other in pairs])
         self.cells[What.NESTED] += int(changed.sum())
         trained_as = hashes(np.asarray(texts, object))
         self.sketch.add(np.where(changed, hashes(np.asarray(written, object)), trained_as), trained_as)
@@ -282,7 +287,10 @@ def _numbers(changed: Numerals, kind: pa.DataType) -> dict[What, int]:
     same, longer = changed.same, changed.longer
     masks = {What.ROUNDED: ~same & ~longer, What.NOISE: ~same & longer}
     if is_text(kind):
-        masks |= {What.ZEROS: changed.zeros, What.SIGNS: changed.signs, What.ENDS: same & changed.ends}
+        masks |= {What.ZEROS: changed.zeros, What.SIGNS: changed.signs}
+        masks |= {What.SPACES: changed.spaces, What.POWERS: changed.codes}
+    if is_text(kind) or types.is_decimal(kind):
+        masks |= {What.ENDS: same & changed.ends}
     if not types.is_floating(kind):
         masks[What.WHOLE] = changed.whole & changed.floats
     return {what: changed.where(mask).count for what, mask in masks.items()}

@@ -30,6 +30,10 @@ _LEADING_ZEROS = r"^(-?)0+([0-9])"
 _LAST_ZEROS = r"\.0*$|(\.[0-9]*?[1-9])0+$"
 _ZERO_AT_END = r"\.[0-9]*0\s*$"
 _PLUS = r"^\s*\+"
+_SPACES = r"^\s|\s$"
+_CODE = r"^\s*[0-9]+[eE][0-9]+\s*$"
+"""Codes that are numbers only by chance: numbers have a point or a sign (1.0E5, 1e+05)."""
+_NEGATIVE_ZERO = r"^\s*-0(\.0*)?\s*$"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
 
 
@@ -101,6 +105,16 @@ class Numerals:
         return _match(self.raw, _PLUS)
 
     @property
+    def spaces(self) -> Mask:
+        return _match(self.raw, _SPACES)
+
+    @property
+    def codes(self) -> Mask:
+        """Return all cells if each is a code with an E between its digits, such as ``3E5``; else none."""
+        codes = _match(self.raw, _CODE)
+        return codes & codes.all()
+
+    @property
     def ends(self) -> Mask:
         """Return which cells end with a zero after the decimal point."""
         return _match(self.raw, _ZERO_AT_END)
@@ -154,9 +168,9 @@ class Numerals:
         """Return a hash of each cell: that of its trained text if the number is the same, otherwise its own.
 
         Whole numbers are the same only if all their digits are, fractions if they differ by at most
-        :data:`NOISE`.
+        :data:`NOISE`. Negative zero is zero, but two codes for one number are two.
         """
-        found, differs = self.trained.copy(), ~self.same | self.zeros
+        found, differs = self.trained.copy(), ~self.same | self.zeros | self.codes
         if differs.any():
             found[differs] = _keys_of_others(self.where(differs))
         return found
@@ -167,7 +181,9 @@ def _keys_of_others(cells: Numerals) -> Hashes:
     plain = pc.replace_substring_regex(cells.raw, _LAST_ZEROS, r"\1")
     numbers, trained = _floats(cells.raw), _floats(cells.text)
     fraction = ~_match(plain, _WHOLE) & np.isfinite(numbers)
+    fraction &= ~cells.codes
     near = fraction & (np.abs(numbers - trained) <= NOISE * np.abs(numbers))
+    near |= _match(cells.raw, _NEGATIVE_ZERO)
     found, own = cells.trained.copy(), ~near
     if own.any():
         rounded = _rounded(np.where(fraction, numbers, 0)[own])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
@@ -177,6 +178,17 @@ def _check_kind(name: str, kind: pa.DataType, kinds: dict[str, str]) -> None:
     found = "number" if is_number else str(kind.id) if types.is_nested(kind) else str(kind)
     if kinds.setdefault(name, found) != found:
         raise pa.ArrowInvalid(f"Column(/{name}) changed from {kinds[name]} to {found}")
+
+
+def decoded(cells: pa.Array) -> pa.Array:
+    """Return cells that each stand for themselves, in a type that Arrow's functions know."""
+    if types.is_dictionary(cells.type):
+        return cells.dictionary_decode()
+    if types.is_run_end_encoded(cells.type):
+        return pc.run_end_decode(cells)
+    if types.is_decimal32(cells.type) or types.is_decimal64(cells.type):
+        return cells.cast(pa.decimal128(cells.type.precision, cells.type.scale))
+    return cells
 
 
 def _cut(batch: pa.RecordBatch) -> Batches:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from nss_train.data.reading.packed import open_bytes
 from nss_train.formats import Compression
@@ -65,11 +65,16 @@ def open_text(path: Path, dialect: Dialect) -> Iterator[TextIO]:
 
 def records(text: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Yield the fields of each record and the line that it ends in; skip empty lines, as pandas does."""
-    csv.field_size_limit(_FIELD_CHARS)
-    reader = csv.reader(text, delimiter=dialect.delimiter, quotechar=dialect.quote)
+    reader = open_reader(text, dialect)
     for row in reader:
         if row and not (len(row) == 1 and row[0].isspace()):
             yield reader.line_num, row
+
+
+def open_reader(text: Iterable[str], dialect: Dialect, *, strict: bool = False) -> Any:
+    """Return a reader of fields; a strict one raises ``csv.Error`` where a quote stands that none may."""
+    csv.field_size_limit(_FIELD_CHARS)
+    return csv.reader(text, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=strict)
 
 
 def text_chunks(path: Path, dialect: Dialect, *, rows: int = CHUNK_ROWS) -> Iterator[dict[str, list[str]]]:

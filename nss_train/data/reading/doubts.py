@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from nss_train.counted import counted
-from nss_train.data.reading.dialect import Dialect
+from nss_train.data.reading.dialect import Dialect, open_text
+from nss_train.errors import DataError, Problem, unlisted
 
 TOTALS = frozenset(
     {"total", "totals", "grand total", "overall total", "sum", "subtotal"}
-    | {"gesamt", "insgesamt", "summe", "somme", "totale", "totaal", "suma", "всего", "итого", "合计", "总计"}
+    | {"gesamtsumme", "gesamtergebnis", "zwischensumme", "total general", "total général", "sous-total"}
+    | {
+        "totalt",
+        "summa",
+        "gesamt",
+        "insgesamt",
+        "summe",
+        "somme",
+        "totale",
+        "totaal",
+        "suma",
+        "всего",
+        "итого",
+        "合计",
+        "总计",
+    }
 )
 """First cells of a last row that sums the others up, in lower case."""
+_UNSEEN = re.compile(r"[\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
+_SHOWN_NAMES = 5
+_SHOWN_ROWS = 10
 _TAIL_BYTES = 2**14
 _MOST_BELOW = 5
 """Most rows below an empty line that are taken for a note: longer parts are more likely data."""
@@ -25,7 +47,33 @@ _FEW_PAIRS = 2
 def doubts(frame: pd.DataFrame) -> Iterator[str]:
     """Yield the doubts about a table in any format."""
     yield from _total(frame)
+    yield from _empty_rows(frame)
+    yield from _names(frame)
     yield from _pairs(frame)
+
+
+def unnamed_index(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the doubt about a data frame's index that holds texts or times and has no name."""
+    levels = [frame.index.get_level_values(number) for number in range(frame.index.nlevels)]
+    left_out = [level for level in levels if level.name is None and level.dtype.kind not in "iu"]
+    if not left_out:
+        return ()
+    return ("the data frame's index has no name and is left out. Name it if it is to be trained",)
+
+
+def blank_lines(path: Path, dialect: Dialect) -> tuple[str, ...]:
+    """Return the doubt about empty lines in a text table of one column, whose empty cells look the same."""
+    with open_text(path, dialect) as text:
+        blank = waiting = 0
+        for line in dropwhile(str.isspace, text):  # lines above the header or below the rows are no cells
+            if line.isspace():
+                waiting += 1
+            else:
+                blank, waiting = blank + waiting, 0
+    if not blank:
+        return ()
+    what = f"{counted(blank, 'empty line')} of the single column"
+    return (f'{what} skipped. If these are missing values, write each as ""',)
 
 
 def below_an_empty_line(path: Path, dialect: Dialect) -> Iterator[str]:
@@ -63,6 +111,48 @@ def _total(frame: pd.DataFrame) -> Iterator[str]:
             f"the last row has {said.strip()!r} in {column} and is trained like the others. If it sums them"
             " up, remove it"
         )
+
+
+def _empty_rows(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield a doubt about rows without any value, as spreadsheets write them below their data."""
+    empty = np.ones(len(frame), np.bool_)
+    for number in range(len(frame.columns)):
+        empty &= frame.iloc[:, number].isna().to_numpy(np.bool_)
+        if not empty.any():
+            return
+    if len(frame.columns) > 1:
+        yield (
+            f"{counted(int(empty.sum()), 'row')} without any value, trained like the others. If the table"
+            " ends above them, or has gaps, remove them"
+        )
+
+
+def _names(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield a doubt about names with spaces around them, or with characters that nobody sees."""
+    odd = [ascii(name) for name in map(str, frame.columns) if name.strip() != name or _UNSEEN.search(name)]
+    if odd:
+        shown = ", ".join(odd[:_SHOWN_NAMES]) + (", …" if len(odd) > _SHOWN_NAMES else "")
+        yield (
+            f"{counted(len(odd), 'column name')} with spaces around or invisible characters: {shown}."
+            " The config has to write them the same way"
+        )
+
+
+def check_header_once(frame: pd.DataFrame) -> None:
+    """Raise :class:`DataError` with the rows that repeat the header, as joined files have them."""
+    if len(frame.columns) < 2 or any(dtype.kind != "O" for dtype in frame.dtypes):
+        return  # a single column may hold its own name, and one of numbers holds none
+    rows = list(range(len(frame)))
+    for number, name in enumerate(frame.columns):
+        cells = frame.iloc[:, number].array
+        rows = [row for row in rows if isinstance(cells[row], str) and cells[row] == name]
+    problems = [
+        Problem(field=f"row {row + 1}", value=None, remedy="it repeats the header; remove it")
+        for row in rows[:_SHOWN_ROWS]
+    ]
+    more = [unlisted(len(rows) - _SHOWN_ROWS)] if len(rows) > _SHOWN_ROWS else []
+    if problems:
+        raise DataError("The header stands among the rows.", [*problems, *more])
 
 
 def _is_total(cell: str) -> bool:

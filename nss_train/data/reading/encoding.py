@@ -9,7 +9,7 @@ from pathlib import Path
 from charset_normalizer import from_bytes
 
 from nss_train.data.reading.faults import contradicted, undecided, unreadable
-from nss_train.errors import ParameterError, Problem
+from nss_train.errors import DataError, ParameterError, Problem
 from nss_train.formats import UTF_16
 
 _FIELD = "reading.encoding"
@@ -18,6 +18,11 @@ _HEAD_BYTES = 2**16
 _SAMPLE_BYTES = 2**16
 _WESTERN = "cp1252"
 """Latin-1 with the characters that Windows adds; where both apply, they decode to the same text."""
+_WIDE = ("utf-16", "utf-32")
+"""Beginnings of the names of encodings that have zero bytes."""
+_LINE = b"\n"
+_MOST_LINES = 10
+"""Most lines that are taken for mistakes in a UTF-8 text; with more, the text is of another encoding."""
 _UTF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _OF_DOMAINS = ("punycode", "idna")
 """Codecs of domain names, which are no encodings of files and take quadratic time."""
@@ -32,13 +37,50 @@ def find_encoding(path: Path, declared: str | None) -> str:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     found = "utf-32" if head.startswith(_UTF_32) else "utf-16" if head.startswith(UTF_16) else None
-    if declared is not None:
-        return _checked(path, _known(declared), found)
-    if found is None and b"\0" in head:
-        raise unreadable(path.name, "binary content, not text; export the table as UTF-8 CSV")
-    if found is not None:
-        return _checked(path, found, found)
-    return "utf-8" if _fault(path, "utf-8") is None else _guess(path)
+    encoding = found if declared is None else _known(declared)
+    if found is None and (encoding is None or not encoding.startswith(_WIDE)):
+        _check_zeros(path)
+    if encoding is not None:
+        return _checked(path, encoding, found)
+    if _fault(path, "utf-8") is None:
+        return "utf-8"
+    _check_lines(path)
+    return _guess(path)
+
+
+def _check_zeros(path: Path) -> None:
+    """Raise :class:`DataError` for a zero byte, at which pandas would end the cell."""
+    line = 1
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            at = chunk.find(b"\0")
+            if at >= 0:
+                remedy = (
+                    f"binary content, not text (a zero byte in line {line + chunk.count(_LINE, 0, at)});"
+                    f" export the table as UTF-8 CSV, or set {_FIELD}: utf-16-le if that is what it is"
+                )
+                raise unreadable(path.name, remedy)
+            line += chunk.count(_LINE)
+
+
+def _check_lines(path: Path) -> None:
+    """Raise :class:`DataError` with the lines that are not UTF-8 if most lines beyond ASCII are."""
+    good, wrong = 0, list[Problem]()
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.isascii():
+                continue
+            try:
+                line.decode()
+                good += 1
+            except UnicodeDecodeError as error:
+                shown = line.decode(errors="replace").strip()
+                remedy = f"not UTF-8 ({error.reason}), as other lines are; correct the line"
+                wrong.append(Problem(field=f"line {number}", value=shown[:80], remedy=remedy))
+            if len(wrong) > _MOST_LINES:
+                return
+    if good > len(wrong):
+        raise DataError("The table cannot be read.", wrong)
 
 
 def _known(name: str) -> str:

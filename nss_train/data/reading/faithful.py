@@ -20,10 +20,11 @@ from pyarrow import ipc, types
 
 from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.data.columns import check_known
-from nss_train.data.reading.cells import BATCH_ROWS, TableFile, text_frames
+from nss_train.data.reading.cells import BATCH_ROWS, TableFile, decoded, text_frames
 from nss_train.data.reading.json_lines import exact_objects
 from nss_train.data.reading.spreadsheet import sheet_cells
 from nss_train.data.tokenization.distinct_values import exact_texts, plain_text
+from nss_train.data.types import UNWRITABLE
 from nss_train.errors import DataError, Problem
 from nss_train.formats import Format
 
@@ -51,14 +52,34 @@ def read_faithfully(file: TableFile, *, texts: Collection[str] = ()) -> pd.DataF
     """Return a file's table as it is written; columns in ``texts`` are read as text, whatever they hold."""
     columns = _columns(file)
     check_known(texts, columns)
-    return pd.DataFrame({name: column(as_text=name in texts) for name, column in columns.items()})
+    return pd.DataFrame(_made(columns, texts))
 
 
 def read_texts(file: TableFile, names: Collection[str]) -> dict[str, pd.Series[Any]]:
     """Return some columns as text."""
     columns = _columns(file)
     check_known(names, columns)
-    return {name: columns[name](as_text=True) for name in names}
+    return _made({name: columns[name] for name in names}, names)
+
+
+def _made(columns: Columns, texts: Collection[str]) -> dict[str, pd.Series[Any]]:
+    """Return the values of each column; :class:`DataError` lists columns that cannot be written."""
+    made: dict[str, pd.Series[Any]] = {}
+    problems: list[Problem] = []
+    message = "The table has columns that cannot be trained on."
+    for name, column in columns.items():
+        try:
+            made[name] = column(as_text=name in texts)
+        except DataError as error:
+            problems += error.problems
+            message = error.message
+        except UNWRITABLE as error:
+            told = f"its values cannot be written ({error}); change them, or leave the column out"
+            told = f"{told} ({column_setting(name, ColumnReading.DROP)})"
+            problems.append(Problem(field=name, value=None, remedy=told))
+    if problems:
+        raise DataError(message, problems)
+    return made
 
 
 def _columns(file: TableFile) -> Columns:
@@ -195,8 +216,8 @@ def _is_exact(value: Any) -> bool:
 
 def _of_arrow(cells: pa.ChunkedArray, *, as_text: bool) -> pd.Series[Any]:
     kind = cells.type
-    if types.is_dictionary(kind):
-        return _of_arrow(cells.cast(kind.value_type), as_text=as_text)
+    if types.is_dictionary(kind) or types.is_run_end_encoded(kind):
+        return _of_arrow(pa.chunked_array(map(decoded, cells.chunks), kind.value_type), as_text=as_text)
     if isinstance(kind, pa.BaseExtensionType):
         stored = pa.chunked_array([chunk.storage for chunk in cells.chunks], kind.storage_type)
         return _of_arrow(stored, as_text=as_text)
@@ -226,6 +247,8 @@ def _text(value: object) -> str:
     """Return a text as it is, a nested value as JSON, and any other value as plain text."""
     if isinstance(value, str):
         return value
+    if isinstance(value, timedelta):  # its own text is no ISO 8601
+        return pd.Timedelta(value).isoformat()
     return exact_texts([value])[0] if isinstance(value, list | dict) else plain_text(value)
 
 

@@ -16,16 +16,26 @@ from nss_train.errors import DataError, Problem
 
 _SHOWN = 10
 _WHOLE_BITS = 64
+_HEAD_CHARS = 2**22
+"""Most characters of a file in which an object over several lines is looked for."""
 _FORMAT = "one JSON object a line, or one array of objects"
 
 
 def read_lines(path: Path, name: str) -> pd.DataFrame:
     """Return the frame of a file; ``name`` is the table's name in errors."""
+    if not _are_objects(path):  # other values would end Arrow's reader, and this process with it
+        raise DataError("The table cannot be read.", list(islice(_faults(path), _SHOWN)))
     try:
         return pd.read_json(path, lines=True)
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         found = list(islice(_faults(path), _SHOWN)) or [problem(name, f"not {_FORMAT}: {error}")]
         raise DataError("The table cannot be read.", found) from error
+
+
+def _are_objects(path: Path) -> bool:
+    """Tell whether each line that is not empty begins as an object does."""
+    with path.open("rb") as file:
+        return all(line.lstrip()[:1] in {b"{", b""} for line in file)
 
 
 def _faults(path: Path) -> Iterator[Problem]:
@@ -39,7 +49,8 @@ def _faults(path: Path) -> Iterator[Problem]:
             try:
                 found = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield Problem(field=f"line {number}", value=shown, remedy=f"not {_FORMAT}: {error}")
+                why = _on_several_lines(path) if number == 1 else None
+                yield Problem(field=f"line {number}", value=shown, remedy=f"not {_FORMAT}: {why or error}")
                 if number == 1:
                     return  # another format: every line is wrong
                 continue
@@ -50,6 +61,19 @@ def _faults(path: Path) -> Iterator[Problem]:
                 named.add(column)
                 remedy = f"line {number} holds a whole number beyond {_WHOLE_BITS} bits; write it as text"
                 yield Problem(field=column, value=shown, remedy=remedy)
+
+
+def _on_several_lines(path: Path) -> str | None:
+    """Return what is wrong with a file that begins with an object over several lines; ``None`` for others."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        head = file.read(_HEAD_CHARS)
+    try:
+        _, end = json.JSONDecoder().raw_decode(head.lstrip())
+    except (ValueError, RecursionError):
+        return None
+    if "\n" not in head.lstrip()[:end]:
+        return None
+    return "the first object goes over several lines; write each on one line, or all in an array"
 
 
 def _huge(found: dict[str, Any]) -> set[str]:

@@ -21,7 +21,8 @@ from nss_train.formats import MAGIC, PACKED, PACKED_BYTES, UNKNOWN, Compression,
 _CHUNK_BYTES = 2**20
 _DAMAGED = (EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _UNLISTED = "__MACOSX/"
-"""Folder that macOS adds to every archive."""
+"""Folder that macOS adds to every archive; hidden files, such as ``.DS_Store``, are no tables either."""
+_SHOWN_FILES = 3
 
 
 @contextmanager
@@ -88,9 +89,11 @@ def _only_file(archive: zipfile.ZipFile, name: str) -> str:
         one.filename
         for one in archive.infolist()
         if not one.is_dir() and not one.filename.startswith(_UNLISTED)
+        if not PurePath(one.filename).name.startswith(".")
     ]
     if len(files) != 1:
-        raise unreadable(name, f"the archive holds {len(files)} files; give one table alone")
+        shown = f" ({', '.join(map(repr, files[:_SHOWN_FILES]))}, …)" if files else ""
+        raise unreadable(name, f"the archive holds {len(files)} files{shown}; give one table alone")
     return files[0]
 
 

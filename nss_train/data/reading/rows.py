@@ -16,18 +16,12 @@ from nss_train.config.reading import ColumnReading, column_setting
 from nss_train.counted import counted
 from nss_train.data.reading.dialect import Dialect, mark_name, open_text, records
 from nss_train.data.reading.faults import problem, unreadable
+from nss_train.data.reading.quotes import has_odd_quotes, strict_records
 from nss_train.errors import DataError, Problem, unlisted
 
 _SHOWN_LINES = 10
 _BLOCK_BYTES = 2**24
 _DROP = column_setting("", ColumnReading.DROP)
-_OTHERS = {
-    '{"': "JSON Lines (.jsonl)",
-    "[{": "JSON (.json)",
-    "<!doctype": "HTML",
-    "<html": "HTML",
-    "<?xml": "XML",
-}
 _MADE_UP = re.compile(r"Unnamed: \d+")
 """Name that pandas gives to a column without one."""
 
@@ -41,19 +35,8 @@ def check_header(path: Path, dialect: Dialect, *, dropped: Collection[str] = ())
             raise unreadable(path.name, f"the header is no CSV ({error}); a quote may be missing") from error
     if not names:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows")
-    _check_is_header(path.name, names)
     check_names(names, dropped=dropped, ends_in=mark_name(dialect.delimiter))
     return names
-
-
-def _check_is_header(name: str, names: Sequence[str]) -> None:
-    """Raise :class:`DataError` for a file of another kind that is named like a text table."""
-    first = names[0].lstrip().casefold()
-    if first.startswith("sep=") and not any(names[1:]):
-        raise unreadable(name, f"its first line ({names[0]}) is Excel's and no header; remove it")
-    for beginning, kind in _OTHERS.items():
-        if first.startswith(beginning):
-            raise unreadable(name, f"it begins as {kind} does; name it as what it is, or write it as CSV")
 
 
 def check_names(names: Sequence[str], *, dropped: Collection[str] = (), ends_in: str = "empty cell") -> None:
@@ -114,12 +97,16 @@ def _remedy(number: int, names: Sequence[str], ends_in: str) -> str:
 
 
 def check_rows(path: Path, dialect: Dialect, width: int) -> None:
-    """Raise :class:`DataError` with the first lines that have more or fewer fields than the header."""
-    if _all_fit(path, dialect, width):
+    """Raise :class:`DataError` with the first lines that have more or fewer fields than the header.
+
+    The same goes for quotes that stand where none may: readers drop or keep them without a word.
+    """
+    if _all_fit(path, dialect, width) and not has_odd_quotes(path, dialect):
         return
     found = _Misfits.of(path, dialect, width)
-    if found.rows:
-        raise DataError("The table has ragged rows.", list(found.problems(path.name)))
+    if found.rows or found.quotes:
+        what = "ragged rows" if found.rows else "quotes that do not enclose a field"
+        raise DataError(f"The table has {what}.", list(found.problems(path.name)))
 
 
 def _all_fit(path: Path, dialect: Dialect, width: int) -> bool:
@@ -166,23 +153,41 @@ class _Misfits:
     trailing: int
     """Number of rows whose only surplus is an empty field at the end."""
     shown: list[Problem]
+    above: int = 0
+    """Number of records of one field at the beginning, the header included."""
+    quotes: int = 0
+    """Number of records in which a quote stands where none may."""
 
     @classmethod
     def of(cls, path: Path, dialect: Dialect, width: int) -> _Misfits:
         found = cls(dialect=dialect, width=width, rows=0, total=0, widths=set(), trailing=0, shown=[])
         with open_text(path, dialect) as text:
-            try:
-                for line, row in records(text, dialect):
+            for line, row in strict_records(text, dialect):
+                if isinstance(row, csv.Error):
+                    found.add_quotes(line, row)
+                else:
                     found.add(line, row)
-            except csv.Error as error:
-                raise unreadable(
-                    path.name, f"after line {found.total + 1}: {error}; a quote may be missing"
-                ) from error
         return found
+
+    def add_quotes(self, line: int, error: csv.Error) -> None:
+        """Count one more record whose quotes are wrong; ``line`` is where it begins."""
+        self.quotes += 1
+        if len(self.shown) >= _SHOWN_LINES:
+            return
+        quote = self.dialect.quote
+        if "end of data" in str(error) or "field larger" in str(error):
+            remedy = f"a {quote} opens a field here and is never closed; close it, or double it"
+        else:
+            remedy = (
+                f"text follows the {quote} that closes a field; double each {quote} within a field"
+                f" ({quote * 2}; a backslash before it does not help)"
+            )
+        self.shown.append(Problem(field=f"line {line}", value=None, remedy=remedy))
 
     def add(self, line: int, row: list[str]) -> None:
         """Check one more record; the first one is the header."""
         self.total += 1
+        self.above += len(row) == 1 and self.above == self.total - 1
         if self.total > 1:
             self.widths.add(len(row))
         if len(row) == self.width:
@@ -198,8 +203,8 @@ class _Misfits:
         if (common := self._common()) is not None:
             yield problem(name, common)
         yield from self.shown
-        if self.rows > len(self.shown):
-            yield unlisted(self.rows - len(self.shown))
+        if (more := self.rows + self.quotes - len(self.shown)) > 0:
+            yield unlisted(more)
 
     def _remedy(self, fields: int) -> str:
         said = f"{counted(fields, 'field')} where the header has {self.width}"
@@ -213,10 +218,12 @@ class _Misfits:
     def _common(self) -> str | None:
         mark = mark_name(self.dialect.delimiter)
         rows = self.total - 1
-        if self.trailing == rows == self.rows:
+        if self.trailing == rows == self.rows > 0:
             return (
                 f"each row ends in a {mark} that the header does not have; remove it, or name one more column"
             )
+        if 1 < self.above == self.total - self.rows:
+            return f"the first {self.above} lines stand above the header and are no part of it; remove them"
         if self.rows == rows and len(self.widths) == 1:
             (fields,) = self.widths
             return (

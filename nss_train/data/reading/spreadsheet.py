@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import zipfile
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,18 @@ import pandas as pd
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook
 
 from nss_train.contract import TableLimits
+from nss_train.counted import counted
 from nss_train.data.columns import check_known
 from nss_train.data.reading.faults import DAMAGED, unreadable
 from nss_train.data.reading.rows import check_names, kept_places, own_name
 from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
+from nss_train.errors import DataError, Problem
 
 _HEADER_ROWS = 1
+_CHUNK_BYTES = 2**20
+_SHEET_PART = re.compile(r"xl/worksheets/[^/]+\.xml")
+_ERROR_CELL = re.compile(rb'<c(?= [^>]*\bt="e")[^>]* r="([A-Z]+)([0-9]+)"')
+"""A cell of the type of errors (Ecma Office Open XML, part 1, 18.18.11); calamine reads it as empty."""
 _WHOLE = 2**53
 """Largest whole number up to which every one has its own double."""
 
@@ -29,6 +38,7 @@ def read_xlsx(path: Path, *, dropped: Collection[str] = ()) -> pd.DataFrame:
     if not names:
         raise unreadable(path.name, "no columns; a table needs a header and at least two rows")
     check_known(dropped, list(map(own_name, names)))
+    _check_merged(sheet)
     check_names(names, dropped=dropped)
     try:
         with pd.ExcelFile(path, engine="calamine") as book:
@@ -48,11 +58,64 @@ def sheet_cells(path: Path, *, dropped: Collection[str] = ()) -> dict[str, list[
     except (CalamineError, *DAMAGED) as error:
         raise _no_xlsx(path, error) from error
     names = list(map(str, header))
-    if len(names) == 1:  # pandas skips the empty rows of a single column
-        rows = [row for row in rows if row[0] != ""]
     columns = zip(*rows, strict=True) if rows else [() for _ in names]
     cells = dict(zip(names, ([_value(cell) for cell in column] for column in columns), strict=True))
     return {names[place]: cells[names[place]] for place in kept_places(names, dropped)}
+
+
+def _check_merged(sheet: CalamineSheet) -> None:
+    """Raise :class:`DataError` with all merged cells: only the first of each has a value in the file."""
+    problems = [
+        Problem(
+            field="cells",
+            value=":".join(f"{_letters(column)}{row + 1}" for row, column in corners),
+            remedy="merged; unmerge them, and fill each row and name each column",
+        )
+        for corners in sheet.merged_cell_ranges or []
+    ]
+    if problems:
+        raise DataError("The sheet has merged cells.", problems)
+
+
+def error_cells(path: Path, *, dropped: Collection[str] = ()) -> Iterator[str]:
+    """Yield a warning for each column with cells that hold an error of the workbook, such as ``#N/A``."""
+    header, found = list(map(own_name, _header(path, _sheet(path)))), Counter[int]()
+    for letters in _error_columns(path):
+        found[_number(letters)] += 1
+    for column, count in sorted(found.items()):
+        if column < len(header) and header[column] not in dropped:
+            yield (
+                f"{header[column]}: {counted(count, 'cell')} with an error of the workbook (#N/A, #REF!, …)"
+                " read as missing (null). Correct the formulas if values are wanted"
+            )
+
+
+def _error_columns(path: Path) -> Iterator[str]:
+    """Yield the letters of the column of each cell below the header whose type is an error's."""
+    with zipfile.ZipFile(path) as archive:
+        for part in filter(_SHEET_PART.fullmatch, archive.namelist()):
+            with archive.open(part) as file:
+                kept = b""
+                while chunk := file.read(_CHUNK_BYTES):
+                    text = kept + chunk
+                    end = text.rfind(b"<")
+                    for place in _ERROR_CELL.finditer(text, 0, end):
+                        if place[2] != b"1":
+                            yield place[1].decode()
+                    kept = text[end:]
+
+
+def _letters(column: int) -> str:
+    """Return the letters of a column that is counted from 0, such as AB."""
+    letters = ""
+    while column >= 0:
+        letters, column = chr(ord("A") + column % 26) + letters, column // 26 - 1
+    return letters
+
+
+def _number(letters: str) -> int:
+    """Return the number of a column, from 0, whose letters are given."""
+    return functools.reduce(lambda total, one: total * 26 + ord(one) - ord("A") + 1, letters, 0) - 1
 
 
 def _value(cell: object) -> Any:

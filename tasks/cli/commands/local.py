@@ -30,6 +30,7 @@ from tasks.cli.options import (
     Yes,
     in_a_folder,
 )
+from tasks.jobs.submission import SEEDS
 from tasks.permissions import private_file
 from tasks.settings import Settings
 
@@ -150,7 +151,7 @@ def examples(
     config: ConfigFile = None,
     *,
     sets: Sets = None,
-    seed: Annotated[int, typer.Option(help="Repeats a run.")] = 1234,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Repeats a run.")] = 1234,
     entry: Annotated[
         Literal["backend", "process_data"],
         typer.Option(help="backend: the table is the training split; process_data: holdout first."),

@@ -78,7 +78,9 @@ def counts(path: Path) -> dict[What, int]:
     [
         (["07094", "10001", "00501"], {What.ZEROS: 2}),
         (["+4930", "+4931", "12"], {What.SIGNS: 2}),
-        ([" 01", " 02", "3"], {What.ZEROS: 2}),
+        ([" 01", " 02", "3"], {What.ZEROS: 2, What.SPACES: 2}),
+        (["3 ", "4", " 5"], {What.SPACES: 2}),
+        (["3E5", "4E1", ""], {What.POWERS: 2}),
         (["1.50", "2.25", "3.00"], {What.ENDS: 2}),
         (["NA", "x", "n/a", ""], {What.NULLED: 2}),
         (["NA", "1.5", "NULL", ""], {What.NULLED: 2}),
@@ -133,6 +135,7 @@ def test_what_happens_to_values_of_parquet_is_counted(parquet: Write) -> None:
         (["7", "007", "8"], "3 distinct values become 2"),
         ([BIG, "", BIG + 1], "2 distinct values become 1"),
         (["1.5e-13", "2.5e-13", "0.5"], "3 distinct values become 2"),
+        (["1E1", "10E0", "2E5"], "3 distinct values become 2; codes such as 3E5"),
         ([2**53, "", 2**53 + 1], "2 distinct values become 1"),
     ],
 )
@@ -177,6 +180,8 @@ def test_a_column_that_is_read_as_text_loses_nothing(csv: Write) -> None:
         ["+1", "1", "2"],
         ["NA", "n/a", "N/A", "x"],
         ["1e3", "1000", "1000.0", "0.5"],
+        ["-0", "0", "1"],
+        ["-0.0", "0.0", "2.5"],
     ],
 )
 def test_two_spellings_of_one_value_are_no_loss(csv: Write, cells: list[str]) -> None:
@@ -221,7 +226,9 @@ def test_types_that_differ_between_blocks_of_json_lines_are_found(
     ("kind", "found", "changed"),
     [
         (pa.list_(pa.float64()), [[1e-13], [0.5]], 1),
-        (pa.list_(pa.int64()), [[BIG, 1], [None, 7]], 1),
+        (pa.list_(pa.int64()), [[BIG, 1], [None, 7]], 2),
+        (pa.struct({"n": pa.int64()}), [{"n": 1}, None, {"n": 2}], 2),
+        (pa.struct({"n": pa.int64()}), [{"n": 1}, {"n": 2}], 0),
         (pa.struct({"day": pa.date32()}), [{"day": date(2024, 1, 1)}, None], 1),
         (
             pa.struct({"cents": pa.decimal128(20, 2), "path": pa.string()}),

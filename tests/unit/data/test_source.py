@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,11 @@ def test_a_declaration_that_the_file_contradicts_is_one_clear_error(
     with pytest.raises(DataError, match=says) as caught:
         read_table(tmp_path / name, None, ReadingParameters(**declared))
     assert [problem.field for problem in caught.value.problems] == [f"reading.{next(iter(declared))}"]
+
+
+def test_a_path_that_is_no_regular_file_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, said in {"folder": "a folder", "pipe": "no regular file", "none": "no such file"}.items():
+        with pytest.raises(DataError, match=said):
+            read_source(tmp_path / f"{name}.csv")

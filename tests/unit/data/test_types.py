@@ -31,6 +31,7 @@ REFUSED: dict[str, tuple[list[Any], pa.DataType | None, str]] = {
     "bytes of one length": ([b"ab"], pa.binary(2), "holds bytes"),
     "bytes in lists": ([[b"a"]], None, "holds bytes"),
     "identifiers": ([uuid.UUID(int=1).bytes], pa.uuid(), "holds bytes"),
+    "times of no zone": ([0], pa.timestamp("us", "Mars/Base"), "a zone that does not exist"),
     "maps": ([[("a", 1)], None], pa.map_(pa.string(), pa.int64()), "holds maps"),
     "maps in lists": ([[[("a", 1)]]], pa.list_(pa.map_(pa.string(), pa.int64())), "holds maps"),
     "dates for ever": ([date(9999, 12, 31), date(2020, 1, 1)], None, "years 1677 to 2262"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyarrow import feather
 
+from nss_train.config.reading import ReadingParameters, Types
 from nss_train.data.reading.arrow_file import arrow_size, read_arrow
+from nss_train.data.source import read_table
 
 from .files import Refused, check_refused
 
@@ -38,3 +41,13 @@ def test_the_words_of_a_dictionary_count_although_they_are_no_rows(tmp_path: Pat
     assert size.rows == 200
     assert size.decoded_bytes > 100_000
     assert read_arrow(tmp_path / "t.arrow")["word"].tolist() == words.to_pylist()
+
+
+@pytest.mark.parametrize("types", [Types.NSS, Types.FAITHFUL])
+def test_columns_in_arrows_rarer_encodings_are_read_like_any(types: Types, tmp_path: Path) -> None:
+    runs = pa.array(pa.RunEndEncodedArray.from_arrays([2, 3], ["a", "b"]))
+    small = pa.array([Decimal("0.50"), Decimal("1.50"), None], pa.decimal32(7, 2))
+    feather.write_feather(pa.table({"run": runs, "small": small}), str(tmp_path / "t.arrow"))
+    frame = read_table(tmp_path / "t.arrow", reading=ReadingParameters(types=types))
+    assert frame["run"].tolist() == ["a", "a", "b"]
+    assert [Decimal(cell) for cell in frame["small"][:2]] == [Decimal("0.50"), Decimal("1.50")]

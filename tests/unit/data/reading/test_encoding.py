@@ -83,3 +83,22 @@ def test_bytes_of_zero_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"a,b\0\n")
     with pytest.raises(DataError, match="binary content"):
         find_encoding(tmp_path / "t.csv", None)
+
+
+@pytest.mark.parametrize("encoding", [None, "utf-8", "cp1252"])
+def test_a_zero_byte_far_below_the_header_is_refused_with_its_line(
+    encoding: str | None, tmp_path: Path
+) -> None:
+    """Pandas would end the cell there without a word."""
+    (tmp_path / "t.csv").write_bytes(b"a,b\n" + b"1,x\n" * 30_000 + b"2,y\0z\n")
+    with pytest.raises(DataError, match=r"a zero byte in line 30002"):
+        read_table(tmp_path / "t.csv", reading=ReadingParameters(encoding=encoding))
+
+
+def test_few_lines_of_another_encoding_are_named_instead_of_taking_the_whole_file_for_it(
+    tmp_path: Path,
+) -> None:
+    lines = ["a,b", *["1,Köln"] * 20]
+    (tmp_path / "t.csv").write_bytes("\n".join(lines).encode() + b"\n2,caf\xe9\n3,na\xefve\n")
+    with pytest.raises(DataError, match=r"line 22 = .*not UTF-8(.|\n)*line 23 = "):
+        read_table(tmp_path / "t.csv")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -301,3 +301,15 @@ def test_a_line_that_is_no_json_is_refused_with_its_number(line: bytes, says: st
 def test_a_private_table_is_read_as_it_is_declared_alone(reading: dict[str, Any]) -> None:
     with pytest.raises(ParameterError, match=r"reading\.(types|columns) = .*guarantee.columns"):
         parse_config({"privacy": {"dp_enabled": True}, "reading": reading})
+
+
+def test_durations_of_every_format_become_iso_8601(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"d": [timedelta(days=1, seconds=5), None]}), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet", reading=FAITHFUL)["d"].tolist() == ["P1DT0H0M5S", None]
+
+
+def test_all_columns_of_times_that_no_calendar_has_are_refused_by_name(tmp_path: Path) -> None:
+    far = pa.array([10**13, 0], pa.int64()).cast(pa.timestamp("s"))
+    pq.write_table(pa.table({"n": [1, 2], "d": far, "e": far}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"d = None: (.|\n)*e = None: .*\{e: drop\}"):
+        read_table(tmp_path / "t.parquet", reading=FAITHFUL)

@@ -17,7 +17,14 @@ REFUSED: dict[str, Refused] = {
     "an array of numbers": ("t.json", b"[1, 2, 3]", r"1 is no object"),
     "an array that ends early": ("t.json", b'[{"a": 1}, {"a": 2', r"not an array"),
     "something after an array": ("t.json", b'[{"a": 1}, {"a": 2}] 3', r"'3' follows"),
-    "an object over many lines": ("t.json", b'{\n"a": 1\n}\n', r"line 1 = '{': not one JSON object a line"),
+    "an object over many lines": (
+        "t.json",
+        b'{\n"a": 1\n}\n',
+        r"line 1 = '{': not one JSON object a line.*over several lines",
+    ),
+    "nulls alone": ("t.jsonl", b"null\nnull\n", r"line 1 = 'null': no object(.|\n)*line 2 = 'null'"),
+    "a null among objects": ("t.jsonl", b'{"a": 1}\nnull\n{"a": 2}\n', r"line 2 = 'null': no object"),
+    "numbers": ("t.jsonl", b"5\n6\n", r"line 1 = '5': no object"),
     "a number of 100 bits": (
         "t.jsonl",
         b'{"a": 1}\n{"a": 1' + b"0" * 30 + b"}\n",

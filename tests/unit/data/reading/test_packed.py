@@ -20,10 +20,15 @@ from nss_train.errors import DataError
 from nss_train.formats import Compression
 from tasks.jobs.table import check_table_file
 
-from .files import Refused, check_refused, write_xlsx, zipped, zstd
+from .files import FRAME, Refused, check_refused, write_xlsx, zipped, zstd
 
 REFUSED: dict[str, Refused] = {
     "two files in an archive": ("t.zip", zipped("a.csv", "b.csv"), r"holds 2 files"),
+    "hidden files beside two": (
+        "t.zip",
+        zipped("a.csv", ".DS_Store", "b.csv"),
+        r"2 files \('a.csv', 'b.csv'",
+    ),
     "an archive of something else": ("t.zip", zipped("a.exe"), r"holds 'a.exe'"),
     "a bzip2 file": ("t.csv", bz2.compress(b"a,b\n1,2\n3,4\n"), r"the file is compressed"),
     "an empty bzip2 file": ("t.csv", bz2.compress(b""), r"the file is compressed"),
@@ -42,6 +47,11 @@ REFUSED: dict[str, Refused] = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_file_that_cannot_be_unpacked_is_refused(kind: str, tmp_path: Path) -> None:
     check_refused(*REFUSED[kind], tmp_path)
+
+
+def test_hidden_files_in_an_archive_are_no_tables(tmp_path: Path) -> None:
+    (tmp_path / "t.zip").write_bytes(zipped("a.csv", ".DS_Store", "b/._a.csv"))
+    assert len(read_table(tmp_path / "t.zip")) == len(FRAME)
 
 
 LIMITS = TableLimits(file_bytes=2**16, rows=1_000, expansion=20, small_bytes=2**12, decoded_bytes=2**18)
