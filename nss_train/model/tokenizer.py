@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from nss_train.errors import ParameterError, Problem
 
 IGNORED_LABEL = -100
 """Label of a token that is not learned, as torch's and transformers' losses know it."""
+UNREADABLE = -1
+"""Id in place of a text that the tokenizer cannot read."""
 _STARTS = ('":1', '":"a', '":null', '_x":-1', '1":[')
 
 
@@ -27,6 +30,31 @@ class ModelTokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without special tokens."""
         return list(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, without special tokens."""
+        return [found.ids for found in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_each(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, whatever the other texts are.
+
+        A text that the tokenizer cannot read has :data:`UNREADABLE` as its only id: a vocabulary may lack a
+        character, and the token that would stand for it, too.
+        """
+        try:
+            return self.encode_all(texts)
+        except BaseException as error:
+            if not _is_of_the_library(error):
+                raise
+        return list(map(self._encode_if_readable, texts))
+
+    def _encode_if_readable(self, text: str) -> list[int]:
+        try:
+            return self.encode(text)
+        except BaseException as error:
+            if not _is_of_the_library(error):
+                raise
+            return [UNREADABLE]
 
     @property
     def is_context_free(self) -> bool:
@@ -82,6 +110,11 @@ def _backend(path: Path) -> Tokenizer:
         remedy = f"tokenizer.json cannot be read ({str(error)[:200]})"
         problem = Problem(field="training.pretrained_model", value=path.parent.name, remedy=remedy)
         raise ParameterError("The tokenizer cannot be used.", [problem]) from error
+
+
+def _is_of_the_library(error: BaseException) -> bool:
+    """Tell whether the tokenizers library raised an error about a text: it has no class of its own."""
+    return type(error) is Exception or type(error).__name__ == "PanicException"
 
 
 @functools.lru_cache(maxsize=4)

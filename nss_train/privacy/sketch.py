@@ -79,7 +79,8 @@ def canonical_cell(raw: bytes) -> bytes | None:
         return None
     if text.lower() in ("true", "false"):
         return text.lower().encode()
-    return (_number(text) or _date(text) or text).encode()
+    # An escape such as \ud800 is a character that has no UTF-8.
+    return (_number(text) or _date(text) or text).encode(errors="surrogatepass")
 
 
 def _unquoted(text: str) -> str:

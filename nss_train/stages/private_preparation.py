@@ -27,7 +27,9 @@ from nss_train.data.prepared import Prepared
 from nss_train.data.private.table import PrivateTable
 from nss_train.data.schema import make_schema
 from nss_train.data.tokenization.distinct_values import taken
-from nss_train.data.tokenization.records import Records, tokenize
+from nss_train.data.tokenization.records import Records, tokenize_each
+from nss_train.errors import ParameterError, Problem
+from nss_train.model.local.source import read_config
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.tokenizer import load_tokenizer
 from nss_train.privacy.coins import HoldoutKey
@@ -129,8 +131,21 @@ def _tokenized(
         schema_tokens=len(schema_ids),
         typical_record_tokens=typical_record(table.types, tokenizer),
         prompt=Prompt.of(schema_ids, metadata),
-        records=tokenize(table.columns, tokenizer, private=True),
+        records=tokenize_each(table.columns, tokenizer, vocabulary=_vocabulary(model, config)),
     )
+
+
+def _vocabulary(model: Path, config: SafeSynthesizerParameters) -> int:
+    """Return the number of ids that a base model has; raise :class:`ParameterError` if it does not say."""
+    document = read_config(model)
+    found = document.get("text_config", document).get("vocab_size")
+    if type(found) is not int:
+        remedy = "its config.json has no vocab_size, so that nobody can tell which texts it reads"
+        problem = Problem(
+            field="training.pretrained_model", value=config.training.pretrained_model, remedy=remedy
+        )
+        raise ParameterError("The base model cannot be trained privately.", [problem])
+    return found
 
 
 def _split(units: FoundUnits, table: PrivateTable, published: Publication, key: HoldoutKey) -> Sides:

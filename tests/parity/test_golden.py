@@ -75,6 +75,7 @@ def models(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copyfile(base_model / file, root / name / file)
         config = {
             "max_position_embeddings": context,
+            "vocab_size": 49_152,
             "rope_parameters": {"rope_theta": 1e5, "rope_type": "default"},
         }
         (root / name / "config.json").write_text(json.dumps(config))

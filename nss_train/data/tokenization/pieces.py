@@ -6,12 +6,14 @@ pre-token in every context; these places are found by asking the tokenizer itsel
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from nss_train.data.ragged import Offsets, gather, offsets_of
-from nss_train.model.tokenizer import ModelTokenizer
+from nss_train.model.tokenizer import UNREADABLE, ModelTokenizer
 
 Tokens = npt.NDArray[np.int32]
 Encoded = tuple[Tokens, Offsets]
@@ -26,8 +28,10 @@ _EXAMPLES = {_LETTER: ("a", "Z", "s"), _DIGIT: ("0", "7"), _SPACE: (" ",), _MARK
 class PieceEncoder:
     """An encoder of lists of texts with one tokenizer."""
 
-    def __init__(self, tokenizer: ModelTokenizer, *, few_texts: int = FEW_TEXTS) -> None:
+    def __init__(self, tokenizer: ModelTokenizer, *, few_texts: int = FEW_TEXTS, alone: bool = False) -> None:
+        """Take how many texts are too few to be cut; if ``alone``, no text affects another one's ids."""
         self._tokenizer = tokenizer
+        self._encode = tokenizer.encode_each if alone else tokenizer.encode_all
         self._few_texts = few_texts
         self._needs_context = not tokenizer.is_context_free
         self._boundaries = _boundaries(tokenizer)
@@ -40,18 +44,15 @@ class PieceEncoder:
             return self._encode_whole(texts)
         return self._encode_pieces(texts)
 
-    def _encode_whole(self, texts: list[str]) -> Encoded:
-        found = [e.ids for e in self._tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False)]
-        offsets = offsets_of([len(ids) for ids in found])
-        return np.fromiter((i for ids in found for i in ids), dtype=np.int32, count=int(offsets[-1])), offsets
+    def _encode_whole(self, texts: Sequence[str]) -> Encoded:
+        return _joined(self._encode(texts))
 
     def _encode_behind(self, texts: list[str], context: str) -> Encoded:
         """Encode each text with its context, for tokenizers that treat the start of a text differently."""
         skipped = len(self._tokenizer.encode(context))
-        ids, offsets = self._encode_whole([context + text for text in texts])
-        keep = np.ones(len(ids), dtype=bool)
-        keep[(offsets[:-1, None] + np.arange(skipped)).ravel()] = False
-        return ids[keep], offsets - skipped * np.arange(len(offsets))
+        found = self._encode([context + text for text in texts])
+        # Text by text: a token that spans the cut leaves one fewer ids than the context has.
+        return _joined(ids if ids == [UNREADABLE] else ids[skipped:] for ids in found)
 
     def _encode_pieces(self, texts: list[str]) -> Encoded:
         joined = pa.array(texts, type=pa.large_string())
@@ -77,6 +78,12 @@ class PieceEncoder:
         inner &= (kinds != _SPACE) | lone
         inner[bounds[:-1]] = True
         return np.flatnonzero(inner)
+
+
+def _joined(found: Iterable[Sequence[int]]) -> Encoded:
+    texts = list(found)
+    offsets = offsets_of([len(ids) for ids in texts])
+    return np.fromiter((i for ids in texts for i in ids), dtype=np.int32, count=int(offsets[-1])), offsets
 
 
 def _distinct_pieces(

@@ -8,6 +8,7 @@ the invented units do not trigger are not found, so known kinds are refused by n
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import torch
 from scipy import stats
 
 from nss_train.errors import ParameterError, Problem
-from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.accounting.plan import COUNT, PrivacyPlan, Source
 from nss_train.privacy.accounting.result import Coupling
 from nss_train.privacy.coupling.invented import Invented
 from nss_train.privacy.coupling.probe import ORIGIN, Probe, Run
@@ -51,8 +52,32 @@ class Subject:
 
 
 def most_drawn(plan: PrivacyPlan, *, rare: float = RARE) -> int:
-    """Return the most units that a step draws, except with probability ``rare``."""
-    return max(1, int(stats.binom.isf(rare, plan.units, plan.sampling_rate)))
+    """Return the most units that a step draws, except with probability 2 · ``rare``.
+
+    A noisy n may be smaller than the number of units; a declared one bounds it only if it is true.
+    """
+    units = plan.units + math.ceil(_count_scale(plan) * math.log(1 / rare))
+    return max(1, int(stats.binom.isf(rare, units, plan.sampling_rate)))
+
+
+def check_declared(plan: PrivacyPlan, coupling: Coupling) -> None:
+    """Raise :class:`ParameterError` for a slack whose number of drawn units rests on a declaration."""
+    if coupling.slack > 0 and plan.units_source is Source.DECLARED:
+        remedy = (
+            f"{coupling.reason}, if the declared number is true, which nobody checks; count the units"
+            " (noisy, or rows if they are records), or use eager attention in float32"
+        )
+        problem = Problem(field="guarantee.units", value=plan.units, remedy=remedy)
+        raise ParameterError("The guarantee cannot be given.", [problem])
+
+
+def _count_scale(plan: PrivacyPlan) -> float:
+    """Return the scale of the noise in n; 0 for an exact n."""
+    if plan.units_source is not Source.NOISY:
+        return 0.0
+    epsilon = sum(product.epsilon for product in plan.by_products if product.name == COUNT)
+    # Two counts share the price where units are records.
+    return (2 if plan.unit == "record" else 1) / epsilon
 
 
 def check_couplings(subject: Subject, *, drawn: int) -> Coupling:

@@ -13,7 +13,7 @@ import torch
 from nss_train.config.guarantee import Clock
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import Coupling
-from nss_train.privacy.coupling.coupling import Subject, check_couplings, most_drawn
+from nss_train.privacy.coupling.coupling import Subject, check_couplings, check_declared, most_drawn
 from nss_train.privacy.coupling.invented import Invented
 from nss_train.privacy.coupling.probe import Probe
 from nss_train.privacy.dpsgd.mechanism import Mechanism
@@ -70,6 +70,7 @@ class Trial:
         probe = Probe(passes, tried)
         subject = Subject(passes=passes, probe=probe, invented=invented, name=name, dtype=dtype)
         coupling = _of_all_ranks(check_couplings(subject, drawn=most_drawn(plan)))
+        check_declared(plan, coupling)
         batch_s = {kind: statistics.median(probe.seconds[width]) for kind, width in invented.widths.items()}
         rows = {kind: tried.rows_at(width) for kind, width in invented.widths.items()}
         times = _Times(batch_s=batch_s, rows=rows, **_release(plan, passes, randomness))

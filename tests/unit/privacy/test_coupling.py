@@ -12,16 +12,24 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedModel
 
+from nss_train.config.guarantee import Clock
 from nss_train.errors import ParameterError
 from nss_train.model.dropout import config_without_dropout, model_without_dropout
-from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.accounting.plan import COUNT, ByProduct, PrivacyPlan, Source
 from nss_train.privacy.accounting.result import Coupling
-from nss_train.privacy.coupling import coupling
-from nss_train.privacy.coupling.coupling import MOST_SLACK, Subject, check_couplings, most_drawn
+from nss_train.privacy.coupling import coupling, trial
+from nss_train.privacy.coupling.coupling import (
+    MOST_SLACK,
+    Subject,
+    check_couplings,
+    check_declared,
+    most_drawn,
+)
 from nss_train.privacy.coupling.invented import Invented
 from nss_train.privacy.coupling.probe import Probe
 from nss_train.privacy.dpsgd.micro_batches import Shapes
 from nss_train.privacy.dpsgd.passes import Passes
+from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 from .plans import plan
 
@@ -262,3 +270,37 @@ def test_the_allowed_slack_is_told_with_the_layer(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(coupling, "MOST_SLACK", 0.031 * most_drawn(CLAIM))
     with pytest.raises(ParameterError, match=r"0\.031 C is allowed"):
         check(batch_norm())
+
+
+def test_a_noisy_n_that_is_too_small_costs_no_privacy() -> None:
+    """A step of more units than n, by chance of the count's noise, moves the sum no more than assumed."""
+    counted = {"units_source": Source.NOISY, "by_products": (ByProduct(name=COUNT, epsilon=0.08),)}
+    drawn = most_drawn(plan(units=100, sampling_rate=1.0, unit="value of patient", **counted))
+    assert drawn >= 100 + 20 / 0.08
+    assert most_drawn(plan(units=100, sampling_rate=1.0, unit="record", **counted)) >= 100 + 40 / 0.08
+
+
+def test_a_slack_rests_on_no_declared_n() -> None:
+    moved = Coupling(change=1e-4, drawn_at_most=30, units=20, longest_tokens=64, reason="it moved")
+    with pytest.raises(ParameterError, match="guarantee.units"):
+        check_declared(plan(units_source=Source.DECLARED), moved)
+    check_declared(plan(units_source=Source.DECLARED), moved.model_copy(update={"change": 0.0}))
+    check_declared(plan(units_source=Source.ROWS), moved)
+
+
+def test_a_training_whose_slack_rests_on_a_declared_n_takes_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = Coupling(change=1e-4, drawn_at_most=30, units=20, longest_tokens=64, reason="it moved")
+    monkeypatch.setattr(trial, "check_couplings", lambda *_, **__: moved)
+    passes = Passes(adapted(llama()), device=torch.device("cpu"), autocast=contextlib.nullcontext)
+    with pytest.raises(ParameterError, match="guarantee.units"):
+        trial.Trial.of(
+            passes,
+            SHAPES,
+            plan(units_source=Source.DECLARED),
+            name="small",
+            prompt=PROMPT,
+            most_rows=1,
+            dtype=torch.float32,
+            clock=Clock.COARSE,
+            randomness=SecretRandomness(),
+        )

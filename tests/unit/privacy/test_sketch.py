@@ -94,7 +94,9 @@ def test_a_value_is_the_same_in_every_format(same: tuple[bytes, ...]) -> None:
     assert len({canonical_cell(cell) for cell in same}) == 1
 
 
-@pytest.mark.parametrize("odd", [b"\xff\xfe", b"1e9999", b"9" * 100_000, b'"', b"2024-99-99", b"\0"])
+@pytest.mark.parametrize(
+    "odd", [b"\xff\xfe", b"1e9999", b"9" * 100_000, b'"', b"2024-99-99", b"\0", rb'"\ud800"']
+)
 def test_an_odd_cell_is_itself(odd: bytes) -> None:
     assert canonical_cell(odd) is not None
 

@@ -24,6 +24,7 @@ ODD = (
     "new key",
     "no JSON",
     "long text",
+    "escaped surrogate",
     "all null",
 )
 """Kinds of odd records that replace others; each format uses the ones it can express."""

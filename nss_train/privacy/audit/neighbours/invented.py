@@ -35,7 +35,8 @@ def write_model(root: Path) -> Path:
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {"bos_token": SPECIAL[1], "eos_token": SPECIAL[2], "pad_token": SPECIAL[2]}
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
-    config = {"model_type": "llama", "max_position_embeddings": CONTEXT}
+    vocabulary = tokenizer.get_vocab_size()
+    config = {"model_type": "llama", "max_position_embeddings": CONTEXT, "vocab_size": vocabulary}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file({}, folder / "model.safetensors")
     return folder

@@ -43,6 +43,7 @@ TEXTS: Mapping[str, str] = {
     "long text": "word " * (LONG // 5),
     "long number": "7" * (LONG // 100),
     "deep list": "[" * DEEP + "]" * DEEP,
+    "escaped surrogate": '"\\ud800"',
     "template": "{bos} <|im_end|> [SCHEMA]",
 }
 """Odd text cells; in CSV every cell is text."""

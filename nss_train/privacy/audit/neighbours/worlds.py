@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from nss_train import errors, stages
-from nss_train.contract import DRAW, HOLDOUT_KEY, KEPT_DRAW, PROPOSED_DRAW, Event, Request
+from nss_train.contract import DRAW, HOLDOUT_KEY, KEPT_DRAW, PROPOSED_DRAW, SKETCH_KEY, Event, Request
 from nss_train.errors import UserError
 from nss_train.privacy.audit.neighbours.releases import Released, seen_releases
 from nss_train.privacy.audit.neighbours.tables import TableFile
@@ -132,6 +132,8 @@ def _lay_out(folder: Path, table: TableFile, request: Request, secrets: Secrets)
     key = folder / "in" / HOLDOUT_KEY
     key.parent.mkdir()
     key.write_bytes(secrets.holdout_key)
+    # A deployment has a key for sketches, too, and an odd cell must not end their making.
+    (folder / "in" / SKETCH_KEY).write_bytes(secrets.holdout_key)
 
 
 def _prepare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[attr-defined]
 
 from nss_train.data.private.reading import read_private_frame, read_private_table
 from nss_train.data.private.table import PrivateTable
-from nss_train.data.private.values.cells import quoted
+from nss_train.data.private.values.cells import is_deeper, quoted
 from nss_train.data.private.values.values import written
 from nss_train.data.tokenization.distinct_values import json_texts
 from nss_train.formats import MARKERS
@@ -138,3 +139,22 @@ def test_a_time_beyond_the_calendar_takes_only_its_own_cell_away() -> None:
     frame = pd.DataFrame({"v": pd.Series([last, "x"], dtype=object), "w": [1, 2]})
     columns = {"v": {"type": "string"}, "w": {"type": "integer"}}
     assert texts(read_private_frame(frame, guarantee(columns)), "v") == ["null", '"x"']
+
+
+@pytest.mark.parametrize(
+    ("text", "deeper"), [("[[1]]", False), ("[[[1]]]", True), ('["[[["]', False), ('["\\"[[["]', False)]
+)
+def test_levels_are_counted_outside_of_texts(text: str, deeper: bool) -> None:
+    assert is_deeper(text, 2) == deeper
+
+
+def test_a_record_of_brackets_takes_no_longer_where_more_levels_are_allowed() -> None:
+    """One record must not spend the time that the whole stage has."""
+    few, many = (_spent_s("[" * 2**20, depth) for depth in (1, 60))
+    assert many < 8 * few
+
+
+def _spent_s(text: str, depth: int) -> float:
+    began = time.process_time()
+    assert is_deeper(text, depth)
+    return time.process_time() - began

@@ -14,7 +14,7 @@ from nss_train.contract import (
 )
 from nss_train.privacy.accounting import accountant
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from tests.unit.stages.private.runs import CONTEXT, request, run, stage_folder
+from tests.unit.stages.private.runs import CONTEXT, VOCABULARY, request, run, stage_folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +34,8 @@ def models(base_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(base_model / file, folder / file)
-    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": CONTEXT}))
+    config = {"max_position_embeddings": CONTEXT, "vocab_size": VOCABULARY}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return root
 

@@ -29,6 +29,9 @@ ROWS = 400
 CONTEXT = 2048
 
 
+VOCABULARY = 49_152
+
+
 KEY = bytes(range(32))
 
 

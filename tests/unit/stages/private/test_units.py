@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
 import pytest
 
 from nss_train.contract import (
@@ -20,6 +24,7 @@ from tests.unit.stages.private.runs import (
     KEY,
     ROWS,
     SMALL,
+    VOCABULARY,
     Supervisor,
     arrow,
     prepared_bytes,
@@ -132,3 +137,22 @@ def test_null_records_change_nothing_but_who_is_trained_on(folder: Path, models:
     if strict:
         assert all(document == documents[0] for document in documents)
         assert all(figure == figures[0] for figure in figures)
+
+
+def test_a_record_with_a_token_that_the_model_lacks_ends_no_training(
+    folder: Path, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("added")
+    model = shutil.copytree(models / "SmolLM2-small", other / "SmolLM2-small")
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    token = tokenizer["added_tokens"][0] | {"id": VOCABULARY, "content": "zebra", "special": False}
+    (model / "tokenizer.json").write_text(
+        json.dumps(tokenizer | {"added_tokens": [*tokenizer["added_tokens"], token]})
+    )
+    table = visits().astype({"ward": object})
+    table.loc[7, "ward"] = "zebra"
+    table.to_csv(folder / "in" / "visits.csv", index=False)
+    run(folder, request(other))
+    ids = arrow(folder, "train").column("input_ids").combine_chunks().values
+    assert pa.compute.max(ids).as_py() < VOCABULARY
+    assert arrow(folder, "train").num_rows == ROWS - 1
