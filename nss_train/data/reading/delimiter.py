@@ -20,7 +20,7 @@ _SUSPECTS = (":", "^", "~", "\x1f", "\x01", " ")
 """Marks that separate fields too seldom to be assumed, but often enough to ask about."""
 _WORDS = 2
 """Words in a name and in a cell up to which spaces are not suspected of separating fields."""
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _HEAD_CHARS = 2**16
 _HEAD_ROWS = 200
 _FIELD = "reading.delimiter"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import islice
 from pathlib import Path
 
@@ -26,8 +25,9 @@ _BEGINNINGS = {
     "insert into": "SQL",
     "version https://git-lfs": "a pointer of Git LFS (fetch the file itself: git lfs pull)",
 }
-_DRAWN = re.compile(r"[\s|+:=-]*[=-]{3,}[\s|+:=-]*")
-"""A line of a table that is drawn with characters, as psql, MySQL and Markdown do."""
+_RULES = ("---", "===")
+_DRAWN = frozenset("|+:=- \t")
+"""Characters of a line between the cells of a table that psql, MySQL or Markdown draw."""
 
 
 def check_kind(path: Path, dialect: Dialect) -> None:
@@ -42,8 +42,12 @@ def check_kind(path: Path, dialect: Dialect) -> None:
             raise unreadable(
                 path.name, f"it begins as {kind} does; name it as what it is, or write it as CSV"
             )
-    if any(map(_DRAWN.fullmatch, map(str.strip, lines))):
+    if any(_is_drawn(line.strip()) for line in lines):
         remedy = (
             "its cells stand between drawn lines, as psql, MySQL or Markdown print them; export it as CSV"
         )
         raise unreadable(path.name, remedy)
+
+
+def _is_drawn(line: str) -> bool:
+    return any(rule in line for rule in _RULES) and _DRAWN.issuperset(line)

@@ -25,7 +25,7 @@ from nss_train.errors import DataError, Problem
 _HEADER_ROWS = 1
 _CHUNK_BYTES = 2**20
 _SHEET_PART = re.compile(r"xl/worksheets/[^/]+\.xml")
-_ERROR_CELL = re.compile(rb'<c(?= [^>]*\bt="e")[^>]* r="([A-Z]+)([0-9]+)"')
+_ERROR_CELL = re.compile(rb'<c(?= [^<>]{0,256}\bt="e")[^<>]{0,256} r="([A-Z]+)([0-9]+)"')
 """A cell of the type of errors (Ecma Office Open XML, part 1, 18.18.11); calamine reads it as empty."""
 _WHOLE = 2**53
 """Largest whole number up to which every one has its own double."""

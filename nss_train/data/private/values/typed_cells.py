@@ -22,7 +22,7 @@ _INTEGER = re.compile(r"([+-]?)0*+(\d*+)(?<=\d)(?:\.0*)?", re.ASCII)
 """Leading zeros are no digits: ``int`` refuses thousands of them."""
 _INTEGER_DIGITS = 19
 """Number of digits of 2⁶³."""
-_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _BLANKS = " \t"
 _TEXTUAL = (Kind.FIELD, Kind.STRING)

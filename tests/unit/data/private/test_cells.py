@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[attr-defined]
 
+from nss_train.contract import TableLimits
 from nss_train.data.private.reading import read_private_frame, read_private_table
 from nss_train.data.private.table import PrivateTable
 from nss_train.data.private.values.cells import is_deeper, quoted
@@ -108,6 +109,15 @@ def test_no_number_is_too_long_or_too_small_to_be_read(
     (tmp_path / "t.csv").write_text(f"v,w\n{sign}{cell},1\n")
     (found,) = texts(read_private_table(tmp_path / "t.csv", guarantee({"v": declared})), "v")
     assert found.removeprefix("-") == text
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("type_", ["integer", "number"])
+def test_a_long_cell_that_is_almost_a_number_takes_one_pass(type_: str, tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("v,w\n" + "7" * 2**16 + "x,1\n")
+    found = read_private_table(table, guarantee({"v": {"type": type_}}), TableLimits(cell_chars=2**20))
+    assert texts(found, "v") == ["null"]
 
 
 def test_a_null_where_none_may_be_takes_its_record_away(csv: Callable[..., PrivateTable]) -> None:

@@ -1,10 +1,12 @@
-"""Files of other kinds that are named like text tables are refused as what they are."""
+"""Files of other kinds that are named like text tables are refused as what they are, and no other file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
+from nss_train.data.source import read_table
 
 from .files import Refused, check_refused
 
@@ -28,3 +30,10 @@ REFUSED: dict[str, Refused] = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_file_of_another_kind_is_refused_as_what_it_is(kind: str, tmp_path: Path) -> None:
     check_refused(*REFUSED[kind], tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_a_long_line_that_is_almost_drawn_is_a_cell(tmp_path: Path) -> None:
+    table, cell = tmp_path / "t.csv", "-" * 2**15 + "x"
+    table.write_text(f"a,b\n{cell},1\ny,2\n")
+    assert read_table(table)["a"][0] == cell

@@ -78,6 +78,12 @@ def test_a_glance_leaves_what_is_in_doubt_to_prepare_data(text: str, tmp_path: P
     assert not list(foreseen(path, parse_config({}), {}))
 
 
+@pytest.mark.timeout(20)
+def test_a_glance_at_a_long_cell_that_is_almost_a_number_takes_one_pass(tmp_path: Path) -> None:
+    path = write(tmp_path, "7" * 2**15 + "x", "8")
+    assert list(foreseen(path, parse_config({}), {})) == []
+
+
 def test_settings_without_effect_and_too_few_steps_are_foreseen() -> None:
     sections = {"replace_pii": {"steps": []}, "training": {"num_input_records_to_sample": 16}}
     pii, short = foreseen(None, parse_config(sections), sections)
