@@ -16,22 +16,9 @@ from nss_train.errors import DataError, Problem, unlisted
 
 TOTALS = frozenset(
     {"total", "totals", "grand total", "overall total", "sum", "subtotal"}
-    | {"gesamtsumme", "gesamtergebnis", "zwischensumme", "total general", "total général", "sous-total"}
-    | {
-        "totalt",
-        "summa",
-        "gesamt",
-        "insgesamt",
-        "summe",
-        "somme",
-        "totale",
-        "totaal",
-        "suma",
-        "всего",
-        "итого",
-        "合计",
-        "总计",
-    }
+    | {"gesamt", "gesamtsumme", "gesamtergebnis", "insgesamt", "summe", "zwischensumme"}
+    | {"total general", "total général", "sous-total", "somme", "totale", "suma"}
+    | {"totaal", "totalt", "summa", "всего", "итого", "合计", "总计"}
 )
 """First cells of a last row that sums the others up, in lower case."""
 _UNSEEN = re.compile(r"[\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u2060\ufeff]")
@@ -142,10 +129,11 @@ def check_header_once(frame: pd.DataFrame) -> None:
     """Raise :class:`DataError` with the rows that repeat the header, as joined files have them."""
     if len(frame.columns) < 2 or any(dtype.kind != "O" for dtype in frame.dtypes):
         return  # a single column may hold its own name, and one of numbers holds none
-    rows = list(range(len(frame)))
-    for number, name in enumerate(frame.columns):
+    names = list(map(str, frame.columns))
+    rows = [row for row, cell in enumerate(frame.iloc[:, 0].array) if _says(cell, names[0])]
+    for number, name in enumerate(names):
         cells = frame.iloc[:, number].array
-        rows = [row for row in rows if isinstance(cells[row], str) and cells[row] == name]
+        rows = [row for row in rows if _says(cells[row], name)]
     problems = [
         Problem(field=f"row {row + 1}", value=None, remedy="it repeats the header; remove it")
         for row in rows[:_SHOWN_ROWS]
@@ -153,6 +141,10 @@ def check_header_once(frame: pd.DataFrame) -> None:
     more = [unlisted(len(rows) - _SHOWN_ROWS)] if len(rows) > _SHOWN_ROWS else []
     if problems:
         raise DataError("The header stands among the rows.", [*problems, *more])
+
+
+def _says(cell: object, name: str) -> bool:
+    return isinstance(cell, str) and cell == name  # a nested cell's own comparison may give an array
 
 
 def _is_total(cell: str) -> bool:
