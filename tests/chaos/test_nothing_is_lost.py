@@ -53,6 +53,8 @@ def test_the_zombie_loses_and_cleans_up_after_itself(jobs: Jobs, undisturbed: En
     assert end.status.state is JobState.SUCCEEDED, end.status.error
     assert end.status.stages[2].attempt == 2
     assert wait_until(lambda: zombie.working_on is None, 30)
+    # It deletes what it has in the store after its own folder.
+    wait_until(lambda: not jobs.violations({job_id: undisturbed.adapter}), 30)
     assert jobs.violations({job_id: undisturbed.adapter}) == []
 
 
