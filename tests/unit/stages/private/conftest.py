@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nss_train.contract import (
-    StageResult,
-)
+from nss_train.contract import StageResult
 from nss_train.privacy.accounting import accountant
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from tests.unit.stages.private.runs import CONTEXT, VOCABULARY, request, run, stage_folder

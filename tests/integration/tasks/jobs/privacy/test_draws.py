@@ -26,7 +26,6 @@ from tasks.jobs.privacy.private_keys import SKETCH_KEY_OF_DEPLOYMENT
 from tasks.jobs.privacy.same_data import noticed
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import describe_table, upload_table
-from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tasks.store.base import Store
 from tasks.store.local import LocalStore
@@ -81,13 +80,6 @@ def nth(number: int, pattern: str) -> Callable[[str], bool]:
 def _drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = functools.partial(run_child, module="tests.integration.tasks.drawing_stages")
     monkeypatch.setattr("tasks.execution.attempt.run_child", drawing)
-
-
-@pytest.fixture
-def redis(valkey: Valkey) -> Redis:
-    found = Redis.from_url(valkey.url)
-    found.flushall()
-    return found
 
 
 @pytest.fixture
