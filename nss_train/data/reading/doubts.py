@@ -1,10 +1,10 @@
-"""Doubts about a table that was read: rows below the data, pairs in one column. They warn, never refuse."""
+"""Doubts about a table that was read: rows below the data, names like cells. They warn, never refuse."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import dropwhile
+from itertools import dropwhile, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,13 @@ _MOST_BELOW = 5
 """Most rows below an empty line that are taken for a note: longer parts are more likely data."""
 _PAIR = r"\S+ \S+"
 _FEW_PAIRS = 2
+_FIRST_ROWS = 1000
+"""Rows whose cells are compared with the names."""
+_NUMBER = re.compile(r"[+-]?(0|[1-9][0-9]*)([.,][0-9]+)?([eE][+-]?[0-9]+)?")
+_DIGIT = re.compile(r"[0-9]")
+_FEW_WORDS = 3
+_MANY_NUMBERS = 10
+"""At most so few words, among at least so many numbers, are told: other columns are meant as text."""
 
 
 def doubts(frame: pd.DataFrame) -> Iterator[str]:
@@ -37,6 +44,8 @@ def doubts(frame: pd.DataFrame) -> Iterator[str]:
     yield from _empty_rows(frame)
     yield from _names(frame)
     yield from _pairs(frame)
+    yield from _header_of_cells(frame)
+    yield from _words_among_numbers(frame)
 
 
 def unnamed_index(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -160,3 +169,67 @@ def _pairs(frame: pd.DataFrame) -> Iterator[str]:
         return
     if all(isinstance(cell, str) for cell in cells) and cells.str.fullmatch(_PAIR).all():
         yield f"{name}: read as one column. If two are separated by a space, set reading.delimiter to ' '"
+
+
+def _header_of_cells(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield a doubt about names most of which look like cells of their own columns."""
+    first = frame.iloc[:_FIRST_ROWS]
+    names = [str(name) for name in frame.columns]
+    is_label = _ascend(names)
+    alike = [
+        name
+        for number, name in enumerate(names)
+        if not (is_label and _NUMBER.fullmatch(name)) and _is_like(name, first.iloc[:, number])
+    ]
+    if len(alike) >= 2 and 2 * len(alike) > len(names):
+        shown = ", ".join(map(ascii, alike[:_SHOWN_NAMES])) + (", …" if len(alike) > _SHOWN_NAMES else "")
+        yield (
+            f"{counted(len(alike), 'column name')} of {len(names)} look like cells of their columns: {shown}."
+            " If the table has no header, write one above its first row"
+        )
+
+
+def _ascend(names: list[str]) -> bool:
+    """Return whether the names that are numbers are ascending integers, as years in a wide table are."""
+    numbers = [name for name in names if _NUMBER.fullmatch(name)]
+    if not all(name.isdecimal() for name in numbers):
+        return False
+    values = list(map(int, numbers))
+    return all(one < other for one, other in pairwise(values))
+
+
+def _is_like(name: str, column: pd.Series) -> bool:
+    """Return whether a name is a number above numbers, one of its column's texts, or has their digits."""
+    if column.dtype.kind in "iuf":
+        return _NUMBER.fullmatch(name) is not None
+    texts = {cell for cell in column if isinstance(cell, str)}
+    shapes = {_DIGIT.sub("0", text) for text in texts}
+    return name in texts or (_DIGIT.search(name) is not None and shapes == {_DIGIT.sub("0", name)})
+
+
+def _words_among_numbers(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield a doubt about each column of numbers that a few words make text, such as ``unknown``."""
+    for name, column in frame.items():
+        words = _few_words(column) if column.dtype == object else ()
+        if words:
+            shown = ", ".join(f"'{word}'" if word.isprintable() else ascii(word) for word in words)
+            yield (
+                f"{name}: its cells are numbers but for {shown}, which makes all of them text. If these"
+                " words mean that a value is missing, empty their cells"
+            )
+
+
+def _few_words(column: pd.Series) -> tuple[str, ...]:
+    """Return the few different texts among many different numbers; none if the column is otherwise."""
+    if pd.api.types.infer_dtype(column, skipna=True) != "string":
+        return ()
+    words: list[str] = []
+    numbers = 0
+    for text in column.dropna().unique():
+        if _NUMBER.fullmatch(text):
+            numbers += 1
+        else:
+            words.append(text)
+        if len(words) > _FEW_WORDS:
+            return ()
+    return tuple(words) if numbers >= _MANY_NUMBERS else ()

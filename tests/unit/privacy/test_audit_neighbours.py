@@ -25,7 +25,7 @@ from .drawn_tables import EDITS, FORMATS, UNIT, Drawn, cases, make_table
 
 pytestmark = pytest.mark.heavy
 
-PAIRS, PAIRS_WITH_TIME = 300, 10_000
+PAIRS, PAIRS_WITH_TIME = 200, 10_000
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +43,7 @@ from tasks.execution.hosts import Hosts
 from tasks.execution.supervisor import StageStopped, StopReason
 
 from .conftest import load, make_request, read, run_options
-from .runs import EVERY_STEP, MakeRun, runs_of, wanted
+from .runs import EVERY_STEP, MakeRun, Run, runs_of, wanted
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +57,24 @@ def run(prepared: Path, tiny_model: Path, tmp_path: Path) -> MakeRun:
     return runs_of(tiny_model, prepared, tmp_path)
 
 
-def test_a_drained_training_goes_on_bit_for_bit(run: MakeRun) -> None:
-    whole = run("whole")
-    whole.start()
+@pytest.fixture(scope="module")
+def whole_of(
+    prepared: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Run]:
+    """Return a function that gives the undisturbed run of so many ranks, trained once for the module."""
+    make = runs_of(tiny_model, prepared, tmp_path_factory.mktemp("whole"))
+
+    @cache
+    def whole_of(ranks: int) -> Run:
+        run = make(str(ranks), ranks=ranks)
+        run.start()
+        return run
+
+    return whole_of
+
+
+def test_a_drained_training_goes_on_bit_for_bit(run: MakeRun, whole_of: Callable[[int], Run]) -> None:
+    whole = whole_of(1)
     first = run("first", checkpoints=CheckpointPolicy())
 
     def drain_after_two(event: Event) -> None:
@@ -79,19 +96,18 @@ def test_a_drained_training_goes_on_bit_for_bit(run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
-def test_a_training_in_a_forked_process_gives_the_same_bits(run: MakeRun, warm: Hosts, ranks: int) -> None:
-    new, forked = run("new", ranks=ranks), run("forked", ranks=ranks)
-    new.start()
+def test_a_training_in_a_forked_process_gives_the_same_bits(
+    run: MakeRun, whole_of: Callable[[int], Run], warm: Hosts, ranks: int
+) -> None:
+    new, forked = whole_of(ranks), run("forked", ranks=ranks)
     forked.start(hosts=warm)
     assert forked.adapter == new.adapter
     assert forked.history == new.history
 
 
-def test_ranks_share_a_batch_and_give_the_same_curve(run: MakeRun, long: bool) -> None:
+def test_ranks_share_a_batch_and_give_the_same_curve(whole_of: Callable[[int], Run], long: bool) -> None:
     several = (2, 4) if long else (2,)
-    runs = {ranks: run(str(ranks), ranks=ranks) for ranks in (1, *several)}
-    for one in runs.values():
-        one.start()
+    runs = {ranks: whole_of(ranks) for ranks in (1, *several)}
     for ranks in several:
         assert runs[ranks].losses == pytest.approx(runs[1].losses, abs=1e-6), ranks
         evaluated = [[e["eval_loss"] for e in runs[n].history if "eval_loss" in e] for n in (1, ranks)]
@@ -251,9 +267,10 @@ def ranks_of(folder: Path) -> list[psutil.Process]:
     return sorted((p for p in found if p.parent() in found), key=lambda p: p.pid)
 
 
-def test_ranks_that_share_the_weights_train_as_those_that_hold_all_of_them(run: MakeRun) -> None:
-    whole = run("whole", ranks=2)
-    whole.start()
+def test_ranks_that_share_the_weights_train_as_those_that_hold_all_of_them(
+    run: MakeRun, whole_of: Callable[[int], Run]
+) -> None:
+    whole = whole_of(2)
     sharing = run("sharing", ranks=2, fsdp=True)
     result = sharing.start()
     assert result.figures["share_held_by_rank_0"] == pytest.approx(0.5, abs=0.02)

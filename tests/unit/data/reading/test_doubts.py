@@ -28,9 +28,24 @@ DOUBTED = {
     "rows of commas": (f"place,n\n{ROWS},\n,\n", "2 rows without any value"),
     "empty lines of one column": ("n\n1\n\n2\n\n3\n\n", "2 empty lines of the single column"),
     "names that look alike": ("id\u200b, n,m\n1,2,3\n4,5,6\n", r"2 column names .*: 'id\\u200b', ' n'"),
+    "no header": (
+        "Adelie,39.1,2007-01-02\nGentoo,46.5,2008-02-03\nAdelie,38.6,2009-03-04\n",
+        "3 column names of 3 look like cells of their columns: 'Adelie', '39.1', '2007-01-02'",
+    ),
+    "no header above whole numbers": ("7,3,9\n1,2,3\n4,5,6\n", "3 column names of 3 look like cells"),
+    "a word among numbers": (
+        "id,kg\n" + "".join(f"{row},{row}.5\n" for row in range(20)) + "20,\\N\n21,?\n",
+        r"kg: its cells are numbers but for '\N', '?', which makes all of them text",
+    ),
     "pairs": ("first last\nAda Lovelace\nAlan Turing\n", "first last: read as one column"),
 }
 USUAL = {
+    "years": "country,2019,2020\nA,1,2\nB,3,4\n",
+    "numbered columns": "0,1,2\n5,6,7\n8,9,1\n",
+    "a name that is an answer": "yes,n,m\nyes,1,2\nno,3,4\n",
+    "numbered questions": "Q1,Q2,n\nA1,B2,1\nA3,B1,2\n",
+    "codes": "id,code\n" + "".join(f"{row},{row}{row % 5 * 'x'}\n" for row in range(20)),
+    "few numbers": "id,children\n" + "".join(f"{row},{row % 4}\n" for row in range(20)) + "20,4+\n",
     "no sum": f"place,n\n{ROWS}Totality,28\n",
     "sums of groups": f"place,n\nTotal,3\n{ROWS}Total,28\n",
     "empty lines everywhere": "place,n\n\n" + ROWS.replace("\n", "\n\n") + "x,1\n",
