@@ -20,13 +20,13 @@ import torch
 
 from nss_train import stages
 from nss_train.config import parse_config
-from nss_train.config.guarantee import Clock
+from nss_train.config.sections.guarantee import Clock
 from nss_train.contract import ModelPolicy, Request
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.audit.faults import FAULTS
 from nss_train.privacy.audit.told_steps import Watcher, told
 from nss_train.privacy.audit.verdict import RUNS, Verdict, audit
-from nss_train.privacy.dpsgd.clipping import Noise
+from nss_train.privacy.dpsgd.gradients.clipping import Noise
 from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
 
 

@@ -83,7 +83,7 @@ def last_line(command: list[str]) -> dict[str, Any]:
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Run one training in this process and return its rate."""
-    from nss_train.privacy.dpsgd.micro_batches import UnitExamples
+    from nss_train.privacy.dpsgd.gradients.micro_batches import UnitExamples
 
     taken = [0]
     whole = UnitExamples.micro_batches
@@ -166,8 +166,8 @@ def train_plainly(folder: Path, given: argparse.Namespace) -> float:
     from nss_train.model.adapter import initial_adapter, ready_for_training
     from nss_train.model.loading import FLOAT32, load_base
     from nss_train.privacy.accounting.step_budget import NullRecorder
-    from nss_train.privacy.dpsgd.micro_batches import UnitExamples
-    from nss_train.privacy.dpsgd.passes import row_losses
+    from nss_train.privacy.dpsgd.gradients.micro_batches import UnitExamples
+    from nss_train.privacy.dpsgd.gradients.passes import row_losses
     from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
     from nss_train.privacy.dpsgd.private import Private, shapes_for
     from nss_train.privacy.dpsgd.randomness import SecretRandomness

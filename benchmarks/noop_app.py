@@ -12,7 +12,7 @@ from celery import chain, shared_task
 
 from tasks.app import App
 from tasks.execution import attempt
-from tasks.execution.supervisor import run_child
+from tasks.execution.processes.supervisor import run_child
 from tasks.settings import Settings
 from tasks.worker.process import run_worker
 

@@ -16,7 +16,7 @@ from benchmarks.train_steps import Steps, digest
 from nss_train import stages
 from nss_train.config import parse_config
 from nss_train.contract import ModelPolicy, Request
-from nss_train.privacy.dpsgd.micro_batches import MicroBatch, UnitExamples
+from nss_train.privacy.dpsgd.gradients.micro_batches import MicroBatch, UnitExamples
 from nss_train.training import stage
 from nss_train.training.fitted import Fitted
 from nss_train.training.hugging_face import AdapterTrainer

@@ -13,7 +13,7 @@ from redis import Redis
 
 from tasks.broker import queues, transport
 from tasks.execution.drain_flag import DrainFlag
-from tasks.execution.hosts import Hosts
+from tasks.execution.processes.hosts import Hosts
 from tasks.execution.unseen import Unseen
 from tasks.scheduling.routing import Router
 from tasks.settings import Settings

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError, Problem
 from nss_train.extras import require
-from nss_train.names import is_dataset
+from nss_train.text.names import is_dataset
 from tasks.app import App, make_app
 from tasks.broker.lease import lease_key
 from tasks.execution.model_cache import ModelCache

@@ -20,8 +20,8 @@ from transformers import (
 
 from nss_train.artifacts.prompt import first_budget, max_new_tokens, max_seq_length, schema_prompt
 from nss_train.artifacts.sampling import MAX_SEQUENCES, RECORDS_PER_SEQUENCE, Sampling, no_room
+from nss_train.model.layers.rope import RopeScaling, rope_from_json
 from nss_train.model.loading import choose_precision, load_base
-from nss_train.model.rope import RopeScaling, rope_from_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nss_train.artifacts.files import read_json
 from nss_train.config import SafeSynthesizerParameters, parse_resolved
-from nss_train.config.guarantee import SchemaSource
+from nss_train.config.sections.guarantee import SchemaSource
 from nss_train.errors import StageLost
 from nss_train.privacy.accounting.result import PrivacyResult, check_release
 

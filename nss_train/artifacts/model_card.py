@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nss_train.artifacts.guarantee import Guarantee, privacy_section
-from nss_train.counted import counted
+from nss_train.text.counted import counted
 
 _SHOWN = ("data", "training", "privacy", "time_series", "generation")
 """Sections of the config that shaped the adapter or affect its use."""

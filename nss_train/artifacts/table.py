@@ -14,7 +14,7 @@ from rich.text import Text
 
 from nss_train.artifacts.files import write_aside
 from nss_train.artifacts.records import Row
-from nss_train.formulas import defused
+from nss_train.text.formulas import defused
 
 
 def write_csv(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:

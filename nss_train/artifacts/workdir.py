@@ -16,7 +16,7 @@ from nss_train.artifacts.guarantee import Guarantee, read_guarantee
 from nss_train.artifacts.manifest import write_manifest
 from nss_train.artifacts.model_card import CardFacts, model_card
 from nss_train.contract import Event, Report, Request, Stage, StageResult
-from nss_train.counted import counted
+from nss_train.text.counted import counted
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from yaml.reader import ReaderError
 from nss_train import documents
 from nss_train.config.parameters import SafeSynthesizerParameters
 from nss_train.config.problems import odd_values, unknown_keys, without_unknown_keys, wrong_values
-from nss_train.config.section import SUBMITTED
+from nss_train.config.sections.section import SUBMITTED
 from nss_train.config.yaml_text import parse_yaml
 from nss_train.errors import ParameterError, Problem
 

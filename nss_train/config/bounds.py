@@ -14,7 +14,7 @@ from pydantic import Field, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from nss_train import documents
-from nss_train.config.section import is_submitted
+from nss_train.config.sections.section import is_submitted
 
 
 @dataclass(frozen=True, slots=True)

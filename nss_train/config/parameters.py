@@ -7,20 +7,20 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, model_validator
 
-from nss_train.config.data import DataParameters
-from nss_train.config.guarantee import GuaranteeParameters
 from nss_train.config.passthrough import (
     EvaluationParameters,
     GenerateParameters,
     PreflightParameters,
     ReplacePII,
 )
-from nss_train.config.privacy import DifferentialPrivacyParameters
-from nss_train.config.reading import ReadingParameters
-from nss_train.config.section import Section, is_submitted
+from nss_train.config.sections.data import DataParameters
+from nss_train.config.sections.guarantee import GuaranteeParameters
+from nss_train.config.sections.privacy import DifferentialPrivacyParameters
+from nss_train.config.sections.reading import ReadingParameters
+from nss_train.config.sections.section import Section, is_submitted
+from nss_train.config.sections.time_series import TimeSeriesParameters
+from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.config.support import out_of_range, unsupported_training
-from nss_train.config.time_series import TimeSeriesParameters
-from nss_train.config.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
 
 DEFAULT_MAX_SEQUENCES = 10

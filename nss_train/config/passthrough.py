@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nss_train.config.bounds import AtMost, Names, Rows, Share, Within, Word
-from nss_train.config.section import Section
+from nss_train.config.sections.section import Section
 
 _PATIENCE = Within(1, 10**6, "it is a number of attempts")
 _MANY = Within(1, 10**6, "it is a number of records in a sequence, or of groups")

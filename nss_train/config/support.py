@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nss_train.config.bounds import STEPS
-from nss_train.config.guarantee import PublicColumn, SchemaSource
-from nss_train.config.training import LOSS_SCHEDULES, ROWWISE_ATTENTIONS
+from nss_train.config.sections.guarantee import PublicColumn, SchemaSource
+from nss_train.config.sections.training import LOSS_SCHEDULES, ROWWISE_ATTENTIONS
 from nss_train.errors import Problem
 
 if TYPE_CHECKING:

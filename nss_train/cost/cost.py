@@ -7,8 +7,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from nss_train.counted import counted
-from nss_train.durations import duration
+from nss_train.text.counted import counted
+from nss_train.text.durations import duration
 
 COST = "cost"
 """Key among the figures of prepare_data, which has no time yet, and of load_model, which has measured."""

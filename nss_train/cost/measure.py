@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.contract import Frozen
 from nss_train.cost.cost import CPU, Cost
 from nss_train.cost.pace import Pace

@@ -12,7 +12,7 @@ from datasets import Dataset
 from peft import PeftModel
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.guarantee import Clock
+from nss_train.config.sections.guarantee import Clock
 from nss_train.contract import Kernels
 from nss_train.cost.measuring import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL_TOKEN, now, tried_width
 from nss_train.cost.pace import Pace
@@ -20,9 +20,9 @@ from nss_train.cost.work import Work
 from nss_train.model.tokenizer import IGNORED_LABEL
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.coupling.trial import Trial
+from nss_train.privacy.dpsgd.gradients.micro_batches import MicroBatch, Shapes, UnitExamples
+from nss_train.privacy.dpsgd.gradients.passes import Passes
 from nss_train.privacy.dpsgd.mechanism import Mechanism
-from nss_train.privacy.dpsgd.micro_batches import MicroBatch, Shapes, UnitExamples
-from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.private import Private, shapes_for
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.ranks.group import group_state

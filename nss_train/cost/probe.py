@@ -29,7 +29,7 @@ from nss_train.cost.measuring import ENOUGH_S, MOST_TOKENS, PASSES, STEPS, USUAL
 from nss_train.cost.pace import Pace
 from nss_train.cost.work import MORE_LAYERS, Work
 from nss_train.model.adapter import put_adapter, ready_for_training
-from nss_train.model.dropout import model_without_dropout
+from nss_train.model.layers.dropout import model_without_dropout
 from nss_train.model.loading import choose_precision, load_base, load_skeleton
 from nss_train.model.local.source import ModelSource
 from nss_train.model.memory import estimate

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.guarantee import ColumnType
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.sections.guarantee import ColumnType
+from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.contract import Frozen
 from nss_train.cost.cost import Cost
 from nss_train.model.footprint import Shape, adapter_parameters, process_bytes

@@ -10,11 +10,11 @@ from typing import Any
 
 from nss_train import command
 from nss_train.config import load_config, parse_config
-from nss_train.counted import counted
 from nss_train.data.golden import describe, write_golden
 from nss_train.data.prepared import Entry
 from nss_train.model.tokenizer import load_tokenizer
 from nss_train.stages.preparation import prepare
+from nss_train.text.counted import counted
 
 
 def main() -> int:

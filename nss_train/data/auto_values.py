@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nss_train.config.parameters import SafeSynthesizerParameters
-from nss_train.config.privacy import MOST_DELTA, DifferentialPrivacyParameters
+from nss_train.config.sections.privacy import MOST_DELTA, DifferentialPrivacyParameters
 from nss_train.model.family import Family, find_family
 
 if TYPE_CHECKING:

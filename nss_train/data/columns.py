@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.reading import ColumnReading, column_setting
-from nss_train.counted import counted
+from nss_train.config.sections.reading import ColumnReading, column_setting
 from nss_train.errors import DataError, ParameterError, Problem, UserError
+from nss_train.text.counted import counted
 
 MIN_ROWS = 200
 SMALL_ROWS = 1000

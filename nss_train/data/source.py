@@ -11,16 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nss_train.config.reading import ReadingParameters, Types
+from nss_train.config.sections.reading import ReadingParameters, Types
 from nss_train.contract import TableLimits
-from nss_train.counted import counted
 from nss_train.data.columns import check_known
 from nss_train.data.comparison.changes import Change, check_changes
 from nss_train.data.limits import check_bytes, check_cells, check_size
 from nss_train.data.reading.arrow_file import read_arrow
 from nss_train.data.reading.cells import TableFile
-from nss_train.data.reading.delimiter import find_marks
-from nss_train.data.reading.dialect import Dialect
 from nss_train.data.reading.doubts import (
     below_an_empty_line,
     blank_lines,
@@ -28,15 +25,18 @@ from nss_train.data.reading.doubts import (
     doubts,
     unnamed_index,
 )
-from nss_train.data.reading.encoding import find_encoding
 from nss_train.data.reading.faithful import read_faithfully, read_texts
 from nss_train.data.reading.faults import DAMAGED, contradicted, problem, unreadable
 from nss_train.data.reading.json_array import as_lines
 from nss_train.data.reading.json_lines import read_lines
-from nss_train.data.reading.numbers import find_numbers
-from nss_train.data.reading.other_kinds import check_kind
 from nss_train.data.reading.packed import unpacked
-from nss_train.data.reading.rows import (
+from nss_train.data.reading.spreadsheet import error_cells, read_xlsx
+from nss_train.data.reading.text.delimiter import find_marks
+from nss_train.data.reading.text.dialect import Dialect
+from nss_train.data.reading.text.encoding import find_encoding
+from nss_train.data.reading.text.numbers import find_numbers
+from nss_train.data.reading.text.other_kinds import check_kind
+from nss_train.data.reading.text.rows import (
     check_header,
     check_names,
     check_rows,
@@ -44,10 +44,10 @@ from nss_train.data.reading.rows import (
     kept_places,
     own_name,
 )
-from nss_train.data.reading.spreadsheet import error_cells, read_xlsx
 from nss_train.data.types import check_types
 from nss_train.errors import DataError
 from nss_train.formats import UNKNOWN, Compression, Format, kind_of, missing
+from nss_train.text.counted import counted
 
 MIN_ROWS = 2
 
@@ -62,7 +62,7 @@ class Source:
     how: str
     """Description of the file for people, such as ``comma, UTF-8``."""
     dialect: Dialect | None = None
-    """Dialect of a text table, for :func:`~nss_train.data.reading.dialect.text_chunks` to read its cells."""
+    """Dialect of a text table, for :func:`~nss_train.data.reading.text.dialect.text_chunks` to read its cells."""
     changes: tuple[Change, ...] = ()
     """Changes to its cells."""
     doubts: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from nss_train.config.reading import ColumnReading, column_setting
+from nss_train.config.sections.reading import ColumnReading, column_setting
 from nss_train.errors import DataError, Problem
 
 _MESSAGE = "The table has columns that cannot be trained on."

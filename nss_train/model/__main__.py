@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from nss_train import command
-from nss_train.counted import counted
 from nss_train.errors import DataError, Problem
 from nss_train.model.local.adding import add_model
 from nss_train.model.local.known import Memory
 from nss_train.model.local.smollm2 import NAME, add_smollm2
 from nss_train.model.local.verifying import Verified, get_to_know, verify
+from nss_train.text.counted import counted
 
 SMOLLM2 = "smollm2"
 

@@ -17,7 +17,7 @@ from peft.tuners.lora import model as lora_model
 from peft.utils import quantization_utils
 from transformers import PreTrainedModel
 
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.quantization import initialize_loftq
 

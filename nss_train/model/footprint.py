@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nss_train.config.training import TrainingHyperparams
-from nss_train.model.heads import CHUNK_TOKENS, DIVIDED_HEADS, PLAIN_HEADS
+from nss_train.config.sections.training import TrainingHyperparams
+from nss_train.model.layers.heads import CHUNK_TOKENS, DIVIDED_HEADS, PLAIN_HEADS
 from nss_train.model.scheme import Scheme
 
 FLOATS_PER_LAYER_TOKEN = 34

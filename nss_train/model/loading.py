@@ -17,11 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import logging as hf_logging
 
-from nss_train.config.training import ATTENTIONS, ROWWISE_ATTENTIONS
+from nss_train.config.sections.training import ATTENTIONS, ROWWISE_ATTENTIONS
 from nss_train.errors import InfrastructureError, ParameterError, Problem
-from nss_train.model.dropout import config_without_dropout, model_without_dropout
+from nss_train.model.layers.dropout import config_without_dropout, model_without_dropout
+from nss_train.model.layers.rope import RopeScaling, stretch
 from nss_train.model.quantization import NO_OUTLIERS, without_outliers
-from nss_train.model.rope import RopeScaling, stretch
 
 logger = logging.getLogger(__name__)
 

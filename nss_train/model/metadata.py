@@ -12,7 +12,7 @@ from typing import Any
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.family import Family, family_warnings, find_family
-from nss_train.model.rope import RopeScaling, rope_scaling
+from nss_train.model.layers.rope import RopeScaling, rope_scaling
 from nss_train.model.tokenizer import ModelTokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)

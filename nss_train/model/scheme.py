@@ -6,7 +6,7 @@ import logging
 from enum import StrEnum
 from importlib.util import find_spec
 
-from nss_train.config.training import UNTRAINABLE, TrainingHyperparams
+from nss_train.config.sections.training import UNTRAINABLE, TrainingHyperparams
 from nss_train.errors import ParameterError, Problem
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.guarantee import ColumnType, PublicColumn
+from nss_train.config.sections.guarantee import ColumnType, PublicColumn
 from nss_train.data.assembly.groups import Groups
 from nss_train.data.assembly.layout import Order
 from nss_train.data.auto_values import unit_column

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nss_train.artifacts.manifest import NAME as MANIFEST
 from nss_train.artifacts.manifest import write_manifest
 from nss_train.config import SafeSynthesizerParameters, load_resolved
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.contract import Event, Report, Request, Stage, StageResult
 from nss_train.cost.cost import COST, Cost
 from nss_train.cost.measure import cost_of_stage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.ignored import ignored
-from nss_train.config.reading import Types
+from nss_train.config.sections.reading import Types
 from nss_train.contract import HOLDOUT_KEY, Event, Report, Request, Stage, StageResult, TableLimits
 from nss_train.data import columns
 from nss_train.data.assembly import time_series

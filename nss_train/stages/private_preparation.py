@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.guarantee import SchemaSource
+from nss_train.config.sections.guarantee import SchemaSource
 from nss_train.cost.work import typical_record
 from nss_train.data.assembly.assembler import Assembled, of_groups
 from nss_train.data.assembly.groups import Groups

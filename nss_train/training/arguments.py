@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import SchedulerType, TrainingArguments
 
-from nss_train.config.training import TrainingHyperparams, refused_schedule
+from nss_train.config.sections.training import TrainingHyperparams, refused_schedule
 from nss_train.errors import ParameterError, Problem
 from nss_train.training.options import RunOptions
 from nss_train.training.ranks.group import group_state

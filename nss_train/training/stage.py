@@ -16,7 +16,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from nss_train.config import SafeSynthesizerParameters, load_resolved
 from nss_train.contract import DRAIN, Report, Request, Stage, StageDrained, StageResult
-from nss_train.counted import counted
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.adapter import (
     initial_adapter,
@@ -27,12 +26,13 @@ from nss_train.model.adapter import (
     snapshot,
     unmoved,
 )
-from nss_train.model.dropout import model_without_dropout
+from nss_train.model.layers.dropout import model_without_dropout
+from nss_train.model.layers.rope import rope_from_json
 from nss_train.model.loading import Precision, check_layers, choose_precision, load_base
 from nss_train.model.memory import choose_checkpointing, estimate
 from nss_train.model.metadata import metadata_from_json
-from nss_train.model.rope import rope_from_json
 from nss_train.model.scheme import choose_scheme
+from nss_train.text.counted import counted
 from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.fit import fit
 from nss_train.training.fitted import Fitted

@@ -21,7 +21,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.model.compiled import eagerly
+from nss_train.model.layers.compiled import eagerly
 from nss_train.training.arguments import training_arguments
 from nss_train.training.checkpoint import step_of
 from nss_train.training.fitted import Fitted, incomplete_reason

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.prompt import Confirm
 
-from nss_train.durations import duration
+from nss_train.text.durations import duration
 from tasks.cli import display
 from tasks.status import JobStatus
 

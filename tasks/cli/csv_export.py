@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 
-from nss_train.formulas import defused
+from nss_train.text.formulas import defused
 
 
 class RowFormat(StrEnum):

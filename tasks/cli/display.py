@@ -15,8 +15,8 @@ from rich.text import Text
 
 from nss_train import errors
 from nss_train.contract import Stage
-from nss_train.durations import duration
 from nss_train.errors import NSSTrainError
+from nss_train.text.durations import duration
 from tasks.scheduling.admission import Place
 from tasks.status import JobStatus, StageState, StageStatus
 

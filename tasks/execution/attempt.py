@@ -28,9 +28,9 @@ from nss_train.privacy.sketch import Sketch
 from tasks.execution.checkpoints import CheckpointStore, Uploader
 from tasks.execution.inputs import Worker, prepare_folder
 from tasks.execution.interrupts import Interrupts
+from tasks.execution.processes.supervisor import Limits, StageStopped, StopReason, run_child
 from tasks.execution.progress import Progress
 from tasks.execution.scratch import scratch
-from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
 from tasks.jobs import stage_files
 from tasks.jobs.documents import PrivateFiles, StageCommit
 from tasks.jobs.gate import Gate

@@ -24,7 +24,7 @@ from tasks.execution.attempt import Attempt, spare_disk
 from tasks.execution.checkpoints import CheckpointStore
 from tasks.execution.inputs import Worker
 from tasks.execution.interrupts import Interrupts
-from tasks.execution.supervisor import StageStopped, StopReason
+from tasks.execution.processes.supervisor import StageStopped, StopReason
 from tasks.jobs.attempts import AttemptsExhausted
 from tasks.jobs.documents import EndKind, JobRequest, Outcome, StageMessage
 from tasks.jobs.gate import Gate

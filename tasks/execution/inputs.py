@@ -14,8 +14,8 @@ from nss_train.contract import DATASET_NAME, CheckpointPolicy, Kernels, Request,
 from nss_train.errors import ParameterError, Problem, Retry, StoreUnavailable
 from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks.execution.drain_flag import DrainFlag
-from tasks.execution.hosts import Hosts
 from tasks.execution.model_cache import ModelCache
+from tasks.execution.processes.hosts import Hosts
 from tasks.execution.read_ahead import read_ahead
 from tasks.execution.unseen import Unseen
 from tasks.jobs import stage_files

@@ -14,7 +14,7 @@ from nss_train.contract import DRAIN, Stage
 from nss_train.errors import StoreUnavailable
 from tasks.broker.lease import Lease, Renewal
 from tasks.execution.inputs import Worker
-from tasks.execution.supervisor import StageStopped, StopReason, tail
+from tasks.execution.processes.supervisor import StageStopped, StopReason, tail
 from tasks.jobs.gate import Gate
 from tasks.jobs.repository import JobRepository
 

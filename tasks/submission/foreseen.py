@@ -15,12 +15,12 @@ from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.ignored import ignored
-from nss_train.config.reading import Types, as_written
+from nss_train.config.sections.reading import Types, as_written
 from nss_train.contract import ModelPolicy
 from nss_train.cost.cost import Cost
-from nss_train.counted import counted
 from nss_train.formats import MARKERS, kind_of
 from nss_train.model_names import missing_models, models_in
+from nss_train.text.counted import counted
 
 _HEAD_BYTES = 2**16
 _NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)

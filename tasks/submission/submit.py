@@ -15,7 +15,7 @@ from nss_train.config.support import unsupported_training
 from nss_train.contract import ModelPolicy, TableLimits
 from nss_train.errors import BrokerUnavailable, DataError, ParameterError, Problem, UserError
 from nss_train.model_names import missing_models
-from nss_train.names import draw_name
+from nss_train.text.names import draw_name
 from tasks.broker.errors import BrokerRefuses, broker_errors, reach
 from tasks.deployment import Deployment
 from tasks.jobs.documents import JobRequest, Table

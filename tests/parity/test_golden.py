@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from nss_train.config import SafeSynthesizerParameters, load_config
-from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn, SchemaSource
-from nss_train.config.privacy import DifferentialPrivacyParameters
+from nss_train.config.sections.guarantee import ColumnType, GuaranteeParameters, PublicColumn, SchemaSource
+from nss_train.config.sections.privacy import DifferentialPrivacyParameters
 from nss_train.data.golden import describe
 from nss_train.errors import GenerationError
 from nss_train.model.tokenizer import load_tokenizer

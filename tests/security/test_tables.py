@@ -26,7 +26,7 @@ from nss_train.contract import ModelPolicy, Request, Stage, TableLimits
 from nss_train.data.limits import check_size
 from nss_train.data.source import read_table
 from nss_train.errors import DataError, LimitExceeded, ParameterError
-from tasks.execution.supervisor import Limits, run_child
+from tasks.execution.processes.supervisor import Limits, run_child
 from tasks.jobs.documents import JobRequest, Table
 from tasks.jobs.repository import JobRepository
 from tasks.jobs.table import check_table_file, describe_table, fetch_table, table_at, upload_table

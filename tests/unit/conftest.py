@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from tasks.execution.hosts import Hosts
+from tasks.execution.processes.hosts import Hosts
 
 WHERE = "tests/unit needs no server: a test that does belongs to tests/integration"
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from nss_train.contract import Request, Stage
-from tasks.execution.supervisor import Limits, run_child
+from tasks.execution.processes.supervisor import Limits, run_child
 from tasks.settings import child_environment
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nss_train.counted import counted
-from nss_train.durations import duration
+from nss_train.text.counted import counted
+from nss_train.text.durations import duration
 
 
 @pytest.mark.parametrize(

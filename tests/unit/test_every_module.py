@@ -19,9 +19,9 @@ TESTED_THROUGH: dict[str, tuple[str, str]] = {
     "tasks.cli.options": ("tests/cli/test_costs.py", "tasks.cli.commands.jobs"),
     "tasks.cli.subprograms": ("tests/cli/test_costs.py", "tasks.cli.commands.jobs"),
     # Steps and hooks of Celery's worker do nothing outside of one: tests start a whole worker.
-    "tasks.execution.session_reaper": (
+    "tasks.execution.processes.session_reaper": (
         "tests/integration/tasks/execution/test_attempt.py",
-        "tasks.execution.supervisor",
+        "tasks.execution.processes.supervisor",
     ),
     "tasks.worker.consumer": ("tests/pipeline/test_worker_life.py", "tasks.app"),
     "tasks.worker.drain": ("tests/pipeline/test_worker_life.py", "tasks.app"),
@@ -72,7 +72,7 @@ TESTED_THROUGH: dict[str, tuple[str, str]] = {
     ),
     "nss_train.data.reading.faults": (
         "tests/unit/data/reading/test_encoding.py",
-        "nss_train.data.reading.encoding",
+        "nss_train.data.reading.text.encoding",
     ),
     "nss_train.data.tokenization.pieces": (
         "tests/unit/data/test_fragments.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nss_train.formulas import defused
+from nss_train.text.formulas import defused
 
 
 @pytest.mark.parametrize(

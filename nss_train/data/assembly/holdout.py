@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from nss_train.config.data import DataParameters
+from nss_train.config.sections.data import DataParameters
 from nss_train.data.assembly.groups import split_groups
 from nss_train.data.columns import check_groupby_column
 from nss_train.errors import DataError, ParameterError, Problem

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from nss_train.counted import counted
 from nss_train.data.assembly.layout import Layout, Order, one_sequence_each
 from nss_train.errors import DataError, GenerationError, ParameterError, Problem
 from nss_train.model.metadata import ModelMetadata
+from nss_train.text.counted import counted
 
 SPECIAL_TOKENS = 4
 """Tokens that NSS reserves for begin and end tokens, whatever the family uses."""

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.time_series import TimeSeriesParameters
+from nss_train.config.sections.time_series import TimeSeriesParameters
 from nss_train.data import columns
 from nss_train.data.assembly.timestamps import ELAPSED, read_times
 from nss_train.errors import DataError, ParameterError, Problem

@@ -11,7 +11,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from nss_train.config.time_series import TimeSeriesParameters
+from nss_train.config.sections.time_series import TimeSeriesParameters
 from nss_train.errors import DataError, ParameterError, Problem
 
 logger = logging.getLogger(__name__)

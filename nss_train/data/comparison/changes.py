@@ -21,14 +21,14 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from nss_train.config.reading import ReadingParameters, as_written
-from nss_train.counted import counted
+from nss_train.config.sections.reading import ReadingParameters, as_written
 from nss_train.data.comparison.numerals import Numerals, is_numeral, is_text
 from nss_train.data.comparison.pairs import Sketch, hashes
 from nss_train.data.reading.cells import Reader, TableFile, decoded, readers
 from nss_train.data.reading.faults import unreadable
 from nss_train.data.tokenization.distinct_values import Column, distinct_columns, exact_texts, to_arrow
 from nss_train.errors import DataError, Problem
+from nss_train.text.counted import counted
 
 FEW = 0.01
 """Share of a column's distinct values that rounding to NSS's ten decimals may lose if they are measurements:

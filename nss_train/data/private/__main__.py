@@ -13,7 +13,7 @@ from typing import Any
 
 from nss_train import command
 from nss_train.config import SafeSynthesizerParameters, load_config, parse_config
-from nss_train.config.guarantee import GuaranteeParameters, PublicColumn
+from nss_train.config.sections.guarantee import GuaranteeParameters, PublicColumn
 from nss_train.contract import TableLimits
 from nss_train.data.auto_values import unit_column
 from nss_train.data.private.declarations import column_problem

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
+from nss_train.config.sections.guarantee import ColumnType, GuaranteeParameters, PublicColumn
 from nss_train.contract import TableLimits
 from nss_train.errors import Problem
 

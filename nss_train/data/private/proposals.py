@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import yaml
 
-from nss_train.config.guarantee import ColumnType, PublicColumn
+from nss_train.config.sections.guarantee import ColumnType, PublicColumn
 from nss_train.data.private.table import Raw
 from nss_train.data.private.values.coding import AsRead
 from nss_train.data.private.values.rules import Rule, is_null

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nss_train.config.guarantee import GuaranteeParameters
+from nss_train.config.sections.guarantee import GuaranteeParameters
 from nss_train.contract import TableLimits
 from nss_train.data.private.declarations import (
     columns_needed,

@@ -15,8 +15,8 @@ import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 from pyarrow import ipc, types
 
-from nss_train.data.reading.dialect import Dialect
 from nss_train.data.reading.spreadsheet import sheet_cells
+from nss_train.data.reading.text.dialect import Dialect
 from nss_train.formats import Format
 
 BATCH_ROWS = 65_536

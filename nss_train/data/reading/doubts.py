@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nss_train.counted import counted
-from nss_train.data.reading.dialect import Dialect, open_text
+from nss_train.data.reading.text.dialect import Dialect, open_text
 from nss_train.errors import DataError, Problem, unlisted
+from nss_train.text.counted import counted
 
 TOTALS = frozenset(
     {"total", "totals", "grand total", "overall total", "sum", "subtotal"}

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import ipc, types
 
-from nss_train.config.reading import ColumnReading, column_setting
+from nss_train.config.sections.reading import ColumnReading, column_setting
 from nss_train.data.columns import check_known
 from nss_train.data.reading.cells import BATCH_ROWS, TableFile, decoded, text_frames
 from nss_train.data.reading.json_lines import exact_objects

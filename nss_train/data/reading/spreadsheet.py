@@ -15,12 +15,12 @@ import pandas as pd
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook
 
 from nss_train.contract import TableLimits
-from nss_train.counted import counted
 from nss_train.data.columns import check_known
 from nss_train.data.reading.faults import DAMAGED, unreadable
-from nss_train.data.reading.rows import check_names, kept_places, own_name
+from nss_train.data.reading.text.rows import check_names, kept_places, own_name
 from nss_train.data.sizes import BYTES_PER_CELL, Size, passed
 from nss_train.errors import DataError, Problem
+from nss_train.text.counted import counted
 
 _HEADER_ROWS = 1
 _CHUNK_BYTES = 2**20

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nss_train.config.training import ATTENTIONS
+from nss_train.config.sections.training import ATTENTIONS
 from nss_train.model.footprint import Shape
 
 DEPTH = 8

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Self
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.guarantee import SchemaSource
-from nss_train.config.privacy import MOST_DELTA, DifferentialPrivacyParameters
+from nss_train.config.sections.guarantee import SchemaSource
+from nss_train.config.sections.privacy import MOST_DELTA, DifferentialPrivacyParameters
 from nss_train.contract import Frozen
 from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.accounting import accountant

@@ -11,7 +11,7 @@ import torch
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.audit.observations import MakeMechanism, real
 from nss_train.privacy.audit.verdict import Verdict, audit
-from nss_train.privacy.dpsgd.clipping import STEPS_PER_CLIP, ClippedSum, Noise
+from nss_train.privacy.dpsgd.gradients.clipping import STEPS_PER_CLIP, ClippedSum, Noise
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.poisson_sampling import Indices, PoissonSampler
 

@@ -21,7 +21,7 @@ from nss_train.privacy.accounting.plan import COUNT, PrivacyPlan, Source
 from nss_train.privacy.accounting.result import Coupling
 from nss_train.privacy.coupling.invented import Invented
 from nss_train.privacy.coupling.probe import ORIGIN, Probe, Run
-from nss_train.privacy.dpsgd.passes import Passes
+from nss_train.privacy.dpsgd.gradients.passes import Passes
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from datasets import Dataset
 
 from nss_train.model.tokenizer import IGNORED_LABEL
-from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples
+from nss_train.privacy.dpsgd.gradients.micro_batches import Shapes, UnitExamples
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
 
 CROWD = 4

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from nss_train.model.compiled import eagerly
+from nss_train.model.layers.compiled import eagerly
 from nss_train.model.tokenizer import IGNORED_LABEL
-from nss_train.privacy.dpsgd.clipping import STEPS_PER_CLIP, ClippedSum
+from nss_train.privacy.dpsgd.gradients.clipping import STEPS_PER_CLIP, ClippedSum
+from nss_train.privacy.dpsgd.gradients.micro_batches import FILLER, MicroBatch, Shapes, UnitExamples
+from nss_train.privacy.dpsgd.gradients.passes import Passes
 from nss_train.privacy.dpsgd.mechanism import LOSS_CLIP
-from nss_train.privacy.dpsgd.micro_batches import FILLER, MicroBatch, Shapes, UnitExamples
-from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.poisson_sampling import Indices
 from nss_train.training.seeding import public_luck
 

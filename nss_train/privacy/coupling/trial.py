@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from nss_train.config.guarantee import Clock
+from nss_train.config.sections.guarantee import Clock
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import Coupling
 from nss_train.privacy.coupling.coupling import Subject, check_couplings, check_declared, most_drawn
 from nss_train.privacy.coupling.invented import Invented
 from nss_train.privacy.coupling.probe import Probe
+from nss_train.privacy.dpsgd.gradients.micro_batches import Shapes
+from nss_train.privacy.dpsgd.gradients.passes import Passes
 from nss_train.privacy.dpsgd.mechanism import Mechanism
-from nss_train.privacy.dpsgd.micro_batches import Shapes
 from nss_train.privacy.dpsgd.noise_ahead import drawing_ahead
-from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.poisson_sampling import from_first_rank
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness

@@ -11,7 +11,7 @@ import torch
 from nss_train.errors import ParameterError, Problem
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import AuditBound
-from nss_train.privacy.dpsgd.clipping import ClippedSum
+from nss_train.privacy.dpsgd.gradients.clipping import ClippedSum
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.privacy.evidence.bounds import epsilon_of_guesses
 from nss_train.privacy.evidence.likelihood import NORM, log_likelihood_ratio

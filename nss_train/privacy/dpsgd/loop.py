@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from nss_train.privacy.dpsgd.clipping import RowResults
+from nss_train.privacy.dpsgd.gradients.clipping import RowResults
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.poisson_sampling import Indices, of_this_rank
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise, RowResults
+from nss_train.privacy.dpsgd.gradients.clipping import ClippedSum, Noise, RowResults
 from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead
 from nss_train.privacy.dpsgd.poisson_sampling import Indices, PoissonSampler
 from nss_train.privacy.dpsgd.randomness import SecretRandomness

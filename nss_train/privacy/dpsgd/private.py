@@ -23,7 +23,7 @@ from nss_train.model.metadata import metadata_from_json
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.step_budget import NullRecorder, StepBudget, StepRecorder
 from nss_train.privacy.dpsgd.canaries import Canaries
-from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples, read_units
+from nss_train.privacy.dpsgd.gradients.micro_batches import Shapes, UnitExamples, read_units
 from nss_train.privacy.dpsgd.progress import ReportMarks
 from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer, PrivateOptions
 from nss_train.process import keep_memory_to_itself

@@ -14,20 +14,20 @@ from peft import PeftModel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from nss_train.config.guarantee import Clock
-from nss_train.model.compiled import eagerly, eagerly_where_not_compiled
-from nss_train.model.loss import Head
+from nss_train.config.sections.guarantee import Clock
+from nss_train.model.layers.compiled import eagerly, eagerly_where_not_compiled
+from nss_train.model.layers.loss import Head
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.result import Coupling, PrivacyResult, check_release
 from nss_train.privacy.accounting.step_budget import StepBudget
 from nss_train.privacy.coupling.trial import Trial
 from nss_train.privacy.dpsgd.canaries import Canaries
 from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
+from nss_train.privacy.dpsgd.gradients.micro_batches import Shapes, UnitExamples
+from nss_train.privacy.dpsgd.gradients.passes import Passes
 from nss_train.privacy.dpsgd.loop import Descent, train_privately
 from nss_train.privacy.dpsgd.mechanism import LossSum, Mechanism
-from nss_train.privacy.dpsgd.micro_batches import Shapes, UnitExamples
 from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead, drawing_ahead
-from nss_train.privacy.dpsgd.passes import Passes
 from nss_train.privacy.dpsgd.progress import Marks
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.fitted import Fitted, incomplete_reason

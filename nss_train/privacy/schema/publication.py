@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.config.guarantee import SchemaSource
+from nss_train.config.sections.guarantee import SchemaSource
 from nss_train.config.support import unsupported_training
 from nss_train.data.assembly.packing import requested_fraction
 from nss_train.data.auto_values import Resolved, automatic_delta, resolve_delta

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nss_train.config.guarantee import ColumnType, GuaranteeParameters, SchemaSource
+from nss_train.config.sections.guarantee import ColumnType, GuaranteeParameters, SchemaSource
 from nss_train.data.assembly.layout import Order
 from nss_train.data.auto_values import Choice
 from nss_train.data.tokenization.distinct_values import Column

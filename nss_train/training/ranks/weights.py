@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from nss_train.config import SafeSynthesizerParameters
-from nss_train.counted import counted
 from nss_train.errors import Problem, ResourceError
 from nss_train.model.footprint import COMPUTE_BYTES, WEIGHT_BYTES
 from nss_train.model.scheme import Scheme
+from nss_train.text.counted import counted
 from nss_train.training.ranks.group import group_state
 
 

@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from nss_train.contract import Kernels
-from nss_train.model.loss import Head
+from nss_train.model.layers.loss import Head
 
 logger = logging.getLogger(__name__)
 

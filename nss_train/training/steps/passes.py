@@ -20,11 +20,11 @@ from peft import PeftModel
 from torch import nn
 from transformers import Trainer
 
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.contract import Kernels
 from nss_train.errors import OutOfMemory
-from nss_train.model.compiled import compile_layers, compiled_head, eagerly, uncompiled
-from nss_train.model.loss import Head
+from nss_train.model.layers.compiled import compile_layers, compiled_head, eagerly, uncompiled
+from nss_train.model.layers.loss import Head
 from nss_train.training.steps.calibration import USUAL_TOKEN, find_room, proved
 from nss_train.training.steps.kernels import base_of, choose_head, worth_compiling
 from nss_train.training.steps.known_rooms import KnownRooms, room_key

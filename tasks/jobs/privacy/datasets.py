@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Iterator
 
 from nss_train.errors import ParameterError, Problem
-from nss_train.names import is_dataset
 from nss_train.privacy.accounting.dataset_budget import in_words
+from nss_train.text.names import is_dataset
 from tasks.jobs import versioning
 from tasks.jobs.documents import JobRequest
 from tasks.jobs.versioning import Versioned

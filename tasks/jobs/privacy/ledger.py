@@ -13,11 +13,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from nss_train.errors import InfrastructureError, ParameterError, Problem
-from nss_train.names import is_unnamed
 from nss_train.privacy.accounting import renyi_filter
 from nss_train.privacy.accounting.dataset_budget import Budget, Composition, in_words
 from nss_train.privacy.accounting.ledger import Entry, Ledger, Reservation, Settlement
 from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.text.names import is_unnamed
 from tasks.jobs import versioning
 from tasks.jobs.documents import JobRequest, Outcome
 from tasks.jobs.privacy.datasets import PRIVATE, DatasetKeys, bind, read_binding, rotate, strangers_problems

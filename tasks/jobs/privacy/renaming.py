@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 
 from nss_train.errors import ParameterError, Problem
-from nss_train.names import declared, draw_name
+from nss_train.text.names import declared, draw_name
 from tasks.jobs.privacy.datasets import PRIVATE, DatasetKeys
 from tasks.jobs.privacy.ledger import DatasetLedger
 from tasks.store.base import Store

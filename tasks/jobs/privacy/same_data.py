@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from nss_train.errors import ParameterError, Problem
-from nss_train.names import is_dataset
 from nss_train.privacy.sketch import SAME, Sketch
+from nss_train.text.names import is_dataset
 from tasks.jobs import versioning
 from tasks.jobs.privacy.datasets import DatasetKeys, read_binding
 from tasks.jobs.versioning import Versioned

@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from tasks.app import App, make_app
-from tasks.execution.supervisor import run_child
+from tasks.execution.processes.supervisor import run_child
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
 

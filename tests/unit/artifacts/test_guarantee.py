@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from nss_train.artifacts.workdir import assemble
 from nss_train.config import SafeSynthesizerParameters, parse_config
-from nss_train.config.guarantee import ColumnType, SchemaSource
+from nss_train.config.sections.guarantee import ColumnType, SchemaSource
 from nss_train.contract import Event, ModelPolicy, Request
 from nss_train.data.auto_values import resolve_privately
 from nss_train.data.schema import make_schema

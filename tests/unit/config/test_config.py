@@ -18,10 +18,10 @@ from torch import nn, optim
 from transformers import SchedulerType, get_scheduler
 
 from nss_train.config import SafeSynthesizerParameters, load_resolved, parse_config
-from nss_train.config.guarantee import PublicColumn
 from nss_train.config.ignored import ignored
-from nss_train.config.reading import ColumnReading, column_setting
-from nss_train.config.training import LOSS_SCHEDULES, SCHEDULES, UNFINISHED_SCHEDULES
+from nss_train.config.sections.guarantee import PublicColumn
+from nss_train.config.sections.reading import ColumnReading, column_setting
+from nss_train.config.sections.training import LOSS_SCHEDULES, SCHEDULES, UNFINISHED_SCHEDULES
 from nss_train.data.auto_values import max_token_count, resolve_delta, resolve_privately
 from nss_train.errors import ParameterError
 

@@ -7,8 +7,8 @@ import yaml
 
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.config.problems import unknown_keys, without_unknown_keys
-from nss_train.config.section import SUBMITTED
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.sections.section import SUBMITTED
+from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.config.yaml_text import parse_yaml
 from nss_train.errors import MOST_PROBLEMS
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from nss_train.config.data import DataParameters
 from nss_train.config.passthrough import GenerateParameters, TimeSeriesEvaluation
-from nss_train.config.section import SUBMITTED
-from nss_train.config.time_series import TimeSeriesParameters
+from nss_train.config.sections.data import DataParameters
+from nss_train.config.sections.section import SUBMITTED
+from nss_train.config.sections.time_series import TimeSeriesParameters
 
 
 def test_the_seed_of_the_holdout_is_drawn_when_it_is_absent_and_kept_when_it_is_given() -> None:

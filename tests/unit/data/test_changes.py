@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nss_train.config.reading import ColumnReading, ReadingParameters, Types
+from nss_train.config.sections.reading import ColumnReading, ReadingParameters, Types
 from nss_train.data.comparison import pairs
 from nss_train.data.comparison.changes import Change, What, check_dates
 from nss_train.data.comparison.pairs import Sketch, hashes

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import feather
 
-from nss_train.config.reading import ColumnReading, ReadingParameters, Types
+from nss_train.config.sections.reading import ColumnReading, ReadingParameters, Types
 from nss_train.contract import TableLimits
 from nss_train.data.source import read_source, read_table
 from nss_train.errors import DataError, ParameterError

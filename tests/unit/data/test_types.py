@@ -17,7 +17,7 @@ import pytest
 from pyarrow import feather
 
 from nss_train.config import parse_config
-from nss_train.config.reading import ReadingParameters, Types
+from nss_train.config.sections.reading import ReadingParameters, Types
 from nss_train.data.assembly.holdout import Split
 from nss_train.data.prepared import Entry
 from nss_train.errors import DataError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nss_train.config import parse_config
-from nss_train.config.training import TrainingHyperparams
+from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.model.footprint import Shape, training_bytes
 from nss_train.model.scheme import Scheme
 

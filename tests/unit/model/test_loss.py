@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from nss_train.model import loss
-from nss_train.model.heads import DIVIDED_HEADS, PLAIN_HEADS
-from nss_train.model.loss import Head
+from nss_train.model.layers import loss
+from nss_train.model.layers.heads import DIVIDED_HEADS, PLAIN_HEADS
+from nss_train.model.layers.loss import Head
 
 LENGTHS, WIDTH, PROMPT, VOCABULARY = (19, 11, 5), 19, 3, 97
 SIZES: dict[str, Any] = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoConfig
 
+from nss_train.model.layers.rope import rope_scaling
 from nss_train.model.loading import FLOAT32, load_base
-from nss_train.model.rope import rope_scaling
 
 
 @pytest.mark.parametrize("factor", [2, 3])

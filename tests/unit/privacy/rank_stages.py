@@ -9,7 +9,7 @@ import torch
 from nss_train import stages
 from nss_train.contract import Report, Request, Stage, StageResult
 from nss_train.privacy.accounting.plan import PrivacyPlan
-from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.gradients.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.poisson_sampling import PoissonSampler
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from nss_train.training.ranks.group import group_state, launch

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nss_train.config.guarantee import ColumnType
+from nss_train.config.sections.guarantee import ColumnType
 from nss_train.data.private.table import PrivateTable, Raw
 from nss_train.data.tokenization.distinct_values import Column, name_text
 

@@ -9,7 +9,13 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nss_train.privacy.dpsgd.micro_batches import FILLER, IGNORED_LABEL, MicroBatch, Shapes, UnitExamples
+from nss_train.privacy.dpsgd.gradients.micro_batches import (
+    FILLER,
+    IGNORED_LABEL,
+    MicroBatch,
+    Shapes,
+    UnitExamples,
+)
 
 LONGEST = 60
 

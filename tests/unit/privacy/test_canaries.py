@@ -17,7 +17,7 @@ from nss_train.errors import ParameterError
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.dpsgd import private
 from nss_train.privacy.dpsgd.canaries import CONFIDENCE, GUESSES, Canaries
-from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.gradients.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 from tests.unit.training import conftest as small

@@ -14,8 +14,8 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from nss_train.contract import Kernels
 from nss_train.errors import ParameterError
-from nss_train.model import compiled
-from nss_train.privacy.dpsgd import passes
+from nss_train.model.layers import compiled
+from nss_train.privacy.dpsgd.gradients import passes
 from nss_train.privacy.dpsgd.trainer import OpacusDPTrainer
 from tests.unit.training.conftest import read
 

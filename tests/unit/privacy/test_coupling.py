@@ -12,9 +12,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedModel
 
-from nss_train.config.guarantee import Clock
+from nss_train.config.sections.guarantee import Clock
 from nss_train.errors import ParameterError
-from nss_train.model.dropout import config_without_dropout, model_without_dropout
+from nss_train.model.layers.dropout import config_without_dropout, model_without_dropout
 from nss_train.privacy.accounting.plan import COUNT, ByProduct, PrivacyPlan, Source
 from nss_train.privacy.accounting.result import Coupling
 from nss_train.privacy.coupling import coupling, trial
@@ -27,8 +27,8 @@ from nss_train.privacy.coupling.coupling import (
 )
 from nss_train.privacy.coupling.invented import Invented
 from nss_train.privacy.coupling.probe import Probe
-from nss_train.privacy.dpsgd.micro_batches import Shapes
-from nss_train.privacy.dpsgd.passes import Passes
+from nss_train.privacy.dpsgd.gradients.micro_batches import Shapes
+from nss_train.privacy.dpsgd.gradients.passes import Passes
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 from .plans import plan

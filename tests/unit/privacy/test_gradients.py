@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nss_train.privacy.dpsgd.clipping import GRID, STEPS_PER_CLIP, ClippedSum, Noise
+from nss_train.privacy.dpsgd.gradients.clipping import GRID, STEPS_PER_CLIP, ClippedSum, Noise
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 SILENT = Noise(deviation=0.0, randomness=SecretRandomness())

@@ -18,10 +18,10 @@ from torch.optim.lr_scheduler import ConstantLR
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.audit.faults import FAULTS
 from nss_train.privacy.audit.observations import MakeMechanism, real
-from nss_train.privacy.dpsgd.clipping import RowResults
+from nss_train.privacy.dpsgd.gradients.clipping import RowResults
+from nss_train.privacy.dpsgd.gradients.per_sample_gradients import RowGradients
 from nss_train.privacy.dpsgd.loop import Descent, train_privately
 from nss_train.privacy.dpsgd.mechanism import LossSum, Mechanism
-from nss_train.privacy.dpsgd.per_sample_gradients import RowGradients
 from nss_train.privacy.dpsgd.poisson_sampling import Indices, PoissonSampler
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 

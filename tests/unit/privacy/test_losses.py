@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nss_train.privacy.dpsgd.token_losses import TokenLosses
+from nss_train.privacy.dpsgd.gradients.token_losses import TokenLosses
 
 
 def logits_of(scale: float) -> torch.Tensor:

@@ -14,7 +14,7 @@ from randomgen import ChaCha
 from scipy import stats
 
 from nss_train.privacy.dpsgd import noise_ahead
-from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.gradients.clipping import ClippedSum, Noise
 from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead, drawing_ahead
 from nss_train.privacy.dpsgd.randomness import ROUNDS, SecretRandomness
 

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 
 from nss_train.artifacts.records import parse_completion, schema_validator
 from nss_train.config import SafeSynthesizerParameters, parse_config
-from nss_train.config.guarantee import ColumnType
+from nss_train.config.sections.guarantee import ColumnType
 from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
 from nss_train.privacy.schema import noisy_statistics
 from nss_train.privacy.schema.published_schema import (

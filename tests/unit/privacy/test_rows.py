@@ -18,10 +18,10 @@ from nss_train.model.adapter import initial_adapter, ready_for_training
 from nss_train.model.loading import FLOAT32, load_base
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
-from nss_train.privacy.dpsgd.clipping import ClippedSum, Noise
-from nss_train.privacy.dpsgd.micro_batches import MicroBatch
-from nss_train.privacy.dpsgd.passes import row_losses
-from nss_train.privacy.dpsgd.per_sample_gradients import RowGradients
+from nss_train.privacy.dpsgd.gradients.clipping import ClippedSum, Noise
+from nss_train.privacy.dpsgd.gradients.micro_batches import MicroBatch
+from nss_train.privacy.dpsgd.gradients.passes import row_losses
+from nss_train.privacy.dpsgd.gradients.per_sample_gradients import RowGradients
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
 
 PROMPT, LENGTHS = 6, (20, 14, 17, 9)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nss_train.config.guarantee import ColumnType
+from nss_train.config.sections.guarantee import ColumnType
 from nss_train.contract import SKETCH, SKETCH_KEY
 from nss_train.data.private.fingerprint import leave_sketch
 from nss_train.data.private.table import PrivateTable, Raw

@@ -21,8 +21,8 @@ from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy.accounting import accountant
 from nss_train.privacy.accounting.result import Coupling
 from nss_train.privacy.coupling import trial
-from nss_train.privacy.dpsgd.clipping import Noise
-from nss_train.privacy.dpsgd.micro_batches import Shapes
+from nss_train.privacy.dpsgd.gradients.clipping import Noise
+from nss_train.privacy.dpsgd.gradients.micro_batches import Shapes
 from nss_train.privacy.dpsgd.randomness import KEY_BYTES
 from nss_train.training import stage
 from tests.unit.training.conftest import load, read

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nss_train.config import SafeSynthesizerParameters, parse_config
-from nss_train.config.guarantee import ColumnType
+from nss_train.config.sections.guarantee import ColumnType
 from nss_train.privacy.coins import HoldoutKey
 from nss_train.privacy.schema.unit_count import kind_of_units
 from nss_train.privacy.units import FoundUnits, Membership, UnitLimits, find_units, take, toss

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import torch
 
 from nss_train.contract import CheckpointPolicy, Event, Request, Stage, StageResult
-from tasks.execution.hosts import Hosts
-from tasks.execution.supervisor import Limits, run_child
+from tasks.execution.processes.hosts import Hosts
+from tasks.execution.processes.supervisor import Limits, run_child
 from tests.unit.environment import stage_environment
 
 from .conftest import make_request, read

@@ -39,8 +39,8 @@ from nss_train.training.arguments import training_arguments
 from nss_train.training.ranks import group as ranks_module
 from nss_train.training.ranks.group import choose_ranks
 from nss_train.training.ranks.sharing import check_sharing
-from tasks.execution.hosts import Hosts
-from tasks.execution.supervisor import StageStopped, StopReason
+from tasks.execution.processes.hosts import Hosts
+from tasks.execution.processes.supervisor import StageStopped, StopReason
 
 from .conftest import load, make_request, read, run_options
 from .runs import EVERY_STEP, MakeRun, Run, runs_of, wanted

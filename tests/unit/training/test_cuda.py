@@ -16,7 +16,7 @@ from nss_train.contract import CHECKPOINT_SAVED, CHECKPOINTS, DRAIN, CheckpointP
 from nss_train.errors import StageLost
 from nss_train.training.steps.micro_batches import Room
 from nss_train.training.steps.passes import ROOM_FILE, Passes
-from tasks.execution.supervisor import StageStopped, tail
+from tasks.execution.processes.supervisor import StageStopped, tail
 from tests.device import Held, held, held_in_the_end
 
 from .conftest import load, read, silent

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 
 from nss_train.config import parse_config
 from nss_train.model.adapter import initial_adapter
-from nss_train.model.loss import Head
-from nss_train.privacy.dpsgd.clipping import ClippedSum
-from nss_train.privacy.dpsgd.micro_batches import MicroBatch, Shapes, UnitExamples
-from nss_train.privacy.dpsgd.passes import Passes, row_losses
+from nss_train.model.layers.loss import Head
+from nss_train.privacy.dpsgd.gradients.clipping import ClippedSum
+from nss_train.privacy.dpsgd.gradients.micro_batches import MicroBatch, Shapes, UnitExamples
+from nss_train.privacy.dpsgd.gradients.passes import Passes, row_losses
 from nss_train.training.steps.kernels import base_of
 from nss_train.training.steps.micro_batches import IGNORED_LABEL, Example, Room, micro_batches
 from tests.unit.model.test_loss import VOCABULARY, gradients, model_of

@@ -16,8 +16,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from nss_train.contract import CHECKPOINT_MANIFEST, CHECKPOINTS, CheckpointPolicy, Kernels
 from nss_train.errors import OutOfMemory, ParameterError
 from nss_train.model.adapter import initial_adapter
+from nss_train.model.layers.loss import Head
 from nss_train.model.loading import FLOAT32, load_base
-from nss_train.model.loss import Head
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
 from nss_train.training.checkpoint import Checkpoints

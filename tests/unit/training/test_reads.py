@@ -9,10 +9,10 @@ import torch
 from datasets import Dataset
 
 from nss_train.model.adapter import initial_adapter
-from nss_train.model.attention import WITHOUT_MASK, without_mask
-from nss_train.model.heads import DIVIDED_HEADS, PLAIN_HEADS
+from nss_train.model.layers.attention import WITHOUT_MASK, without_mask
+from nss_train.model.layers.heads import DIVIDED_HEADS, PLAIN_HEADS
+from nss_train.model.layers.loss import Head
 from nss_train.model.loading import FLOAT32, load_base
-from nss_train.model.loss import Head
 from nss_train.training import arguments
 from nss_train.training.trainer import load_transformers_tokenizer, make_trainer
 from tests.unit.model.test_loss import model_of, rows

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import types
 
-from nss_train.config.guarantee import ColumnType
+from nss_train.config.sections.guarantee import ColumnType
 from nss_train.data.private.files.preconditions import unreadable
 from nss_train.data.private.values.cells import MISSING, Kind, cell, float_cell, quoted
 from nss_train.data.private.values.coding import AsRead, Coder

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nss_train.config.guarantee import ColumnType
+from nss_train.config.sections.guarantee import ColumnType
 from nss_train.data.private.table import Raw
 
 

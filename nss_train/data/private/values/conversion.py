@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
+from nss_train.config.sections.guarantee import ColumnType, GuaranteeParameters, PublicColumn
 from nss_train.contract import TableLimits
 from nss_train.data.private.table import PrivateTable, Raw
 from nss_train.data.private.values.cells import MISSING

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from nss_train.config.guarantee import ColumnType, PublicColumn
+from nss_train.config.sections.guarantee import ColumnType, PublicColumn
 from nss_train.data.private.values.cells import MISSING, Kind, cell, parted
 from nss_train.data.private.values.typed_cells import Reader, reader_of
 from nss_train.data.private.values.values import NULL, Digits, Value, number_of, written

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 
-from nss_train.config.guarantee import ColumnType
+from nss_train.config.sections.guarantee import ColumnType
 from nss_train.data.private.values.cells import DECODER, MAX_DIGITS, Kind, compact, is_deeper
 from nss_train.data.private.values.values import Digits, Value, Verbatim, written
 

@@ -19,7 +19,7 @@ from tasks.execution.attempt import Attempt
 from tasks.execution.checkpoints import CheckpointStore, Kept
 from tasks.execution.inputs import Worker
 from tasks.execution.interrupts import Interrupts
-from tasks.execution.supervisor import StageStopped, StopReason
+from tasks.execution.processes.supervisor import StageStopped, StopReason
 from tasks.jobs.documents import CancelRequest
 from tasks.jobs.gate import OPEN
 from tasks.jobs.repository import JobRepository

@@ -13,7 +13,7 @@ from nss_train.contract import Stage
 from tasks.broker.lease import Lease, lease_key
 from tasks.execution.inputs import Worker
 from tasks.execution.interrupts import Interrupts
-from tasks.execution.supervisor import StageStopped, StopReason
+from tasks.execution.processes.supervisor import StageStopped, StopReason
 from tasks.jobs.documents import CancelRequest
 from tasks.jobs.gate import OPEN
 from tasks.jobs.repository import JobRepository

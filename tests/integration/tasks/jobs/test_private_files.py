@@ -21,7 +21,7 @@ from nss_train.privacy.observables import INSIDE
 from tasks.broker.workers import read as presences
 from tasks.client import Client
 from tasks.execution.delivery import TryLater, Worker, run_stage
-from tasks.execution.supervisor import run_child
+from tasks.execution.processes.supervisor import run_child
 from tasks.execution.unseen import Unseen
 from tasks.jobs.documents import AttemptEnd, JobRequest, StageMessage, TableFile
 from tasks.jobs.keys import RESERVED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nss_train.config.guarantee import GuaranteeParameters
+from nss_train.config.sections.guarantee import GuaranteeParameters
 from nss_train.data.private.table import PrivateTable
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from nss_train.config.guarantee import ColumnType, GuaranteeParameters
+from nss_train.config.sections.guarantee import ColumnType, GuaranteeParameters
 from nss_train.data.private.reading import read_private_frame, read_private_table
 from nss_train.data.private.table import PrivateTable
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nss_train.config.guarantee import ColumnType, GuaranteeParameters, PublicColumn
+from nss_train.config.sections.guarantee import ColumnType, GuaranteeParameters, PublicColumn
 from nss_train.contract import TableLimits
 from nss_train.data.private import reading
 from nss_train.data.private.files import csv_lines, frame_cells, lines

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather
 
-from nss_train.config.reading import ReadingParameters, Types
+from nss_train.config.sections.reading import ReadingParameters, Types
 from nss_train.data.reading.arrow_file import arrow_size, read_arrow
 from nss_train.data.source import read_table
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nss_train.config.reading import ReadingParameters
+from nss_train.config.sections.reading import ReadingParameters
 from nss_train.contract import TableLimits
-from nss_train.data.reading.delimiter import MARKS, find_marks
-from nss_train.data.reading.dialect import Dialect, text_chunks
+from nss_train.data.reading.text.delimiter import MARKS, find_marks
+from nss_train.data.reading.text.dialect import Dialect, text_chunks
 from nss_train.data.source import read_source, read_table
 from nss_train.errors import DataError
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from nss_train.config import parse_config
-from nss_train.config.reading import ReadingParameters, Types
+from nss_train.config.sections.reading import ReadingParameters, Types
 from nss_train.data.source import Source, read_source
 from nss_train.errors import DataError
 from nss_train.stages.preparation import prepare

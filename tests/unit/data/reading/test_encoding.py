@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nss_train.config.reading import ReadingParameters
-from nss_train.data.reading.encoding import find_encoding
+from nss_train.config.sections.reading import ReadingParameters
+from nss_train.data.reading.text.encoding import find_encoding
 from nss_train.data.source import read_table
 from nss_train.errors import DataError, ParameterError
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nss_train.config import parse_config
-from nss_train.config.reading import ColumnReading, ReadingParameters, Types
+from nss_train.config.sections.reading import ColumnReading, ReadingParameters, Types
 from nss_train.data.schema import make_schema
 from nss_train.data.source import read_table
 from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow

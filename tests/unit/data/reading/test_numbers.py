@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nss_train.data.reading.numbers import Numbers
+from nss_train.data.reading.text.numbers import Numbers
 from nss_train.data.source import read_source, read_table
 
 from .files import Refused, check_refused

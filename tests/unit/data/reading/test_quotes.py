@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nss_train.data.reading import quotes
-from nss_train.data.reading.dialect import Dialect
-from nss_train.data.reading.quotes import has_odd_quotes, strict_records
+from nss_train.data.reading.text import quotes
+from nss_train.data.reading.text.dialect import Dialect
+from nss_train.data.reading.text.quotes import has_odd_quotes, strict_records
 from nss_train.data.source import read_table
 
 from .files import Refused, check_refused

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nss_train.data.reading.dialect import Dialect
-from nss_train.data.reading.rows import check_names, check_rows, kept_places
+from nss_train.data.reading.text.dialect import Dialect
+from nss_train.data.reading.text.rows import check_names, check_rows, kept_places
 from nss_train.data.source import read_table
 from nss_train.errors import DataError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nss_train.config.reading import ColumnReading, ReadingParameters, Types
+from nss_train.config.sections.reading import ColumnReading, ReadingParameters, Types
 from nss_train.contract import TableLimits
 from nss_train.data.reading.spreadsheet import sheet_cells, xlsx_size
 from nss_train.data.source import read_source, read_table

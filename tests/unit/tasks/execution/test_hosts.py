@@ -18,9 +18,9 @@ import pytest
 from nss_train import host as host_module
 from nss_train.contract import Event, Stage, StageResult
 from nss_train.errors import StageLost
-from tasks.execution import hosts as hosts_module
-from tasks.execution.hosts import Hosts
-from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child
+from tasks.execution.processes import hosts as hosts_module
+from tasks.execution.processes.hosts import Hosts
+from tasks.execution.processes.supervisor import Limits, StageStopped, StopReason, run_child
 from tests.unit.environment import stage_environment
 from tests.unit.tasks.execution.requests import write_request
 
@@ -167,7 +167,7 @@ def test_a_stage_can_be_cancelled_while_its_host_imports(folders: MakeFolder) ->
 
 def test_no_process_outlives_the_one_that_started_the_host(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from tasks.execution.hosts import *; from tasks.settings import child_environment;"
+        "import sys, time; from tasks.execution.processes.hosts import *; from tasks.settings import child_environment;"
         "hosts = Hosts(); hosts.warm([Stage.PREPARE_DATA], child_environment());"
         "(host,) = hosts._hosts.values(); print(host.pid, flush=True); time.sleep(600)"
     )

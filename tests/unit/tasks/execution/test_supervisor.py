@@ -14,8 +14,8 @@ import pytest
 
 from nss_train.contract import Event, Stage, StageResult
 from nss_train.errors import DataError, LimitExceeded, NSSTrainError, Retry, StageLost, StageStalled
-from tasks.execution.hosts import Hosts
-from tasks.execution.supervisor import Limits, StageStopped, StopReason, run_child, tail
+from tasks.execution.processes.hosts import Hosts
+from tasks.execution.processes.supervisor import Limits, StageStopped, StopReason, run_child, tail
 from tests.unit.environment import stage_environment
 from tests.unit.tasks.execution.requests import write_request
 
@@ -120,9 +120,9 @@ import sys
 from pathlib import Path
 from nss_train.contract import Stage
 from tasks.settings import child_environment
-from tasks.execution.hosts import Hosts
-from tasks.execution.hosts import Hosts
-from tasks.execution.supervisor import Limits, run_child
+from tasks.execution.processes.hosts import Hosts
+from tasks.execution.processes.hosts import Hosts
+from tasks.execution.processes.supervisor import Limits, run_child
 run_child(Stage.PREPARE_DATA, Path({str(folder)!r}),
           on_event=lambda e: print(*e.fields.get("pids", []), flush=True),
           on_tick=lambda: None, limits=Limits(tick_s=0.05), environment=child_environment(),

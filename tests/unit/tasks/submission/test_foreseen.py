@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from nss_train.config import parse_config
-from nss_train.config.reading import ReadingParameters, Types
+from nss_train.config.sections.reading import ReadingParameters, Types
 from nss_train.data.source import read_source
 from nss_train.errors import DataError
 from tasks.submission.foreseen import foreseen

@@ -10,7 +10,7 @@ import pytest
 
 from nss_train.contract import Stage
 from nss_train.errors import ParameterError
-from nss_train.names import UNNAMED
+from nss_train.text.names import UNNAMED
 from tasks import celery_tasks
 from tasks.app import App, make_app
 from tasks.client import Client

@@ -19,7 +19,7 @@ from nss_train.errors import BudgetExceeded, ParameterError
 from nss_train.privacy.sketch import sketch
 from tasks.execution.delivery import Superseded, Worker, run_stage
 from tasks.execution.inputs import prepare_folder
-from tasks.execution.supervisor import run_child
+from tasks.execution.processes.supervisor import run_child
 from tasks.jobs.documents import JobRequest, Outcome, StageMessage
 from tasks.jobs.privacy.ledger import DatasetLedger
 from tasks.jobs.privacy.private_keys import SKETCH_KEY_OF_DEPLOYMENT

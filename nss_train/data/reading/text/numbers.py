@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from nss_train.config.reading import ColumnReading, ReadingParameters, column_setting
-from nss_train.data.reading.dialect import Dialect, mark_name, text_chunks
+from nss_train.config.sections.reading import ColumnReading, ReadingParameters, column_setting
 from nss_train.data.reading.faults import contradicted
-from nss_train.data.reading.rows import own_name
+from nss_train.data.reading.text.dialect import Dialect, mark_name, text_chunks
+from nss_train.data.reading.text.rows import own_name
 from nss_train.errors import DataError, Problem
 from nss_train.formats import MARKERS
 

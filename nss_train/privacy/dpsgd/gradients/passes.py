@@ -9,12 +9,12 @@ from contextlib import AbstractContextManager
 import torch
 from peft import PeftModel
 
-from nss_train.model.compiled import compile_layers, compiled_head, uncompiled
-from nss_train.model.loss import Head
-from nss_train.privacy.dpsgd.clipping import RowResults
-from nss_train.privacy.dpsgd.micro_batches import MicroBatch
-from nss_train.privacy.dpsgd.per_sample_gradients import RowGradients
-from nss_train.privacy.dpsgd.token_losses import TokenLosses
+from nss_train.model.layers.compiled import compile_layers, compiled_head, uncompiled
+from nss_train.model.layers.loss import Head
+from nss_train.privacy.dpsgd.gradients.clipping import RowResults
+from nss_train.privacy.dpsgd.gradients.micro_batches import MicroBatch
+from nss_train.privacy.dpsgd.gradients.per_sample_gradients import RowGradients
+from nss_train.privacy.dpsgd.gradients.token_losses import TokenLosses
 
 
 class Passes:

@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from nss_train import errors
 from nss_train.contract import Event, Stage, StageResult
 from nss_train.errors import LimitExceeded, Problem, StageLost, StageStalled
-from tasks.execution import session_reaper
-from tasks.execution.hosts import VARIABLES, Hosts
+from tasks.execution.processes import session_reaper
+from tasks.execution.processes.hosts import VARIABLES, Hosts
 
 logger = logging.getLogger(__name__)
 

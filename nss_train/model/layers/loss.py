@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from nss_train.model.attention import without_mask
-from nss_train.model.heads import CHUNK_TOKENS, DIVIDED_HEADS, PLAIN_HEADS
+from nss_train.model.layers.attention import without_mask
+from nss_train.model.layers.heads import CHUNK_TOKENS, DIVIDED_HEADS, PLAIN_HEADS
 from nss_train.model.tokenizer import IGNORED_LABEL
 
 Scores = Callable[[torch.Tensor, torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nss_train.config.bounds import ROWS, STEPS, AtMost, Path, Within, Word
-from nss_train.config.section import Section, is_submitted
+from nss_train.config.sections.section import Section, is_submitted
 
 LOSS_SCHEDULES = ("reduce_lr_on_plateau",)
 """Learning-rate schedules that follow validation losses."""

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from nss_train.config.bounds import MOST_COLUMNS, AtMost, Name, Word
-from nss_train.config.section import Section
+from nss_train.config.sections.section import Section
 from nss_train.config.yaml_text import parse_yaml
 
 _COLUMNS = AtMost(MOST_COLUMNS, "as many as a table may have")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nss_train.data.reading.dialect import Dialect, open_reader
+from nss_train.data.reading.text.dialect import Dialect, open_reader
 
 _CHUNK_BYTES = 2**24
 

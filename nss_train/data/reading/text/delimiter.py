@@ -10,9 +10,9 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from nss_train.config.reading import ReadingParameters
-from nss_train.data.reading.dialect import Dialect, mark_name, open_text, records
+from nss_train.config.sections.reading import ReadingParameters
 from nss_train.data.reading.faults import contradicted, undecided
+from nss_train.data.reading.text.dialect import Dialect, mark_name, open_text, records
 
 MARKS = (",", ";", "\t", "|")
 """Usual delimiters; the comma comes first as the default."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from nss_train.model.loss import Head
+from nss_train.model.layers.loss import Head
 
 
 def compile_layers(model: nn.Module, *, backend: str = "inductor") -> int:

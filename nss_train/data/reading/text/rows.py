@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from nss_train.config.reading import ColumnReading, column_setting
-from nss_train.counted import counted
-from nss_train.data.reading.dialect import Dialect, mark_name, open_text, records
+from nss_train.config.sections.reading import ColumnReading, column_setting
 from nss_train.data.reading.faults import problem, unreadable
-from nss_train.data.reading.quotes import has_odd_quotes, strict_records
+from nss_train.data.reading.text.dialect import Dialect, mark_name, open_text, records
+from nss_train.data.reading.text.quotes import has_odd_quotes, strict_records
 from nss_train.errors import DataError, Problem, unlisted
+from nss_train.text.counted import counted
 
 _SHOWN_LINES = 10
 _BLOCK_BYTES = 2**24

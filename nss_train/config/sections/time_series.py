@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from nss_train.config.bounds import Integer64, Name, Within, Word
-from nss_train.config.section import Section
+from nss_train.config.sections.section import Section
 
 _INTERVAL = Within(1, 10**10, "three centuries lie between two of them")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nss_train.config.bounds import ROWS, Name, Within
-from nss_train.config.section import Section, is_submitted
+from nss_train.config.sections.section import Section, is_submitted
 
 _SEQUENCES = Within(-(2**63), 10**6, "the context of no model holds more records")
 """A number below 0 is refused by a validator of its own."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nss_train.config.bounds import Within
-from nss_train.config.section import Section
+from nss_train.config.sections.section import Section
 
 _EPSILON = Within(0, 1_000, "above it the guarantee says nothing, and only the accountant has work")
 _CLIP = Within(0, 1e6, "gradients of single records have norms of about 1")

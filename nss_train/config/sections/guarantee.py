@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from nss_train.config.bounds import MOST_COLUMNS, ROWS, AtMost, Integer64, Name, Number, Within, Word, scalar
-from nss_train.config.section import Section
-from nss_train.names import DATASET, declared
+from nss_train.config.sections.section import Section
+from nss_train.text.names import DATASET, declared
 
 _CATEGORIES = AtMost(10_000, "a schema with more is no help to generation")
 _COLUMNS = AtMost(MOST_COLUMNS, "as many as a table may have")

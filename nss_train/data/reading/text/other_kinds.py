@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from nss_train.data.reading.dialect import Dialect, open_text
 from nss_train.data.reading.faults import unreadable
+from nss_train.data.reading.text.dialect import Dialect, open_text
 
 _LINES = 3
 """Lines from the first that is not empty on, among which a drawn table has a line without any cell."""
