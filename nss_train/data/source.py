@@ -62,7 +62,7 @@ class Source:
     how: str
     """Description of the file for people, such as ``comma, UTF-8``."""
     dialect: Dialect | None = None
-    """Dialect of a text table, for :func:`~nss_train.data.reading.text.dialect.text_chunks` to read its cells."""
+    """Dialect of a text table, with which its cells are read again."""
     changes: tuple[Change, ...] = ()
     """Changes to its cells."""
     doubts: tuple[str, ...] = ()

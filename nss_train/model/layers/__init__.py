@@ -1,0 +1,1 @@
+"""What is set, read or replaced in the layers of a loaded model."""

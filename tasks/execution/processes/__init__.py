@@ -1,0 +1,1 @@
+"""Processes of stages: started, watched and ended."""

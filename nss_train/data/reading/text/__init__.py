@@ -1,0 +1,1 @@
+"""Text tables: how their bytes become lines, fields and numbers."""

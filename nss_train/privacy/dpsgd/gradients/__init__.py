@@ -1,0 +1,1 @@
+"""Gradients of single units: their passes, norms and clipping."""

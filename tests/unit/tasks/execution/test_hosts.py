@@ -167,7 +167,8 @@ def test_a_stage_can_be_cancelled_while_its_host_imports(folders: MakeFolder) ->
 
 def test_no_process_outlives_the_one_that_started_the_host(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from tasks.execution.processes.hosts import *; from tasks.settings import child_environment;"
+        "import sys, time; from tasks.execution.processes.hosts import *;"
+        "from tasks.settings import child_environment;"
         "hosts = Hosts(); hosts.warm([Stage.PREPARE_DATA], child_environment());"
         "(host,) = hosts._hosts.values(); print(host.pid, flush=True); time.sleep(600)"
     )
