@@ -229,14 +229,18 @@ def show_preview(preview: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         show(preview, as_json=True)
         return
-    console.print(row_table(preview["rows"]))
+    if preview["rows"]:
+        console.print(row_table(preview["rows"]))
     tell_validity(preview, console)
 
 
 def tell_validity(preview: dict[str, Any], to: Console) -> None:
     """Show how many sampled records are valid, and each reason of the others with its first message."""
     total = preview["valid"] + preview["invalid"]
-    share = f"{100 * preview['valid'] / total:.0f}%" if total else "none"
+    if not total:
+        to.print("no record was sampled: the model does not write records yet. Train it for more steps")
+        return
+    share = f"{100 * preview['valid'] / total:.0f}%"
     to.print(f"{preview['valid']} of {total} sampled records are valid ({share})", highlight=False)
     for reason, count in preview["reasons"].items():
         to.print(plain(f"  {count} × {reason}: {preview['examples'][reason]}"), soft_wrap=True)

@@ -109,3 +109,10 @@ def test_what_is_wrong_with_sampled_rows_names_the_column(capsys: pytest.Capture
         preview | {"examples": {"maximum in column age": "999 is too much"}}, display.console
     )
     assert "2 × maximum in column age: 999 is too much" in capsys.readouterr().out
+
+
+def test_a_model_that_writes_no_record_is_told_to_be_trained_longer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    display.show_preview({"rows": [], "valid": 0, "invalid": 0, "reasons": {}, "examples": {}}, as_json=False)
+    assert capsys.readouterr().out.startswith("no record was sampled: ")
