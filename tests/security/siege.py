@@ -15,9 +15,11 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tasks.app import App, connect_redis, make_app
 from tasks.jobs.ids import id_of_key
@@ -30,6 +32,9 @@ from tests.security import hostile
 ALONE = 500
 """Answers without a siege, for the median and the slowest: a shared machine has rare slow ones of its own."""
 DEADLINE_S = 120.0
+REST_S = 3.0
+REST_SHARE = 0.1
+"""Share of one core that a worker at rest takes at most."""
 RATIO = 1.5
 """Maximum of the slowest answer under siege, in medians alone."""
 
@@ -113,19 +118,44 @@ def _answered_s(app: App) -> float:
 
 
 @contextmanager
-def deployment(folder: Path, concurrency: int) -> Iterator[App]:
+def deployment(folder: Path, concurrency: int, *, warm_hosts: str = "ahead") -> Iterator[App]:
     """Run a warm worker for the queue ``cpu`` on a Valkey of its own."""
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:
         settings = Settings.model_validate(
             {"home": folder / "home", "broker_url": valkey.url, "reconcile_every_s": 0}
+            | {"warm_hosts": warm_hosts}
         )
         options = ("--concurrency", str(concurrency))
-        with worker(settings, settings.queue_cpu, folder / "cpu.log", *options):
+        with worker(settings, settings.queue_cpu, folder / "cpu.log", *options) as process:
             app = make_app(settings)
             for _ in range(3 * concurrency):
                 _answered_s(app)
+            _wait_for_rest(psutil.Process(process.pid))
             yield app
+
+
+def _wait_for_rest(process: psutil.Process) -> None:
+    """Wait until the worker's warm hosts have their imports, which take the cores from the answers."""
+    deadline = time.monotonic() + DEADLINE_S
+    spent_s = _spent_s(process)
+    while True:
+        time.sleep(REST_S)
+        before_s, spent_s = spent_s, _spent_s(process)
+        if spent_s - before_s < REST_SHARE * REST_S:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError("the worker does not come to rest")
+
+
+def _spent_s(process: psutil.Process) -> float:
+    """Return the processor time of a process and its descendants."""
+    spent_s = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+            times = one.cpu_times()
+            spent_s += times.user + times.system
+    return spent_s
 
 
 def main() -> int:

@@ -100,7 +100,7 @@ def size_of(path: Path) -> int:
 
 
 def test_honest_submissions_are_answered_under_siege(tmp_path: Path) -> None:
-    with siege.deployment(tmp_path, concurrency=2) as app:
+    with siege.deployment(tmp_path, concurrency=2, warm_hosts="never") as app:
         found = siege.besiege(app, messages=2 * len(hostile.KINDS), per_s=25, alone=30)
     assert found.besieged_s
     assert found.unacked == found.waiting == 0
