@@ -127,9 +127,8 @@ def _names(frame: pd.DataFrame) -> Iterator[str]:
     """Yield a doubt about names with spaces around them, or with characters that nobody sees."""
     odd = [ascii(name) for name in map(str, frame.columns) if name.strip() != name or _UNSEEN.search(name)]
     if odd:
-        shown = ", ".join(odd[:_SHOWN_NAMES]) + (", …" if len(odd) > _SHOWN_NAMES else "")
         yield (
-            f"{counted(len(odd), 'column name')} with spaces around or invisible characters: {shown}."
+            f"{counted(len(odd), 'column name')} with spaces around or invisible characters: {_first(odd)}."
             " The config has to write them the same way"
         )
 
@@ -182,11 +181,16 @@ def _header_of_cells(frame: pd.DataFrame) -> Iterator[str]:
         if not (is_label and _NUMBER.fullmatch(name)) and _is_like(name, first.iloc[:, number])
     ]
     if len(alike) >= 2 and 2 * len(alike) > len(names):
-        shown = ", ".join(map(ascii, alike[:_SHOWN_NAMES])) + (", …" if len(alike) > _SHOWN_NAMES else "")
         yield (
-            f"{counted(len(alike), 'column name')} of {len(names)} look like cells of their columns: {shown}."
+            f"{counted(len(alike), 'column name')} of {len(names)} look like cells of their columns:"
+            f" {_first(list(map(ascii, alike)))}."
             " If the table has no header, write one above its first row"
         )
+
+
+def _first(names: list[str]) -> str:
+    """Return the first of many names, in one line."""
+    return ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
 
 
 def _ascend(names: list[str]) -> bool:
@@ -194,8 +198,8 @@ def _ascend(names: list[str]) -> bool:
     numbers = [name for name in names if _NUMBER.fullmatch(name)]
     if not all(name.isdecimal() for name in numbers):
         return False
-    values = list(map(int, numbers))
-    return all(one < other for one, other in pairwise(values))
+    # Without leading zeros the longer one is the larger; Python converts no number of more than 4,300 digits.
+    return all((len(one), one) < (len(other), other) for one, other in pairwise(numbers))
 
 
 def _is_like(name: str, column: pd.Series) -> bool:

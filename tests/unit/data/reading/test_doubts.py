@@ -41,6 +41,7 @@ DOUBTED = {
 }
 USUAL = {
     "years": "country,2019,2020\nA,1,2\nB,3,4\n",
+    "names of more digits than Python converts": f"country,{'1' * 5000},{'2' * 5000}\nA,1,2\nB,3,4\n",
     "numbered columns": "0,1,2\n5,6,7\n8,9,1\n",
     "a name that is an answer": "yes,n,m\nyes,1,2\nno,3,4\n",
     "numbered questions": "Q1,Q2,n\nA1,B2,1\nA3,B1,2\n",
