@@ -104,7 +104,7 @@ gpu-check: $(GPU_SETUP) ## Runs tests and measured trainings on a CUDA device (G
 	failed=0; \
 	$(GPU_TESTS) --failures $(GPU_OUT)/failures.txt -m "not cuda" --numprocesses $(GPU_PROCESSES) --dist load \
 		tests/unit/model tests/unit/training tests/unit/privacy tests/facade || failed=1; \
-	$(GPU_TESTS) --failures $(GPU_OUT)/failures-cuda.txt -m cuda --timeout 300 tests/unit || failed=1; \
+	$(GPU_TESTS) --failures $(GPU_OUT)/failures-cuda.txt -m cuda --timeout 300 tests/unit tests/pipeline || failed=1; \
 	$(GPU_PYTHON) -m benchmarks.gpu --out $(GPU_OUT)/gpu.json || failed=1; \
 	exit $$failed
 

@@ -1,10 +1,10 @@
 """Trainings on a CUDA device, through the stages: ``python -m benchmarks.gpu [PART...]``.
 
-The parts are plain, warm (plain again, with the kernels that it compiled), quantized (4 bits) and private;
-without any, all of them. Each runs in a process of its own with a time limit, and has a line of JSON; one
-that fails is a line too, with the last that it printed, and the exit code is 1. All lines and the device are
-in the file of ``--out``, from the first part on. Nothing is downloaded: model and table are made here,
-unless they are given. Without a device the exit code is 2.
+The parts are plain, warm (plain again, with the kernels that it compiled), quantized (4 bits), eight (8 bits)
+and private; without any, all of them. Each runs in a process of its own with a time limit, and has a line of
+JSON; one that fails is a line too, with the last that it printed, and the exit code is 1. All lines and the
+device are in the file of ``--out``, from the first part on. Nothing is downloaded: model and table are made
+here, unless they are given. Without a device the exit code is 2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from benchmarks.gpu_inputs import make_table
 from benchmarks.gpu_part import Work, written
 from tests.device import Held, held, held_in_the_end
 
-PARTS = ("plain", "warm", "quantized", "private")
+PARTS = ("plain", "warm", "quantized", "eight", "private")
+SCHEMES = {"quantized": "bnb-4bit", "eight": "bnb-8bit"}
 ROWS = 1_000
 RECORDS = {False: 1_600, True: 40}
 """Records of a training, and those of a dry run."""
@@ -44,9 +45,11 @@ def main() -> int:
     parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="folder whose tokenizer it gets")
     parser.add_argument("--table", type=Path, help="a CSV file (default: made-up flights)")
     parser.add_argument("--records", type=int, help=f"records to sample (default {RECORDS[False]:,})")
+    parser.add_argument("--batch-size", type=int, help="an eighth of a step's examples (1; 8 if private)")
     parser.add_argument("--private-steps", type=int, default=12, help="steps of the private training")
     parser.add_argument("--layers", choices=["auto", "compiled", "eager"], help="default: compiled")
     parser.add_argument("--limit-s", type=float, default=240.0, help="time limit of a part")
+    parser.add_argument("--scratch", type=Path, help="folder that keeps kernels, prepared models and logs")
     parser.add_argument("--out", type=Path, help="file that receives all results as one JSON document")
     parser.add_argument("--dry-run", action="store_true", help="a tiny model on the CPU")
     parser.add_argument("--look", action="store_true", help="only tell whether there is a device")
@@ -67,13 +70,23 @@ def _has_device() -> bool:
 
 def _run(given: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for result in _results(given, Path(scratch)):
+    with _scratch(given.scratch) as scratch:
+        for result in _results(given, scratch):
             results.append(result)
             print(json.dumps(result), flush=True)
             if given.out is not None:
                 _save(given.out, results)
     return 1 if any("failed" in result for result in results) else 0
+
+
+@contextmanager
+def _scratch(kept: Path | None) -> Iterator[Path]:
+    if kept is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.resolve()
 
 
 def _save(file: Path, results: list[dict[str, Any]]) -> None:
@@ -109,7 +122,7 @@ class Bench:
         self.model = (given.model or scratch / "SmolLM2-random").resolve()
         self.table = (given.table or scratch / "flights.csv").resolve()
         self._prepared = scratch / "prepared"
-        self._prepared.mkdir()
+        self._prepared.mkdir(exist_ok=True)
 
     def measured(self, part: str) -> dict[str, Any]:
         """Run one part."""
@@ -122,8 +135,9 @@ class Bench:
             records=self._given.records or RECORDS[dry],
             layers=self._given.layers or ("auto" if dry else "compiled"),
             small=dry,
-            quantized=part == "quantized",
+            scheme=SCHEMES.get(part),
             private=part == "private",
+            batch_size=self._given.batch_size or (8 if part == "private" and not dry else 1),
             most_steps=self._given.private_steps,
         )
         wanted, found = written(work, self._scratch / f"{part}.work.json"), self._scratch / f"{part}.json"

@@ -39,8 +39,11 @@ class Work:
     layers: str
     small: bool = False
     """Whether examples and batches are small, as a dry run's are."""
-    quantized: bool = False
+    scheme: str | None = None
+    """Scheme by which the base model is quantized."""
     private: bool = False
+    batch_size: int = 1
+    """Examples of a micro-batch as the config names them; a step has eight of these."""
     most_steps: int | None = None
     """Steps of a private training after which it ends; its plan may have hundreds."""
 
@@ -51,13 +54,13 @@ class Work:
             "pretrained_model": self.model,
             "num_input_records_to_sample": self.records,
             "attn_implementation": "sdpa",
+            "batch_size": self.batch_size,
         }
-        if self.quantized:
-            training |= {"quantize_model": True, "quantization_scheme": "bnb-4bit"}
+        if self.scheme:
+            training |= {"quantize_model": True, "quantization_scheme": self.scheme}
         data = {"holdout": 0, "random_state": 1} | ({"max_sequences_per_example": 1} if self.small else {})
         config: dict[str, Any] = {"data": data, "training": training}
         if self.private:
-            training |= {"batch_size": 1 if self.small else 8}
             config |= {"privacy": {"dp_enabled": True}}
             config |= {"guarantee": {"schema_source": "raw", "strict": False, "units": "rows"}}
         return Request(
@@ -134,6 +137,8 @@ def measure(work: Work, root: Path) -> dict[str, Any]:
         "figures": result.figures,
         "matrix_limit_tflop_per_s": round(limit / 1e12, 2),
     }
+    if work.private:
+        found["coupling"] = _coupling(train / "out" / "privacy_result.json")
     found |= _rates(ends, began, tokens, flop_per_token(Path(work.model), length) / limit)
     if cuda:
         found["peak_gib"] = round(torch.cuda.max_memory_allocated() / GIB, 2)
@@ -250,6 +255,12 @@ def _lengths(file: Path) -> list[int]:
     from nss_train.training.steps.micro_batches import lengths_of
 
     return [int(length) for length in lengths_of(Dataset.from_file(str(file)))]
+
+
+def _coupling(file: Path) -> dict[str, Any]:
+    """Return what the differential check of the model found, as shares of the clipping norm."""
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return {"slack": result["slack"], "found": result["coupling"]}
 
 
 def _losses(history: Path) -> list[float]:
