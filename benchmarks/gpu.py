@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--private-steps", type=int, default=12, help="steps of the private training")
     parser.add_argument("--layers", choices=["auto", "compiled", "eager"], help="default: compiled")
     parser.add_argument("--limit-s", type=float, default=240.0, help="time limit of a part")
+    parser.add_argument("--watch-s", type=float, help="write where a part stands every so many seconds")
     parser.add_argument("--scratch", type=Path, help="folder that keeps kernels, prepared models and logs")
     parser.add_argument("--out", type=Path, help="file that receives all results as one JSON document")
     parser.add_argument("--dry-run", action="store_true", help="a tiny model on the CPU")
@@ -139,6 +140,7 @@ class Bench:
             private=part == "private",
             batch_size=self._given.batch_size or (8 if part == "private" and not dry else 1),
             most_steps=self._given.private_steps,
+            watch_s=self._given.watch_s,
         )
         wanted, found = written(work, self._scratch / f"{part}.work.json"), self._scratch / f"{part}.json"
         before = _held()

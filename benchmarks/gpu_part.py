@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import json
 import logging
@@ -44,6 +45,8 @@ class Work:
     private: bool = False
     batch_size: int = 1
     """Examples of a micro-batch as the config names them; a step has eight of these."""
+    watch_s: float | None = None
+    """Seconds after which, again and again, it writes where its threads stand; ``None``: never."""
     most_steps: int | None = None
     """Steps of a private training after which it ends; its plan may have hundreds."""
 
@@ -93,6 +96,9 @@ class Choices(logging.Handler):
 
 def main() -> None:
     work = Work(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    if work.watch_s is not None:
+        stacks = Path(sys.argv[2]).with_suffix(".stacks").open("w", encoding="utf-8")
+        faulthandler.dump_traceback_later(work.watch_s, repeat=True, file=stacks)
     choices = Choices()
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("nss_train").setLevel(logging.INFO)

@@ -22,6 +22,7 @@ from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.coupling.trial import Trial
 from nss_train.privacy.dpsgd.gradients.micro_batches import MicroBatch, Shapes, UnitExamples
 from nss_train.privacy.dpsgd.gradients.passes import Passes
+from nss_train.privacy.dpsgd.gradients.repeatable import repeatable_kernels
 from nss_train.privacy.dpsgd.mechanism import Mechanism
 from nss_train.privacy.dpsgd.private import Private, shapes_for
 from nss_train.privacy.dpsgd.randomness import SecretRandomness
@@ -38,7 +39,7 @@ def private_pace(model: PeftModel, config: SafeSynthesizerParameters, work: Work
     head = choose_head(model, Kernels(), sharing=False)
     passes = Passes(model, device=group_state().device, autocast=accelerator.autocast, head=head)
     try:
-        with public_luck(0):
+        with public_luck(0), repeatable_kernels(passes.device):
             before = _trial_s(passes, shapes, config, work, plan)
             mechanism = Mechanism.of(plan, passes.weights, units=1, randomness=SecretRandomness())
             batch = _batch(passes, work, shapes)

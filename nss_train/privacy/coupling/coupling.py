@@ -22,6 +22,7 @@ from nss_train.privacy.accounting.result import Coupling
 from nss_train.privacy.coupling.invented import Invented
 from nss_train.privacy.coupling.probe import ORIGIN, Probe, Run
 from nss_train.privacy.dpsgd.gradients.passes import Passes
+from nss_train.privacy.dpsgd.gradients.repeatable import lacks_repeatable_kernel
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +85,10 @@ def check_couplings(subject: Subject, *, drawn: int) -> Coupling:
     """Return the coupling found, with the slack for a step of ``drawn`` units; the model stays unchanged.
 
     Raises :class:`ParameterError` that names the layer that couples units, or says that norms differ from
-    those of rows alone.
+    those of rows alone, or gradients from one pass to the next.
     """
     probe, invented = subject.probe, subject.invented
-    with _every_factor_moving(subject.passes), _no_state_changed(subject):
+    with _every_factor_moving(subject.passes), _no_state_changed(subject), _operation_named(subject):
         probe.begin(invented.units, int(invented.short[0]))
         base = Run(units=invented.units, order=invented.base, luck=0)
         seen = probe.run(base)
@@ -99,6 +100,8 @@ def check_couplings(subject: Subject, *, drawn: int) -> Coupling:
             worst = max(moved, key=lambda unit: moved[unit])
             change = max(change, moved[worst], seen.beyond(found, there) / len(there))
             if change * drawn > MOST_SLACK:
+                if seen.moved(probe.run(base), worst):
+                    raise _unrepeatable(subject, change)
                 raise _refused(subject, probe.culprit(worst, base, neighbour), change, drawn)
         for unit in (*invented.short[-2:].tolist(), int(invented.middle[0])):
             _check_norm(subject, probe.norm(seen, unit), probe.norm_alone(invented.units, unit))
@@ -139,6 +142,28 @@ def _refused(subject: Subject, layer: str, change: float, drawn: int) -> Paramet
         f"{MOST_SLACK / drawn:.2g} C is allowed); take another, or eager attention in float32"
     )
     return _error(subject, remedy)
+
+
+def _unrepeatable(subject: Subject, change: float) -> ParameterError:
+    remedy = (
+        f"this model's gradients differ from one pass to the next on this device (by {change:.2g} C), so that"
+        " nobody can tell whether rows change one another's; take another, or training.attn_implementation"
+        " eager"
+    )
+    return _error(subject, remedy)
+
+
+@contextmanager
+def _operation_named(subject: Subject) -> Iterator[None]:
+    """Refuse a model with an operation that has no deterministic kernel on its device."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not lacks_repeatable_kernel(error):
+            raise
+        operation = str(error).split(maxsplit=1)[0]
+        remedy = f"this model needs {operation}, whose results differ from one pass to the next; take another"
+        raise _error(subject, remedy) from error
 
 
 def _error(subject: Subject, remedy: str) -> ParameterError:

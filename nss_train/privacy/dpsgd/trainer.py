@@ -25,6 +25,7 @@ from nss_train.privacy.dpsgd.canaries import Canaries
 from nss_train.privacy.dpsgd.clock import Pace, Slots, Unpaced
 from nss_train.privacy.dpsgd.gradients.micro_batches import Shapes, UnitExamples
 from nss_train.privacy.dpsgd.gradients.passes import Passes
+from nss_train.privacy.dpsgd.gradients.repeatable import repeatable_kernels
 from nss_train.privacy.dpsgd.loop import Descent, train_privately
 from nss_train.privacy.dpsgd.mechanism import LossSum, Mechanism
 from nss_train.privacy.dpsgd.noise_ahead import NoiseAhead, drawing_ahead
@@ -88,14 +89,15 @@ class OpacusDPTrainer(LoopTrainer):
             self._model, device=self.args.device, autocast=self.accelerator.autocast, head=self._private.head
         )
         try:
-            trial = self._try(passes)
-            self.coupling, self.marks = trial.coupling, trial.marks
-            # What was compiled, and for what, must not depend on the units of earlier steps.
-            with (
-                eagerly_where_not_compiled(),
-                drawing_ahead(self._trained, self._private.randomness) as ahead,
-            ):
-                self.take_steps(descent, passes, trial, ahead)
+            with repeatable_kernels(self.args.device):
+                trial = self._try(passes)
+                self.coupling, self.marks = trial.coupling, trial.marks
+                # What was compiled, and for what, must not depend on the units of earlier steps.
+                with (
+                    eagerly_where_not_compiled(),
+                    drawing_ahead(self._trained, self._private.randomness) as ahead,
+                ):
+                    self.take_steps(descent, passes, trial, ahead)
         finally:
             passes.close()
         self._budget.leave()
