@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -31,15 +32,16 @@ def repeatable_kernels(device: torch.device) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    tensors: Any = torch.utils.deterministic  # its only attribute is a property that mypy does not see
+    filled = tensors.fill_uninitialized_memory
     torch.use_deterministic_algorithms(mode=True)
     # It would write every new tensor once more, to show errors that a test would find.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    tensors.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(was, warn_only=warned)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        tensors.fill_uninitialized_memory = filled
 
 
 def lacks_repeatable_kernel(error: RuntimeError) -> bool:
