@@ -13,10 +13,15 @@ from tasks.store.base import Store
 
 
 def set_budget(
-    ledger: DatasetLedger, epsilon: float, *, reason: str = "a test", owner: str = "aviary"
+    ledger: DatasetLedger,
+    epsilon: float,
+    *,
+    reason: str = "a test",
+    owner: str = "aviary",
+    unit: str = "record",
 ) -> Granted:
     return ledger.set_budget(
-        epsilon=epsilon, delta=1e-6, by="the board", reason=reason, unit="record", owner=owner
+        epsilon=epsilon, delta=1e-6, by="the board", reason=reason, unit=unit, owner=owner
     )
 
 

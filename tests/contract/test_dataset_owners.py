@@ -10,8 +10,10 @@ import pytest
 from nss_train.config import parse_config
 from nss_train.errors import ParameterError
 from nss_train.privacy.accounting.dataset_budget import Budget, Composition
+from tasks.jobs.documents import Outcome
 from tasks.jobs.privacy.datasets import read_binding
 from tasks.jobs.privacy.ledger import DatasetLedger
+from tasks.jobs.privacy.renaming import rename
 from tasks.store.base import Store
 from tests.unit.privacy.plans import plan
 
@@ -102,6 +104,18 @@ def test_of_two_owners_at_once_one_gets_the_dataset(store: Store) -> None:
     (budget,) = DatasetLedger(store, "birds").read().entries
     assert isinstance(budget, Budget)
     assert budget.owner == f"owner-{won.index(True)}"
+
+
+def test_who_was_first_with_a_name_keeps_its_owner_out_no_longer_than_a_renaming(store: Store) -> None:
+    ledger = DatasetLedger(store, "birds")
+    ledger.reserve("job-0001", plan(dataset="birds"))
+    ledger.settle("job-0001", outcome=Outcome.SUCCEEDED, steps=1, by_products=False)
+    with pytest.raises(ParameterError, match="`budget rename birds`"):
+        set_budget(ledger, 8, unit="value of nest")
+    elsewhere = rename(store, "birds")
+    assert set_budget(ledger, 8, unit="value of nest").token is not None
+    assert ledger.read().costs == ()
+    assert [cost.job_id for cost in DatasetLedger(store, elsewhere).read().costs] == ["job-0001"]
 
 
 def test_a_budget_of_an_older_release_goes_on_without_an_owner(store: Store) -> None:

@@ -150,7 +150,7 @@ def rename_(
     to: Annotated[str | None, typer.Option(help="A name to declare; drawn at random without it.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a ledger another name: older releases named it by a digest of the table."""
+    """Give a ledger another name: an older release's is a digest, or strangers were first to use this one."""
     name = _client().rename_ledger(dataset, to=to)
     display.show({"dataset": name}, as_json=as_json, text=name)
 

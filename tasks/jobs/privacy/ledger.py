@@ -274,7 +274,10 @@ def _binding_problems(limits: Limits, bound: dict[str, str], ledger: Ledger) -> 
     others = [unit for unit in ledger.units if unit != limits.unit]
     if limits.unit is not None and not bound and others:
         said = " and ".join(map(in_words, others))
-        remedy = f"jobs that protect {said} are charged to it already; take another dataset's name"
+        remedy = (
+            f"jobs that protect {said} are charged to it already; take another dataset's name, or move them to"
+            f" another with `budget rename {ledger.dataset}`"
+        )
         yield Problem(field="unit", value=limits.unit, remedy=remedy)
 
 
