@@ -275,8 +275,8 @@ def _binding_problems(limits: Limits, bound: dict[str, str], ledger: Ledger) -> 
     if limits.unit is not None and not bound and others:
         said = " and ".join(map(in_words, others))
         remedy = (
-            f"jobs that protect {said} are charged to it already; take another dataset's name, or move them to"
-            f" another with `budget rename {ledger.dataset}`"
+            f"jobs that protect {said} are charged to it already; take another dataset's name, or move them"
+            f" to another with `budget rename {ledger.dataset}`"
         )
         yield Problem(field="unit", value=limits.unit, remedy=remedy)
 
