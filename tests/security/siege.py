@@ -2,7 +2,7 @@
 
 It measures how long an honest submission waits for its answer alone, and how long among the others, on a
 real Valkey with a real worker. The answer is the refusal of a table outside the operator's prefixes, which
-takes the whole way: queue, door, pool, parsing, store.
+takes the whole way: queue, door, pool, parsing, store. With ``--jobs`` it is the adapter of a small job.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tasks.app import App, connect_redis, make_app
+from tasks.client import Client
+from tasks.jobs.documents import JobState
 from tasks.jobs.ids import id_of_key
 from tasks.jobs.keys import Keys
 from tasks.local.valkey import Valkey
@@ -29,8 +32,12 @@ from tasks.settings import Settings
 from tests.pipeline.conftest import worker
 from tests.security import hostile
 
-ALONE = 500
+ALONE, JOBS_ALONE = 500, 40
 """Answers without a siege, for the median and the slowest: a shared machine has rare slow ones of its own."""
+MODEL = Path(".nss-train/models/SmolLM2-tiny")
+ROWS = 30
+WARMING = 8
+"""Jobs after which each process of the pool has its warm hosts, and the model is prepared."""
 DEADLINE_S = 120.0
 REST_S = 3.0
 REST_SHARE = 0.1
@@ -57,6 +64,11 @@ class Siege:
     def ratio(self) -> float:
         return max(self.besieged_s) / self.median_s
 
+    @property
+    def holds(self) -> bool:
+        """Tell whether no honest sender waited much longer, and nothing is left."""
+        return self.ratio <= RATIO and not self.unacked and not self.waiting
+
     def __str__(self) -> str:
         return (
             f"{self.messages} hostile messages of {len(hostile.KINDS)} kinds,"
@@ -69,9 +81,16 @@ class Siege:
         )
 
 
-def besiege(app: App, *, messages: int, per_s: float, alone: int = ALONE, seed: int = 1) -> Siege:
+Honest = Callable[[App], float]
+"""An honest sender, who returns the seconds until the answer."""
+
+
+def besiege(
+    app: App, *, messages: int, per_s: float, alone: int = ALONE, seed: int = 1, honest: Honest | None = None
+) -> Siege:
     """Send hostile messages at a steady pace, and meanwhile one honest submission after the other."""
-    alone_s = tuple(_answered_s(app) for _ in range(alone))
+    honest = honest or refused_s
+    alone_s = tuple(honest(app) for _ in range(alone))
     lines = [line for _, line in hostile.lines(messages, seed=seed)]
     # In a process of its own: a thread would share the measuring one's interpreter lock.
     sender = multiprocessing.get_context("fork").Process(
@@ -80,8 +99,8 @@ def besiege(app: App, *, messages: int, per_s: float, alone: int = ALONE, seed: 
     sender.start()
     times = list[float]()
     while sender.is_alive():
-        times.append(_answered_s(app))
-    _answered_s(app)
+        times.append(honest(app))
+    honest(app)
     _wait_for_acknowledgements(app)
     return Siege(
         messages=messages,
@@ -105,8 +124,8 @@ def _wait_for_acknowledgements(app: App) -> None:
         time.sleep(0.02)
 
 
-def _answered_s(app: App) -> float:
-    """Return the seconds until an honest submission is answered."""
+def refused_s(app: App) -> float:
+    """Return the seconds until an honest submission is refused for a mistake."""
     key, began = uuid.uuid4().hex, time.monotonic()
     message = {"table": "s3://elsewhere/x.csv", "config": {}, "idempotency_key": key}
     app.send_task("nss_train.submit", kwargs=message)
@@ -117,9 +136,37 @@ def _answered_s(app: App) -> float:
     return time.monotonic() - began
 
 
+class Jobs:
+    """An honest sender of small trainings, who waits for each adapter."""
+
+    def __init__(self, folder: Path) -> None:
+        self._table = folder / "birds.csv"
+        self._table.write_text("name,size\n" + "".join(f"bird {i % 5},{i}\n" for i in range(ROWS)))
+        self._config: dict[str, Any] = {
+            "training": {
+                "pretrained_model": str(MODEL.absolute()),
+                "num_input_records_to_sample": ROWS,
+                "gradient_accumulation_steps": 1,
+            },
+            "data": {"holdout": 0},
+            "preflight": {"disabled_checks": ["dataset.size"]},
+        }
+
+    def __call__(self, app: App) -> float:
+        """Return the seconds until a job has its adapter."""
+        client, began = Client(app.settings), time.monotonic()
+        job_id = client.submit(table=self._table, config=self._config, seed=1)
+        *_, last = client.watch(job_id, timeout_s=DEADLINE_S)
+        if last.state is not JobState.SUCCEEDED:
+            raise RuntimeError(f"the honest job {job_id} is {last.state}: {last.error}")
+        return time.monotonic() - began
+
+
 @contextmanager
-def deployment(folder: Path, concurrency: int, *, warm_hosts: str = "ahead") -> Iterator[App]:
-    """Run a warm worker for the queue ``cpu`` on a Valkey of its own."""
+def deployment(
+    folder: Path, concurrency: int, *, warm_hosts: str = "ahead", queues: str = "cpu"
+) -> Iterator[App]:
+    """Run a warm worker for some queues on a Valkey of its own."""
     (folder / "valkey").mkdir()
     with Valkey(folder / "valkey") as valkey:
         settings = Settings.model_validate(
@@ -127,10 +174,10 @@ def deployment(folder: Path, concurrency: int, *, warm_hosts: str = "ahead") -> 
             | {"warm_hosts": warm_hosts}
         )
         options = ("--concurrency", str(concurrency))
-        with worker(settings, settings.queue_cpu, folder / "cpu.log", *options) as process:
+        with worker(settings, queues, folder / "worker.log", *options) as process:
             app = make_app(settings)
             for _ in range(3 * concurrency):
-                _answered_s(app)
+                refused_s(app)
             _wait_for_rest(psutil.Process(process.pid))
             yield app
 
@@ -163,12 +210,31 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=1_000)
     parser.add_argument("--per-s", type=float, default=25.0, help="hostile messages in a second")
     parser.add_argument("--concurrency", type=int, default=4, help="processes of the worker's pool")
+    parser.add_argument("--jobs", action="store_true", help="honest senders wait for an adapter")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, deployment(Path(folder), given.concurrency) as app:
-        found = besiege(app, messages=given.messages, per_s=given.per_s, seed=given.seed)
+    queues = "cpu,cuda" if given.jobs else "cpu"
+    with (
+        tempfile.TemporaryDirectory() as name,
+        deployment(Path(name), given.concurrency, queues=queues) as app,
+    ):
+        found = _besieged(app, given, Jobs(Path(name)) if given.jobs else None)
     print(found)  # noqa: T201 (a program)
-    return 0 if found.ratio <= RATIO and not found.unacked and not found.waiting else 1
+    return 0 if found.holds else 1
+
+
+def _besieged(app: App, given: argparse.Namespace, jobs: Jobs | None) -> Siege:
+    if jobs is not None:
+        for _ in range(WARMING):
+            jobs(app)
+    return besiege(
+        app,
+        messages=given.messages,
+        per_s=given.per_s,
+        alone=ALONE if jobs is None else JOBS_ALONE,
+        seed=given.seed,
+        honest=jobs,
+    )
 
 
 if __name__ == "__main__":
