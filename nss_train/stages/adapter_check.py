@@ -7,14 +7,15 @@ import json
 import logging
 from importlib.metadata import version
 
+from nss_train import __version__
 from nss_train.config import SafeSynthesizerParameters
 from nss_train.model.local.known import KnownModel
 from nss_train.model.local.source import ModelSource
 
 logger = logging.getLogger(__name__)
 
-_BUILDERS = ("nss-train", "torch", "transformers", "peft")
-"""Packages that decide which layers a config becomes, and what fits them."""
+_BUILDERS = ("torch", "transformers", "peft")
+"""Packages that decide, beside this one, which layers a config becomes, and what fits them."""
 
 
 def adapter_parameters(source: ModelSource, config: SafeSynthesizerParameters, known: KnownModel) -> int:
@@ -36,7 +37,7 @@ def adapter_shape(config: SafeSynthesizerParameters) -> str:
             include={"lora_r", "lora_alpha_over_r", "lora_target_modules", "attn_implementation"}, mode="json"
         ),
         "rows_independent": config.dp_enabled,
-        "versions": [version(name) for name in _BUILDERS],
+        "versions": [__version__, *(version(name) for name in _BUILDERS)],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -6,14 +6,17 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-from nss_train import extras
+from nss_train import __version__, extras
 from nss_train.config import parse_config
 from nss_train.errors import NotInstalled, from_json, to_json
+from nss_train.model.local import source
+from nss_train.stages.adapter_check import adapter_shape
 from nss_train.stages.preparation import prepare
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
@@ -93,3 +96,20 @@ def test_a_plain_training_needs_no_package_of_private_ones() -> None:
     command = [sys.executable, "-W", "ignore", "-c", IMPORT_ALL, ",".join(private), ",".join(PLAIN_TRAINING)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_sources_work_where_the_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with ``PYTHONPATH`` on a machine that has its own torch."""
+    assert metadata.version("nss-train") == __version__
+    installed = metadata.distribution
+
+    def all_but_this(name: str) -> metadata.Distribution:
+        if name == "nss-train":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(metadata, "distribution", all_but_this)
+    with pytest.raises(metadata.PackageNotFoundError):
+        metadata.version("nss-train")
+    assert adapter_shape(parse_config({}))
+    assert f"nss-train {__version__}" in source._rules(trusted=False)

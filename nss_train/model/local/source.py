@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from nss_train import __version__
 from nss_train.contract import ModelPolicy
 from nss_train.errors import InfrastructureError, ParameterError, Problem
 from nss_train.model.bounds.config import against_weights, config_faults
@@ -120,7 +120,7 @@ def _look(folder: Path, memory: Memory, *, trusted: bool) -> tuple[Snapshot, lis
 
 
 def _rules(*, trusted: bool) -> str:
-    return f"nss-train {version('nss-train')}{', trusted code' if trusted else ''}"
+    return f"nss-train {__version__}{', trusted code' if trusted else ''}"
 
 
 def _folder_faults(folder: Path, below: list[str], *, trusted: bool) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
+from nss_train import __version__
 from nss_train.remembered import recall, remember
 from nss_train.training.steps.kernels import base_of
 from nss_train.training.steps.micro_batches import Room
@@ -51,7 +52,7 @@ def room_key(model: PeftModel, *, longest: int, rows: int, kernels: str, device:
         "rows": rows,
         "kernels": kernels,
         "device": _describe(device),
-        "versions": [version(name) for name in ("torch", "transformers", "nss-train")],
+        "versions": [version("torch"), version("transformers"), __version__],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from nss_train import __version__
 from nss_train.extras import METRICS, TRAIN
 from tasks.cli import display, subprograms
 from tasks.cli.options import AsJson
@@ -100,10 +100,10 @@ def doctor(*, as_json: AsJson = False) -> None:
 def print_version(wanted: bool) -> None:
     """Print the version and leave."""
     if wanted:
-        display.show({"version": version("nss-train")}, as_json=False, text=version("nss-train"))
+        display.show({"version": __version__}, as_json=False, text=__version__)
         raise typer.Exit
 
 
 def show_version(*, as_json: AsJson = False) -> None:
     """Print the version of nss-train."""
-    display.show({"version": version("nss-train")}, as_json=as_json, text=version("nss-train"))
+    display.show({"version": __version__}, as_json=as_json, text=__version__)
