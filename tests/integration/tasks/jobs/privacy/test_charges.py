@@ -61,7 +61,7 @@ def test_a_step_is_on_record_before_it_is_allowed_however_long_the_store_is_away
         refused, early = 0, False
 
         def write(self, key: str, data: bytes) -> None:
-            if key.startswith(f"jobs/{JOB}/privacy/"):
+            if key.startswith(f"jobs/{JOB}/private/charges/"):
                 steps = json.loads(data)["steps"]
                 told = [int(file.read_text()) for file in settings.scratch_dir.rglob(CHARGED)]
                 AwayStore.early |= any(number >= steps for number in told)
@@ -163,7 +163,7 @@ def test_no_step_is_taken_that_nobody_counted(
         counted = -1
 
         def write(self, key: str, data: bytes) -> None:
-            is_third = key.startswith(f"jobs/{JOB}/privacy/") and json.loads(data)["steps"] == LOST
+            is_third = key.startswith(f"jobs/{JOB}/private/charges/") and json.loads(data)["steps"] == LOST
             if is_written or not is_third:
                 super().write(key, data)
             if is_third:
