@@ -42,7 +42,7 @@ class Checkpoints(TrainerCallback):
         self._kept_step = 0
         self.drained = False
         self.may_follow_the_clock: Callable[[int], bool] = lambda _step: True
-        """Steps after which the state may be saved because time has passed: ``every_s`` waits for the next."""
+        """Steps after which ``every_s`` may save the state; it waits for the next of them."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object

@@ -34,7 +34,10 @@ class Kept(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints of one job; a strictly private one's are ``private``, but for those of older releases."""
+    """The checkpoints of one job; ``private`` ones are where only workers see when they came.
+
+    A private job goes on from those of older releases, too, which kept them with the others.
+    """
 
     def __init__(self, store: Store, keys: Keys, *, private: bool = False) -> None:
         self._store = store

@@ -187,9 +187,9 @@ PRIVATE_CHARGES_SINCE = 6
 
 @pytest.fixture
 def begun(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> JobRepository:
-    """Return a job of the last release that paid in public, whose training this one began; now that one looks.
+    """Return a job of the last release that paid in public, whose training this one began.
 
-    It knows no newer version, and does not look under ``private/charges/``.
+    From now on that release looks at it: it knows no newer version, and not ``private/charges/``.
     """
     store = recorded(PRIVATE_CHARGES_SINCE - 1, settings.home / "store")
     records = JobRepository(store, JOB)

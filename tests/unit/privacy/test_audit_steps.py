@@ -98,7 +98,7 @@ def train(
 
 
 def average_area(folder: Path, steps: int, sees: Collection[str]) -> tuple[float, float]:
-    """Return the AUC of the longest record's steps on average over seeded trainings, and its standard error."""
+    """Return the average AUC of the longest record's steps over seeded trainings, and its standard error."""
     found = [train(folder, steps, seed=seed, sees=sees) for seed in range(TRAININGS[steps])]
     areas = [one.area for one in found if 0 < one.with_target < steps]
     return float(np.mean(areas)), float(np.std(areas) / np.sqrt(len(areas)))

@@ -182,7 +182,9 @@ def test_when_a_strictly_private_training_kept_its_state_is_seen_by_workers_alon
         training.run(StageStopped(StopReason.DRAINED))
     assert training.checkpoints == [Kept(STEP, 1)]
     stored = list(training.records.store.list(f"{training.records.keys.root}/"))
-    public = [key for key in stored if CHECKPOINTS in key and not key.startswith(training.records.keys.private)]
+    public = [
+        key for key in stored if CHECKPOINTS in key and not key.startswith(training.records.keys.private)
+    ]
     assert (training.told, training.counted, bool(public)) == (
         ([], 0, False) if strict else ([CHECKPOINT_SAVED], 1, True)
     )
