@@ -188,7 +188,7 @@ def _public(guarantee: Guarantee) -> Iterator[str]:
 
 
 def _made_harder() -> Iterator[str]:
-    yield "single steps: progress is reported at few distant marks, in public numbers, and paid for in blocks"
+    yield "single steps: progress is reported in public numbers at few marks, a hundred steps apart at least"
     yield "memory and shapes: each unit's rows have shapes of their own, whichever units are drawn with them"
     yield "how an attempt ended: what follows from the table is shown to the operator alone"
 

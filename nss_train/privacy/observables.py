@@ -15,7 +15,7 @@ from enum import StrEnum
 from fnmatch import fnmatch
 from typing import Any
 
-from nss_train.contract import CHECKPOINT_SAVED, TRAIN_STEP, Stage
+from nss_train.contract import TRAIN_STEP, Stage
 from nss_train.errors import BudgetExceeded, NSSTrainError, ParameterError
 
 
@@ -73,7 +73,6 @@ LISTED: Mapping[Kind, Mapping[str, Fields]] = {
             "learning_rate": NUMBER,
             "loss": NUMBER,  # reported with noise, or not at all
         },
-        CHECKPOINT_SAVED: {"step": int},
         "save.assembled": _SAVED,
     },
     Kind.FIGURES: {
@@ -109,7 +108,6 @@ MESSAGES: Mapping[str, str] = {
     "prepare.done": "{units} units",
     "train.started": "{total_steps} steps",
     TRAIN_STEP: "step {step}/{total_steps}, ε ≤ {epsilon:.3f}",
-    CHECKPOINT_SAVED: "state after step {step}",
     "save.assembled": "{files} files, adapter of {adapter_bytes:,} bytes",
 }
 """Messages of events, made of their published fields alone."""

@@ -42,7 +42,7 @@ class Checkpoints(TrainerCallback):
         self._kept_step = 0
         self.drained = False
         self.may_follow_the_clock: Callable[[int], bool] = lambda _step: True
-        """Steps after which elapsed time may become visible: ``every_s`` waits for the next of them."""
+        """Steps after which ``every_s`` may save the state; it waits for the next of them."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object

@@ -66,7 +66,7 @@ class Attempt:
         self._worker = worker
         self._interrupts = interrupts
         self._attended = worker.attended(interrupts.poll_throttled)
-        self._checkpoints = CheckpointStore(worker.store, records.keys)
+        self._checkpoints = CheckpointStore(worker.store, records.keys, private=gate.strict)
 
     def run(self) -> bool:
         """Run the attempt; return whether its outputs are now those of the stage. If not, they are deleted.
@@ -131,7 +131,7 @@ class Attempt:
             folder, self._stage, self._number, records=self._records, worker=self._attended
         )
         if self._stage is Stage.TRAIN:
-            kept = CheckpointStore(self._attended.store, self._records.keys).restore(
+            kept = self._checkpoints.attended(self._interrupts.poll_throttled).restore(
                 folder / "in" / "checkpoint"
             )
             if kept is not None:
@@ -154,6 +154,8 @@ class Attempt:
             if event.action == CHECKPOINT_SAVED:
                 step = int(event.fields["step"])
                 uploader.offer(folder / CHECKPOINTS / str(step), step)
+                if self._gate.strict:
+                    return  # its time would tell how long the steps before it took
             if event.action != TRAIN_STEP:
                 tracing.event(event.action)
             progress.report(event)
@@ -196,12 +198,13 @@ class Attempt:
         )
 
     def _uploader(self) -> Uploader:
+        redis = self._worker.redis
         return Uploader(
             self._checkpoints,
             attempt=self._number,
             keep=self._worker.settings.keep_checkpoints,
             tick_s=self._worker.settings.tick_s,
-            on_uploaded=lambda: count(self._worker.redis, Action.CHECKPOINTS),
+            on_uploaded=(lambda: None) if self._gate.strict else (lambda: count(redis, Action.CHECKPOINTS)),
         )
 
     def _charge(self, folder: Path, steps: int) -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -34,24 +34,26 @@ class Kept(NamedTuple):
 
 
 class CheckpointStore:
-    """The checkpoints of one job."""
+    """The checkpoints of one job; ``private`` ones are where only workers see when they came.
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    A private job goes on from those of older releases, too, which kept them with the others.
+    """
+
+    def __init__(self, store: Store, keys: Keys, *, private: bool = False) -> None:
         self._store = store
         self._keys = keys
-        self._root = keys.checkpoints
+        self._private = private
+        self._root = keys.private_checkpoints if private else keys.checkpoints
+        self._roots = (keys.private_checkpoints, keys.checkpoints) if private else (keys.checkpoints,)
 
     def attended(self, look: Callable[[], None]) -> CheckpointStore:
         """Return the same store with ``look`` called between pieces of a transfer; it may raise to end it."""
-        return CheckpointStore(self._store.attended(look), self._keys)
+        return CheckpointStore(self._store.attended(look), self._keys, private=self._private)
 
     def complete(self) -> list[Kept]:
         """Return the complete checkpoints, newest first."""
-        names = (key.removeprefix(self._root).split("/") for key in self._store.list(self._root))
-        found = {
-            Kept(int(step), int(attempt)) for step, attempt, name in names if name == CHECKPOINT_MANIFEST
-        }
-        return sorted(found, reverse=True)
+        manifests = (kept for kept, key in self._files() if key.endswith(f"/{CHECKPOINT_MANIFEST}"))
+        return sorted(set(manifests), reverse=True)
 
     def newest(self) -> Kept | None:
         """Return the newest checkpoint, usable or not.
@@ -81,40 +83,54 @@ class CheckpointStore:
         """Upload a complete folder, its manifest last."""
         for path in sorted(folder.iterdir()):
             if path.name != CHECKPOINT_MANIFEST:
-                self._store.upload(self._key(kept, path.name), path)
+                self._store.upload(_key(self._root, kept, path.name), path)
         manifest = json.loads((folder / CHECKPOINT_MANIFEST).read_text(encoding="utf-8"))
         document = json.dumps({"version": versioning.VERSION, **manifest}, indent=1)
-        self._store.write(self._key(kept, CHECKPOINT_MANIFEST), document.encode())
+        self._store.write(_key(self._root, kept, CHECKPOINT_MANIFEST), document.encode())
 
     def prune(self, keep: int) -> None:
         """Delete all but the newest ``keep`` checkpoints, and what older partial uploads left."""
         newest = self.complete()[:keep]
         if not newest:
             return
-        for key in list(self._store.list(self._root)):
-            step, attempt, _ = key.removeprefix(self._root).split("/")
-            if Kept(int(step), int(attempt)) < newest[-1]:
+        for kept, key in list(self._files()):
+            if kept < newest[-1]:
                 self._store.delete(key)
 
     def discard(self, attempt: int) -> None:
         """Delete what one attempt uploaded."""
-        for key in list(self._store.list(self._root)):
-            if int(key.removeprefix(self._root).split("/")[1]) == attempt:
+        for kept, key in list(self._files()):
+            if kept.attempt == attempt:
                 self._store.delete(key)
 
+    def _files(self) -> Iterator[tuple[Kept, str]]:
+        """Yield the key of each file, and the checkpoint that it belongs to, complete or not."""
+        for root in self._roots:
+            for key in self._store.list(root):
+                step, attempt, _ = key.removeprefix(root).split("/")
+                yield Kept(int(step), int(attempt)), key
+
     def _download(self, kept: Kept, folder: Path) -> None:
+        root = self._root_of(kept)
         manifest = self._manifest(kept)
         for name, entry in manifest["files"].items():
-            download_verified(self._store, self._key(kept, name), entry["sha256"], folder / name)
+            download_verified(self._store, _key(root, kept, name), entry["sha256"], folder / name)
         (folder / CHECKPOINT_MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
     def _manifest(self, kept: Kept) -> dict[str, Any]:
-        manifest: dict[str, Any] = json.loads(self._store.read(self._key(kept, CHECKPOINT_MANIFEST)))
+        key = _key(self._root_of(kept), kept, CHECKPOINT_MANIFEST)
+        manifest: dict[str, Any] = json.loads(self._store.read(key))
         versioning.check(manifest, what=f"Checkpoint {kept.step}")
         return manifest
 
-    def _key(self, kept: Kept, name: str) -> str:
-        return f"{self._root}{kept.step}/{kept.attempt}/{name}"
+    def _root_of(self, kept: Kept) -> str:
+        *others, last = self._roots
+        found = (root for root in others if self._store.exists(_key(root, kept, CHECKPOINT_MANIFEST)))
+        return next(found, last)
+
+
+def _key(root: str, kept: Kept, name: str) -> str:
+    return f"{root}{kept.step}/{kept.attempt}/{name}"
 
 
 class _Closed(Exception):

@@ -169,15 +169,12 @@ class Delivery:
             raise StageStopped(StopReason.CANCELLED)
 
     def _attempt(self) -> None:
-        settings, position = self._worker.settings, 0
-        if self._stage is Stage.TRAIN:
-            kept = CheckpointStore(self._worker.store, self._records.keys).newest()
-            position = kept.step if kept else 0
+        settings = self._worker.settings
         self._number = self._records.claim(
             self._stage,
             worker=self._worker.name,
             max_attempts=settings.max_attempts,
-            position=position,
+            position=self._position(),
             token=self._token,
             gate=self._gate,
         )
@@ -192,6 +189,16 @@ class Delivery:
                 self._end(EndKind.LOST)
         if self._webhook is not None and self._webhook.progress:
             self._worker.announce(self._records.job_id)
+
+    def _position(self) -> int:
+        """Return where an attempt begins; the step of a strictly private one is not published."""
+        if self._stage is not Stage.TRAIN:
+            return 0
+        strict = self._gate.strict
+        kept = CheckpointStore(self._worker.store, self._records.keys, private=strict).newest()
+        if kept is None:
+            return 0
+        return kept.attempt if strict else kept.step
 
     def _attempt_number(self, number: int) -> Attempt:
         records, worker, gate = self._records, self._worker, self._gate

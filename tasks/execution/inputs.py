@@ -98,7 +98,7 @@ def prepare_folder(
     prepared = tuple(records.prepared_models()) if stage is Stage.LOAD_MODEL else ()
     halvings = sum(ending.retry is Retry.SMALLER_BATCH for ending in records.endings(stage))
     request = _request(job, table=table, prepared=prepared, settings=worker.settings)
-    charged = records.charges.taken(except_by=attempt) if _takes_private_steps(job, stage) else None
+    charged = records.charges.begin(attempt) if _takes_private_steps(job, stage) else None
     request = request.model_copy(
         update={
             "halvings": halvings,

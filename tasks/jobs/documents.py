@@ -128,7 +128,8 @@ class Claim(Versioned):
     token: str = ""
     """Token of the delivery, by which a claim is recognized whose answer was lost on the way."""
     position: int = 0
-    """Step after which the attempt begins."""
+    """Step after which the attempt begins; of a strictly private job the attempt that came that far, as the
+    step would tell how many were taken until then."""
     claimed_at: datetime
 
 
@@ -176,7 +177,10 @@ class JobState(StrEnum):
 
 
 class Charge(Versioned):
-    """``privacy/<attempt>.json``: number of private steps that an attempt may have taken."""
+    """``private/charges/<attempt>.json``: number of private steps that an attempt may have taken.
+
+    ``privacy/<attempt>.json`` is what versions 1 to 5 wrote. Today it has no steps, and is for them to meet.
+    """
 
     attempt: int
     steps: int

@@ -21,8 +21,13 @@ class Keys:
         self.cancel = f"{self.root}/cancel.json"
         self.outcome = f"{self.root}/outcome.json"
         self.checkpoints = f"{self.root}/checkpoints/"
+        self.private_checkpoints = f"{self.private}checkpoints/"
+        """Folder of a strictly private job's checkpoints: the time of each tells how long steps took."""
         self.privacy_plan = f"{self.root}/privacy.json"
-        self.charges = f"{self.root}/privacy/"
+        self.charges = f"{self.private}charges/"
+        """Folder of the payments for private steps: the time of each tells how long steps took."""
+        self.old_charges = f"{self.root}/privacy/"
+        """Folder where versions 1 to 5 paid."""
         self.holdout_key = f"{self.private}key"
         self.draw = f"{self.private}draw.json"
         self.open = f"open/{job_id}"
@@ -51,6 +56,9 @@ class Keys:
 
     def charge(self, attempt: int) -> str:
         return f"{self.charges}{attempt}.json"
+
+    def old_charge(self, attempt: int) -> str:
+        return f"{self.old_charges}{attempt}.json"
 
     def webhooks(self, notice: str) -> str:
         return f"{self.root}/webhooks/{notice}/"

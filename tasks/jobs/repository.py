@@ -192,8 +192,9 @@ class JobRepository(AttemptRepository):
         for stage in Stage:
             for number in self.attempts(stage):
                 self.discard_attempt(stage, number)
-        for key in list(self.store.list(self.keys.checkpoints)):
-            self.store.delete(key)
+        for folder in (self.keys.checkpoints, self.keys.private_checkpoints):
+            for key in list(self.store.list(folder)):
+                self.store.delete(key)
         self.store.delete(self.keys.open)
 
     def settle(self) -> bool:

@@ -14,7 +14,7 @@ from nss_train.errors import InfrastructureError, Retry
 
 logger = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
 """Version that this release writes; it reads this and every older one.
 
 1. what was written before there were versions: the same documents without ``version``.
@@ -24,6 +24,8 @@ VERSION = 5
 4. the private part of a job lies under ``private/``: its table, the files and digests of its preparation,
    what it drew. A dataset of a ledger has an owner and a unit, and a job proves that it may use it.
 5. a config may say how its table is read, and an outcome holds the warnings about that.
+6. steps are paid for under ``private/``, and a strictly private job has its checkpoints there, too: an older
+   release would count too few steps, and so it meets a claim and a charge of this version first.
 
 A field that an older release would refuse makes a new version. Examples of each are in tests/upgrades.
 """

@@ -45,7 +45,7 @@ def test_lost_steps_of_a_killed_training_are_spent(jobs: Jobs, tmp_path: Path) -
 
 
 def charge_keys(jobs: Jobs, job_id: str) -> list[str]:
-    return [key for key in jobs.audit().objects if key.startswith(f"jobs/{job_id}/privacy/")]
+    return [key for key in jobs.audit().objects if key.startswith(f"jobs/{job_id}/private/charges/")]
 
 
 def read_steps(jobs: Jobs, key: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,6 +36,19 @@ def test_the_life_of_a_dataset_is_read_back(ledger: DatasetLedger, store: Store)
     assert (settlement.outcome, settlement.steps, settlement.by_products) == ("cancelled", 7, False)
     kept = [f"privacy/birds/0000000{n}.json" for n in (1, 2, 3)]
     assert list(store.list("privacy/")) == [*kept, "privacy/birds/private/binding.json"]
+
+
+def test_times_are_whole_minutes_and_older_entries_keep_theirs(ledger: DatasetLedger, store: Store) -> None:
+    older = {"kind": "budget", "at": "2026-01-01T10:11:12.345678Z", "by": "b", "reason": "r"}
+    limits = {"epsilon": 8.0, "delta": 1e-5}
+    store.write("privacy/birds/00000001.json", json.dumps(older | limits).encode())
+    ledger.set_budget(epsilon=9, delta=1e-5, by="b", reason="more")
+    ledger.reserve("job-0001", plan())
+    ledger.settle("job-0001", outcome=Outcome.SUCCEEDED, steps=7, by_products=False)
+    first, *others = [entry.at for entry in ledger.read().entries]
+    assert first.isoformat() == "2026-01-01T10:11:12.345678+00:00"
+    assert [(at.second, at.microsecond) for at in others] == [(0, 0)] * 3
+    assert sorted(others) == others
 
 
 def test_the_same_again_changes_nothing(ledger: DatasetLedger) -> None:

@@ -23,6 +23,7 @@ from tasks.broker.task_names import TASK_NAMES
 from tasks.celery_tasks import read_message
 from tasks.execution.checkpoints import CheckpointStore, Kept
 from tasks.execution.delivery import NEWER_DELAY_S, TryLater, Worker, run_stage
+from tasks.jobs import versioning
 from tasks.jobs.documents import Claim, Outcome, StageMessage
 from tasks.jobs.privacy.ledger import DatasetLedger
 from tasks.jobs.repository import PRIVATE_SINCE, JobRepository
@@ -34,6 +35,7 @@ from tasks.store.local import LocalStore
 from tests.pipeline.conftest import worker
 from tests.security.conftest import wait_until
 from tests.security.test_messages import honest_job
+from tests.unit.privacy.plans import plan
 from tests.upgrades import __main__ as new_version
 
 HERE = Path(__file__).parent
@@ -125,6 +127,7 @@ def test_a_marker_whose_private_part_is_gone_is_no_preparation_of_nothing(tmp_pa
 def test_work_goes_on_from_what_a_version_left(version: int, tmp_path: Path) -> None:
     records = JobRepository(recorded(version, tmp_path / "store"), JOB)
     assert records.claim(Stage.PREPARE_DATA, worker="new", max_attempts=2) == 3
+    assert records.charges.begin(3) == 5
     records.charges.record(3, 2)
     assert records.charges.taken() == 7
     ledger = DatasetLedger(records.store, "birds")
@@ -177,6 +180,55 @@ def test_a_job_of_a_newer_release_is_left_to_it_untouched(
 
 def snapshot(store: LocalStore) -> dict[str, bytes]:
     return {key: store.read(key) for folder in ("jobs/", "open/") for key in store.list(folder)}
+
+
+PRIVATE_CHARGES_SINCE = 6
+
+
+@pytest.fixture
+def begun(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> JobRepository:
+    """Return a job of the last release that paid in public, whose training this one began.
+
+    From now on that release looks at it: it knows no newer version, and not ``private/charges/``.
+    """
+    store = recorded(PRIVATE_CHARGES_SINCE - 1, settings.home / "store")
+    records = JobRepository(store, JOB)
+    store.delete(records.keys.cancel)
+    marker = json.loads(store.read(records.keys.marker(Stage.PREPARE_DATA)))
+    store.write(records.keys.marker(Stage.LOAD_MODEL), json.dumps(marker | {"stage": "load_model"}).encode())
+    records.charges.reserve(plan().model_dump(mode="json"))
+    attempt = records.claim(Stage.TRAIN, worker="new", max_attempts=2)
+    records.charges.begin(attempt)
+    records.charges.record(attempt, 7)
+    for key in list(store.list("privacy/birds/")):
+        store.write(key, store.read(key).replace(b'"version": 6', b'"version": 5'))
+    store.delete(records.keys.charge(attempt))
+    monkeypatch.setattr(versioning, "VERSION", PRIVATE_CHARGES_SINCE - 1)
+    return records
+
+
+def test_an_older_release_hands_back_a_training_whose_charges_it_does_not_see(
+    begun: JobRepository, settings: Settings, valkey: Valkey
+) -> None:
+    begun.store.delete(begun.keys.outcome)
+    before, app = snapshot(begun.store), make_app(settings)
+    doing = Worker(
+        name="old@test",
+        store=begun.store,
+        redis=app.redis,
+        settings=settings,
+        send_event=lambda *_, **__: None,
+    )
+    with pytest.raises(TryLater, match=r"train/1/claim\.json has version 6"):
+        run_stage(StageMessage(job_id=JOB, stage=Stage.TRAIN), worker=doing)
+    assert snapshot(begun.store) == before
+
+
+def test_an_older_release_settles_no_job_whose_charges_it_does_not_see(begun: JobRepository) -> None:
+    """Its client may have ended the job, so that the outcome is of its own version."""
+    with pytest.raises(NewerVersion, match=r"privacy/1\.json has version 6"):
+        begun.settle()
+    assert DatasetLedger(begun.store, "birds").read().settlement(JOB) is None
 
 
 def test_a_ledger_with_a_newer_entry_is_not_written_to(tmp_path: Path) -> None:

@@ -62,13 +62,18 @@ class StepBudget:
         """Return the number of steps paid for, over all attempts."""
         return self._charged + self._paid
 
+    @property
+    def left(self) -> int:
+        """Return the number of steps that can still be paid for."""
+        return self._most - self.steps
+
     def take(self, *, ahead: int) -> bool:
         """Take one step; pay for ``ahead`` of them first when all paid ones are taken.
 
         Pays for fewer where fewer stay within ε; returns ``False``, and takes none, when none does.
         """
         if self._taken == self._paid:
-            paid = self._paid + min(ahead, self._most - self.steps)
+            paid = self._paid + min(ahead, self.left)
             if paid <= self._paid:
                 return False
             self._record.put(paid)

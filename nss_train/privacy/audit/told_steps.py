@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +12,14 @@ from scipy import stats
 
 from nss_train.contract import CHARGE, CHARGED, CHECKPOINT_SAVED, TRAIN_STEP, Event
 from nss_train.privacy.evidence.likelihood import Floats
+from nss_train.privacy.observables import LISTED, Kind
 
-TOLD = (TRAIN_STEP, CHECKPOINT_SAVED, "train.started")
+TOLD = ("train.started", TRAIN_STEP, CHECKPOINT_SAVED, CHARGE)
 """Events that name the step they follow; a charge names the step up to which it pays."""
+PUBLISHED = tuple(action for action in TOLD if action in LISTED[Kind.EVENT])
+"""Those that readers of the results see. The others leave traces under ``private/`` alone."""
+_DIGITS = 6
+"""Digits after the point of a duration in seconds."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,6 +28,8 @@ class Watcher:
 
     folder: Path
     now: Callable[[], float] = time.monotonic
+    sees: Collection[str] = PUBLISHED
+    """Events whose times are visible."""
     seen: list[tuple[int, float]] = field(default_factory=list)
     """Pairs of a number of finished steps and the time of its report."""
     events: list[Event] = field(default_factory=list)
@@ -31,13 +38,13 @@ class Watcher:
     def take(self, event: Event) -> None:
         """Note the time; record charges."""
         self.events.append(event)
-        if event.action == CHARGE:
+        if event.action in self.sees:
             # The paid steps are done when more are requested.
-            self.seen.append((self._paid, self.now()))
+            done = self._paid if event.action == CHARGE else int(event.fields["step"])
+            self.seen.append((done, self.now()))
+        if event.action == CHARGE:
             self._paid = int(event.fields["steps"])
             (self.folder / CHARGED).write_text(str(self._paid), encoding="utf-8")
-        elif event.action in TOLD:
-            self.seen.append((int(event.fields["step"]), self.now()))
 
     def durations(self, steps: int) -> Floats:
         """Return each step's apparent duration: the time between reports, divided evenly; shape (steps,)."""
@@ -45,7 +52,9 @@ class Watcher:
         for step, at in self.seen:
             first.setdefault(step, at)
         known = sorted(first)
-        return np.diff(np.interp(np.arange(steps + 1), known, [first[step] for step in known]))
+        times = np.interp(np.arange(steps + 1), known, [first[step] for step in known])
+        # Of equal durations, a rounding would make one the longer.
+        return np.round(np.diff(times), _DIGITS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +62,8 @@ class Told:
     """How well an observer distinguishes steps; an area of 0.5 and a correlation of 0 mean not at all."""
 
     steps: int
+    with_target: int
+    """Number of steps that drew the target."""
     tellings: int
     correlation: float
     """Correlation of apparent durations with the numbers of units drawn."""
@@ -68,9 +79,10 @@ def told(watcher: Watcher, drawn: Sequence[int], has_target: Sequence[bool]) -> 
     if with_target.any() and not with_target.all():
         found = stats.mannwhitneyu(durations[with_target], durations[~with_target])
         area = float(found.statistic) / (with_target.sum() * (~with_target).sum())
-    is_flat = np.ptp(durations) < 1e-9 or np.ptp(drawn) == 0
+    is_flat = np.ptp(durations) == 0 or np.ptp(drawn) == 0
     return Told(
         steps=len(drawn),
+        with_target=int(with_target.sum()),
         tellings=len({step for step, _ in watcher.seen}),
         correlation=0.0 if is_flat else float(np.corrcoef(durations, drawn)[0, 1]),
         area=area,

@@ -90,9 +90,9 @@ def make_private_trainer(
     training = examples["train"] or Dataset.from_dict({"input_ids": [], "labels": []})
     units = UnitExamples(training, private.unit_of, pad_id=PADDING)
     reported = ReportMarks(run.report)
-    limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds, may_end=reported.ends_block)]
+    limits = [] if run.max_seconds is None else [TimeLimit(run.max_seconds, may_end=reported.may_end)]
     for checkpoints in run.keeping:
-        checkpoints.may_follow_the_clock = reported.is_mark
+        checkpoints.may_follow_the_clock = reported.ends_block
     last = [] if validation is None else [EvaluateAtEnd()]
     # A tracker would learn each step's loss and time.
     unseen = replace(run, reporters=(), fsdp=False)

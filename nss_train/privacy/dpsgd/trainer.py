@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -106,6 +106,8 @@ class OpacusDPTrainer(LoopTrainer):
         """Return the results of a trial, of compiled layers where these are asked for and work."""
         trial = self._compiled_trial(passes) if self._private.compiled else None
         trial = trial or self._trial_of(passes)
+        # Lost attempts may have spent some of the steps: what is left is known, and so is the end.
+        trial = replace(trial, marks=trial.marks.until(self.state.global_step + self._budget.left))
         for callback in self.callback_handler.callbacks:
             if hasattr(callback, "marks"):
                 callback.marks = trial.marks

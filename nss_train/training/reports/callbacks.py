@@ -14,11 +14,10 @@ INCOMPLETE = "training_incomplete"
 """NSS's key in the history of a run that ended before its last step."""
 
 
-def report_start(report: Report, state: TrainerState) -> None:
-    """Report that a training begins or resumes."""
-    done = state.global_step
-    message = f"resuming after step {done}" if done else f"{state.max_steps} steps"
-    fields = {"step": done, "total_steps": state.max_steps}
+def report_start(report: Report, done: int, *, of: int) -> None:
+    """Report that a training of so many steps begins, or resumes after ``done`` of them."""
+    message = f"resuming after step {done}" if done else f"{of} steps"
+    fields = {"step": done, "total_steps": of}
     report(Event(action="train.started", message=message, fields=fields))
 
 
@@ -33,7 +32,7 @@ class ReportSteps(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self._started, self._first = time.monotonic(), state.global_step
-        report_start(self._report, state)
+        report_start(self._report, state.global_step, of=state.max_steps)
 
     def on_log(
         self,

@@ -255,7 +255,7 @@ def _history_table(entries: tuple[Entry, ...]) -> Table:
     table = Table("number", "when", "what", "job or person", "details")
     for number, entry in enumerate(entries, 1):
         who, details = _row(entry.model_dump())
-        table.add_row(str(number), f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.kind, escape(who), escape(details))
+        table.add_row(str(number), f"{entry.at:%Y-%m-%d %H:%M}", entry.kind, escape(who), escape(details))
     return table
 
 

@@ -68,14 +68,23 @@ class Charges:
         except KeyError:
             return None
 
+    def begin(self, attempt: int) -> int:
+        """Return the steps on record of all other attempts, before this one takes its first.
+
+        Older releases look for charges in another folder: what they find there makes them leave the job to
+        this one, instead of counting too few steps.
+        """
+        self._write(self._keys.old_charge(attempt), Charge(attempt=attempt, steps=0))
+        return self.taken(except_by=attempt)
+
     def record(self, attempt: int, steps: int) -> None:
         """Put on record that an attempt takes this many steps, the next included."""
-        charge = Charge(attempt=attempt, steps=steps)
-        self._store.write(self._keys.charge(attempt), charge.model_dump_json().encode())
+        self._write(self._keys.charge(attempt), Charge(attempt=attempt, steps=steps))
 
     def taken(self, *, except_by: int | None = None) -> int:
-        """Return the steps on record of all attempts, or of all but one."""
-        charges = map(self._charge, self._store.list(self._keys.charges))
+        """Return the steps on record of all attempts, or of all but one, in whichever release."""
+        folders = (self._keys.charges, self._keys.old_charges)
+        charges = [self._charge(key) for folder in folders for key in self._store.list(folder)]
         return sum(charge.steps for charge in charges if charge.attempt != except_by)
 
     def settle(self, outcome: Outcome, *, by_products: bool = False) -> None:
@@ -99,6 +108,9 @@ class Charges:
             return versioning.read(JobRequest, self._store.read(key), what=f"The store's {key}")
         except KeyError:
             return None
+
+    def _write(self, key: str, charge: Charge) -> None:
+        self._store.write(key, charge.model_dump_json().encode())
 
     def _charge(self, key: str) -> Charge:
         return versioning.read(Charge, self._store.read(key), what=f"The store's {key}")

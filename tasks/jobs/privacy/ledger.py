@@ -17,6 +17,7 @@ from nss_train.privacy.accounting import renyi_filter
 from nss_train.privacy.accounting.dataset_budget import Budget, Composition, in_words
 from nss_train.privacy.accounting.ledger import Entry, Ledger, Reservation, Settlement
 from nss_train.privacy.accounting.plan import PrivacyPlan
+from nss_train.privacy.observables import minute_after, minute_before
 from nss_train.text.names import is_unnamed
 from tasks.jobs import versioning
 from tasks.jobs.documents import JobRequest, Outcome
@@ -64,6 +65,7 @@ class DatasetLedger:
 
     An entry is valid because it was checked against all that have smaller numbers: a writer that loses the
     race for a number reads and checks again. Each call may be repeated when its answer was lost on the way.
+    Times are whole minutes, as in all that is shown of a job: a job's entries begin and end with it.
     This module needs the accountant, which a client may not have installed.
     """
 
@@ -134,7 +136,8 @@ class DatasetLedger:
             problems.append(Problem(field="dataset", value=self._dataset, remedy=remedy))
         given = _completed(limits, ledger.budget) | bound
         try:
-            budget = Budget.model_validate(given | {"at": datetime.now(UTC), "by": by, "reason": reason})
+            at = minute_before(datetime.now(UTC))
+            budget = Budget.model_validate(given | {"at": at, "by": by, "reason": reason})
         except ValidationError as error:
             raise ParameterError("Not a budget.", [*_problems(error), *problems]) from error
         if budget.composition is Composition.ADAPTIVE and not renyi_filter.has_room(
@@ -170,7 +173,7 @@ class DatasetLedger:
             if held is None:
                 self._check_access(request)
             ledger.check(job_id, plan)
-            return Reservation(at=datetime.now(UTC), job_id=job_id, plan=plan)
+            return Reservation(at=minute_before(datetime.now(UTC)), job_id=job_id, plan=plan)
 
         self._append(entry)
 
@@ -193,7 +196,7 @@ class DatasetLedger:
             if ledger.reservation(job_id) is None or ledger.settlement(job_id) is not None:
                 return None
             return Settlement(
-                at=datetime.now(UTC),
+                at=minute_after(datetime.now(UTC)),
                 job_id=job_id,
                 outcome=outcome.value,
                 steps=steps,

@@ -14,7 +14,7 @@ from nss_train.contract import CheckpointPolicy, Event
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.accounting.step_budget import StepBudget
 from nss_train.privacy.dpsgd.clock import Slots
-from nss_train.privacy.dpsgd.progress import APART_S, MOST_MARKS, Marks, ReportMarks
+from nss_train.privacy.dpsgd.progress import APART_S, APART_STEPS, MOST_MARKS, Marks, ReportMarks
 from nss_train.training.checkpoint import Checkpoints
 from nss_train.training.reports.callbacks import TimeLimit
 
@@ -22,6 +22,7 @@ from .plans import plan
 
 STEPS = st.integers(1, 20_000)
 STEP_S = st.floats(0.001, 500)
+NOTHING: Any = None
 
 
 @given(steps=STEPS, step_s=STEP_S)
@@ -30,8 +31,9 @@ def test_marks_are_few_and_far_apart_and_the_last_step_is_one(steps: int, step_s
     found = [0, *(step for step in range(1, steps + 1) if marks.at(step))]
     assert len(found) <= MOST_MARKS
     assert found[-1] == steps
-    apart = [(after - before) * step_s for before, after in pairwise(found)]
-    assert all(seconds >= APART_S * (1 - 1e-9) for seconds in apart) or found == [0, steps]
+    apart = [after - before for before, after in pairwise(found)]
+    far = [one >= APART_STEPS and one * step_s >= APART_S * (1 - 1e-9) for one in apart]
+    assert all(far) or found == [0, steps]
 
 
 @given(steps=STEPS, step_s=STEP_S)
@@ -65,26 +67,63 @@ def state(step: int, steps: int) -> Any:
     return SimpleNamespace(global_step=step, max_steps=steps)
 
 
-def test_a_mark_says_what_is_public_and_is_left_out_where_the_last_one_is_too_near() -> None:
-    events: list[Event] = []
-    clock = Clock()
-    reported = ReportMarks(events.append, now=clock)
-    reported.marks = Marks.of(100, step_s=4.0)
-    nothing: Any = None
-    reported.on_train_begin(nothing, state(0, 100), nothing)
-    for step, seconds in ((10, APART_S), (20, APART_S - 1), (30, APART_S), (100, 1.0)):
-        clock.now += seconds
+class Reported:
+    """The reports of a training of a thousand steps that begins after some of them."""
+
+    def __init__(self, *, begin: int = 0) -> None:
+        self.clock = Clock()
+        self.events: list[Event] = []
+        self.marks = ReportMarks(self.events.append, now=self.clock)
+        self.marks.on_train_begin(NOTHING, state(begin, 1000), NOTHING)
+        self.marks.marks = Marks.of(1000, step_s=4.0)
+
+    def log(self, step: int, *, after_s: float) -> None:
+        self.clock.now += after_s
         logs = {"epsilon": 0.5, "learning_rate": 1e-3, "epoch": 1.0}
-        reported.on_log(nothing, state(step, 100), nothing, logs)
-    told = [event.fields for event in events if event.action == "train.step"]
-    assert [fields["step"] for fields in told] == [10, 30, 100]
-    assert told[0] == {
-        "step": 10,
-        "total_steps": 100,
+        self.marks.on_log(NOTHING, state(step, 1000), NOTHING, logs)
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        return [dict(event.fields) for event in self.events if event.action == "train.step"]
+
+
+def test_a_mark_says_what_is_public_and_is_left_out_where_the_last_one_is_too_near() -> None:
+    reported = Reported()
+    for step, seconds in ((100, APART_S), (200, APART_S - 1), (300, APART_S), (1000, 1.0)):
+        reported.log(step, after_s=seconds)
+    assert [fields["step"] for fields in reported.told] == [100, 300, 1000]
+    assert reported.told[0] == {
+        "step": 100,
+        "total_steps": 1000,
         "epsilon": 0.5,
         "learning_rate": 1e-3,
-        "eta_s": 360.0,
+        "eta_s": 3600.0,
     }
+
+
+def test_an_attempt_that_begins_between_two_marks_tells_neither_where_nor_a_mark_that_is_near() -> None:
+    reported = Reported(begin=237)
+    assert [event.fields["step"] for event in reported.events] == [200]
+    for step in (300, 400, 500):
+        reported.log(step, after_s=APART_S)
+    assert [fields["step"] for fields in reported.told] == [400, 500]
+
+
+def test_a_training_ends_early_far_from_its_last_mark_alone() -> None:
+    first, later, resumed = Reported(), Reported(), Reported(begin=150)
+    later.log(100, after_s=1.0)  # a mark that is not told counts: ranks agree on steps, not on times
+    ends = {
+        name: [step for step in range(150, 301) if reported.marks.may_end(step)]
+        for name, reported in {"first": first, "later": later, "resumed": resumed}.items()
+    }
+    assert ends == {"first": [150, 200, 250, 300], "later": [200, 250, 300], "resumed": [250, 300]}
+
+
+def test_a_training_whose_steps_were_lost_has_its_last_mark_where_it_has_to_end() -> None:
+    marks = Marks.of(1000, step_s=4.0).until(430)
+    assert [step for step in range(1, 431) if marks.at(step)] == [100, 200, 300, 430]
+    assert marks.paid_up_to(420) == 430
+    assert Marks.of(1000, step_s=4.0).until(1200).steps == 1000
 
 
 class Records:

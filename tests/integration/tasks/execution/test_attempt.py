@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -20,12 +21,14 @@ from tasks.execution.checkpoints import CheckpointStore, Kept
 from tasks.execution.inputs import Worker
 from tasks.execution.interrupts import Interrupts
 from tasks.execution.processes.supervisor import StageStopped, StopReason
+from tasks.execution.progress import stream_key
 from tasks.jobs.documents import CancelRequest
-from tasks.jobs.gate import OPEN
+from tasks.jobs.gate import OPEN, Gate
 from tasks.jobs.repository import JobRepository
 from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 from tasks.store.local import LocalStore
+from tasks.telemetry import counters
 
 JOB = "job-ending-1"
 TTL_S = 0.6
@@ -57,7 +60,10 @@ class SlowStore(LocalStore):
 class Training:
     """An attempt at a training that ends, as ``end`` says, when its checkpoint has begun to be uploaded."""
 
-    def __init__(self, valkey: Valkey, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, valkey: Valkey, settings: Settings, monkeypatch: pytest.MonkeyPatch, *, gate: Gate = OPEN
+    ) -> None:
+        self._gate = gate
         quick = settings.model_copy(update={"lease_ttl_s": TTL_S, "tick_s": 0.05})
         self._redis = Redis.from_url(valkey.url)
         self._redis.flushall()
@@ -67,10 +73,10 @@ class Training:
         assert self._lease is not None
         worker = Worker(name="w", store=self._store, redis=self._redis, settings=quick, send_event=_ignore)
         interrupts = Interrupts(
-            Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease, gate=OPEN
+            Stage.TRAIN, 1, records=self.records, worker=worker, lease=self._lease, gate=gate
         )
         self._attempt = Attempt(
-            Stage.TRAIN, 1, records=self.records, worker=worker, interrupts=interrupts, gate=OPEN
+            Stage.TRAIN, 1, records=self.records, worker=worker, interrupts=interrupts, gate=gate
         )
         self._end: Exception | None = None
         monkeypatch.setattr("tasks.execution.attempt.prepare_folder", _prepare)
@@ -91,7 +97,16 @@ class Training:
 
     @property
     def checkpoints(self) -> list[Kept]:
-        return CheckpointStore(self._store, self.records.keys).complete()
+        return CheckpointStore(self._store, self.records.keys, private=self._gate.strict).complete()
+
+    @property
+    def told(self) -> list[str]:
+        """Return the events that were published."""
+        return [json.loads(fields[b"event"])["action"] for _, fields in self._redis.xrange(stream_key(JOB))]
+
+    @property
+    def counted(self) -> int:
+        return counters.read(self._redis)[counters.Action.CHECKPOINTS]
 
     def _child(
         self, _stage: Stage, folder: Path, *, on_event: Callable[[Event], None], **_options: object
@@ -156,3 +171,20 @@ def test_a_cancellation_ends_the_wait_for_the_checkpoint_of_a_worker_that_leaves
     client.join()
     assert stopped.value.reason is StopReason.CANCELLED
     assert time.monotonic() - began < 2 * TTL_S
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_when_a_strictly_private_training_kept_its_state_is_seen_by_workers_alone(
+    strict: bool, valkey: Valkey, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(valkey, settings, monkeypatch, gate=Gate(strict=strict, raises=True))
+    with pytest.raises(StageStopped):
+        training.run(StageStopped(StopReason.DRAINED))
+    assert training.checkpoints == [Kept(STEP, 1)]
+    stored = list(training.records.store.list(f"{training.records.keys.root}/"))
+    public = [
+        key for key in stored if CHECKPOINTS in key and not key.startswith(training.records.keys.private)
+    ]
+    assert (training.told, training.counted, bool(public)) == (
+        ([], 0, False) if strict else ([CHECKPOINT_SAVED], 1, True)
+    )

@@ -44,6 +44,27 @@ def test_the_newest_is_gone_on_from_and_the_old_ones_go(store: LocalStore, tmp_p
     assert (tmp_path / "in" / "optimizer.pt").read_text() == "optimizer.pt after step 15"
 
 
+def test_those_of_a_private_training_are_private(store: LocalStore, tmp_path: Path) -> None:
+    checkpoints = CheckpointStore(store, KEYS, private=True)
+    checkpoints.upload(made(tmp_path, 5), Kept(5, 1))
+    assert all(key.startswith(KEYS.private) for key in store.list("jobs/"))
+    assert checkpoints.newest() == checkpoints.restore(tmp_path / "in") == Kept(5, 1)
+
+
+def test_a_private_training_goes_on_from_what_an_older_release_kept_and_removes_it(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    CheckpointStore(store, KEYS).upload(made(tmp_path, 5), Kept(5, 1))
+    checkpoints = CheckpointStore(store, KEYS, private=True)
+    assert checkpoints.newest() == checkpoints.restore(tmp_path / "in") == Kept(5, 1)
+    checkpoints.upload(made(tmp_path, 10), Kept(10, 2))
+    assert checkpoints.complete() == [Kept(10, 2), Kept(5, 1)]
+    checkpoints.prune(1)
+    assert list(store.list(KEYS.checkpoints)) == []
+    checkpoints.discard(2)
+    assert list(store.list("jobs/")) == []
+
+
 @pytest.mark.parametrize("harm", ["cut", "changed", "missing", "no manifest", "broken manifest"])
 def test_one_that_is_not_whole_is_passed_over(harm: str, store: LocalStore, tmp_path: Path) -> None:
     checkpoints = CheckpointStore(store, KEYS)

@@ -10,6 +10,8 @@ from redis import Redis
 
 from nss_train.contract import CHARGE, CHARGED, Stage
 from nss_train.errors import BudgetExceeded, StoreUnavailable
+from nss_train.training.checkpoint import write_manifest
+from tasks.execution.checkpoints import CheckpointStore, Kept
 from tasks.execution.delivery import JobEnded, Superseded, TryLater
 from tasks.execution.progress import stream_key
 from tasks.jobs.documents import Outcome
@@ -52,6 +54,36 @@ def test_steps_of_an_attempt_that_was_killed_are_charged_too(
     assert settlement(ledger).steps == LOST + STEPS
 
 
+def test_where_an_attempt_begins_is_told_by_the_attempt_that_came_so_far(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """The step would tell how many were taken until that attempt was stopped."""
+    deployment.submit("killed")
+    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)
+    with pytest.raises(TryLater):
+        deployment.run(Stage.TRAIN)
+    records, kept = deployment.records, tmp_path / "kept"
+    kept.mkdir()
+    (kept / "optimizer.pt").write_text("state")
+    write_manifest(kept, 57)
+    CheckpointStore(records.store, records.keys, private=True).upload(kept, Kept(57, 1))
+    deployment.run(Stage.TRAIN)
+    assert [claim.position for claim in records.claims(Stage.TRAIN)] == [0, 1]
+
+
+def test_steps_are_paid_for_where_only_workers_see_when(deployment: Deployment, store: LocalStore) -> None:
+    deployment.submit()
+    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)
+    keys, written = deployment.records.keys, []
+    write = LocalStore.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalStore, "write", lambda *given: written.append(given[1]) or write(*given))
+        deployment.run(Stage.TRAIN)
+    charges = [key for key in written if key.startswith((keys.charges, keys.old_charges))]
+    assert charges == [keys.old_charge(1), *[keys.charge(1)] * STEPS]
+    assert keys.charges.startswith(keys.private)
+
+
 def test_a_step_is_on_record_before_it_is_allowed_however_long_the_store_is_away(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
@@ -61,7 +93,7 @@ def test_a_step_is_on_record_before_it_is_allowed_however_long_the_store_is_away
         refused, early = 0, False
 
         def write(self, key: str, data: bytes) -> None:
-            if key.startswith(f"jobs/{JOB}/privacy/"):
+            if key.startswith(f"jobs/{JOB}/private/charges/"):
                 steps = json.loads(data)["steps"]
                 told = [int(file.read_text()) for file in settings.scratch_dir.rglob(CHARGED)]
                 AwayStore.early |= any(number >= steps for number in told)
@@ -163,7 +195,7 @@ def test_no_step_is_taken_that_nobody_counted(
         counted = -1
 
         def write(self, key: str, data: bytes) -> None:
-            is_third = key.startswith(f"jobs/{JOB}/privacy/") and json.loads(data)["steps"] == LOST
+            is_third = key.startswith(f"jobs/{JOB}/private/charges/") and json.loads(data)["steps"] == LOST
             if is_written or not is_third:
                 super().write(key, data)
             if is_third:
