@@ -17,7 +17,7 @@ from nss_train.privacy.observables import LISTED, Kind
 TOLD = ("train.started", TRAIN_STEP, CHECKPOINT_SAVED, CHARGE)
 """Events that name the step they follow; a charge names the step up to which it pays."""
 PUBLISHED = tuple(action for action in TOLD if action in LISTED[Kind.EVENT])
-"""Those that readers of the results see. The others leave traces under ``private/`` alone."""
+"""The ones that readers of the results see. The others leave traces under ``private/`` alone."""
 _DIGITS = 6
 """Digits after the point of a duration in seconds."""
 

@@ -19,8 +19,8 @@ APART_S = 30.0
 APART_STEPS = 100
 """Least steps between marks. The time of k steps correlates with that of one of them by 1/√k. Of two steps in
 different intervals it tells the longer with probability 1/2 + asin(1/√k)/π if times are Gaussian (Kendall's
-τ is 2/π · asin ρ): always with k = 1, 0.55 with 41, 0.53 with 100. Records that make a step half as long again
-show more: k = 50 told their steps with an AUC of 0.56, 100 with 0.53 (200 steps, test_audit_steps.py)."""
+τ is 2/π · asin ρ): always with k = 1, 0.55 with 41, 0.53 with 100. A record that makes a step half as long
+again shows more: 50 told its steps with an AUC of 0.56, 100 with 0.53 (200 steps, test_audit_steps.py)."""
 BLOCKS = 20
 """Number of blocks that a training pays for at once: a lost machine costs 5% of the steps at most."""
 
