@@ -27,10 +27,10 @@ LIGHT = frozenset({Stage.PREPARE_DATA, Stage.SAVE_MODEL})
 WITH_TORCH = frozenset({Stage.LOAD_MODEL, Stage.TRAIN})
 VARIABLES = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
 """Variables of every stage's process: no byte depends on a hash, and no thread is there before a fork."""
-FORKS = 100
+FORKS = 1_000
 """Forks after which a host is replaced. A host does nothing between two forks, and holds as much after 1,000
-as after one. So this only limits what a defect of a library could do, at the price of its imports (10 s of
-one core) in the background, for each hundred stages."""
+as after one. So this only limits what a defect of a library could do, at the price of its imports: 10 s of
+one core, during which a job of one second took five on a machine of two cores."""
 READY_S = 120.0
 """Longest wait for the imports of a host. On two cores that others use as well they take 20 s."""
 _STATUS_BYTES = 4096
