@@ -59,8 +59,22 @@ def _unknown(
         field = fields.get(name)
         if field is None:
             yield path, name, value, model
-        elif isinstance(value, Mapping) and (section := _section(field.annotation)) is not None:
-            yield from _unknown(value, section, f"{path}{name}.")
+        elif isinstance(value, Mapping):
+            for below, inner, section in _sections(field.annotation, value, f"{path}{name}."):
+                yield from _unknown(inner, section, below)
+
+
+def _sections(
+    annotation: object, value: Mapping[str, object], path: str
+) -> Iterator[tuple[str, Mapping[str, object], type[BaseModel]]]:
+    """Yield the section in a field, or those in its mapping, each with its path and its model."""
+    if (section := _section(annotation)) is not None:
+        yield path, value, section
+    elif typing.get_origin(annotation) is dict:
+        section = _section(typing.get_args(annotation)[1])
+        for name, inner in value.items():
+            if section is not None and isinstance(inner, Mapping):
+                yield f"{path}{name}.", inner, section
 
 
 def _hint(path: str, name: str, section: type[BaseModel]) -> str:
@@ -131,17 +145,25 @@ def wrong_values(error: ValidationError) -> list[Problem]:
 
 def _field_of(location: tuple[int | str, ...]) -> str:
     """Return the dotted name, without the names of a union's branches that pydantic appends."""
-    model: type[BaseModel] | None = None
     from nss_train.config.parameters import SafeSynthesizerParameters
 
-    model = SafeSynthesizerParameters
+    found: object = SafeSynthesizerParameters
     names: list[str] = []
-    for part in location:
-        if model is None or str(part) not in model.model_fields:
+    for part in map(str, location):
+        found = _below(found, part)
+        if found is None:
             break
-        names.append(str(part))
-        model = _section(model.model_fields[str(part)].annotation)
+        names.append(part)
     return ".".join(names) or "config"
+
+
+def _below(annotation: object, name: str) -> object | None:
+    """Return what a section or a mapping holds under a name; ``None`` for the name of a union's branch."""
+    if typing.get_origin(annotation) is dict:
+        return typing.get_args(annotation)[1]  # type: ignore[no-any-return]
+    section = _section(annotation)
+    field = None if section is None else section.model_fields.get(name)
+    return None if field is None else field.annotation
 
 
 def _remedy(kind: str, message: str, context: Mapping[str, object]) -> str:

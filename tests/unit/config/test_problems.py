@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from nss_train.config import SafeSynthesizerParameters
+from nss_train.config import SafeSynthesizerParameters, parse_config
 from nss_train.config.problems import unknown_keys, without_unknown_keys
 from nss_train.config.sections.section import SUBMITTED
 from nss_train.config.sections.training import TrainingHyperparams
 from nss_train.config.yaml_text import parse_yaml
-from nss_train.errors import MOST_PROBLEMS
+from nss_train.errors import MOST_PROBLEMS, ParameterError
 
 
 def test_an_unknown_name_says_which_was_meant_with_its_section() -> None:
@@ -24,6 +24,22 @@ def test_an_unknown_name_says_which_was_meant_with_its_section() -> None:
 def test_a_name_like_none_lists_those_of_its_section() -> None:
     (problem,) = unknown_keys({"qqqqqq": 1}, SafeSynthesizerParameters)
     assert "known are data, evaluation, training" in problem.remedy
+
+
+def test_a_mapping_of_sections_is_looked_at_name_by_name() -> None:
+    columns = {"size": {"minimun": 1, "type": "number"}, "sex": {"type": "text"}, "kind": {"type": "txt"}}
+    guarantee = {"guarantee": {"columns": columns}}
+    (problem,) = unknown_keys(guarantee, SafeSynthesizerParameters)
+    assert problem.field == "guarantee.columns.size.minimun"
+    assert problem.remedy.endswith("did you mean guarantee.columns.size.minimum?")
+    left = without_unknown_keys(guarantee, SafeSynthesizerParameters)
+    assert left["guarantee"]["columns"]["size"] == {"type": "number"}
+    with pytest.raises(ParameterError) as caught:
+        parse_config({"guarantee": {"columns": {name: columns[name] for name in ("sex", "kind")}}})
+    assert {problem.field: problem.value for problem in caught.value.problems} == {
+        "guarantee.columns.sex.type": "text",
+        "guarantee.columns.kind.type": "txt",
+    }
 
 
 def test_of_thousands_of_unknown_names_a_bounded_number_is_listed_and_the_rest_counted() -> None:
