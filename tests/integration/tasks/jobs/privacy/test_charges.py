@@ -41,13 +41,18 @@ def test_a_job_reserves_its_plan_and_is_charged_what_it_ran(
     assert len(ledger.read().entries) == 3  # the price of the draw, the plan, the settlement
 
 
-def test_steps_of_an_attempt_that_was_killed_are_charged_too(
-    deployment: Deployment, ledger: DatasetLedger
-) -> None:
+def lose_a_training(deployment: Deployment) -> None:
+    """Submit a job whose first train attempt is killed, and take it that far."""
     deployment.submit("killed")
     deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)
     with pytest.raises(TryLater):
         deployment.run(Stage.TRAIN)
+
+
+def test_steps_of_an_attempt_that_was_killed_are_charged_too(
+    deployment: Deployment, ledger: DatasetLedger
+) -> None:
+    lose_a_training(deployment)
     assert deployment.records.charges.taken() == LOST
     deployment.run(Stage.TRAIN, Stage.SAVE_MODEL)
     assert charged(deployment.records) == LOST
@@ -58,10 +63,7 @@ def test_where_an_attempt_begins_is_told_by_the_attempt_that_came_so_far(
     deployment: Deployment, tmp_path: Path
 ) -> None:
     """The step would tell how many were taken until that attempt was stopped."""
-    deployment.submit("killed")
-    deployment.run(Stage.PREPARE_DATA, Stage.LOAD_MODEL)
-    with pytest.raises(TryLater):
-        deployment.run(Stage.TRAIN)
+    lose_a_training(deployment)
     records, kept = deployment.records, tmp_path / "kept"
     kept.mkdir()
     (kept / "optimizer.pt").write_text("state")
