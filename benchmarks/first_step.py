@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("jobs", type=int)
     parser.add_argument("--model", type=Path, default=MODELS / "SmolLM2-tiny")
+    parser.add_argument("--beside", type=int, default=0, help="processes that compute all the time")
     given = parser.parse_args()
     if not given.model.is_dir():
         parser.error(f"{given.model} is not the folder of a model")
-    with tempfile.TemporaryDirectory() as name, Valkey(_made(Path(name) / "valkey")) as valkey:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        Valkey(_made(Path(name) / "valkey")) as valkey,
+        neighbours(given.beside),
+    ):
         folder, model = Path(name), given.model.absolute()
         table = folder / "table.csv"
         table.write_text("name,size\n" + "".join(f"bird {i % 5},{i}\n" for i in range(ROWS)))
@@ -80,6 +85,17 @@ def worker(settings: Settings, folder: Path) -> Iterator[psutil.Process]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    """Run processes that want a core each, as other programs of the machine may."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield
 
 
 def kill_hosts(worker: psutil.Process) -> None:

@@ -14,6 +14,7 @@ from redis import Redis
 from tasks.broker import queues, transport
 from tasks.execution.drain_flag import DrainFlag
 from tasks.execution.processes.hosts import Hosts
+from tasks.execution.processes.watchdog import Watchdog
 from tasks.execution.unseen import Unseen
 from tasks.scheduling.routing import Router
 from tasks.settings import Settings
@@ -64,6 +65,7 @@ class App(Celery):
         self.drain = DrainFlag()
         self.unseen = Unseen()
         self.hosts = Hosts(wanted=settings.warm_hosts != "never")
+        self.watchdog = Watchdog()
         self.steps["worker"].update(WORKER_STEPS)
         self.steps["consumer"].update(CONSUMER_STEPS)
         self.heartbeat: Heartbeat | None = None

@@ -61,6 +61,7 @@ def _run(task: Task, message: Mapping[str, object]) -> dict[str, Any]:
         drain=app.drain,
         unseen=app.unseen,
         hosts=app.hosts,
+        watchdog=app.watchdog,
         leave=app.leave,
         done=app.stage_done,
         announce=partial(delivery.announce, app),

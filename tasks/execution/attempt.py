@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ from nss_train.contract import (
     Stage,
     StageResult,
 )
-from nss_train.errors import DiskFull, InfrastructureError, NSSTrainError, Retry, StoreUnavailable
+from nss_train.errors import DiskFull, NSSTrainError, Retry, StoreUnavailable
 from nss_train.privacy.sketch import Sketch
 from tasks.execution.checkpoints import CheckpointStore, Uploader
+from tasks.execution.disk import errors_of_the_machine, remove_copies
 from tasks.execution.inputs import Worker, prepare_folder
 from tasks.execution.interrupts import Interrupts
 from tasks.execution.processes.supervisor import Limits, StageStopped, StopReason, run_child
@@ -38,7 +39,6 @@ from tasks.jobs.privacy import same_data
 from tasks.jobs.privacy.charges import allow, hand_over
 from tasks.jobs.repository import JobRepository
 from tasks.settings import Settings, child_environment
-from tasks.store.base import own_disk
 from tasks.telemetry import tracing
 from tasks.telemetry.counters import Action, count
 from tasks.telemetry.histograms import TrainingMeter
@@ -77,13 +77,13 @@ class Attempt:
         name = f"{self._records.job_id}.{self._stage}.{self._number}"
         try:
             with (
-                _errors_of_the_machine(self._worker.settings.scratch_dir),
+                errors_of_the_machine(self._worker.settings.scratch_dir),
                 scratch(self._worker.settings.scratch_dir / name, on_left=self._worker.leave) as folder,
             ):
                 committed = self._work(folder)
         except DiskFull:
             # How much was missing is unknown: the next attempt gets all that can be freed.
-            _remove_copies(self._worker, free_bytes=math.inf)
+            remove_copies(self._worker, free_bytes=math.inf)
             raise
         finally:
             if not committed:
@@ -171,6 +171,7 @@ class Attempt:
                 environment=child_environment(settings),
                 quiet=self._gate.strict,
                 hosts=self._worker.hosts,
+                watchdog=self._worker.watchdog,
             )
         except (StageStopped, NSSTrainError) as end:
             if _goes_on(end):
@@ -240,22 +241,31 @@ class Attempt:
         """
         if result.stage is not Stage.PREPARE_DATA or "privacy" not in result.figures:
             return
-        self._compare(folder / SKETCH, str(result.figures["privacy"]["dataset"]))
-        self._records.charges.reserve(result.figures["privacy"])
+        with self._compared(folder / SKETCH, str(result.figures["privacy"]["dataset"])):
+            self._records.charges.reserve(result.figures["privacy"])
         if self._records.settle():
             # The job ended elsewhere, and its settlement may have come before this reservation.
             raise StageStopped(StopReason.LEASE_LOST)
 
-    def _compare(self, file: Path, dataset: str) -> None:
-        """Report a table that was seen under another name to the operator; refuse it if the settings do."""
+    @contextmanager
+    def _compared(self, file: Path, dataset: str) -> Iterator[None]:
+        """Charge a table inside the block unless the settings refuse it, seen under another name before.
+
+        That is reported to the operator in any case.
+        """
         if not file.is_file():
+            yield
             return
         store, sketch = self._worker.store, Sketch.model_validate_json(file.read_bytes())
-        found = same_data.notice(store, dataset, sketch)
-        if found:
-            count(self._worker.redis, Action.SAME_DATA)
-        if found and self._worker.settings.same_data == "refuse":
-            same_data.refuse(store, dataset, sketch, found)
+        with same_data.notice(store, dataset, sketch, job_id=self._records.job_id) as found:
+            if found:
+                count(self._worker.redis, Action.SAME_DATA)
+            if found and self._worker.settings.same_data == "refuse":
+                same_data.refuse(store, dataset, found)
+            if self._records.charges.draw() is not None:
+                same_data.keep(store, dataset, sketch)  # something was charged, whatever follows
+            yield
+            same_data.keep(store, dataset, sketch)
 
     def _finish_upload(self, uploader: Uploader) -> None:
         try:
@@ -310,45 +320,3 @@ def _limits(settings: Settings) -> Limits:
         progress_s=settings.progress_deadline_s,
         total_s=settings.stage_deadline_s,
     )
-
-
-def spare_disk(worker: Worker) -> None:
-    """Raise :class:`DiskFull` when the worker's disk lacks room even after unused base models are removed."""
-    settings = worker.settings
-    _remove_copies(worker, free_bytes=settings.scratch_free_bytes)
-    with _errors_of_the_machine(settings.scratch_dir):
-        settings.scratch_dir.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(settings.scratch_dir).free
-    if free < settings.scratch_free_bytes:
-        raise DiskFull(f"The worker's disk has {free / 2**20:.0f} MiB left.")
-
-
-def _remove_copies(worker: Worker, *, free_bytes: float) -> None:
-    """Remove base models that no stage works with until the disk has ``free_bytes``."""
-    settings = worker.settings
-    with _errors_of_the_machine(settings.scratch_dir):
-        worker.models.prune(
-            free_bytes=free_bytes,
-            most_bytes=settings.prepared_max_bytes,
-            in_use=list(_models_in_use(settings.scratch_dir)),
-        )
-
-
-def _models_in_use(scratch_dir: Path) -> Iterator[str]:
-    for model in scratch_dir.glob("*/in/model"):
-        with suppress(FileNotFoundError):  # the stage came to its end just now
-            if model.is_symlink():
-                yield model.readlink().name
-
-
-@contextmanager
-def _errors_of_the_machine(folder: Path) -> Iterator[None]:
-    """Raise a full disk as :class:`DiskFull`, and other errors of the system as the worker's, too.
-
-    Only a full disk is a reason to remove copies of base models.
-    """
-    try:
-        with own_disk(folder):
-            yield
-    except OSError as error:
-        raise InfrastructureError(f"The worker's system reported an error: {error}.") from error

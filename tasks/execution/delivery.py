@@ -20,8 +20,9 @@ from nss_train.errors import (
 )
 from nss_train.extras import needed_by, require_extras
 from tasks.broker.lease import Lease
-from tasks.execution.attempt import Attempt, spare_disk
+from tasks.execution.attempt import Attempt
 from tasks.execution.checkpoints import CheckpointStore
+from tasks.execution.disk import spare_disk
 from tasks.execution.inputs import Worker
 from tasks.execution.interrupts import Interrupts
 from tasks.execution.processes.supervisor import StageStopped, StopReason

@@ -16,6 +16,7 @@ from nss_train.model_files import DOCUMENT_BYTES, is_read
 from tasks.execution.drain_flag import DrainFlag
 from tasks.execution.model_cache import ModelCache
 from tasks.execution.processes.hosts import Hosts
+from tasks.execution.processes.watchdog import Watchdog
 from tasks.execution.read_ahead import read_ahead
 from tasks.execution.unseen import Unseen
 from tasks.jobs import stage_files
@@ -48,6 +49,8 @@ class Worker:
     """Flag that is set while a strictly private stage runs: the worker reports no memory meanwhile."""
     hosts: Hosts | None = None
     """Warm hosts of this process, which fork the processes of its stages; without them each is a new one."""
+    watchdog: Watchdog | None = None
+    """Watchdog of this process, which ends its stages if it dies; without it each stage has its own."""
     leave: Callable[[str], None] = logger.error
     """Callback for what the worker could not release: it should not take another stage."""
 

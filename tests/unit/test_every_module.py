@@ -19,10 +19,6 @@ TESTED_THROUGH: dict[str, tuple[str, str]] = {
     "tasks.cli.options": ("tests/cli/test_costs.py", "tasks.cli.commands.jobs"),
     "tasks.cli.subprograms": ("tests/cli/test_costs.py", "tasks.cli.commands.jobs"),
     # Steps and hooks of Celery's worker do nothing outside of one: tests start a whole worker.
-    "tasks.execution.processes.session_reaper": (
-        "tests/integration/tasks/execution/test_attempt.py",
-        "tasks.execution.processes.supervisor",
-    ),
     "tasks.worker.consumer": ("tests/pipeline/test_worker_life.py", "tasks.app"),
     "tasks.worker.drain": ("tests/pipeline/test_worker_life.py", "tasks.app"),
     "tasks.worker.handover": ("tests/security/test_handover.py", "tasks.app"),

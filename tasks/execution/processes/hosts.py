@@ -25,8 +25,12 @@ logger = logging.getLogger(__name__)
 
 LIGHT = frozenset({Stage.PREPARE_DATA, Stage.SAVE_MODEL})
 WITH_TORCH = frozenset({Stage.LOAD_MODEL, Stage.TRAIN})
-VARIABLES = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
-"""Variables of every stage's process: no byte depends on a hash, and no thread is there before a fork."""
+VARIABLES = {"PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "10000"}
+"""Variables of every stage's process: no byte depends on a hash, and no thread is there before a fork.
+
+OpenMP's threads wait for each other at work, and after so many turns asleep. By default they wait at work for
+milliseconds, a thousand times a step: on cores that other processes want too, a step took 3 to 20 times as
+long."""
 FORKS = 1_000
 """Forks after which a host is replaced. A host does nothing between two forks, and holds as much after 1,000
 as after one. So this only limits what a defect of a library could do, at the price of its imports: 10 s of
@@ -63,10 +67,11 @@ class Fork:
             self._look()
         return self._code
 
-    def wait(self) -> int:
-        """Return the exit code when the process has ended."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code when the process has ended; raise as ``Popen`` after so many seconds."""
         while self.poll() is None:
-            _is_readable(self._status.fileno(), _POLL_S)
+            if not _is_readable(self._status.fileno(), timeout) and timeout is not None:
+                raise subprocess.TimeoutExpired("fork", timeout)
         return cast("int", self._code)
 
     def _look(self) -> None:
@@ -233,7 +238,7 @@ def _names(half: frozenset[Stage]) -> str:
     return " and ".join(sorted(half))
 
 
-def _is_readable(fd: int, timeout_s: float) -> bool:
+def _is_readable(fd: int, timeout_s: float | None) -> bool:
     waiting = select.poll()
     waiting.register(fd, select.POLLIN)
-    return bool(waiting.poll(timeout_s * 1000))
+    return bool(waiting.poll(None if timeout_s is None else timeout_s * 1000))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,13 +24,13 @@ from nss_train.contract import Event, Stage, StageResult
 from nss_train.errors import LimitExceeded, Problem, StageLost, StageStalled
 from tasks.execution.processes import session_reaper
 from tasks.execution.processes.hosts import VARIABLES, Hosts
+from tasks.execution.processes.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 TAIL_BYTES = 65536
 _READ_BYTES = 65536
 _REAP_S = 5.0
-_CLOSED_PIPE_S = 0.005
 
 
 class Process(Protocol):
@@ -41,7 +41,7 @@ class Process(Protocol):
 
     def poll(self) -> int | None: ...
 
-    def wait(self) -> int: ...
+    def wait(self, timeout: float | None = None) -> int: ...
 
 
 class StopReason(StrEnum):
@@ -86,10 +86,12 @@ def run_child(
     module: str = "nss_train.stages",
     quiet: bool = False,
     hosts: Hosts | None = None,
+    watchdog: Watchdog | None = None,
 ) -> StageResult:
     """Run a stage in a child process in its own session and return its result.
 
-    The process is forked by one of ``hosts``, or is a new one if they cannot.
+    The process is forked by one of ``hosts``, or is a new one if they cannot. Without a ``watchdog`` it gets
+    one of its own.
     ``on_tick`` may name a reason to stop, which is raised as :class:`StageStopped`. With ``quiet`` nothing
     that the stage printed or sent is quoted in this process's own log. Raises the stage's own error when it
     left one, :class:`~nss_train.errors.StageLost` when it ended without result or error,
@@ -113,12 +115,11 @@ def run_child(
     finally:
         os.close(writer)
     try:
-        with _watchdog(process.pid):
+        with _watched(process, watchdog, grace_s=limits.kill_grace_s):
             _pump(process, reader, on_event=on_event, on_tick=on_tick, limits=limits, quiet=quiet)
             return _result(stage, process, folder, quiet=quiet)
     finally:
         os.close(reader)
-        end_session(process, grace_s=limits.kill_grace_s)
 
 
 def _start(
@@ -149,15 +150,13 @@ def _start(
 
 
 @contextmanager
-def _watchdog(session: int) -> Iterator[None]:
-    """Run a process that outlives this one by a moment, and then ends the session."""
-    command = [sys.executable, "-I", "-S", session_reaper.__file__, str(session)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
-        try:
-            yield
-        finally:
-            # The watchdog has done its part: the caller ends what is left, with more patience.
-            process.kill()
+def _watched(process: Process, watchdog: Watchdog | None, *, grace_s: float) -> Iterator[None]:
+    """Leave none of the process's session behind at the end of the block, or if this process dies in it."""
+    with ExitStack() as stack:
+        watching = watchdog or stack.enter_context(Watchdog())
+        stack.enter_context(watching.watching(process.pid))
+        stack.callback(end_session, process, grace_s=grace_s)
+        yield
 
 
 def tail(folder: Path, size: int = TAIL_BYTES) -> str:
@@ -169,7 +168,10 @@ def tail(folder: Path, size: int = TAIL_BYTES) -> str:
 def end_session(process: Process, *, grace_s: float) -> None:
     """Send SIGTERM, then SIGKILL, to every process of the child's session; reap the child. Idempotent."""
     for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _REAP_S)):
-        for pid in session_reaper.members(process.pid):
+        left = list(session_reaper.members(process.pid))
+        if not left and process.poll() is not None:
+            return
+        for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         deadline = time.monotonic() + wait_s
@@ -207,7 +209,8 @@ def _pump(
                 clock.heard()
             elif ready:
                 # The child closed the pipe and is about to end; a closed pipe is always ready.
-                time.sleep(_CLOSED_PIPE_S)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(limits.tick_s)
             if not ended and time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + limits.tick_s
                 _tick(on_tick, clock)

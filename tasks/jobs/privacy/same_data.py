@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -38,12 +39,30 @@ class KeptSketch(Versioned):
     sketch: Sketch
 
 
-def notice(store: Store, dataset: str, sketch: Sketch) -> list[SameData]:
-    """Keep a table's sketch; return, and report to the operator, other datasets that it was seen under.
+@contextmanager
+def notice(store: Store, dataset: str, sketch: Sketch, *, job_id: str) -> Iterator[list[SameData]]:
+    """Keep a table's sketch while a job is about to be charged for it inside the block.
 
-    The sketch is stored before the others are read: of two jobs at once, one sees the other.
+    Yield, and report to the operator, other datasets that the table was seen under. The sketch is stored
+    before the others are read: of two jobs at once, one sees the other.
     """
-    store.put_if_absent(_key(dataset, sketch), KeptSketch(sketch=sketch).model_dump_json().encode())
+    pending = _key(dataset, sketch, job_id)
+    store.put_if_absent(pending, _document(sketch))
+    try:
+        yield _seen_before(store, dataset, sketch)
+    finally:
+        store.delete(pending)
+
+
+def keep(store: Store, dataset: str, sketch: Sketch) -> None:
+    """Keep the sketch of a table that was charged to the dataset. Of any other table none must stay.
+
+    A job that was refused would otherwise keep its table from being charged elsewhere.
+    """
+    store.put_if_absent(_key(dataset, sketch), _document(sketch))
+
+
+def _seen_before(store: Store, dataset: str, sketch: Sketch) -> list[SameData]:
     found = [
         SameData(dataset=other, share=share, at=datetime.now(UTC))
         for other in store.children("privacy/")
@@ -57,8 +76,8 @@ def notice(store: Store, dataset: str, sketch: Sketch) -> list[SameData]:
     return found
 
 
-def refuse(store: Store, dataset: str, sketch: Sketch, found: list[SameData]) -> None:
-    """Raise :class:`ParameterError` for a table that belongs to another dataset, and forget its sketch.
+def refuse(store: Store, dataset: str, found: list[SameData]) -> None:
+    """Raise :class:`ParameterError` for a table that belongs to another dataset.
 
     The message names no dataset: the answer alone reveals that another has these rows. A dataset with an
     owner is not refused for rows that were seen under a name without an owner.
@@ -66,7 +85,6 @@ def refuse(store: Store, dataset: str, sketch: Sketch, found: list[SameData]) ->
     is_owned = read_binding(store, dataset) is not None
     if not any(not is_owned or read_binding(store, one.dataset) is not None for one in found):
         return
-    store.delete(_key(dataset, sketch))
     remedy = "this table is not charged to this dataset here; ask the operator, whose log says why"
     problem = Problem(field="guarantee.dataset", value=None, remedy=remedy)
     raise ParameterError("The operator's rules refuse this table.", [problem], public=True)
@@ -89,7 +107,11 @@ def _note(store: Store, dataset: str, other: SameData) -> None:
     store.write(key, other.model_dump_json(indent=1).encode())
 
 
-def _key(dataset: str, sketch: Sketch) -> str:
+def _document(sketch: Sketch) -> bytes:
+    return KeptSketch(sketch=sketch).model_dump_json().encode()
+
+
+def _key(dataset: str, sketch: Sketch, job_id: str = "") -> str:
     """Return a key by the sketch's own digest, so that many jobs on one table keep one sketch."""
     digest = hashlib.sha256(sketch.model_dump_json().encode()).hexdigest()
-    return f"{DatasetKeys(dataset).sketches}{digest[:32]}.json"
+    return f"{DatasetKeys(dataset).sketches}{digest[:32]}{job_id and '.' + job_id}.json"

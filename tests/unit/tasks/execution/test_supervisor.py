@@ -17,6 +17,7 @@ from nss_train.errors import DataError, LimitExceeded, NSSTrainError, Retry, Sta
 from tasks.execution.processes.hosts import Hosts
 from tasks.execution.processes.supervisor import Limits, StageStopped, StopReason, run_child, tail
 from tests.unit.environment import stage_environment
+from tests.unit.tasks.execution.processes import alive
 from tests.unit.tasks.execution.requests import write_request
 
 LIMITS = Limits(tick_s=0.05, kill_grace_s=0.5)
@@ -165,10 +166,3 @@ def test_a_stage_that_takes_too_long_is_its_sender_s_mistake(folder: Path) -> No
     with pytest.raises(LimitExceeded, match="took more than 1 s") as caught:
         run(folder, "hangs", limits=Limits(tick_s=0.05, kill_grace_s=0.2, total_s=1))
     assert caught.value.retry is Retry.NEVER
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -314,3 +314,30 @@ def test_the_same_table_under_another_name_is_told_to_the_operator(
     assert one.share == pytest.approx(0.5, abs=0.1)
     assert "privacy.same_data" in [getattr(record, "action", "") for record in caplog.records]
     assert counters.read(redis)["same_data"] == 1
+
+
+@pytest.mark.parametrize(("epsilon", "is_drawn"), [(0.05, False), (0.15, True)])
+def test_a_table_is_another_dataset_s_once_that_was_charged_for_it(
+    epsilon: float, is_drawn: bool, worker: Worker, tmp_path: Path
+) -> None:
+    store, redis = worker.store, worker.redis
+    settings = worker.settings.model_copy(update={"same_data": "refuse"})
+    worker = worker_on(store, settings, redis)
+    older = {"kind": "budget", "at": "2026-01-01T00:00:00Z", "by": "b", "reason": "r", "delta": 1e-6}
+    store.write("privacy/birds/00000001.json", json.dumps(older | {"epsilon": epsilon}).encode())
+    refused = submitted(store, tmp_path)
+    leave_sketch(settings, first=0)
+    with pytest.raises(BudgetExceeded):
+        prepare(worker)
+    assert (refused.charges.draw() is not None) is is_drawn
+    again = submitted(store, tmp_path, dataset="patients", job_id="job-0002")
+    if is_drawn:
+        with pytest.raises(ParameterError, match="rules refuse"):
+            prepare(worker, "job-0002")
+    else:
+        prepare(worker, "job-0002")
+        assert again.marker(Stage.PREPARE_DATA) is not None
+    kept = {
+        name: len(list(store.list(f"privacy/{name}/private/sketches/"))) for name in ("birds", "patients")
+    }
+    assert kept == {"birds": int(is_drawn), "patients": int(not is_drawn)}
