@@ -41,7 +41,7 @@ def prepare_data(folder: Path, request: Request, *, report: Report) -> StageResu
     """Draw once, use what is on record, and report it in the figures."""
     drawn = json.dumps({"noisy": secrets.token_hex(8)})
     (folder / PROPOSED_DRAW).write_text(drawn)
-    if request.keep_draw:
+    if request.keep_draw and request.config.guarantee.schema_source != "raw":
         report(Event(action=DRAW, fields={"price": PLAN | {"steps": 0, "dataset": request.budget_name}}))
         drawn = read_when_there(folder / KEPT_DRAW)
     sketch = Path(request.policy.models_dir) / SKETCH_OF_TABLE

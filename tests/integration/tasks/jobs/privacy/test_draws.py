@@ -97,11 +97,14 @@ def worker_on(store: Store, settings: Settings, redis: Redis) -> Worker:
     )
 
 
-def submitted(store: Store, folder: Path, *, dataset: str | None = "birds", **fields: Any) -> JobRepository:
+def submitted(
+    store: Store, folder: Path, *, dataset: str | None = "birds", source: str | None = None, **fields: Any
+) -> JobRepository:
     table = folder / "t.csv"
     table.write_text("a,b\n1,2\n")
     # The figures contain what the stage draws, which a strict job's would not show.
-    guarantee = {"strict": False} | ({} if dataset is None else {"dataset": dataset})
+    given = {"dataset": dataset, "schema_source": source}
+    guarantee = {"strict": False} | {name: value for name, value in given.items() if value is not None}
     job_id = fields.pop("job_id", JOB)
     described = describe_table(table, strict=False)
     request = JobRequest(
@@ -316,16 +319,16 @@ def test_the_same_table_under_another_name_is_told_to_the_operator(
     assert counters.read(redis)["same_data"] == 1
 
 
-@pytest.mark.parametrize(("epsilon", "is_drawn"), [(0.05, False), (0.15, True)])
+@pytest.mark.parametrize(("source", "is_drawn"), [("raw", False), ("private", True)])
 def test_a_table_is_another_dataset_s_once_that_was_charged_for_it(
-    epsilon: float, is_drawn: bool, worker: Worker, tmp_path: Path
+    source: str, is_drawn: bool, worker: Worker, tmp_path: Path
 ) -> None:
     store, redis = worker.store, worker.redis
     settings = worker.settings.model_copy(update={"same_data": "refuse"})
     worker = worker_on(store, settings, redis)
     older = {"kind": "budget", "at": "2026-01-01T00:00:00Z", "by": "b", "reason": "r", "delta": 1e-6}
-    store.write("privacy/birds/00000001.json", json.dumps(older | {"epsilon": epsilon}).encode())
-    refused = submitted(store, tmp_path)
+    store.write("privacy/birds/00000001.json", json.dumps(older | {"epsilon": 0.15}).encode())
+    refused = submitted(store, tmp_path, source=source)
     leave_sketch(settings, first=0)
     with pytest.raises(BudgetExceeded):
         prepare(worker)
