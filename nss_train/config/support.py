@@ -22,10 +22,11 @@ MOST_RANKS = 1_024
 def unsupported_training(config: SafeSynthesizerParameters) -> tuple[Problem, ...]:
     """Return every reason to refuse a training that the config alone reveals."""
     if not config.dp_enabled:
-        return (*_schedule(config), *_cost(config))
+        return (*_schedule(config), *_validation(config), *_cost(config))
     strict = _against_strict(config) if config.strictly_private else ()
     return (
         *_schedule(config),
+        *_validation(config),
         *_cost(config),
         *out_of_range(config),
         *strict,
@@ -83,6 +84,13 @@ def _schedule(config: SafeSynthesizerParameters) -> Iterator[Problem]:
     elif config.training.validation_ratio == 0:
         remedy = "it goes by validation losses; set training.validation_ratio, or use another, such as cosine"
         yield Problem(field="training.lr_scheduler", value=name, remedy=remedy)
+
+
+def _validation(config: SafeSynthesizerParameters) -> Iterator[Problem]:
+    ratio = config.training.validation_ratio
+    if ratio == 1:
+        remedy = "it leaves no record to train on; use a smaller share, such as 0.1"
+        yield Problem(field="training.validation_ratio", value=ratio, remedy=remedy)
 
 
 def _attention(config: SafeSynthesizerParameters) -> Iterator[Problem]:

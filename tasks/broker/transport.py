@@ -1,21 +1,27 @@
 """The Redis transport looks at each line of a queue before anything parses it, and drops what is refused.
 
 Otherwise a writer to a queue could end a worker with one line that is not JSON, or have it send messages that
-the writer itself may not. A message that is refused is logged and gone: a job whose own message is lost is
-sent again by reconcile, and :mod:`tasks.submission.answers` informs the sender of a submission. The checks
-are in :mod:`tasks.broker.message_guard`.
+the writer itself may not. What is parsed then is JSON and no more: kombu's own reader makes dates, decimals
+and bytes of objects that ask for it, and the worker ends where that fails.
+
+A message that is refused is logged and gone: a job whose own message is lost is sent again by reconcile, and
+:mod:`tasks.submission.answers` informs the sender of a submission. The checks are in
+:mod:`tasks.broker.message_guard`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from kombu import transport
+from kombu import serialization, transport
+from kombu.transport import redis
 from kombu.transport.redis import Channel, Transport
+from kombu.transport.virtual import Empty
+from kombu.utils.json import dumps, loads
 from redis import Redis
 
 from nss_train.errors import ParameterError, Problem
@@ -47,13 +53,24 @@ class GuardedChannel(Channel):
         return partial(GuardedRedis, guarded=frozenset(options.get("guarded_queues", ())))
 
     def _brpop_read(self, **options: object) -> Any:
+        return self._surviving(partial(super()._brpop_read, **options))
+
+    def _receive_one(self, connection: object) -> Any:
+        return self._surviving(partial(super()._receive_one, connection))
+
+    def _surviving(self, receive: Callable[[], Any]) -> Any:
+        """Return whether there was a message; drop one that cannot be read, which has left its queue."""
         try:
-            return super()._brpop_read(**options)
+            return receive()
         except Refused as refused:
-            # It is off its queue already.
             log_refusal(str(refused))
-        except (ValueError, RecursionError) as error:  # in a queue without a guard
-            log_refusal(f"not JSON: {type(error).__name__}")
+        except Exception as error:
+            if isinstance(error, Empty) or _is_of_a_connection(error):
+                raise
+            # It was in a queue or a channel without a guard.
+            logger.exception(
+                "a message was refused: %s", type(error).__name__, extra={"action": "message.refused"}
+            )
         return True
 
 
@@ -97,10 +114,27 @@ class GuardedTransport(Transport):
 
 
 def install() -> None:
-    """Let ``redis://`` and ``rediss://`` mean the guarded transport in this process. Idempotent."""
+    """Let ``redis://`` and ``rediss://`` mean the guarded transport in this process, and JSON only JSON.
+
+    Idempotent.
+    """
+    redis.loads = _plain_json  # type: ignore[attr-defined]
+    serialization.register(
+        "json", dumps, _plain_json, content_type="application/json", content_encoding="utf-8"
+    )
     for scheme in ("redis", "rediss"):
         transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:{GuardedTransport.__name__}"
         transport._transport_cache.pop(scheme, None)  # noqa: SLF001 (kombu keeps what it resolved before)
+
+
+def _is_of_a_connection(error: Exception) -> bool:
+    """Tell whether kombu takes an error for a connection's; a name that a message lacks is none."""
+    kinds = (*Transport.connection_errors, *Transport.channel_errors)
+    return isinstance(error, kinds) and not isinstance(error, KeyError)
+
+
+_plain_json = partial(loads, object_hook=None)
+"""Kombu's reader of JSON without its own types."""
 
 
 def verified(url: str) -> str:

@@ -47,6 +47,31 @@ def _text(text: str, task: str = SUBMIT) -> dict[str, Any]:
     return envelope(task, {}, body=base64.b64encode(text.encode()).decode())
 
 
+def _typed(kind: object, value: object, name: str = "__type__") -> bytes:
+    return f'{{"{name}":{json.dumps(kind)},"__value__":{json.dumps(value)}}}'.encode()
+
+
+TYPED_LINES = tuple(
+    _typed(kind, value, name)
+    for kind, value in (
+        ("decimal", "x"),
+        ("decimal", {}),
+        ("bytes", 1),
+        ("base64", 1),
+        ("bytes", None),
+        ("datetime", 7),
+        ("date", None),
+        ("time", []),
+        ("uuid", "x"),
+        ("uuid", {"int": None}),
+        (["decimal"], "x"),
+        ({"a": 1}, "x"),
+        ("x", "x"),
+    )
+    for name in ("__type__", "\\u005f_type__")
+)
+"""Lines of which kombu's own reader makes a date, a decimal or bytes, and fails."""
+
 Maker = Callable[[random.Random], Any]
 
 KINDS: dict[str, Maker] = {
@@ -96,6 +121,7 @@ KINDS: dict[str, Maker] = {
     "a type of kombu's": lambda _: envelope(
         SUBMIT, submission({"x": {"__type__": "decimal", "__value__": "1e9"}})
     ),
+    "a line of a type of kombu's": lambda r: r.choice(TYPED_LINES),
     "UTF-16": lambda _: envelope(PREPARE, {}, body=base64.b64encode("[[],{},{}]".encode("utf-16")).decode()),
     "a tag of another message": lambda _: envelope(PREPARE, stage(), properties__delivery_tag="taken"),
     "a bomb of escapes": lambda _: b'"\\' + b'"' * (MESSAGE_MAX_BYTES - 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import pickle
 import time
@@ -21,6 +22,7 @@ from tasks.jobs.documents import JobRequest, Table
 from tasks.jobs.repository import JobRepository
 from tasks.scheduling.reconciliation import reconcile
 from tests.security.conftest import Target, own_keys, wait_until
+from tests.security.hostile import TYPED_LINES
 from tests.security.messages import DEEP, JOB, body, envelope, raw, stage
 
 PREPARE = "nss_train.prepare_data"
@@ -48,6 +50,12 @@ REFUSED = {
     "a number of five thousand digits": b"7" * 5_000,
     "nested too deep": DEEP,
     "an empty object": b"{}",
+    "a type of kombu's as a header": raw(
+        envelope(PREPARE, stage(), headers__origin=json.loads(TYPED_LINES[0]))
+    ),
+    "a type of kombu's as a tag": raw(
+        envelope(PREPARE, stage(), properties__delivery_tag=json.loads(TYPED_LINES[0]))
+    ),
     "a pickle": raw(envelope(PREPARE, {}, body=PICKLE, content_type="application/x-python-serialize")),
     "a pickle that says JSON": raw(envelope(PREPARE, {}, body=PICKLE)),
     "YAML": raw(envelope(PREPARE, {}, content_type="application/x-yaml")),
@@ -230,6 +238,39 @@ def test_a_message_cannot_limit_the_time_of_its_task(limit: Any, target: Target)
     target.push(raw(envelope("nss_train.submit", given, headers__id=task_id, headers__timelimit=limit)))
     assert target.does_honest_work()
     assert JobRepository(target.app.store, task_id).outcome() is not None
+
+
+def test_no_type_of_kombu_s_is_made_of_what_a_line_says(target: Target) -> None:
+    for line in TYPED_LINES:
+        target.push(line)
+    assert target.does_honest_work()
+    assert target.log.count("a message was refused") >= len(TYPED_LINES)
+    assert "Unrecoverable" not in target.log
+
+
+def test_a_typed_argument_is_answered_as_what_it_is(target: Target) -> None:
+    task_id = f"task-{os.urandom(8).hex()}"
+    asked = '[[],{"table":"s3://elsewhere/x.csv","config":{"data":' + TYPED_LINES[1].decode() + "}},{}]"
+    encoded = base64.b64encode(asked.encode()).decode()
+    target.push(raw(envelope("nss_train.submit", {}, body=encoded, headers__id=task_id)))
+    assert target.does_honest_work()
+    assert (outcome := JobRepository(target.app.store, task_id).outcome()) is not None
+    assert "__type__" in str(outcome.error)
+
+
+@pytest.mark.parametrize("event", [*TYPED_LINES[:2], b"7", b"[]", b"{}", b'{"body":7}', b"\x80"])
+def test_no_event_ends_its_receiver(event: bytes, target: Target) -> None:
+    seen: list[dict[str, Any]] = []
+    with target.app.connection_for_read() as connection:
+        receiver = target.app.events.Receiver(connection, handlers={"*": seen.append})
+        capture = receiver.itercapture(limit=None, timeout=30, wakeup=False)
+        next(capture)  # it listens now
+        assert target.app.redis.publish("/0.celeryev/task.sent", event)
+        target.push(raw(envelope(PREPARE, stage())))
+        for _ in capture:
+            if any(event["type"] == "task-received" for event in seen):
+                break
+    assert any(event["type"] == "task-received" for event in seen)
 
 
 def test_a_submission_shows_in_events_without_its_arguments(target: Target) -> None:

@@ -40,10 +40,13 @@ def split_validation(records: int, ratio: float, *, seed: int) -> ValidationSpli
 
 def check_validation_ratio(records: int, ratio: float) -> None:
     """Check the ratio as NSS does, although NSS compares a share with a number of rows."""
-    if ratio <= records - MIN_TRAINING_ROWS:
-        return
     few = counted(records, "record")
-    remedy = f"{few} are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
+    if ratio > records - MIN_TRAINING_ROWS:
+        remedy = f"{few} are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
+    elif math.ceil(ratio * records) == records:  # scikit-learn's rounding
+        remedy = f"it leaves none of {few} to train on; use a smaller share"
+    else:
+        return
     problem = Problem(field="training.validation_ratio", value=ratio, remedy=remedy)
     raise ParameterError("The test set size is too large compared to the input dataset.", [problem])
 

@@ -48,6 +48,11 @@ def test_without_privacy_nothing_of_it_is_refused() -> None:
     assert unsupported_training(config) == ()
 
 
+def test_a_validation_that_takes_all_records_is_refused() -> None:
+    (problem,) = unsupported_training(parse_config({"training": {"validation_ratio": 1}}))
+    assert (problem.field, problem.value) == ("training.validation_ratio", 1.0)
+
+
 @pytest.mark.parametrize(
     ("sections", "says"),
     [

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nss_train.data.assembly.groups import find_groups, group_order, split_groups
-from nss_train.data.assembly.packing import pack
+from nss_train.data.assembly.packing import pack, split_validation
 from nss_train.data.assembly.windows import pack_windows, window_order
 from nss_train.errors import ParameterError
 
@@ -78,3 +78,10 @@ def test_a_split_shares_no_group(keys: list[int], ratio: float) -> None:
 def test_one_group_cannot_be_split() -> None:
     with pytest.raises(ParameterError, match="cannot be split"):
         split_groups(pd.Series(["a"] * 200), 0.1, seed=1)
+
+
+@pytest.mark.parametrize("ratio", [0.9951, 1.0])
+def test_a_validation_split_leaves_records_to_train_on(ratio: float) -> None:
+    with pytest.raises(ParameterError, match="leaves none of 200 records"):
+        split_validation(200, ratio, seed=1)
+    assert len(split_validation(200, 0.995, seed=1).train) == 1
