@@ -22,12 +22,14 @@ _MOST: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         ("vocab", 2**21),
         ("position|context|length|window|block_size|chunk|n_ctx", 2**25),
         ("layer|depth|stage|stack|block", 1_024),
+        ("expert.*(size|dim)", 2**20),
         ("expert", 4_096),
         ("head", 2**14),
         ("", 2**20),
     )
 )
 """Largest values of whole numbers, by the first pattern that the name matches."""
+_COUNTS_EXPERTS = re.compile(r"expert(?!.*(size|dim))")
 _WHOLE = (
     "hidden_size",
     "num_hidden_layers",
@@ -96,7 +98,9 @@ def _counted(config: Mapping[str, object]) -> Iterator[str]:
         if isinstance(one, Mapping):
             waiting += one.values()
             layers = max(layers, layers_of(one))
-            experts = max([experts, *(v for k, v in one.items() if "expert" in k and type(v) is int)])
+            experts = max(
+                [experts, *(v for k, v in one.items() if _COUNTS_EXPERTS.search(k) and type(v) is int)]
+            )
         elif isinstance(one, list):
             waiting += one
     if counted > NODES:
