@@ -71,8 +71,8 @@ class Shape:
             hidden=hidden,
             layers=int(found["num_hidden_layers"]),
             vocabulary=int(found["vocab_size"]),
-            intermediate=int(found.get("intermediate_size") or 4 * hidden),
-            kv_share=int(found.get("num_key_value_heads") or heads) / heads,
+            intermediate=_mean(found.get("intermediate_size") or 4 * hidden),
+            kv_share=_mean(found.get("num_key_value_heads") or heads) / heads,
             tied=bool(found.get("tie_word_embeddings", False)),
         )
 
@@ -85,6 +85,11 @@ class Shape:
         """Return all layers' parameters: attention with four projections, and a gated feed-forward net."""
         attention = (2 + 2 * self.kv_share) * self.hidden**2
         return self.layers * int(attention + 3 * self.hidden * self.intermediate)
+
+
+def _mean(sizes: int | list[int]) -> int:
+    """Return the size of a layer, where each may have its own."""
+    return sum(sizes) // len(sizes) if isinstance(sizes, list) else int(sizes)
 
 
 def training_bytes(

@@ -92,7 +92,7 @@ def load_base(
         options["quantization_config"] = without_outliers(quantization) if rows_independent else quantization
     if torch.cuda.is_available() and max_vram_fraction is not None and placement is not None:
         options |= {"device_map": placement, "max_memory": max_memory(max_vram_fraction)}
-    with _typed_errors(folder), _no_progress_bar():
+    with typed_errors(folder), no_progress_bar():
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             str(folder),
             config=_config(
@@ -122,7 +122,7 @@ def load_skeleton(
     Raises :class:`ParameterError` when the config is not that of a loadable model, or when rows must be
     independent but are not known to be.
     """
-    with _typed_errors(folder), torch.device("meta"):
+    with typed_errors(folder), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             _config(
                 folder,
@@ -142,13 +142,14 @@ def load_skeleton(
 
 def check_weights(folder: Path) -> None:
     """Raise :class:`ParameterError` for missing or truncated weights; only headers are read."""
-    with _typed_errors(folder):
-        for name in _weight_files(folder):
+    with typed_errors(folder):
+        for name in weight_files(folder):
             with safe_open(folder / name, framework="pt") as file:
                 file.keys()
 
 
-def _weight_files(folder: Path) -> list[str]:
+def weight_files(folder: Path) -> list[str]:
+    """Return the names of the files that transformers takes the weights from."""
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if (folder / SAFE_WEIGHTS_NAME).is_file() or not index.is_file():
         return [SAFE_WEIGHTS_NAME]
@@ -156,7 +157,7 @@ def _weight_files(folder: Path) -> list[str]:
 
 
 @contextmanager
-def _typed_errors(folder: Path) -> Iterator[None]:
+def typed_errors(folder: Path) -> Iterator[None]:
     """Turn errors of transformers and safetensors about a model's files into a user error.
 
     A missing folder is not the user's mistake: another worker removed it to make room.
@@ -272,7 +273,7 @@ def _of_this_run(stored: dict[str, Any], precision: Precision, *, rows_independe
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """Hide progress bars: the stage reports loading, and a bar on stderr would garble its log."""
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -21,8 +21,9 @@ _BUILDERS = ("torch", "transformers", "peft")
 def adapter_parameters(source: ModelSource, config: SafeSynthesizerParameters, known: KnownModel) -> int:
     """Return the adapter's number of trainable parameters.
 
-    Raises :class:`ParameterError` for an adapter that cannot be trained. Loads no weights, and nothing at
-    all when such an adapter is known to fit; a model that runs its own code is asked each time.
+    Raises :class:`ParameterError` for an adapter that cannot be trained, and for a model that its files do
+    not hold. Loads no weights, and nothing at all when such an adapter is known to fit; a model that runs its
+    own code is asked each time.
     """
     shape = adapter_shape(config)
     if shape in known.adapters and not source.trust_remote_code:
@@ -45,13 +46,18 @@ def adapter_shape(config: SafeSynthesizerParameters) -> str:
 def _count(source: ModelSource, config: SafeSynthesizerParameters) -> int:
     from nss_train.model.adapter import put_adapter
     from nss_train.model.loading import check_layers, load_skeleton
+    from nss_train.model.stored import check_resolved, check_stored
 
+    if not source.trust_remote_code:
+        check_resolved(source.folder)
     base = load_skeleton(
         source.folder,
         attention=config.training.attn_implementation,
         trust_remote_code=source.trust_remote_code,
         rows_independent=config.dp_enabled,
     )
+    if not source.trust_remote_code:
+        check_stored(source.folder, base)
     model = put_adapter(base, config.training)
     if config.dp_enabled:
         check_layers(model, config.training.pretrained_model)

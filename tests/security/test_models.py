@@ -100,6 +100,20 @@ CONFIGS: dict[str, Any] = {
     "configuration_files leads": {"configuration_files": ["config.4.0.0.json"]},
     "transformers_weights leads": {"transformers_weights": "../../x.safetensors"},
     "_attn_implementation must be one of": {"_attn_implementation": "attacker/kernel"},
+    "fusion_config leads": {"fusion_config": {"x": "y"}},
+    "quantization_config has '(.*.*)*!'": {"quantization_config": {"llm_int8_skip_modules": ["(.*.*)*!"]}},
+    "quantization_config has 're:(a+)+'": {"quantization_config": {"config_groups": {"x": ["re:(a+)+"]}}},
+    "quantization_config has '(a|a)*'": {"text_config": {"quantization_config": {"dynamic": {"(a|a)*": {}}}}},
+    "compression_config has '(a+)+'": {"compression_config": {"ignore": "(a+)+"}},
+    "quantization_config has 1,000 texts": {"quantization_config": {"ignore": ["a"] * 999}},
+    "quantization_config has 'aaaa": {"quantization_config": {"ignore": ["a" * 201]}},
+    "num_labels has more than the 128": {"num_labels": 2**20},
+    "id2label has more than the 128": {"id2label": {str(i): "x" for i in range(200)}},
+    "label2id has more than the 128": {"text_config": {"label2id": {str(i): i for i in range(200)}}},
+    "num_codebooks is 1000000": {"num_codebooks": 1_000_000},
+    "num_query_tokens is 1000000": {"num_query_tokens": 1_000_000},
+    "intermediate_size must be one number": {"intermediate_size": [176, 176]},
+    "intermediate_size must be a whole number": {"intermediate_size": [176, "x"]},
     "none of the hub's kernels": {"text_config": {"experts_implementation": "attacker/kernel"}},
 }
 
@@ -128,6 +142,12 @@ TEXTS: list[tuple[str, str, str]] = [
     ("tokenizer_config.json", "[]", "is not a JSON object"),
     ("generation_config.json", "5", "is not a JSON object"),
     ("adapter_config.json", '{"base_model_name_or_path": "/"}', "leads to another base model"),
+    (
+        "tokenizer_config.json",
+        json.dumps({"added_tokens_decoder": {str(i): {"content": "x" * 1_000} for i in range(2_000)}}),
+        "added_tokens_decoder adds more than",
+    ),
+    ("added_tokens.json", json.dumps({f"{i:01000}": i for i in range(2_000)}), "adds more than"),
     (INDEX, json.dumps({"weight_map": {"a": "config.json"}}), "no file of the folder"),
 ]
 
@@ -155,6 +175,33 @@ def test_a_false_header_of_weights_is_refused(
 ) -> None:
     (model / "model.safetensors").write_bytes(data)
     assert said in refusal("m", strict)
+
+
+def test_names_of_layers_that_a_quantization_leaves_out_are_plain(model: Path, strict: ModelPolicy) -> None:
+    names = ["lm_head", *(f"model.layers.{i}.mlp.gate" for i in range(94))]
+    quantization = {
+        "quant_method": "bitsandbytes",
+        "bnb_4bit_compute_dtype": "torch.bfloat16",
+        "llm_int8_skip_modules": names,
+        "meta": {"quantizer": ["gptqmodel:1.9.0"], "uri": "https://github.com/modelcloud/gptqmodel"},
+    }
+    (model / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": quantization}))
+    assert find_model("m", strict).folder == model
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_weights_that_the_model_does_not_name_are_left_where_they_are(
+    indexed: bool, model: Path, strict: ModelPolicy
+) -> None:
+    with (model / "zzz.safetensors").open("wb") as file:
+        file.truncate(3 * 2**30)
+    if indexed:
+        (model / "model.safetensors").rename(model / "a.safetensors")
+        (model / INDEX).write_text(json.dumps({"weight_map": {"x": "a.safetensors"}}))
+    names = [path.name for path in find_model("m", strict).files if path.suffix == ".safetensors"]
+    assert names == ["a.safetensors" if indexed else "model.safetensors"]
+    (model / names[0]).rename(model / "other.safetensors")
+    assert "names files that are missing" if indexed else "there is neither" in refusal("m", strict)
 
 
 def _link(path: Path) -> None:

@@ -21,7 +21,7 @@ import pandas as pd
 from nss_train.data.ragged import Offsets, gather, offsets_of
 from nss_train.data.tokenization.distinct_values import Codes, Column
 from nss_train.data.tokenization.pieces import PieceEncoder
-from nss_train.errors import NSSTrainError
+from nss_train.errors import ParameterError, Problem
 from nss_train.model.tokenizer import UNREADABLE, ModelTokenizer
 
 Tokens = npt.NDArray[np.int32]
@@ -80,7 +80,7 @@ class Segment:
 
 
 def tokenize_columns(columns: Sequence[Column], tokenizer: ModelTokenizer) -> Fragments:
-    """Return the fragments of every row; raise :class:`NSSTrainError` if sampled whole records differ."""
+    """Return the fragments of every row; raise :class:`ParameterError` if sampled records differ."""
     fragments = _fragments(columns, tokenizer, PieceEncoder(tokenizer))
     _cross_check(fragments, columns, tokenizer)
     return fragments
@@ -199,7 +199,11 @@ def _cross_check(fragments: Fragments, columns: Sequence[Column], tokenizer: Mod
         if ids == [UNREADABLE] and UNREADABLE in ours:
             continue  # a record that no private job trains on
         if ours != ids:
-            raise NSSTrainError(
-                f"Tokenizing by fragments differs from tokenizing the whole record in row {row}: {text!r}. "
-                "This is a defect of nss-train; please report it with the tokenizer's name."
+            # Tokenizers come with jobs. One without pre-tokens that drops the characters which it lacks
+            # merges what was never neighbours, so that no cut holds in every context.
+            remedy = (
+                "tokenizer.json (pre_tokenizer, model) gives texts other ids by what surrounds them: row "
+                f"{row}: {text[:200]!r}; use another base model, or report one of a known family"
             )
+            problem = Problem(field="training.pretrained_model", value="tokenizer.json", remedy=remedy)
+            raise ParameterError("The tokenizer cannot be used.", [problem])

@@ -18,16 +18,18 @@ MOST_LAYER_EXPERTS = 2**16
 _MOST: tuple[tuple[re.Pattern[str], int], ...] = tuple(
     (re.compile(words), most)
     for words, most in (
-        ("theta|base|token|_id$|seed", 2**40),
+        ("theta|base|token_i|_id$|seed", 2**40),
         ("vocab", 2**21),
         ("position|context|length|window|block_size|chunk|n_ctx", 2**25),
         ("layer|depth|stage|stack|block", 1_024),
+        ("expert.*(size|dim)", 2**20),
         ("expert", 4_096),
-        ("head", 2**14),
+        ("head|^num_", 2**14),
         ("", 2**20),
     )
 )
 """Largest values of whole numbers, by the first pattern that the name matches."""
+_COUNTS_EXPERTS = re.compile(r"expert(?!.*(size|dim))")
 _WHOLE = (
     "hidden_size",
     "num_hidden_layers",
@@ -39,10 +41,22 @@ _WHOLE = (
 _NUMBERS = ("rope_theta", "rms_norm_eps")
 _OBJECTS = ("rope_scaling", "rope_parameters", "text_config", "quantization_config")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
-_ELSEWHERE = ("configuration_files", "transformers_weights", "base_model_name_or_path")
-"""Fields that make a reader of the config open other files."""
+MOST_LABELS = 128
+"""Most labels of a config; a causal model has none, and keeps the two that transformers invents."""
+_LABELS = ("num_labels", "id2label", "label2id")
+_QUANTIZATION = ("quantization_config", "compression_config")
+MOST_QUANTIZATION_TEXTS = 256
+"""Most texts of a quantization. Layers are matched with each of them by two regular expressions, and Python
+keeps 512 compiled."""
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/ -]{0,200}")
+"""Texts of a quantization, which transformers and other libraries take for regular expressions: names of
+layers and data types, and the versions and addresses of tools. None repeats anything."""
+_ELSEWHERE = ("configuration_files", "transformers_weights", "base_model_name_or_path", "fusion_config")
+"""Fields that make a reader of the config open other files, or exchange the model's layers."""
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _EXPERTS = ("experts_implementation", "_experts_implementation", "_experts_implementation_internal")
+_BY_LAYER = ("gemma3n", "gemma3n_text", "openelm", "nemotron-nas")
+"""Types of models whose layers differ in size, so that a list has a number for each."""
 LEAST_BYTES = 0.25
 """Least bytes of a parameter in a file, however it is quantized."""
 _SLACK_BYTES = 2**20
@@ -80,11 +94,40 @@ def _most(where: str) -> int:
 
 def _named(name: str, value: object, where: str) -> Iterator[str]:
     if name in _ELSEWHERE:
-        yield f"{where}: {name} leads to other files; remove it"
+        yield f"{where}: {name} leads to other files or layers; remove it"
     if name in _ATTENTION and value not in (*ATTENTIONS, None):
         yield f"{where}: {name} must be one of {', '.join(ATTENTIONS)}"
     if name in _EXPERTS and (not isinstance(value, str | None) or "/" in str(value)):
         yield f"{where}: {name} must name none of the hub's kernels"
+
+    if name in _LABELS and _size(value) > MOST_LABELS:
+        yield f"{where}: {name} has more than the {MOST_LABELS} labels that are allowed"
+    if name in _QUANTIZATION:
+        yield from (f"{where}: {name} {fault}" for fault in _quantization_faults(value))
+
+
+def _size(value: object) -> int:
+    if isinstance(value, Mapping | list):
+        return len(value)
+    return value if type(value) is int else 0
+
+
+def _quantization_faults(value: object) -> Iterator[str]:
+    """Yield why the texts of a quantization, which are regular expressions to some, are refused."""
+    texts = list(_texts(value, 0))
+    if len(texts) > MOST_QUANTIZATION_TEXTS:
+        yield f"has {len(texts):,} texts; {MOST_QUANTIZATION_TEXTS} are allowed"
+    strange = next((text for text in texts if not _PLAIN.fullmatch(text)), None)
+    if strange is not None:
+        yield f"has {strange[:60]!r}; names are of letters, digits, '_', '.' and '-', up to 200"
+
+
+def _texts(value: object, depth: int) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list) and depth <= DEPTH:
+        for one in [*value, *value.values()] if isinstance(value, Mapping) else value:
+            yield from _texts(one, depth + 1)
 
 
 def _counted(config: Mapping[str, object]) -> Iterator[str]:
@@ -96,7 +139,9 @@ def _counted(config: Mapping[str, object]) -> Iterator[str]:
         if isinstance(one, Mapping):
             waiting += one.values()
             layers = max(layers, layers_of(one))
-            experts = max([experts, *(v for k, v in one.items() if "expert" in k and type(v) is int)])
+            experts = max(
+                [experts, *(v for k, v in one.items() if _COUNTS_EXPERTS.search(k) and type(v) is int)]
+            )
         elif isinstance(one, list):
             waiting += one
     if counted > NODES:
@@ -121,12 +166,19 @@ def _wrong_kinds(config: Mapping[str, Any]) -> Iterator[str]:
     for name in _OBJECTS:
         if name in given and not isinstance(given[name], Mapping):
             yield f"config.json: {name} must be an object"
-    for name in ("num_key_value_heads", "intermediate_size"):
-        value = given.get(name, 1)
-        if not isinstance(value, list) and (type(value) is not int or value < 1):
-            yield f"config.json: {name} must be a whole number from 1 on"
+    yield from _wrong_sizes(given)
     if not isinstance(given.get("model_type", ""), str):
         yield "config.json: model_type must be a text"
+
+
+def _wrong_sizes(given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with sizes that some models give layer by layer."""
+    for name in ("num_key_value_heads", "intermediate_size"):
+        value = given.get(name, 1)
+        if not all(type(one) is int and one >= 1 for one in (value if isinstance(value, list) else [value])):
+            yield f"config.json: {name} must be a whole number from 1 on, or a list of such for the layers"
+        elif isinstance(value, list) and given.get("model_type") not in _BY_LAYER:
+            yield f"config.json: {name} must be one number for a model of this type"
 
 
 def against_weights(config: Mapping[str, Any], *, tensors: int, bytes_there: int) -> Iterator[str]:
@@ -135,8 +187,6 @@ def against_weights(config: Mapping[str, Any], *, tensors: int, bytes_there: int
     layers = layers_of(part)
     if layers > tensors:
         yield f"config.json asks for {layers:,} layers; the weights have {tensors:,} tensors"
-    if isinstance(part.get("intermediate_size"), list):
-        return
     shape = Shape.of(config)
     if shape is None:
         return

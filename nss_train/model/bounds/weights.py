@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 from nss_train.model.local.folder import BadDocument, open_plain, parse_object
 
+SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEADER_BYTES = 16 * 2**20
 """Largest header in bytes; that of 50,000 tensors has 6 MB."""

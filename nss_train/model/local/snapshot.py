@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,11 @@ class Snapshot:
         return cls(
             identities={path.name: Identity.of(resolved(path).lstat()) for path in files}, taken_ns=taken_ns
         )
+
+    def without(self, names: Container[str]) -> Snapshot:
+        """Return the same moment with fewer files."""
+        kept = {name: one for name, one in self.identities.items() if name not in names}
+        return Snapshot(identities=kept, taken_ns=self.taken_ns)
 
     @property
     def settles_in_s(self) -> float:

@@ -12,8 +12,8 @@ from nss_train import __version__
 from nss_train.contract import ModelPolicy
 from nss_train.errors import InfrastructureError, ParameterError, Problem
 from nss_train.model.bounds.config import against_weights, config_faults
-from nss_train.model.bounds.tokenizer import tokenizer_faults
-from nss_train.model.bounds.weights import INDEX, Weights, read_headers
+from nss_train.model.bounds.tokenizer import added_beside_faults, tokenizer_faults
+from nss_train.model.bounds.weights import INDEX, SINGLE, Weights, read_headers
 from nss_train.model.local.folder import (
     BadDocument,
     file_faults,
@@ -110,13 +110,22 @@ def _look(folder: Path, memory: Memory, *, trusted: bool) -> tuple[Snapshot, lis
     try:
         faults = _folder_faults(folder, names_below(folder), trusted=trusted)
         if not faults:
-            seen = Snapshot.take(model_files(folder, trusted=trusted))
+            seen = Snapshot.take(model_files(folder, trusted=trusted)).without(_unnamed_weights(folder))
     except (BadDocument, OSError) as error:
         return seen, [str(error)]
     # Only plain files of the folder are opened.
     if not faults and memory.recall(folder, seen).checked != _rules(trusted=trusted):
         faults = _content_faults(folder, trusted=trusted)
     return seen, faults
+
+
+def _unnamed_weights(folder: Path) -> set[str]:
+    """Return the weight files that no reader of the model opens, such as a second format of the weights."""
+    index = read_object(folder / INDEX) if (folder / INDEX).is_file() else {}
+    shards = _shards(folder, index)
+    there = {path.name for path in folder.glob(WEIGHTS)}
+    # An index that is at fault is reported with the contents.
+    return set() if isinstance(shards, str) else there.difference(shards)
 
 
 def _rules(*, trusted: bool) -> str:
@@ -180,6 +189,7 @@ def _bounds(documents: Mapping[str, dict[str, Any]], weights: Weights) -> list[s
     faults = config_faults(config)
     if not faults:
         faults += against_weights(config, tensors=weights.tensors, bytes_there=weights.bytes_there)
+    faults += added_beside_faults(documents)
     try:
         return faults + tokenizer_faults(
             documents["tokenizer.json"], vocabulary=vocabulary if type(vocabulary) is int else None
@@ -197,7 +207,10 @@ def _shards(folder: Path, index: Mapping[str, object]) -> list[str] | str:
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         return f"{INDEX} names files that are missing: {', '.join(missing[:10])}"
-    return shards or sorted(path.name for path in folder.glob(WEIGHTS))
+    # Like transformers, which reads no index beside a single file.
+    if (folder / SINGLE).is_file():
+        return [SINGLE]
+    return shards or f"there is neither {SINGLE} nor {INDEX}"
 
 
 def _is_weights_name(name: object) -> bool:

@@ -14,7 +14,7 @@ from nss_train.data.tokenization import fragments
 from nss_train.data.tokenization.distinct_values import distinct_columns, to_arrow
 from nss_train.data.tokenization.fragments import record_text
 from nss_train.data.tokenization.records import tokenize
-from nss_train.errors import NSSTrainError
+from nss_train.errors import ParameterError
 from nss_train.model.tokenizer import ModelTokenizer
 
 NAMES = [
@@ -123,5 +123,5 @@ def test_a_cut_that_does_not_hold_fails_loudly(
     frame = pd.DataFrame({"name": ["Ann", "Bob"] * 3, "year": range(6)})
     monkeypatch.setattr(fragments, "_cut", lambda *_: 2)  # behind `,"`
     monkeypatch.setattr(fragments, "gather", lambda *_: (np.asarray([7]), None))
-    with pytest.raises(NSSTrainError, match="differs from tokenizing the whole record in row 0"):
+    with pytest.raises(ParameterError, match="other ids by what surrounds them: row 0"):
         tokenize(distinct_columns(to_arrow(frame)), tokenizer)

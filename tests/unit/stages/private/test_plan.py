@@ -11,7 +11,7 @@ from nss_train.config.ignored import ignored
 from nss_train.contract import (
     StageResult,
 )
-from nss_train.errors import NSSTrainError, ParameterError
+from nss_train.errors import ParameterError
 from nss_train.privacy.__main__ import plan_of
 from nss_train.privacy.accounting.plan import PrivacyPlan
 from nss_train.privacy.schema import noisy_statistics
@@ -171,7 +171,7 @@ def test_a_wrong_cut_is_found_on_invented_records_and_quotes_nothing_real(
     monkeypatch.setattr("nss_train.data.tokenization.fragments._cut", lambda *_: 1)
     frame = visits().assign(ward="confidential")
     frame.to_csv(folder / "in" / "visits.csv", index=False)
-    with pytest.raises(NSSTrainError, match="differs from tokenizing the whole record") as caught:
+    with pytest.raises(ParameterError, match="gives texts other ids by what surrounds them") as caught:
         run(folder, request(models))
     assert "confidential" not in str(caught.value)
 
