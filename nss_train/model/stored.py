@@ -51,9 +51,10 @@ def check_stored(folder: Path, skeleton: PreTrainedModel) -> None:
 
     Tied parameters may be missing, and buffers, which have a bound of their own.
     """
+    _refuse(list(_buffer_faults(skeleton)), folder)  # first: transformers fills them while it matches names
     with typed_errors(folder):
         shapes, bytes_there = _stored(folder)
-        faults = list(_buffer_faults(skeleton))
+        faults: list[str] = []
         least = LEAST_BYTES * sum(one.numel() for one in skeleton.parameters())
         if least > bytes_there + _SLACK_BYTES:
             faults.append(

@@ -160,7 +160,5 @@ def test_weights_under_a_name_that_is_not_looked_for_are_a_parameter_error(
     model = tmp_path / "smollm2-renamed"
     shutil.copytree(tiny_model, model)
     (model / "model.safetensors").rename(model / "weights.safetensors")
-    request = make_request(model)
-    folder = prepare(tmp_path, request)
-    with pytest.raises(ParameterError, match="cannot be loaded"):
-        stages.load_model(folder, request, report=silent)
+    with pytest.raises(ParameterError, match=r"neither model\.safetensors nor"):
+        prepare(tmp_path, make_request(model))
