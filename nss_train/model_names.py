@@ -5,6 +5,7 @@ Imports no torch: a command tells an unknown name before anything is started.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,7 +25,8 @@ def folder_of(name: str, policy: ModelPolicy) -> Path | None:
         return None
     given, known = Path(name), Path(policy.models_dir) / name
     candidates = (given, known) if policy.allow_paths else (known,) if stays_inside(given) else ()
-    return next((candidate for candidate in candidates if candidate.is_dir()), None)
+    # Path.is_dir raises for a name that no system could hold.
+    return next((one for one in candidates if os.path.isdir(one)), None)  # noqa: PTH112
 
 
 def may_be_of_the_hub(name: str, policy: ModelPolicy) -> bool:

@@ -220,6 +220,7 @@ ODD: dict[str, Callable[[Path], None]] = {
     "no plain file; remove": _socket,
     "no plain file": lambda path: path.mkdir(),
     "or nowhere": lambda path: path.symlink_to("nothing"),
+    "or nowhere; put": lambda path: path.symlink_to(path.name),
 }
 
 

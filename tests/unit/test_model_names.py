@@ -25,7 +25,10 @@ def test_models_are_the_visible_folders(policy: ModelPolicy) -> None:
     assert models_in(Path(policy.models_dir) / "none") == []
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "", "  ", "store:models/x", "TinyLlama/../../elsewhere"])
+@pytest.mark.parametrize(
+    "name",
+    ["../elsewhere", "", "  ", "store:models/x", "TinyLlama/../../elsewhere", "x" * 5_000, "TinyLlama\0"],
+)
 def test_a_name_leads_to_no_folder_outside(name: str, policy: ModelPolicy) -> None:
     assert folder_of(name, policy) is None
 

@@ -57,7 +57,7 @@ def resolved(path: Path) -> Path:
     if not path.is_symlink():
         return path
     snapshots = path.parent.resolve().parent
-    target = path.resolve(strict=True)
+    target = Path(os.path.realpath(path, strict=True))  # Path.resolve raises another error for a loop
     if snapshots.name == "snapshots" and target.parent == snapshots.parent / "blobs":
         return target
     raise OSError(f"{path.name} leads out of its folder")
