@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -115,11 +115,12 @@ def run_child(
     finally:
         os.close(writer)
     try:
-        with _watched(process, watchdog, grace_s=limits.kill_grace_s):
+        with _watched(process.pid, watchdog):
             _pump(process, reader, on_event=on_event, on_tick=on_tick, limits=limits, quiet=quiet)
             return _result(stage, process, folder, quiet=quiet)
     finally:
         os.close(reader)
+        end_session(process, grace_s=limits.kill_grace_s)
 
 
 def _start(
@@ -150,13 +151,14 @@ def _start(
 
 
 @contextmanager
-def _watched(process: Process, watchdog: Watchdog | None, *, grace_s: float) -> Iterator[None]:
-    """Leave none of the process's session behind at the end of the block, or if this process dies in it."""
-    with ExitStack() as stack:
-        watching = watchdog or stack.enter_context(Watchdog())
-        stack.enter_context(watching.watching(process.pid))
-        stack.callback(end_session, process, grace_s=grace_s)
-        yield
+def _watched(session: int, watchdog: Watchdog | None) -> Iterator[None]:
+    """Have a session ended if this process dies inside the block, by its watchdog or by one of its own."""
+    if watchdog is None:
+        with Watchdog() as own, own.watching(session):
+            yield
+    else:
+        with watchdog.watching(session):
+            yield
 
 
 def tail(folder: Path, size: int = TAIL_BYTES) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +23,6 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._sessions = set[int]()
 
     def __enter__(self) -> Self:
         return self
@@ -39,13 +38,13 @@ class Watchdog:
     @contextmanager
     def watching(self, session: int) -> Iterator[None]:
         """Have a session ended if this process dies inside the block."""
-        self._sessions.add(session)
-        self._tell(session_reaper.WATCH, session)
+        if not self._hears(session_reaper.WATCH, session):
+            self._restart()
+            self._hears(session_reaper.WATCH, session)
         try:
             yield
         finally:
-            self._sessions.discard(session)
-            self._tell(session_reaper.FORGET, session)
+            self._hears(session_reaper.FORGET, session)
 
     def close(self) -> None:
         """End the watchdog, which is to end no session any more."""
@@ -54,11 +53,7 @@ class Watchdog:
             process.kill()
             process.communicate()
 
-    def _tell(self, word: str, session: int) -> None:
-        if self._process is not None and self._process.poll() is None:
-            with suppress(BrokenPipeError):  # it was killed a moment ago
-                self._write(self._process, f"{word}{session}\n")
-                return
+    def _restart(self) -> None:
         self.close()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", session_reaper.__file__],
@@ -66,11 +61,14 @@ class Watchdog:
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
-        self._write(self._process, "".join(f"{session_reaper.WATCH}{one}\n" for one in self._sessions))
 
-    @staticmethod
-    def _write(process: subprocess.Popen[bytes], text: str) -> None:
-        if process.stdin is None:
-            raise TypeError("a watchdog has a pipe")
-        process.stdin.write(text.encode())
-        process.stdin.flush()
+    def _hears(self, word: str, session: int) -> bool:
+        """Tell the process something; return whether it is there to hear it."""
+        if self._process is None or self._process.stdin is None:
+            return False
+        try:
+            self._process.stdin.write(f"{word}{session}\n".encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return False
+        return True

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nss_train.contract import Event, Stage, StageResult
 from nss_train.errors import DataError, LimitExceeded, NSSTrainError, Retry, StageLost, StageStalled
 from tasks.execution.processes.hosts import Hosts
 from tasks.execution.processes.supervisor import Limits, StageStopped, StopReason, run_child, tail
+from tasks.execution.processes.watchdog import Watchdog
 from tests.unit.environment import stage_environment
 from tests.unit.tasks.execution.processes import alive
 from tests.unit.tasks.execution.requests import write_request
@@ -109,6 +111,20 @@ def test_a_stopped_stage_leaves_no_process_not_even_a_stubborn_grandchild(folder
     assert len(pids) == 2
     assert not [pid for pid in pids if alive(pid)]
     assert time.monotonic() - started < 20
+
+
+def test_a_watchdog_that_cannot_start_leaves_no_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[int] = []
+
+    def refuses(_: Watchdog, session: int) -> AbstractContextManager[None]:
+        began.append(session)
+        raise OSError("no memory for another process")
+
+    monkeypatch.setattr(Watchdog, "watching", refuses)
+    with pytest.raises(OSError, match="no memory"):
+        run(folder, "hangs")
+    assert len(began) == 1
+    assert not alive(began[0])
 
 
 def test_a_stage_and_its_children_die_with_their_supervisor(

@@ -16,16 +16,23 @@ from tasks.execution.processes.watchdog import Watchdog
 from tests.unit.tasks.execution.processes import alive
 
 OWNER = """
-import sys, time
+import psutil, sys, time
 from tasks.execution.processes.watchdog import Watchdog
-from contextlib import ExitStack
-watchdog, inside = Watchdog(), ExitStack()
-kept, ended = map(int, sys.argv[1:])
-inside.enter_context(watchdog.watching(kept))
+
+def kill(when):
+    if when == sys.argv[3]:
+        (reaper,) = psutil.Process().children()
+        reaper.kill()
+        reaper.wait()
+
+kept, ended = map(int, sys.argv[1:3])
+watchdog = Watchdog()
 with watchdog.watching(ended):
-    pass
-print("watching", flush=True)
-time.sleep(600)
+    kill("while it watches")
+kill("between two sessions")
+with watchdog.watching(kept):
+    print("watching", flush=True)
+    time.sleep(600)
 """
 
 
@@ -45,9 +52,10 @@ def reapers() -> list[psutil.Process]:
     return [child for child in children if session_reaper.__file__ in child.cmdline()]
 
 
-def test_a_killed_owner_s_sessions_end_but_for_those_that_had_ended_before() -> None:
+@pytest.mark.parametrize("killed", ["never", "while it watches", "between two sessions"])
+def test_a_killed_owner_s_session_ends_but_none_that_had_ended_before(killed: str) -> None:
     with session() as kept, session() as ended:
-        command = [sys.executable, "-c", OWNER, str(kept), str(ended)]
+        command = [sys.executable, "-c", OWNER, str(kept), str(ended), killed]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
             assert owner.stdout is not None
             assert owner.stdout.readline() == "watching\n"
@@ -68,26 +76,3 @@ def test_one_process_watches_all_stages() -> None:
             assert reapers() == first
         assert len(first) == 1
     assert not reapers()
-
-
-@pytest.mark.parametrize("session_began", ["before", "after"])
-def test_a_killed_watchdog_is_replaced(session_began: str) -> None:
-    with Watchdog() as watchdog, session() as one, session() as other, watchdog.watching(one):
-        (first,) = reapers()
-        if session_began == "after":
-            first.kill()
-            first.wait()
-        with watchdog.watching(other):
-            if session_began == "before":
-                first.kill()
-                first.wait()
-        (second,) = reapers()
-        assert second != first
-        # Its owner's pipe closes, as if the owner had died.
-        process = watchdog._process
-        assert process is not None
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(10) == 0
-        assert not alive(one)
-        assert alive(other)
