@@ -9,70 +9,78 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from nss_train.errors import ParameterError, Problem
-from nss_train.model.bounds.config import LEAST_BYTES, config_faults, layers_of
+from nss_train.model.bounds.config import LEAST_BYTES, SLACK_BYTES, against_weights, config_faults
 from nss_train.model.loading import no_progress_bar, typed_errors, weight_files
 
 MOST_BUFFER_BYTES = 2**30
 """Most bytes of a model's buffers, which no file holds: causal masks and rotary frequencies. GPT-Neo 2.7B
 has 134 MB, the most of the known families."""
-_SLACK_BYTES = 2**20
 _SHOWN = 5
 
-Shapes = dict[str, tuple[int, ...]]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """The weights of a model's files, of which only headers are read."""
+
+    folder: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    """The shape of each tensor."""
+    bytes_there: int
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        shapes: dict[str, tuple[int, ...]] = {}
+        with typed_errors(folder):
+            names = weight_files(folder)
+            for name in names:
+                with safe_open(folder / name, framework="pt") as file:
+                    tensors = list(file.keys())
+                    shapes |= {one: tuple(file.get_slice(one).get_shape()) for one in tensors}
+            there = sum((folder / name).stat().st_size for name in names)
+        return cls(folder=folder, shapes=shapes, bytes_there=there)
 
 
-def check_resolved(folder: Path) -> None:
+def check_resolved(stored: Stored) -> None:
     """Raise :class:`ParameterError` unless a config is within its bounds with the defaults of its class, too.
 
     It comes before the layers are built: building takes time for each.
     """
-    with typed_errors(folder):
-        config: PretrainedConfig = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    with typed_errors(stored.folder):
+        config: PretrainedConfig = AutoConfig.from_pretrained(str(stored.folder), local_files_only=True)
         resolved = json.loads(config.to_json_string(use_diff=False))
-        tensors = len(_stored(folder)[0])
-    faults = config_faults(resolved)
-    layers = layers_of(resolved.get("text_config") or resolved)
-    if layers > tensors:
-        faults.append(f"config.json means {layers:,} layers; the weights have {tensors:,} tensors")
-    _refuse(faults, folder)
+    faults = config_faults(resolved) or list(
+        against_weights(resolved, tensors=len(stored.shapes), bytes_there=stored.bytes_there)
+    )
+    _refuse(faults, stored.folder)
 
 
-def check_stored(folder: Path, skeleton: PreTrainedModel) -> None:
+def check_stored(stored: Stored, skeleton: PreTrainedModel) -> None:
     """Raise :class:`ParameterError` unless the weight files hold each parameter of a skeleton.
 
     Tied parameters may be missing, and buffers, which have a bound of their own.
     """
-    _refuse(list(_buffer_faults(skeleton)), folder)  # first: transformers fills them while it matches names
-    with typed_errors(folder):
-        shapes, bytes_there = _stored(folder)
-        faults: list[str] = []
-        least = LEAST_BYTES * sum(one.numel() for one in skeleton.parameters())
-        if least > bytes_there + _SLACK_BYTES:
-            faults.append(
-                f"config.json means at least {least:,.0f} bytes of weights; there are {bytes_there:,}"
-            )
-        else:
-            faults += _parameter_faults(skeleton, shapes)
-    _refuse(faults, folder)
+    # First: transformers fills the buffers while it matches names.
+    _refuse(_buffer_faults(skeleton), stored.folder)
+    _refuse(_least_faults(skeleton, stored.bytes_there), stored.folder)
+    with typed_errors(stored.folder):
+        faults = list(_parameter_faults(skeleton, stored.shapes))
+    _refuse(faults, stored.folder)
 
 
-def _stored(folder: Path) -> tuple[Shapes, int]:
-    """Return the shapes of all stored tensors, and the bytes of their files."""
-    found: Shapes = {}
-    names = weight_files(folder)
-    for name in names:
-        with safe_open(folder / name, framework="pt") as file:
-            found |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    return found, sum((folder / name).stat().st_size for name in names)
+def _least_faults(skeleton: PreTrainedModel, bytes_there: int) -> Iterator[str]:
+    least = LEAST_BYTES * sum(one.numel() for one in skeleton.parameters())
+    if least > bytes_there + SLACK_BYTES:
+        yield f"config.json means at least {least:,.0f} bytes of weights; there are {bytes_there:,}"
 
 
 def _buffer_faults(skeleton: PreTrainedModel) -> Iterator[str]:
@@ -81,7 +89,7 @@ def _buffer_faults(skeleton: PreTrainedModel) -> Iterator[str]:
         yield f"config.json means {taken:,} bytes of masks and tables; {MOST_BUFFER_BYTES:,} are allowed"
 
 
-def _parameter_faults(skeleton: PreTrainedModel, shapes: Shapes) -> Iterator[str]:
+def _parameter_faults(skeleton: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     """Yield which parameters the files lack; transformers matches the names, which releases change."""
     quantized = getattr(skeleton.config, "quantization_config", None) is not None
     found = _matched(skeleton, shapes)
@@ -100,7 +108,7 @@ def _parameter_faults(skeleton: PreTrainedModel, shapes: Shapes) -> Iterator[str
         yield f"the weights have {len(others):,} parameters of another size than config.json: {_some(others)}"
 
 
-def _matched(skeleton: PreTrainedModel, shapes: Shapes) -> dict[str, Any]:
+def _matched(skeleton: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     """Return what transformers says of loading tensors of these shapes; they have no bytes."""
     config = copy.deepcopy(skeleton.config)
     if hasattr(config, "quantization_config"):

@@ -46,18 +46,19 @@ def adapter_shape(config: SafeSynthesizerParameters) -> str:
 def _count(source: ModelSource, config: SafeSynthesizerParameters) -> int:
     from nss_train.model.adapter import put_adapter
     from nss_train.model.loading import check_layers, load_skeleton
-    from nss_train.model.stored import check_resolved, check_stored
+    from nss_train.model.stored import Stored, check_resolved, check_stored
 
-    if not source.trust_remote_code:
-        check_resolved(source.folder)
+    stored = None if source.trust_remote_code else Stored.of(source.folder)
+    if stored is not None:
+        check_resolved(stored)
     base = load_skeleton(
         source.folder,
         attention=config.training.attn_implementation,
         trust_remote_code=source.trust_remote_code,
         rows_independent=config.dp_enabled,
     )
-    if not source.trust_remote_code:
-        check_stored(source.folder, base)
+    if stored is not None:
+        check_stored(stored, base)
     model = put_adapter(base, config.training)
     if config.dp_enabled:
         check_layers(model, config.training.pretrained_model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -34,19 +35,24 @@ def split_validation(records: int, ratio: float, *, seed: int) -> ValidationSpli
     if ratio == 0:
         return ValidationSplit(train=everything, validation=None)
     check_validation_ratio(records, ratio)
+    if math.ceil(ratio * records) == records:  # scikit-learn's rounding
+        few = counted(records, "record")
+        _refuse_ratio(ratio, f"it leaves none of {few} to train on; use a smaller share")
     train, validation = train_test_split(everything, test_size=ratio, random_state=seed)
     return ValidationSplit(train=train, validation=validation)
 
 
 def check_validation_ratio(records: int, ratio: float) -> None:
     """Check the ratio as NSS does, although NSS compares a share with a number of rows."""
-    few = counted(records, "record")
-    if ratio > records - MIN_TRAINING_ROWS:
-        remedy = f"{few} are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
-    elif math.ceil(ratio * records) == records:  # scikit-learn's rounding
-        remedy = f"it leaves none of {few} to train on; use a smaller share"
-    else:
+    if ratio <= records - MIN_TRAINING_ROWS:
         return
+    few = counted(records, "record")
+    _refuse_ratio(
+        ratio, f"{few} are too few for a validation split; more than {MIN_TRAINING_ROWS} are needed"
+    )
+
+
+def _refuse_ratio(ratio: float, remedy: str) -> NoReturn:
     problem = Problem(field="training.validation_ratio", value=ratio, remedy=remedy)
     raise ParameterError("The test set size is too large compared to the input dataset.", [problem])
 

@@ -59,7 +59,7 @@ _BY_LAYER = ("gemma3n", "gemma3n_text", "openelm", "nemotron-nas")
 """Types of models whose layers differ in size, so that a list has a number for each."""
 LEAST_BYTES = 0.25
 """Least bytes of a parameter in a file, however it is quantized."""
-_SLACK_BYTES = 2**20
+SLACK_BYTES = 2**20
 
 
 def config_faults(config: Mapping[str, object]) -> list[str]:
@@ -99,7 +99,6 @@ def _named(name: str, value: object, where: str) -> Iterator[str]:
         yield f"{where}: {name} must be one of {', '.join(ATTENTIONS)}"
     if name in _EXPERTS and (not isinstance(value, str | None) or "/" in str(value)):
         yield f"{where}: {name} must name none of the hub's kernels"
-
     if name in _LABELS and _size(value) > MOST_LABELS:
         yield f"{where}: {name} has more than the {MOST_LABELS} labels that are allowed"
     if name in _QUANTIZATION:
@@ -186,10 +185,10 @@ def against_weights(config: Mapping[str, Any], *, tensors: int, bytes_there: int
     part = config.get("text_config", config)
     layers = layers_of(part)
     if layers > tensors:
-        yield f"config.json asks for {layers:,} layers; the weights have {tensors:,} tensors"
+        yield f"config.json means {layers:,} layers; the weights have {tensors:,} tensors"
     shape = Shape.of(config)
     if shape is None:
         return
     least = LEAST_BYTES * (shape.embedding_parameters + shape.layer_parameters)
-    if least > bytes_there + _SLACK_BYTES:
-        yield f"config.json asks for at least {least:,.0f} bytes of weights; there are {bytes_there:,}"
+    if least > bytes_there + SLACK_BYTES:
+        yield f"config.json means at least {least:,.0f} bytes of weights; there are {bytes_there:,}"

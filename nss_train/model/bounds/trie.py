@@ -6,9 +6,8 @@ The library reads it without a check, and ends the process's thread where a unit
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
-_LABEL = 2**31 | 0xFF
+_LABEL, _IS_VALUE = 0xFF, 2**31
 _VALUE = 2**31 - 1
 _CHILDREN = 256
 _CONTINUES, _STARTS = 0b1000_0000, 0b1100_0000
@@ -23,16 +22,26 @@ def check_trie(units: bytes, texts: bytes) -> None:
     if not units or len(units) % 4:
         raise ValueError("the trie is empty, or no list of numbers")
     trie = struct.unpack(f"<{len(units) // 4}I", units)
+    children = _by_parent(trie)
     waiting = [_children_of(trie, 0)]
     seen = set(waiting)
     while waiting:
-        first = waiting.pop()
-        for unit, place in _next(trie, first):
-            if unit >> 8 & 1:
+        for child in children.get(waiting.pop(), ()):
+            place = _children_of(trie, child)
+            if trie[child] >> 8 & 1:
                 _check_value(trie[place] & _VALUE, texts)
             if place not in seen:
                 seen.add(place)
                 waiting.append(place)
+
+
+def _by_parent(trie: tuple[int, ...]) -> dict[int, list[int]]:
+    """Return the units by the place from where they are counted: each one's label says from where."""
+    found: dict[int, list[int]] = {}
+    for place, unit in enumerate(trie):
+        if not unit & _IS_VALUE and unit & _LABEL:
+            found.setdefault(place ^ (unit & _LABEL), []).append(place)
+    return found
 
 
 def _children_of(trie: tuple[int, ...], place: int) -> int:
@@ -42,14 +51,6 @@ def _children_of(trie: tuple[int, ...], place: int) -> int:
     if first | (_CHILDREN - 1) >= len(trie):
         raise ValueError("the trie leads outside")
     return first
-
-
-def _next(trie: tuple[int, ...], first: int) -> Iterator[tuple[int, int]]:
-    """Yield the units behind a place, with the place from where their children are counted."""
-    for label in range(1, _CHILDREN):
-        unit = trie[first ^ label]
-        if unit & _LABEL == label:
-            yield unit, _children_of(trie, first ^ label)
 
 
 def _check_value(value: int, texts: bytes) -> None:

@@ -111,7 +111,7 @@ def _document(sketch: Sketch) -> bytes:
     return KeptSketch(sketch=sketch).model_dump_json().encode()
 
 
-def _key(dataset: str, sketch: Sketch, job_id: str = "") -> str:
+def _key(dataset: str, sketch: Sketch, *job_id: str) -> str:
     """Return a key by the sketch's own digest, so that many jobs on one table keep one sketch."""
     digest = hashlib.sha256(sketch.model_dump_json().encode()).hexdigest()
-    return f"{DatasetKeys(dataset).sketches}{digest[:32]}{job_id and '.' + job_id}.json"
+    return f"{DatasetKeys(dataset).sketches}{'.'.join([digest[:32], *job_id])}.json"

@@ -17,7 +17,7 @@ from nss_train.errors import ParameterError
 from nss_train.model.loading import FLOAT32, load_base, load_skeleton
 from nss_train.model.quantization import quantization_config
 from nss_train.model.scheme import Scheme
-from nss_train.model.stored import check_resolved, check_stored
+from nss_train.model.stored import Stored, check_resolved, check_stored
 
 pytestmark = pytest.mark.heavy
 
@@ -25,8 +25,9 @@ Tensors = dict[str, torch.Tensor]
 
 
 def check(folder: Path) -> None:
-    check_resolved(folder)
-    check_stored(folder, load_skeleton(folder, attention="sdpa", trust_remote_code=False))
+    stored = Stored.of(folder)
+    check_resolved(stored)
+    check_stored(stored, load_skeleton(folder, attention="sdpa", trust_remote_code=False))
 
 
 def refusal(folder: Path) -> str:
@@ -63,7 +64,7 @@ def test_layers_that_a_config_leaves_out_are_not_built(model: Path) -> None:
     (model / "config.json").write_text(json.dumps({"model_type": "llama"}))
     save_file({"x": torch.zeros(1)}, model / "model.safetensors")
     with pytest.raises(ParameterError, match="means 32 layers; the weights have 1 tensors"):
-        check_resolved(model)
+        check_resolved(Stored.of(model))
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
