@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tasks.local.seaweedfs import SeaweedFS
 from tasks.local.valkey import Valkey
 from tasks.settings import Settings
 
 REPOSITORY = Path(__file__).parents[1]
+# No test is timed: machines are shared, and a first call imports.
+settings.register_profile("untimed", parent=settings(), deadline=None)
+settings.load_profile("untimed")
 NO_DEVICE = "not run: no device"
 MODELS = REPOSITORY / ".nss-train" / "models"
 

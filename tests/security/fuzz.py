@@ -34,9 +34,7 @@ values = st.recursive(
 
 def run(check: Any, *strategies: Any, examples: int) -> None:
     """Call a check with this many made-up examples; the smallest that fails is shown."""
-    limits = settings(
-        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    limits = settings(max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
     limits(given(*strategies)(check))()
 
 

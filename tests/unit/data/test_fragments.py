@@ -85,7 +85,7 @@ def assert_equal_to_whole(frame: pd.DataFrame, tokenizer: ModelTokenizer) -> Non
         assert records.record(row).tolist() == tokenizer.encode(text), text
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frame=tables().filter(lambda f: not any("\ud800" <= c <= "\udfff" for c in f.to_string())))
 def test_any_table(frame: pd.DataFrame, tokenizer: ModelTokenizer) -> None:
     assert_equal_to_whole(frame, tokenizer)

@@ -44,7 +44,6 @@ def test_no_neighbour_of_any_table_can_be_told(tiny_model: Path, *, long: bool) 
 
     @settings(
         max_examples=(PAIRS_WITH_TIME if long else PAIRS) // EDITS,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate],

@@ -41,7 +41,7 @@ def test_what_adaptivity_costs(
 
 
 @pytest.mark.heavy
-@profile(max_examples=50, deadline=None)
+@profile(max_examples=50)
 @given(st.lists(st.floats(0.5, 8.0), min_size=1, max_size=12), st.sampled_from(ORDERS), st.floats(0.5, 10.0))
 def test_gaussians_pass_as_they_pass_the_filter_of_opendp(
     noises: list[float], order: float, epsilon: float
@@ -87,7 +87,7 @@ def test_nothing_costs_nothing_and_no_delta_affords_nothing() -> None:
     assert adaptive_epsilon(Release(steps=TWO), orders=ORDERS, delta=0.0) == math.inf
 
 
-@profile(max_examples=30, deadline=None)
+@profile(max_examples=30)
 @given(st.integers(1, 500), st.integers(1, 500), st.floats(0.7, 4), st.floats(1e-3, 0.2))
 def test_the_figure_never_falls_with_another_job(first: int, more: int, noise: float, rate: float) -> None:
     """Otherwise a job could make room for the next."""

@@ -69,7 +69,7 @@ def private_model() -> PeftModel:
 
 
 @given(examples=steps(), room=rooms)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_partition_into_micro_batches_changes_the_loss_or_its_gradient(
     model: PreTrainedModel, examples: list[Example], room: Room
 ) -> None:
@@ -100,7 +100,7 @@ def alone(model: PreTrainedModel, examples: list[Example], learned: int) -> tupl
 
 
 @given(examples=steps(), owners=st.lists(st.integers(0, 3), min_size=6, max_size=6), shape=shapes)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_micro_batch_and_no_way_to_the_loss_changes_a_private_sum(
     private_model: PeftModel, examples: list[Example], owners: list[int], shape: Shapes
 ) -> None:

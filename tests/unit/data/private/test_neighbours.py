@@ -98,7 +98,6 @@ def test_no_record_changes_what_another_one_says(
 
         @settings(
             max_examples=(LONG_PAIRS if long else PAIRS),
-            deadline=None,
             suppress_health_check=list(HealthCheck),
             database=None,
             derandomize=not long,

@@ -62,7 +62,7 @@ def test_a_comma_table_is_read_as_pandas_alone_reads_it(text: str, tmp_path: Pat
 CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=6)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), mark=st.sampled_from([",", ";", "\t", "|"]))
 def test_every_cell_that_a_csv_writer_wrote_is_in_its_place(
     data: st.DataObject, mark: str, tmp_path: Path

@@ -150,7 +150,6 @@ def hold(
     """Run the check on that many tables."""
     quiet = settings(
         max_examples=TABLES_LONG if long else TABLES,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -42,7 +42,7 @@ def test_numbers_with_a_decimal_comma_are_those_with_a_point(tmp_path: Path) -> 
     assert source.how == "semicolon, UTF-8, decimal comma, thousands point"
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     numbers=st.lists(st.integers(-(10**9), 10**9).map(lambda n: n / 100), min_size=2, max_size=20),
     grouped=st.booleans(),

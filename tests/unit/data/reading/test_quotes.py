@@ -27,9 +27,7 @@ REFUSED: dict[str, Refused] = {
     "not closed": ("t.csv", b'id,text\n1,x\n2,"open\n3,y\n', r'line 3 = None: a " opens .* never closed'),
     "in UTF-16": ("t.csv", 'id,size\n1,"5" wide\n2,3\n'.encode("utf-16"), r"line 2 = None: text follows"),
 }
-SEVERAL = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SEVERAL = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("kind", REFUSED)

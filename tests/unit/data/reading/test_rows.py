@@ -72,7 +72,7 @@ def test_a_row_that_does_not_fit_is_found_wherever_it_stands(tmp_path: Path) -> 
             read_table(tmp_path / "t.csv")
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mark=st.sampled_from([",", ";", "\t", "|"]), change=st.sampled_from([-1, 1, 2]), data=st.data())
 def test_no_row_of_another_width_is_ever_trained(
     mark: str, change: int, data: st.DataObject, tmp_path: Path
