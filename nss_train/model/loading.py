@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from nss_train.model.layers.rope import RopeScaling, stretch
 from nss_train.model.quantization import NO_OUTLIERS, without_outliers
 
 logger = logging.getLogger(__name__)
+
+_LOADING = threading.Lock()
 
 Placement = str | dict[str, int] | None
 """A ``device_map`` of transformers."""
@@ -92,7 +95,7 @@ def load_base(
         options["quantization_config"] = without_outliers(quantization) if rows_independent else quantization
     if torch.cuda.is_available() and max_vram_fraction is not None and placement is not None:
         options |= {"device_map": placement, "max_memory": max_memory(max_vram_fraction)}
-    with typed_errors(folder), no_progress_bar():
+    with typed_errors(folder), loading_alone():
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             str(folder),
             config=_config(
@@ -122,7 +125,7 @@ def load_skeleton(
     Raises :class:`ParameterError` when the config is not that of a loadable model, or when rows must be
     independent but are not known to be.
     """
-    with typed_errors(folder), torch.device("meta"):
+    with typed_errors(folder), loading_alone(), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             _config(
                 folder,
@@ -273,15 +276,20 @@ def _of_this_run(stored: dict[str, Any], precision: Precision, *, rows_independe
 
 
 @contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Hide progress bars: the stage reports loading, and a bar on stderr would garble its log."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+def loading_alone() -> Iterator[None]:
+    """Load in one thread at a time, without progress bars, which would garble a stage's log.
+
+    While it loads, transformers replaces methods of its classes and torch's default type for all threads;
+    two that overlap would leave them replaced, and each later model without tied weights.
+    """
+    with _LOADING:
+        shown = hf_logging.is_progress_bar_enabled()
+        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            if shown:
+                hf_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def choose_attention(wanted: str, *, rows_independent: bool = False) -> str:

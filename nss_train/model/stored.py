@@ -20,7 +20,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from nss_train.errors import ParameterError, Problem
 from nss_train.model.bounds.config import LEAST_BYTES, SLACK_BYTES, against_weights, config_faults
-from nss_train.model.loading import no_progress_bar, typed_errors, weight_files
+from nss_train.model.loading import loading_alone, typed_errors, weight_files
 
 MOST_BUFFER_BYTES = 2**30
 """Most bytes of a model's buffers, which no file holds: causal masks and rotary frequencies. GPT-Neo 2.7B
@@ -114,7 +114,7 @@ def _matched(skeleton: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]]) -
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    with no_progress_bar():
+    with loading_alone():
         loaded: Any = type(skeleton).from_pretrained(
             None,
             config=config,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedModel
 
 from nss_train.errors import InfrastructureError, ParameterError, Retry
 from nss_train.model.loading import FLOAT32, load_base
@@ -28,3 +30,14 @@ def test_a_copy_that_another_worker_removed_is_worth_another_try(tmp_path: Path)
     with pytest.raises(InfrastructureError, match="copy of base is gone") as caught:
         load(tmp_path / "base")
     assert caught.value.retry is Retry.OTHER_WORKER
+
+
+def test_threads_that_load_at_once_leave_transformers_as_it_was(tiny_model: Path) -> None:
+    ties = PreTrainedModel.tie_weights
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            for done in [threads.submit(load, tiny_model) for _ in range(16)]:
+                done.result()
+        assert PreTrainedModel.tie_weights is ties
+    finally:
+        PreTrainedModel.tie_weights = ties  # type: ignore[method-assign]
