@@ -28,12 +28,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests that take long and whose parts are tested elsewhere; mark those that load a model."""
+    """Leave out tests that take long and whose parts are tested elsewhere; mark those that load a model.
+
+    With ``--long`` no test is stopped: what is done in full may take an hour.
+    """
+    long = config.getoption("--long")
     for item in items:
+        if long:
+            item.add_marker(pytest.mark.timeout(0))
         if "base_model" in getattr(item, "fixturenames", ()):
             item.add_marker("heavy")
     left_out = [item for item in items if item.get_closest_marker("long")]
-    if not config.getoption("--long"):
+    if not long:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
 

@@ -62,7 +62,7 @@ class Shape:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Shape | None:
         """Return the shape in a ``config.json`` or its text part; ``None`` if its fields have other names."""
-        found = config.get("text_config", config)
+        found = text_part(config)
         if not all(name in found for name in _NEEDED):
             return None
         hidden = int(found["hidden_size"])
@@ -85,6 +85,12 @@ class Shape:
         """Return all layers' parameters: attention with four projections, and a gated feed-forward net."""
         attention = (2 + 2 * self.kv_share) * self.hidden**2
         return self.layers * int(attention + 3 * self.hidden * self.intermediate)
+
+
+def text_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a ``config.json`` says of its decoder, without nulls: a field that is null is left out."""
+    part = config.get("text_config") or config
+    return {name: value for name, value in part.items() if value is not None}
 
 
 def _mean(sizes: int | list[int]) -> int:

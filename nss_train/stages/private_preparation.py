@@ -29,6 +29,7 @@ from nss_train.data.schema import make_schema
 from nss_train.data.tokenization.distinct_values import taken
 from nss_train.data.tokenization.records import Records, tokenize_each
 from nss_train.errors import ParameterError, Problem
+from nss_train.model.footprint import text_part
 from nss_train.model.local.source import read_config
 from nss_train.model.metadata import ModelMetadata, family_of, read_metadata
 from nss_train.model.tokenizer import load_tokenizer
@@ -137,8 +138,7 @@ def _tokenized(
 
 def _vocabulary(model: Path, config: SafeSynthesizerParameters) -> int:
     """Return the number of ids that a base model has; raise :class:`ParameterError` if it does not say."""
-    document = read_config(model)
-    found = document.get("text_config", document).get("vocab_size")
+    found = text_part(read_config(model)).get("vocab_size")
     if type(found) is not int:
         remedy = "its config.json has no vocab_size, so that nobody can tell which texts it reads"
         problem = Problem(

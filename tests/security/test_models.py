@@ -138,6 +138,10 @@ TEXTS: list[tuple[str, str, str]] = [
     ),
     ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["evil.Tok", null]}}', "brings its own code"),
     ("tokenizer_config.json", '{"bos_token": 5}', "bos_token must be a text"),
+    ("tokenizer_config.json", '{"eos_token": 0}', "eos_token must be a text"),
+    ("tokenizer_config.json", '{"eos_token": {}}', "eos_token must be a text"),
+    ("tokenizer_config.json", '{"eos_token": {"content": []}}', "eos_token must be a text"),
+    ("tokenizer_config.json", '{"eos_token": "\\ud800"}', "eos_token must be a text"),
     ("tokenizer_config.json", '{"fast_tokenizer_files": ["x.json"]}', "leads to other files"),
     ("tokenizer_config.json", "[]", "is not a JSON object"),
     ("generation_config.json", "5", "is not a JSON object"),
@@ -158,6 +162,12 @@ def test_a_document_that_misleads_is_refused(
 ) -> None:
     (model / name).write_text(text)
     assert said in refusal("m", strict)
+
+
+@pytest.mark.parametrize("name", [*CONFIG, "text_config"])
+def test_a_field_that_is_null_is_left_out(name: str, model: Path, strict: ModelPolicy) -> None:
+    (model / "config.json").write_text(json.dumps(CONFIG | {name: None}))
+    assert find_model("m", strict).folder == model
 
 
 HEADERS: list[tuple[bytes, str]] = [

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nss_train.config.sections.training import ATTENTIONS
-from nss_train.model.footprint import Shape
+from nss_train.model.footprint import Shape, text_part
 
 DEPTH = 8
 """Most levels of nested lists and objects; published configs have four."""
@@ -182,8 +182,7 @@ def _wrong_sizes(given: Mapping[str, Any]) -> Iterator[str]:
 
 def against_weights(config: Mapping[str, Any], *, tensors: int, bytes_there: int) -> Iterator[str]:
     """Yield why a config cannot belong to weights of this many tensors and bytes."""
-    part = config.get("text_config", config)
-    layers = layers_of(part)
+    layers = layers_of(text_part(config))
     if layers > tensors:
         yield f"config.json means {layers:,} layers; the weights have {tensors:,} tensors"
     shape = Shape.of(config)

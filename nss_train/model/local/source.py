@@ -10,6 +10,7 @@ from typing import Any
 
 from nss_train import __version__
 from nss_train.contract import ModelPolicy
+from nss_train.documents import is_unicode
 from nss_train.errors import InfrastructureError, ParameterError, Problem
 from nss_train.model.bounds.config import against_weights, config_faults
 from nss_train.model.bounds.tokenizer import added_beside_faults, tokenizer_faults
@@ -178,7 +179,8 @@ def _untrusted(documents: Mapping[str, dict[str, Any]]) -> list[str]:
         faults.append("tokenizer_config.json: fast_tokenizer_files leads to other files; remove it")
     for name in ("bos_token", "eos_token"):
         token = documents["tokenizer_config.json"].get(name)
-        if not isinstance(token.get("content") if isinstance(token, dict) else token or "", str):
+        text = token.get("content", token) if isinstance(token, dict) else token
+        if text is not None and not (isinstance(text, str) and is_unicode(text)):
             faults.append(f"tokenizer_config.json: {name} must be a text")
     return faults
 
