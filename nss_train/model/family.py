@@ -138,7 +138,8 @@ def _named(name: str) -> Family:
 def _told(model_config: Mapping[str, Any]) -> Family | None:
     kind = str(model_config.get("model_type", ""))
     if kind == "llama":
-        told = _LLAMA_BY_VOCABULARY.get(int(model_config.get("vocab_size", 0)))
+        vocabulary = model_config.get("vocab_size")
+        told = _LLAMA_BY_VOCABULARY.get(vocabulary) if isinstance(vocabulary, int) else None
     else:
         told = _BY_MODEL_TYPE.get(kind)
     return None if told is None else _named(told)

@@ -94,6 +94,7 @@ CONFIGS: dict[str, Any] = {
     "vocab_size must be a whole number": {"vocab_size": [1]},
     "rope_scaling must be an object": {"rope_scaling": "linear"},
     "rope_theta must be a number": {"rope_theta": "x"},
+    "rope_parameters: rope_theta must be a number": {"rope_parameters": {"rope_theta": []}},
     "must be a finite number": {"rms_norm_eps": 1e999},
     "nested more than": {"x": json.loads("[" * 20 + "]" * 20)},
     "more than 20,000 values": {"id2label": {str(i): i % 7 for i in range(30_000)}},

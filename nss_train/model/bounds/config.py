@@ -38,7 +38,8 @@ _WHOLE = (
     "max_position_embeddings",
 )
 """Fields whose value, if present, is a positive whole number."""
-_NUMBERS = ("rope_theta", "rms_norm_eps")
+_NUMBERS = ("rope_theta", "theta", "rms_norm_eps")
+"""Fields whose value, if present in any part, is a number."""
 _OBJECTS = ("rope_scaling", "rope_parameters", "text_config", "quantization_config")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
 MOST_LABELS = 128
@@ -99,6 +100,8 @@ def _named(name: str, value: object, where: str) -> Iterator[str]:
         yield f"{where}: {name} must be one of {', '.join(ATTENTIONS)}"
     if name in _EXPERTS and (not isinstance(value, str | None) or "/" in str(value)):
         yield f"{where}: {name} must name none of the hub's kernels"
+    if name in _NUMBERS and value is not None and type(value) not in (int, float):
+        yield f"{where}: {name} must be a number"
     if name in _LABELS and _size(value) > MOST_LABELS:
         yield f"{where}: {name} has more than the {MOST_LABELS} labels that are allowed"
     if name in _QUANTIZATION:
@@ -159,9 +162,6 @@ def _wrong_kinds(config: Mapping[str, Any]) -> Iterator[str]:
     for name in _WHOLE:
         if name in given and (type(given[name]) is not int or given[name] < 1):
             yield f"config.json: {name} must be a whole number from 1 on"
-    for name in _NUMBERS:
-        if name in given and type(given[name]) not in (int, float):
-            yield f"config.json: {name} must be a number"
     for name in _OBJECTS:
         if name in given and not isinstance(given[name], Mapping):
             yield f"config.json: {name} must be an object"

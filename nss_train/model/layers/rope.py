@@ -34,9 +34,8 @@ def rope_scaling(factor: float | None, model_config: Mapping[str, Any]) -> RopeS
         logger.warning("rope_scaling_factor=%s because NSS allows no more than %s", factor, MAX_FACTOR)
     legacy, own = model_config.get("rope_scaling") or {}, model_config.get("rope_parameters") or {}
     parameters = {**legacy, **own}
-    theta = parameters.get(
-        "rope_theta", parameters.get("theta", model_config.get("rope_theta", DEFAULT_THETA))
-    )
+    stated = (parameters.get("rope_theta"), parameters.get("theta"), model_config.get("rope_theta"))
+    theta = next((one for one in stated if one is not None), DEFAULT_THETA)
     return RopeScaling(
         rope_type=parameters.get("rope_type", parameters.get("type", "default")),
         factor=min(float(factor), MAX_FACTOR),

@@ -76,8 +76,9 @@ def test_the_family_is_in_the_name_or_in_the_config(
 
 def test_a_stated_family_wins_and_an_unknown_one_is_refused() -> None:
     assert find_family("/models/qwen-like", stated="granite").name == "Granite"
-    with pytest.raises(ParameterError, match="state one of TinyLlama"):
-        find_family("/models/mine", {"model_type": "gpt2"})
+    for config in ({"model_type": "gpt2"}, {"model_type": "llama", "vocab_size": None}):
+        with pytest.raises(ParameterError, match="state one of TinyLlama"):
+            find_family("/models/mine", config)
     with pytest.raises(ParameterError, match="Unknown family"):
         find_family("x", stated="gpt")
 

@@ -26,3 +26,9 @@ def test_the_angles_are_divided_by_the_factor(factor: int, tiny_model: Path) -> 
     assert torch.allclose(expected[0], found[0], atol=1e-6)
     assert torch.allclose(expected[1], found[1], atol=1e-6)
     assert stretched.config.max_position_embeddings == factor * own.max_position_embeddings
+
+
+def test_a_theta_that_is_null_is_left_out() -> None:
+    rope = rope_scaling(2, {"rope_parameters": {"rope_theta": None}, "rope_theta": 7})
+    assert rope is not None
+    assert rope.theta == 7
