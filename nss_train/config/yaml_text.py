@@ -7,9 +7,15 @@ from typing import Any
 import yaml
 from yaml.composer import ComposerError
 from yaml.constructor import ConstructorError
-from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 _MERGE = "<<"
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+MOST_DIGITS = 1_000
+"""Most characters of a number; those of one in sixties (``1:30:00``) cost the square of their count."""
+MOST_MERGED = 100_000
+"""Most names that all merges of a text add up to; each level of merges of merges may multiply them."""
 
 
 def parse_yaml(text: str | bytes) -> Any:
@@ -22,7 +28,12 @@ def parse_yaml(text: str | bytes) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, without its two surprises: the last of two equal names wins, odd values crash."""
+    """PyYAML's safe loader without three surprises: equal names, values that are none, endless merges."""
+
+    def __init__(self, text: str | bytes) -> None:
+        super().__init__(text)
+        self._merged = 0
+        self._open: list[MappingNode] = []
 
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
         node: MappingNode = super().compose_mapping_node(anchor)
@@ -35,7 +46,31 @@ class _Loader(yaml.SafeLoader):
             seen.add((key.tag, key.value))
         return node
 
+    def flatten_mapping(self, node: MappingNode) -> None:
+        for key, value in node.value:
+            if key.tag == _MERGE_TAG:
+                self._count(value.value if isinstance(value, SequenceNode) else [value])
+        super().flatten_mapping(node)
+
+    def _count(self, merged: list[Node]) -> None:
+        """Count what is merged before PyYAML copies it; each part is merged into first."""
+        for part in merged:
+            if not isinstance(part, MappingNode):
+                continue  # PyYAML refuses it
+            if part in self._open:
+                raise ConstructorError(None, None, "found a merge of itself", part.start_mark)
+            self._open.append(part)
+            self.flatten_mapping(part)
+            self._open.pop()
+            self._merged += len(part.value)
+            if self._merged > MOST_MERGED:
+                problem = f"found merges of more than {MOST_MERGED:,} names"
+                raise ConstructorError(None, None, problem, part.start_mark)
+
     def construct_object(self, node: Node, deep: bool = False) -> Any:
+        if node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
+            problem = f"found a number of more than {MOST_DIGITS:,} characters"
+            raise ConstructorError(None, None, problem, node.start_mark)
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, LookupError, AttributeError) as error:

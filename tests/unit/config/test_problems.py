@@ -63,14 +63,29 @@ def test_a_yes_where_a_number_belongs_is_refused_in_submissions_and_read_from_st
     assert TrainingHyperparams.model_validate({"batch_size": True}).batch_size == 1
 
 
+LEVELS = "a0: &a0 {k: v}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 9)
+)
+REPEATED = (
+    f"a: &a {{{', '.join(f'k{n}: 0' for n in range(1_000))}}}\nb: {{<<: [{', '.join(['*a'] * 10_000)}]}}\n"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         ("a: 1\nb: 2\na: 3\n", "'a' is there twice"),
         ("s:\n  a: 1\n  a: 1\n", "'a' is there twice"),
         ("a: 2024-02-31\n", "found what is no value"),
-        ("a: " + "1" * 5_000 + "\n", "found what is no value"),
+        ("a: " + "1" * 5_000 + "\n", "found a number of more than 1,000 characters"),
+        ("a: " + "1:" * 300_000 + "1\n", "found a number of more than 1,000 characters"),
+        ("a: " + "1:" * 300_000 + "1.5\n", "found a number of more than 1,000 characters"),
+        ("a: !!int x\n", "found what is no value"),
         ("a: [1\n", "expected ',' or ']'"),
+        ("a: &a\n  b: &b {<<: *a}\n  <<: *b\n", "found a merge of itself"),
+        (LEVELS, "found merges of more than 100,000 names"),
+        (REPEATED, "found merges of more than 100,000 names"),
+        ("a: {<<: 5}\n", "expected a mapping or list of mappings"),
     ],
 )
 def test_yaml_that_misleads_is_no_yaml(text: str, says: str) -> None:
