@@ -37,6 +37,11 @@ _GROWTH = {"NFC": 3, "NFD": 4, "NFKC": 18, "NFKD": 18, "Lowercase": 3, "ByteLeve
 MOST_TOKENS, MOST_MERGES, MOST_ADDED = 2**20, 2**21, 2**16
 MOST_ID = 2**21
 TOKEN_CHARS = 1_024
+WORD_CHARS = 100
+"""Most characters of a word that WordPiece cuts, BERT's number; the time grows with its cube."""
+UNIGRAM_CHARS = 128
+"""Most characters of a Unigram's token. SentencePiece makes 16 unless asked; each place of a text is compared
+with all tokens that begin there."""
 VOCABULARY_CHARS, MERGES_CHARS, ADDED_CHARS = 2**22, 2**23, 2**20
 """Most characters of all tokens, of all merges and of all added tokens. A reader keeps a token more than
 once; a Unigram's trie takes 150 bytes for each character, so that 45,000 tokens of 1,000 took 6.6 GB. Gemma
@@ -203,8 +208,8 @@ def _model_faults(model: Mapping[str, Any], vocabulary: int | None) -> Iterator[
         if not isinstance(model.get(name), str | None) or len(model.get(name) or "") > most:
             yield f"{name} must be a text of at most {most} characters"
     word = model.get("max_input_chars_per_word", 100)
-    if type(word) is not int or not 0 < word <= TOKEN_CHARS:
-        yield f"max_input_chars_per_word must be a number up to {TOKEN_CHARS}"
+    if type(word) is not int or not 0 < word <= WORD_CHARS:
+        yield f"max_input_chars_per_word must be a number up to {WORD_CHARS}"
     merges = model.get("merges") or []
     if not isinstance(merges, list) or len(merges) > MOST_MERGES:
         yield f"merges must be a list of at most {MOST_MERGES:,}"
@@ -220,17 +225,17 @@ def _parts_of(merge: object) -> list[str]:
 
 def _vocabulary_faults(vocab: object, most: int | None) -> Iterator[str]:
     if isinstance(vocab, list):  # Unigram: tokens and scores in the order of their ids
-        tokens = [str(one[0]) for one in vocab if isinstance(one, list) and one]
+        tokens, longest = [str(one[0]) for one in vocab if isinstance(one, list) and one], UNIGRAM_CHARS
         vocab = {token: number for number, token in enumerate(tokens)}
     else:
-        tokens = list(vocab) if isinstance(vocab, Mapping) else []
+        tokens, longest = list(vocab) if isinstance(vocab, Mapping) else [], TOKEN_CHARS
     if not isinstance(vocab, Mapping) or len(tokens) > MOST_TOKENS:
         yield f"vocab must have at most {MOST_TOKENS:,} tokens"
         return
     if sum(map(len, tokens)) > VOCABULARY_CHARS:
         yield f"its tokens have more than {VOCABULARY_CHARS:,} characters"
-    if any(len(token) > TOKEN_CHARS for token in vocab):
-        yield f"a token has more than {TOKEN_CHARS:,} characters"
+    if any(len(token) > longest for token in vocab):
+        yield f"a token has more than {longest:,} characters"
     if not all(type(one) is int and 0 <= one < MOST_ID for one in vocab.values()):
         yield f"ids must be numbers below {MOST_ID:,}"
     elif most is not None and max(vocab.values(), default=0) >= most:
