@@ -73,6 +73,11 @@ class Events:
         wait_until(lambda: bool(self.got))  # a worker's heartbeat
         return self
 
+    def told_the_end_of(self, job_id: str) -> bool:
+        """Tell whether the event of a job's last task is there, which is sent after its outcome is stored."""
+        results = [str(one.get("result")) for one in self.got if one["type"] == "task-succeeded"]
+        return any(job_id in result and "artifacts" in result for result in results)
+
     def __exit__(self, *_: object) -> None:
         self._receiver.should_stop = True
         self._thread.join(30)
@@ -107,7 +112,8 @@ def neighbours(
             app.store.put_if_absent(Keys(id_of_key(key)).draw, DRAW)
             jobs.append(client.submit(table=table, config=private, seed=7, idempotency_key=key))
         ends = [wait_for_end(client, job_id) for job_id in jobs]
-    assert [end.state for end in ends] == [JobState.SUCCEEDED] * 2, [end.error for end in ends]
+        assert [end.state for end in ends] == [JobState.SUCCEEDED] * 2, [end.error for end in ends]
+        wait_until(lambda: all(map(events.told_the_end_of, jobs)))
     return [seen(app, client, events, job_id, folder) for job_id in jobs]
 
 
