@@ -224,11 +224,12 @@ def _parts_of(merge: object) -> list[str]:
 
 
 def _vocabulary_faults(vocab: object, most: int | None) -> Iterator[str]:
+    longest = UNIGRAM_CHARS if isinstance(vocab, list) else TOKEN_CHARS
     if isinstance(vocab, list):  # Unigram: tokens and scores in the order of their ids
-        tokens, longest = [str(one[0]) for one in vocab if isinstance(one, list) and one], UNIGRAM_CHARS
+        tokens = [str(one[0]) for one in vocab if isinstance(one, list) and one]
         vocab = {token: number for number, token in enumerate(tokens)}
     else:
-        tokens, longest = list(vocab) if isinstance(vocab, Mapping) else [], TOKEN_CHARS
+        tokens = list(vocab) if isinstance(vocab, Mapping) else []
     if not isinstance(vocab, Mapping) or len(tokens) > MOST_TOKENS:
         yield f"vocab must have at most {MOST_TOKENS:,} tokens"
         return
